@@ -1,0 +1,310 @@
+"""A file to a clip: mono float32 at 16 kHz, or one sentence that says why not.
+
+Samples are decoded, checked and resampled block by block, so memory follows what is really in the file and not what
+its header says.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from skydraft.audio.containers import Container, Ending, file_size, find_ending, foreign_format, identify
+from skydraft.audio.silence import silenced_stderr
+from skydraft.errors import AudioError
+
+Samples: TypeAlias = npt.NDArray[np.float32]
+Library: TypeAlias = Any  # soundfile and soxr have no types
+
+SAMPLE_RATE_HZ = 16_000
+MIN_DURATION_S = 0.1
+MAX_DURATION_S = 3600.0
+MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
+MAX_CHANNELS = 32
+SILENCE_DBFS = -60.0
+MAX_PEAK = 16.0  # of full scale; more is integers stored as floats
+BLOCK_FRAMES = 32_768
+UNKNOWN_FRAMES = 2**62  # libsndfile says 2**63 - 1 where it does not know
+
+INSTALL = "pip install 'skydraft[audio]'"
+CONVERT = "convert it to WAV or FLAC, for example with `ffmpeg -i IN OUT.wav`"
+COPY_AGAIN = "record or copy it again"
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """What was read of one file.
+
+    name: the file's name without its folder.
+    samples: float32 [num_samples], mono, 16 kHz, full scale 1.
+    notes: what the user should know, each a sentence: what was converted, what could not be checked.
+    """
+
+    name: str
+    samples: Samples
+    notes: tuple[str, ...] = ()
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / SAMPLE_RATE_HZ
+
+
+@dataclass
+class _Tally:
+    """What is seen on the way through a file.
+
+    num_frames: samples of one channel. num_values: of all channels. num_bad: NaN or infinite ones.
+    peak: largest magnitude in any channel, of full scale.
+    """
+
+    num_frames: int = 0
+    num_values: int = 0
+    num_bad: int = 0
+    peak: float = 0.0
+
+    def add(self, block: Samples) -> None:
+        is_good = np.isfinite(block)
+        self.num_frames += len(block)
+        self.num_values += block.size
+        self.num_bad += block.size - int(is_good.sum())
+        self.peak = max(self.peak, float(np.abs(block, where=is_good, out=np.zeros_like(block)).max()))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An open sound file, its length checked against its header.
+
+    label: the path as errors name it: quoted, and printable whatever bytes it holds.
+    """
+
+    label: str
+    sound: Library
+    ending: Ending
+    tally: _Tally = field(default_factory=_Tally)
+
+    @property
+    def rate_hz(self) -> int:
+        return int(self.sound.samplerate)
+
+    @property
+    def num_channels(self) -> int:
+        return int(self.sound.channels)
+
+    @property
+    def declared_frames(self) -> int | None:
+        """Samples of one channel that the header promises; None: it promises nothing."""
+        frames = int(self.sound.frames)
+        return frames if 0 <= frames < UNKNOWN_FRAMES else None
+
+
+def read_clip(path: str | Path) -> Clip:
+    """Read a sound file (WAV, FLAC, Ogg, MP3, AIFF) of any rate and number of channels.
+
+    Channels are averaged; another rate is resampled with soxr at its quality "HQ".
+
+    Raises:
+        AudioError: the file is missing, not audio, cut off, silent, too short, too long or holds numbers that are not
+            samples; or the packages that read audio are not installed.
+    """
+    soundfile, soxr = _libraries()
+    path = Path(path)
+    label = repr(str(path))
+    container, ending = _look(path, label)
+    quiet = silenced_stderr if container is Container.MP3 else nullcontext
+    with quiet():
+        try:
+            # Bytes on POSIX: soundfile cannot encode a name that is not valid UTF-8.
+            with soundfile.SoundFile(str(path) if os.name == "nt" else os.fsencode(path)) as sound:
+                # soundfile seeks after each read to where it is, after which an MP3 goes on with wrong samples.
+                sound.seekable = lambda: False
+                source = _Source(label, sound, ending)
+                _check_header(source)
+                blocks = [block for block in _resample(source, soxr) if len(block)]
+        except soundfile.LibsndfileError as error:
+            raise AudioError(_undecodable(label, container, error.error_string)) from None
+    _check_decoded(source)
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    _check_samples(samples, source)
+    return Clip(path.name, samples, _notes(source))
+
+
+def swing(samples: Samples) -> float:
+    """Half the range of the samples: the peak of what is heard, whatever constant offset the recorder added."""
+    return float(np.ptp(samples)) / 2
+
+
+def is_silent(samples: Samples) -> bool:
+    """Whether nothing in float [num_samples] is louder than -60 dBFS."""
+    return _dbfs(swing(samples)) < SILENCE_DBFS
+
+
+def _libraries() -> tuple[Library, Library]:
+    try:
+        import soundfile
+        import soxr
+    except ImportError as error:
+        raise AudioError(f"reading audio needs the package {error.name}, which is not installed: {INSTALL}") from None
+    except OSError as error:  # soundfile without a wheel for this platform finds no library
+        raise AudioError(f"soundfile cannot load libsndfile ({error}): install it, or {INSTALL}") from None
+    return soundfile, soxr
+
+
+def _look(path: Path, label: str) -> tuple[Container, Ending]:
+    """Tell what the file is before a decoder touches it."""
+    try:
+        if not path.exists():
+            raise AudioError(f"{label} does not exist; check the path")
+        if path.is_dir():
+            raise AudioError(f"{label} is a folder; name one sound file in it")
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise AudioError(f"{label} is a pipe or a device and not a file; save the sound to a file first")
+        with path.open("rb") as file:
+            size = file_size(file)
+            if size == 0:
+                raise AudioError(f"{label} is empty (0 bytes); {COPY_AGAIN}")
+            container = identify(file, path.suffix)
+            if container is None:
+                file.seek(0)
+                raise AudioError(_not_audio(label, file.read(12)))
+            ending = find_ending(file, container)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{label} cannot be opened ({reason}); check the path and its permissions") from None
+    if ending.missing_bytes:
+        raise AudioError(f"{label} is cut off: {_missing(container, ending, size)}; {COPY_AGAIN}")
+    if path.suffix.lower() == ".raw":  # soundfile goes by this name and not by the contents
+        raise AudioError(f"{label} is {container} with the name of headerless audio; rename it to .{container.lower()}")
+    return container, ending
+
+
+def _missing(container: Container, ending: Ending, size: int) -> str:
+    if container in (Container.OGG, Container.MP3):
+        return f"its {size:,} bytes end in the middle of a frame of {container}"
+    return f"its header promises {size + ending.missing_bytes:,} bytes and it has {size:,}"
+
+
+def _not_audio(label: str, head: bytes) -> str:
+    name = foreign_format(head)
+    what = (
+        f"is {name}, which is not read" if name else f"is not a sound file that can be read (it begins with {head!r})"
+    )
+    return f"{label} {what}; {CONVERT}"
+
+
+def _undecodable(label: str, container: Container, reason: str) -> str:
+    # Of MP3, libsndfile says "File does not exist" for anything in which it finds no frame.
+    why = "no frame of it was found" if container is Container.MP3 else reason.rstrip(".")
+    return f"{label} cannot be decoded as {container} ({why}): it is damaged or cut off; {COPY_AGAIN}, or {CONVERT}"
+
+
+def _check_header(source: _Source) -> None:
+    """Refuse what no speech recording says of itself."""
+    label, rate_hz = source.label, source.rate_hz
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise AudioError(
+            f"{label} says that it has {rate_hz:,} samples a second, and speech has {MIN_RATE_HZ:,} to "
+            f"{MAX_RATE_HZ:,}: its header is wrong; {CONVERT}"
+        )
+    if source.num_channels > MAX_CHANNELS:
+        raise AudioError(f"{label} says that it has {source.num_channels} channels, above {MAX_CHANNELS}; {CONVERT}")
+    declared_s = (source.declared_frames or 0) / rate_hz
+    if declared_s > MAX_DURATION_S:
+        raise AudioError(_too_long(label, f"lasts {declared_s:,.0f} s by its header"))
+
+
+def _too_long(label: str, what: str) -> str:
+    return f"{label} {what}, above the limit of {MAX_DURATION_S:,.0f} s; cut it into shorter clips"
+
+
+def _decode(source: _Source) -> Iterator[Samples]:
+    """Decode, tally and mix down to mono; blocks with numbers that are not finite are counted and left out."""
+    while len(block := source.sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+        num_bad = source.tally.num_bad
+        source.tally.add(block)
+        if source.tally.num_frames > MAX_DURATION_S * source.rate_hz:
+            raise AudioError(_too_long(source.label, "goes on"))
+        if source.tally.num_bad == num_bad:
+            yield block.mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
+def _resample(source: _Source, soxr: Library) -> Iterator[Samples]:
+    """Bring the mono blocks to 16 kHz; a source that has this rate passes unchanged, bit for bit."""
+    if source.rate_hz == SAMPLE_RATE_HZ:
+        yield from _decode(source)
+        return
+    stream = soxr.ResampleStream(source.rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+    for block in _decode(source):
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _check_decoded(source: _Source) -> None:
+    """Compare what was decoded with what was promised."""
+    label, tally, declared = source.label, source.tally, source.declared_frames
+    if tally.num_frames == 0:
+        raise AudioError(f"{label} has a header and no samples, like a recording that was not finished; {COPY_AGAIN}")
+    if declared is not None and tally.num_frames < declared:
+        raise AudioError(
+            f"{label} is cut off: its header promises {declared:,} samples and {tally.num_frames:,} were there; "
+            f"{COPY_AGAIN}"
+        )
+    walked = source.ending.num_frames
+    if walked is not None and tally.num_frames < 0.99 * walked:
+        raise AudioError(
+            f"{label} is an MP3 of varying bit rate without a length tag: {walked:,} samples are in it and only "
+            f"{tally.num_frames:,} can be decoded; {CONVERT}"
+        )
+    if tally.num_bad:
+        raise AudioError(
+            f"{label} is damaged: {tally.num_bad:,} of its {tally.num_values:,} samples are NaN or infinite; "
+            "write it again from its source"
+        )
+
+
+def _check_samples(samples: Samples, source: _Source) -> None:
+    """Refuse a clip in which no speech can be."""
+    label, peak, duration_s = source.label, source.tally.peak, source.tally.num_frames / source.rate_hz
+    if duration_s < MIN_DURATION_S or not len(samples):
+        raise AudioError(f"{label} lasts {duration_s:.3f} s and at least {MIN_DURATION_S:g} s are needed; record more")
+    if peak > MAX_PEAK:
+        raise AudioError(
+            f"{label} has samples up to {peak:,.0f} where full scale is 1: integers were stored as floats; divide them "
+            "by 32768, or by what their width asks, and write it again"
+        )
+    if is_silent(samples):
+        raise AudioError(f"{label} is silent: {_silence(samples, peak)}")
+
+
+def _silence(samples: Samples, peak: float) -> str:
+    level = f"its peak is {_dbfs(swing(samples)):.0f} dBFS and the limit {SILENCE_DBFS:.0f}"
+    if _dbfs(peak) < SILENCE_DBFS:
+        return f"{level}; check the microphone and record again"
+    return (
+        f"{level}, though single samples reach {_dbfs(peak):.0f}: its channels cancel each other, or it holds only a "
+        "constant or sounds above 8 kHz; keep one channel, or record again"
+    )
+
+
+def _dbfs(magnitude: float) -> float:
+    """Decibels below full scale; digital zero counts as -120."""
+    return 20 * float(np.log10(max(magnitude, 1e-6)))
+
+
+def _notes(source: _Source) -> tuple[str, ...]:
+    notes = []
+    if source.rate_hz != SAMPLE_RATE_HZ:
+        notes.append(f"resampled from {source.rate_hz:,} Hz to {SAMPLE_RATE_HZ:,} Hz")
+    if source.num_channels > 1:
+        notes.append(f"{source.num_channels} channels averaged to one")
+    if source.tally.peak > 1:
+        notes.append(f"peak {source.tally.peak:.2f} is above full scale")
+    if source.ending.note:
+        notes.append(source.ending.note)
+    return tuple(notes)

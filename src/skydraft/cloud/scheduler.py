@@ -1,0 +1,129 @@
+"""The thread that owns the engine and all sessions; the event loop only carries bytes to and from it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from skydraft.cloud.hub import ConnectionId, Hub, Reply
+from skydraft.protocol import messages
+
+log = logging.getLogger("skydraft.cloud")
+
+EXPIRY_PERIOD_S = 1.0
+
+Deliver = Callable[[messages.CloudMessage], None]
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    connection: ConnectionId
+    message: messages.EdgeMessage
+
+
+@dataclass(frozen=True)
+class _Connected:
+    connection: ConnectionId
+    deliver: Deliver
+
+
+@dataclass(frozen=True)
+class _Disconnected:
+    connection: ConnectionId
+
+
+_Event = _Arrived | _Connected | _Disconnected | None
+
+
+class Scheduler:
+    """Runs a hub in a thread of its own.
+
+    Args:
+        hub: touched by nothing else from `start` on.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._deliver: dict[ConnectionId, Deliver] = {}
+        self._thread = threading.Thread(target=self._run, name="skydraft-scheduler", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def num_sessions(self) -> int:
+        return self._hub.num_sessions
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the forward pass under way and end."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def connect(self, connection: ConnectionId, deliver: Deliver) -> None:
+        """From now on, call `deliver`, in the scheduler's thread, with what this connection is to be sent."""
+        self._inbox.put(_Connected(connection, deliver))
+
+    def submit(self, connection: ConnectionId, message: messages.EdgeMessage) -> None:
+        self._inbox.put(_Arrived(connection, message))
+
+    def disconnect(self, connection: ConnectionId) -> None:
+        self._inbox.put(_Disconnected(connection))
+
+    def _run(self) -> None:
+        is_busy, next_expiry_s = False, 0.0
+        while True:
+            for event in self._events(wait=not is_busy):
+                if event is None:
+                    return
+                self._handle(event)
+            replies = self._hub.step()
+            self._send(replies)
+            is_busy = bool(replies)
+            if (now_s := time.monotonic()) >= next_expiry_s:
+                self._hub.expire(now_s)
+                next_expiry_s = now_s + EXPIRY_PERIOD_S
+
+    def _events(self, wait: bool) -> list[_Event]:
+        """All that has arrived; waits for the first where there is nothing else to do."""
+        events = []
+        try:
+            if wait:
+                events.append(self._inbox.get(timeout=EXPIRY_PERIOD_S))
+            while True:
+                events.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return events
+
+    def _handle(self, event: _Connected | _Disconnected | _Arrived) -> None:
+        match event:
+            case _Connected(connection, deliver):
+                self._deliver[connection] = deliver
+            case _Disconnected(connection):
+                self._deliver.pop(connection, None)
+                self._hub.disconnect(connection, time.monotonic())
+            case _Arrived(connection, message):
+                self._send(self._receive(connection, message))
+
+    def _receive(self, connection: ConnectionId, message: messages.EdgeMessage) -> list[Reply]:
+        try:
+            return self._hub.receive(connection, message)
+        except Exception:  # a bug of ours must not take the other sessions with it
+            log.exception("a %s could not be handled", type(message).__name__)
+            sentence = "the cloud failed to handle a message; its log says why"
+            return [(connection, messages.Fault(messages.FaultCode.INTERNAL, sentence, message.session))]
+
+    def _send(self, replies: list[Reply]) -> None:
+        for connection, message in replies:
+            deliver = self._deliver.get(connection)
+            if deliver is not None:
+                deliver(message)

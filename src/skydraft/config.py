@@ -1,0 +1,135 @@
+"""Settings: frozen, checked when made, from a TOML file and flags."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from skydraft.core import Mode, ShareLevel, parse_rule
+from skydraft.errors import ConfigError
+
+AnySettings = TypeVar("AnySettings", "CloudSettings", "DeviceSettings")
+
+Offline = Literal["wait", "edge", "fail"]
+
+
+def _require_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise ConfigError(f"{name} is {value} and must be {least:g} to {most:g}")
+
+
+class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a cloud serves.
+
+    model: a folder, a Hugging Face name, `embedded`, or `table:...`.
+    num_slots: sessions that hold a KV cache at once.
+    max_length: tokens of one sequence, its prompt included; 0: what the model takes.
+    grace_s: how long a session outlives its connection.
+    max_draft_tokens: nodes of one offer.
+    max_in_flight: offers of one session that wait.
+    max_frame_bytes: of one message.
+    num_threads: that the model computes with; 0: as many as there are cores.
+    """
+
+    model: str = "embedded"
+    host: str = "127.0.0.1"
+    port: int = 8471
+    num_slots: int = 8
+    max_length: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+    grace_s: float = 60.0
+    max_draft_tokens: int = 64
+    max_in_flight: int = 8
+    max_frame_bytes: int = 2**22
+    num_threads: int = 0
+
+    def __post_init__(self) -> None:
+        _require_range("cloud.port", self.port, 0, 65535)
+        _require_range("cloud.num_slots", self.num_slots, 1, 4096)
+        _require_range("cloud.max_draft_tokens", self.max_draft_tokens, 16, 4096)
+        _require_range("cloud.max_in_flight", self.max_in_flight, 1, 64)
+        _require_range("cloud.grace_s", self.grace_s, 0, 86400)
+
+
+class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a device writes.
+
+    draft: the draft model: a folder, a Hugging Face name, `embedded`, or `table:...`.
+    cloud: address of the cloud; None: one is started for the occasion.
+    target: the model of a cloud that is started for the occasion.
+    accept: an acceptance rule; None: `rank` where the cloud does not see the evidence, else `exact`.
+    gate: when a drafted block goes to the cloud; None: what fits share level and rule.
+    offline: what to do when the cloud cannot be reached: wait and resume, finish on the device, or fail.
+    offline_wait_s: how long `wait` waits.
+    block_length: tokens of a block; 0: 5, after a correction 3, after two blocks accepted whole 7.
+    """
+
+    draft: str = "embedded"
+    cloud: str | None = None
+    target: str = "embedded"
+    key: str | None = None
+    mode: Mode = Mode.HYBRID
+    share: ShareLevel = ShareLevel.TOKENS
+    accept: str | None = None
+    gate: str | None = None
+    offline: Offline = "wait"
+    offline_wait_s: float = 30.0
+    block_length: int = 0
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    max_tokens: int = 128
+    device: str = "cpu"
+    dtype: str = "float32"
+    num_threads: int = 0
+    quantize: bool = False
+
+    def __post_init__(self) -> None:
+        if self.accept is not None:
+            parse_rule(self.accept)
+        if self.share is ShareLevel.NONE and self.mode is not Mode.EDGE:
+            raise ConfigError(
+                f"share level none lets nothing leave the device, and mode {self.mode.value} needs a cloud: "
+                "use mode edge, or share tokens or features"
+            )
+        _require_range("device.block_length", self.block_length, 0, 64)
+        _require_range("device.offline_wait_s", self.offline_wait_s, 0, 86400)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A settings file: tables [device] and [cloud]."""
+
+    device: DeviceSettings = DeviceSettings()
+    cloud: CloudSettings = CloudSettings()
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Read a TOML file; None gives the defaults.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or has an unknown key or a wrong value.
+    """
+    if path is None:
+        return Settings()
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Settings)
+    except OSError as error:
+        raise ConfigError(f"the settings file {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the settings file {path} is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the settings file {path} has a wrong setting: {error}") from error
+
+
+def with_flags(settings: AnySettings, **flags: object) -> AnySettings:
+    """Settings with flags over them; flags that are None were not given."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return msgspec.convert({**msgspec.structs.asdict(settings), **given}, type(settings))
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"wrong setting: {error}") from error

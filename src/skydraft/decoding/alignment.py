@@ -1,0 +1,94 @@
+"""How an offer stands to a log: both halves of a session decide it with these functions, so that they always agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from skydraft.core import Draft
+
+
+def is_ahead(draft: Draft, log_ids: Sequence[int]) -> bool:
+    """Whether the offer starts beyond the log, so that it must wait for what comes before it."""
+    return draft.start > len(log_ids)
+
+
+def remainder(draft: Draft, log_ids: Sequence[int]) -> Draft | None:
+    """Cut the part of an offer that the log already holds.
+
+    Args:
+        draft: an offer that is not ahead of the log.
+        log_ids: the verified log.
+    Returns:
+        What extends the log, starting at its end; None where the offer is stale: it disagrees with the log or adds
+        nothing to it.
+    """
+    overlap = log_ids[draft.start :]
+    if not overlap:
+        return draft
+    if draft.parents is None:
+        return _chain_remainder(draft, overlap)
+    return _tree_remainder(draft, overlap)
+
+
+def _chain_remainder(draft: Draft, overlap: Sequence[int]) -> Draft | None:
+    num_known = len(overlap)
+    if len(draft.token_ids) <= num_known or tuple(overlap) != draft.token_ids[:num_known]:
+        return None
+    num_known_drafted = max(0, num_known - draft.num_forced)
+    return Draft(
+        start=draft.start + num_known,
+        token_ids=draft.token_ids[num_known:],
+        num_forced=max(0, draft.num_forced - num_known),
+        distributions=None if draft.distributions is None else draft.distributions[num_known_drafted:],
+    )
+
+
+def _tree_remainder(draft: Draft, overlap: Sequence[int]) -> Draft | None:
+    assert draft.parents is not None
+    root = 0
+    for token_id in overlap:
+        child = child_with(draft, root, token_id)
+        if child is None:
+            return None
+        root = child
+    new_index = {root: 0}
+    kept = []
+    for node, parent in enumerate(draft.parents):
+        if parent in new_index:
+            new_index[node + 1] = len(kept) + 1
+            kept.append(node)
+    if not kept:
+        return None
+    return Draft(
+        start=draft.start + len(overlap),
+        token_ids=tuple(draft.token_ids[node] for node in kept),
+        parents=tuple(new_index[draft.parents[node]] for node in kept),
+        num_forced=max(0, draft.num_forced - len(overlap)),
+    )
+
+
+def child_with(draft: Draft, row: int, token_id: int) -> int | None:
+    """The row of the child of `row` that has this token; rows are 0 for the root and i + 1 for node i."""
+    for node, parent in enumerate(parents_of(draft)):
+        if parent == row and draft.token_ids[node] == token_id:
+            return node + 1
+    return None
+
+
+def has_child(draft: Draft, row: int) -> bool:
+    """Whether the draft goes on after this row."""
+    return row in parents_of(draft)
+
+
+def parents_of(draft: Draft) -> Sequence[int]:
+    """The draft's parents, spelled out for a chain."""
+    return range(len(draft.token_ids)) if draft.parents is None else draft.parents
+
+
+def path_to(draft: Draft, row: int) -> tuple[int, ...]:
+    """The nodes from the root to this row."""
+    parents, path = parents_of(draft), []
+    while row:
+        path.append(row - 1)
+        row = parents[row - 1]
+    return tuple(reversed(path))

@@ -1,0 +1,213 @@
+"""The cloud's half of a session: the verified log, the offers that wait, the next forward pass. No sockets, no clocks.
+
+The slot's KV cache holds the prompt and the first `kv_length` tokens of the log: all of it or all but a few. What is
+missing leads the next forward pass.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from array_api_compat import array_namespace
+
+from skydraft.core import AcceptanceRule, Draft, Prompt, SamplingParams
+from skydraft.decoding.alignment import is_ahead, remainder
+from skydraft.engines.base import Array
+from skydraft.errors import RemoteProtocolError
+from skydraft.protocol import messages, offers, packing
+from skydraft.sampling.acceptance import Judgement, judge
+from skydraft.sampling.choice import target_choices
+
+
+class SessionTerms(NamedTuple):
+    """What both sides agreed on when the session was opened.
+
+    num_edge_ids: tokens of the device's vocabulary: ids on the wire take as many bits as these need.
+    num_shared_ids: ids that both models know; the target's others are never chosen.
+    """
+
+    prompt: Prompt
+    sampling: SamplingParams
+    rule: AcceptanceRule
+    num_edge_ids: int
+    num_shared_ids: int
+
+
+class Step(NamedTuple):
+    """What a session wants of the next forward pass.
+
+    token_ids, parents: to append to its slot; the first num_lead are log tokens that the KV cache lacks.
+    draft: what is judged; None on credit.
+    """
+
+    token_ids: tuple[int, ...]
+    parents: tuple[int, ...] | None
+    num_lead: int
+    draft: Draft | None
+
+
+class Outcome(NamedTuple):
+    """What came of a step.
+
+    kept: the indexes of the step's tokens whose KV entries stay.
+    """
+
+    message: messages.Verdict | messages.Tokens
+    kept: tuple[int, ...]
+
+
+class CloudSession:
+    """One text, judged for a device.
+
+    Args:
+        number: the device's number for it within its connection.
+    """
+
+    def __init__(self, terms: SessionTerms, limits: messages.Limits, number: int = 0) -> None:
+        self.terms = terms
+        self.number = number
+        self._limits = limits
+        self._id_bits = packing.id_bits(terms.num_edge_ids)
+        self._log: list[int] = []
+        self._kv_length = 0
+        self._tail_logits: Array | None = None  # [num_shared_ids] after the log, where the KV cache holds all of it
+        self._credit = 0
+        self._waiting: deque[Draft] = deque()
+
+    @property
+    def token_ids(self) -> Sequence[int]:
+        """The verified log."""
+        return self._log
+
+    @property
+    def kv_length(self) -> int:
+        """How many tokens of the log the slot holds."""
+        return self._kv_length
+
+    @property
+    def is_complete(self) -> bool:
+        return self.terms.sampling.is_end(self._log)
+
+    def receive(self, message: messages.Draft | messages.Generate) -> None:
+        """Take in an offer or credit.
+
+        Raises:
+            RemoteProtocolError: the offer is malformed, or one too many.
+        """
+        if isinstance(message, messages.Generate):
+            self._credit = message.up_to
+            return
+        draft = offers.from_wire(
+            message, self.terms.num_edge_ids, self.terms.rule, self._limits.max_draft_tokens
+        )
+        self._drop_stale()
+        if len(self._waiting) >= self._limits.max_in_flight:
+            raise RemoteProtocolError(
+                f"{len(self._waiting) + 1} offers are waiting and this cloud takes {self._limits.max_in_flight}"
+            )
+        self._waiting.append(draft)
+
+    def reattach(self, number: int, resume: messages.Resume) -> messages.Tokens | None:
+        """Go on over another connection.
+
+        Returns:
+            The tokens that the device lacks; None where it has them all.
+        Raises:
+            RemoteProtocolError: the device holds another text.
+        """
+        known_ids = self._log[: resume.length]
+        if packing.log_digest(known_ids) != resume.digest:
+            raise RemoteProtocolError(f"the device holds another text than the cloud at length {resume.length}")
+        self.number = number
+        self._waiting.clear()
+        self._credit = 0
+        missing_ids = self._log[resume.length :]
+        return self._tokens(resume.length, missing_ids) if missing_ids else None
+
+    def prefilled(self, logits: Array) -> None:
+        """The slot has read the prompt.
+
+        Args:
+            logits: float [vocab_size], after the prompt's last token.
+        """
+        self._kv_length = 0
+        self._tail_logits = None if self._log else logits[: self.terms.num_shared_ids]
+
+    def evicted(self) -> None:
+        """The slot is gone: the next one must read prompt and log again."""
+        self._kv_length = 0
+        self._tail_logits = None
+
+    def next_step(self) -> Step | None:
+        """What to run next: the first offer that extends the log, else a token on credit, else nothing."""
+        if self.is_complete:
+            return None
+        lead_ids = tuple(self._log[self._kv_length :])
+        draft = self._next_draft()
+        if draft is not None:
+            parents = None if draft.parents is None else _after_lead(len(lead_ids), draft.parents)
+            return Step((*lead_ids, *draft.token_ids), parents, len(lead_ids), draft)
+        if self._credit > len(self._log):
+            return Step(lead_ids, None, len(lead_ids), None)
+        return None
+
+    def finish_step(self, step: Step, logits: Array | None) -> Outcome:
+        """Judge the draft, or choose the next token.
+
+        Args:
+            step: from `next_step`.
+            logits: float [len(step.token_ids), vocab_size]; None where the step has no tokens to run.
+        """
+        rows = self._rows_to_judge(step, None if logits is None else logits[:, : self.terms.num_shared_ids])
+        if step.draft is None:
+            judgement = Judgement((), target_choices(rows, self.terms.sampling, [len(self._log)])[0], False)
+        else:
+            judgement = judge(step.draft, rows, self.terms.sampling, self.terms.rule)
+        return self._apply(step, judgement, rows)
+
+    def _rows_to_judge(self, step: Step, logits: Array | None) -> Array:
+        """float [num_nodes + 1, num_shared_ids], row 0 after the log."""
+        if step.num_lead:
+            assert logits is not None
+            return logits[step.num_lead - 1 :]
+        assert self._tail_logits is not None
+        tail = self._tail_logits[None, :]
+        return tail if logits is None else array_namespace(tail).concat([tail, logits])
+
+    def _apply(self, step: Step, judgement: Judgement, rows: Array) -> Outcome:
+        start, path = len(self._log), judgement.path
+        own_ids = [] if judgement.token_id is None else [judgement.token_id]
+        if step.draft is not None:
+            self._log += [step.draft.token_ids[node] for node in path]
+        last_row = path[-1] + 1 if path else 0
+        kept = (*range(step.num_lead), *(step.num_lead + node for node in path))
+        self._kv_length += len(kept)
+        self._tail_logits = None if own_ids else rows[last_row]
+        self._log += own_ids
+        self._drop_stale()
+        if step.draft is None:
+            return Outcome(self._tokens(start, own_ids), kept)
+        node = None if step.draft.parents is None else last_row
+        return Outcome(messages.Verdict(len(self._log), judgement.token_id, self.number, node), kept)
+
+    def _tokens(self, start: int, token_ids: Sequence[int]) -> messages.Tokens:
+        return messages.Tokens(start, packing.pack_ids(token_ids, self._id_bits), self.number)
+
+    def _next_draft(self) -> Draft | None:
+        for index, draft in enumerate(self._waiting):
+            if not is_ahead(draft, self._log):
+                del self._waiting[index]
+                return remainder(draft, self._log)
+        return None
+
+    def _drop_stale(self) -> None:
+        self._waiting = deque(
+            draft for draft in self._waiting if is_ahead(draft, self._log) or remainder(draft, self._log)
+        )
+
+
+def _after_lead(num_lead: int, parents: Sequence[int]) -> tuple[int, ...]:
+    """Parents of an extension: the lead is a chain, and the draft's root is its last token."""
+    return (*range(num_lead), *(parent + num_lead for parent in parents))

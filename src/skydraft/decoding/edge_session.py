@@ -1,0 +1,299 @@
+"""The device's half of a session: what to send, and what the cloud's answers mean. No sockets, no clocks.
+
+The device's log is the text so far. The cloud knows its first `cloud_length` tokens; what the device committed by
+itself since then travels ahead of the next offer as forced tokens. That one mechanism serves gated decoding, resuming
+and starting again at a cloud that lost everything.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Sequence
+
+from skydraft.core import AcceptanceRule, Draft, LatticeDistribution, Origin, Prompt, SamplingParams, Token
+from skydraft.decoding.alignment import has_child, is_ahead, path_to, remainder
+from skydraft.engines.vocabulary import Vocabulary
+from skydraft.errors import CloudFault, LocalProtocolError, RemoteProtocolError, VocabularyMismatch
+from skydraft.protocol import messages, offers, packing, prompts
+
+
+class Phase(enum.Enum):
+    """Where a session stands towards the cloud."""
+
+    APART = "apart"  # send `open`
+    OPENING = "opening"  # `open` was sent, its answer is on its way
+    OPEN = "open"
+
+
+class EdgeSession:
+    """One text, written with a cloud.
+
+    Args:
+        vocabulary: of the draft model, or of the tokenizer where there is none.
+        prompt: what the cloud's model is conditioned on.
+        number: of this session within its connection.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        prompt: Prompt,
+        sampling: SamplingParams,
+        rule: AcceptanceRule,
+        number: int = 0,
+    ) -> None:
+        self.sampling = sampling
+        self.rule = rule
+        self.phase = Phase.APART
+        self.limits = messages.LEAST_LIMITS
+        self.num_shared_ids = vocabulary.num_tokens
+        self.num_rounds = 0
+        self._vocabulary = vocabulary
+        self._id_bits = packing.id_bits(vocabulary.num_tokens)
+        self._prompt = prompt
+        self._number = number
+        self._resume_key = b""
+        self._ids: list[int] = []
+        self._origins: list[Origin] = []
+        self._cloud_length = 0
+        self._in_flight: deque[Draft] = deque()
+        self._lost: tuple[Draft, ...] = ()
+
+    @property
+    def token_ids(self) -> Sequence[int]:
+        """The text so far."""
+        return self._ids
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """The text so far, with where each token came from."""
+        return self.tokens_from(0)
+
+    def tokens_from(self, start: int) -> tuple[Token, ...]:
+        """The text from a position on."""
+        return tuple(map(Token, self._ids[start:], self._origins[start:]))
+
+    @property
+    def cloud_length(self) -> int:
+        """How many tokens of the text the cloud is known to hold."""
+        return self._cloud_length
+
+    @property
+    def num_in_flight(self) -> int:
+        """Offers that wait for their verdict."""
+        return len(self._in_flight)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.sampling.is_end(self._ids)
+
+    @property
+    def _cloud_ids(self) -> Sequence[int]:
+        return self._ids if self._cloud_length == len(self._ids) else self._ids[: self._cloud_length]
+
+    # What leaves
+
+    def open(self) -> messages.Open:
+        """Begin, or take up again where the cloud still knows the session."""
+        self.phase = Phase.OPENING
+        resume = None
+        if self._resume_key:
+            resume = messages.Resume(self._resume_key, self._cloud_length, packing.log_digest(self._cloud_ids))
+        return messages.Open(
+            version=messages.PROTOCOL_VERSION,
+            session=self._number,
+            vocabulary=mark_of(self._vocabulary),
+            sampling=self.sampling,
+            rule=self.rule,
+            segments=() if resume else prompts.to_wire(self._prompt, self._id_bits),
+            resume=resume,
+        )
+
+    def offer(
+        self,
+        token_ids: Sequence[int],
+        parents: Sequence[int] | None = None,
+        distributions: Sequence[LatticeDistribution] | None = None,
+        start: int | None = None,
+    ) -> messages.Draft:
+        """Offer tokens that follow the text, or, with `start`, tokens that follow an earlier offer.
+
+        What the cloud does not know of the text yet goes ahead as forced tokens.
+
+        Raises:
+            LocalProtocolError: the session is not open, or more offers are in flight than the cloud takes.
+        """
+        self._require_heard()
+        if len(self._in_flight) >= self.limits.max_in_flight:
+            raise LocalProtocolError(
+                f"{len(self._in_flight)} offers are in flight and the cloud takes {self.limits.max_in_flight}: "
+                "wait for a verdict"
+            )
+        forced = self._ids[self._cloud_length :] if start is None else []
+        draft = Draft(
+            start=self._cloud_length if start is None else start,
+            token_ids=(*forced, *token_ids),
+            parents=None if parents is None else _after_chain(len(forced), parents),
+            num_forced=len(forced),
+            distributions=None if distributions is None else tuple(distributions),
+        )
+        self._in_flight.append(draft)
+        return offers.to_wire(draft, self._number, self._vocabulary.num_tokens, self.rule)
+
+    def credit(self, up_to: int) -> messages.Generate:
+        """Let the cloud write on by itself up to this position."""
+        self._require_heard()
+        return messages.Generate(up_to, self._number)
+
+    def close(self) -> messages.Close:
+        self.phase = Phase.APART
+        return messages.Close(self._number)
+
+    # What happens on the device
+
+    def commit(self, token_ids: Sequence[int]) -> tuple[Token, ...]:
+        """Take tokens into the text without asking the cloud."""
+        return self._append(token_ids, [Origin.EDGE] * len(token_ids))
+
+    def disconnect(self) -> None:
+        """The connection is gone: what was in flight may or may not have arrived."""
+        self.phase = Phase.APART
+        self._lost = tuple(self._in_flight)
+        self._in_flight.clear()
+
+    # What arrives
+
+    def receive(self, message: messages.CloudMessage) -> tuple[Token, ...]:
+        """Take in an answer.
+
+        Returns:
+            The tokens that it adds to the text.
+        Raises:
+            CloudFault: the cloud refuses.
+            VocabularyMismatch: the cloud's model has another vocabulary.
+            RemoteProtocolError: the answer does not fit what was sent.
+        """
+        match message:
+            case messages.Fault():
+                raise CloudFault(message.code, message.sentence, message.retry_after_s)
+            case messages.Opened() if self.phase is Phase.OPENING:
+                return self._opened(message)
+            case messages.Verdict() if self.phase is Phase.OPEN:
+                return self._judged(message)
+            case messages.Tokens() if self.phase is Phase.OPEN:
+                return self._written(message)
+        raise RemoteProtocolError(f"the cloud sent {type(message).__name__} while the session was {self.phase.value}")
+
+    def _opened(self, opened: messages.Opened) -> tuple[Token, ...]:
+        self._check_vocabulary(opened.vocabulary)
+        self.limits = opened.limits
+        self._resume_key = opened.resume_key
+        if not opened.resume_key:  # it forgot the session: `open` again, with the prompt
+            self.phase = Phase.APART
+            self._cloud_length = 0
+            return ()
+        if opened.length < self._cloud_length:
+            if packing.log_digest(self._ids[: opened.length]) != opened.digest:
+                raise RemoteProtocolError(f"the cloud holds another text than the device at length {opened.length}")
+            self._cloud_length = opened.length
+        self.phase = Phase.OPEN
+        return ()
+
+    def _check_vocabulary(self, theirs: messages.VocabularyMark) -> None:
+        self.num_shared_ids = min(self._vocabulary.num_tokens, theirs.num_tokens)
+        if theirs.num_tokens < self._vocabulary.num_tokens:  # where it is larger, the cloud has checked
+            if self._vocabulary.digest(theirs.num_tokens) != theirs.digest:
+                raise VocabularyMismatch(self._vocabulary.name, theirs.name, [])
+
+    def _judged(self, verdict: messages.Verdict) -> tuple[Token, ...]:
+        draft = self._answered_draft(verdict)
+        num_held = verdict.length - draft.start - (verdict.token_id is not None)
+        row = num_held if draft.parents is None else verdict.node or 0
+        if not 0 <= row <= len(draft.token_ids) or len(path := path_to(draft, row)) != num_held:
+            raise RemoteProtocolError(
+                f"a verdict of length {verdict.length} and node {verdict.node} does not fit an offer of "
+                f"{len(draft.token_ids)} tokens at position {draft.start}"
+            )
+        if num_held < draft.num_forced:
+            raise RemoteProtocolError(f"the cloud refused {draft.num_forced - num_held} tokens that are committed")
+        self.num_rounds += 1
+        held_ids = [draft.token_ids[node] for node in path]
+        if verdict.token_id is None:
+            return self._grow(held_ids, Origin.ACCEPTED)
+        last = Origin.CORRECTED if has_child(draft, row) else Origin.CLOUD
+        return self._grow([*held_ids, verdict.token_id], Origin.ACCEPTED, last)
+
+    def _answered_draft(self, verdict: messages.Verdict) -> Draft:
+        """Which offer a verdict answers: the first in flight that extends what the cloud held, as the cloud decided."""
+        log_ids = self._cloud_ids
+        for index, draft in enumerate(self._in_flight):
+            if not is_ahead(draft, log_ids) and (rest := remainder(draft, log_ids)):
+                del self._in_flight[index]
+                return rest
+        raise RemoteProtocolError(f"a verdict of length {verdict.length} answers no offer")
+
+    def _written(self, message: messages.Tokens) -> tuple[Token, ...]:
+        token_ids = packing.unpack_ids(message.packed_ids, self._id_bits, self._vocabulary.num_tokens)
+        known_ids = self._ids[message.start : self._cloud_length]
+        if message.start > self._cloud_length or known_ids != list(token_ids[: len(known_ids)]):
+            raise RemoteProtocolError(
+                f"the cloud wrote from position {message.start} and the device knows its text to {self._cloud_length}"
+            )
+        new_ids = token_ids[len(known_ids) :]
+        num_held = self._num_drafted(new_ids)
+        if num_held is None:
+            return self._grow(new_ids, Origin.CLOUD)
+        self.num_rounds += 1  # a verdict that was lost on the way
+        return self._grow(new_ids[:num_held], Origin.ACCEPTED) + self._grow(new_ids[num_held:], Origin.CORRECTED)
+
+    def _num_drafted(self, new_ids: Sequence[int]) -> int | None:
+        """How many tokens that a resumed session brings stood in an offer whose verdict was lost; None: no offer."""
+        log_ids = self._cloud_ids
+        lost, self._lost = self._lost, ()
+        for draft in lost:
+            rest = None if is_ahead(draft, log_ids) else remainder(draft, log_ids)
+            if rest is not None and rest.parents is None:
+                pairs = zip(rest.token_ids, new_ids, strict=False)
+                return next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), len(rest.token_ids))
+        return None
+
+    def _grow(self, token_ids: Sequence[int], origin: Origin, last_origin: Origin | None = None) -> tuple[Token, ...]:
+        """The cloud's log grew by these; the device may have committed the first of them before."""
+        committed_ids = self._ids[self._cloud_length : self._cloud_length + len(token_ids)]
+        num_committed = len(committed_ids)
+        if committed_ids != list(token_ids[:num_committed]):
+            raise RemoteProtocolError(
+                f"the cloud's text differs from what the device committed after position {self._cloud_length}"
+            )
+        origins = [origin] * (len(token_ids) - 1) + [last_origin or origin] if token_ids else []
+        self._cloud_length += len(token_ids)
+        new_tokens = self._append(token_ids[num_committed:], origins[num_committed:])
+        self._drop_stale()
+        return new_tokens
+
+    def _append(self, token_ids: Sequence[int], origins: Sequence[Origin]) -> tuple[Token, ...]:
+        self._ids.extend(token_ids)
+        self._origins.extend(origins)
+        return tuple(map(Token, token_ids, origins))
+
+    def _drop_stale(self) -> None:
+        log_ids = self._cloud_ids
+        self._in_flight = deque(
+            draft for draft in self._in_flight if is_ahead(draft, log_ids) or remainder(draft, log_ids)
+        )
+
+    def _require_heard(self) -> None:
+        """What follows a fresh `open` need not wait for its answer; a resumed session may turn out to be gone."""
+        if self.phase is Phase.APART or (self.phase is Phase.OPENING and self._resume_key):
+            raise LocalProtocolError(f"the session is {self.phase.value}: open it first")
+
+
+def mark_of(vocabulary: Vocabulary) -> messages.VocabularyMark:
+    """What the other side needs to compare vocabularies."""
+    return messages.VocabularyMark(vocabulary.num_tokens, vocabulary.digest(), vocabulary.name)
+
+
+def _after_chain(num_chain: int, parents: Sequence[int]) -> tuple[int, ...]:
+    """Parents of a chain of forced tokens followed by a tree that hangs from its end."""
+    return (*range(num_chain), *(parent + num_chain for parent in parents))

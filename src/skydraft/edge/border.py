@@ -1,0 +1,107 @@
+"""The border of the device: every byte to a cloud passes here, is held against the share level, and is recorded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from skydraft.core import SegmentKind, ShareLevel
+from skydraft.errors import DisclosureError
+from skydraft.protocol import codec, messages
+from skydraft.protocol.limits import FrameLimits
+
+
+@dataclass
+class DisclosureRecord:
+    """What crossed the border, for the user to see.
+
+    up, down: payload bytes by kind.
+    contents: what left, by kind: how many token ids, which tensors.
+    """
+
+    level: ShareLevel
+    up: Counter[str] = field(default_factory=Counter)
+    down: Counter[str] = field(default_factory=Counter)
+    contents: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether something that the device observed has left it."""
+        return any(kind.startswith("evidence") for kind in self.contents)
+
+
+class Border:
+    """Turns messages into bytes and back, for one session.
+
+    Args:
+        level: what may leave.
+    """
+
+    def __init__(self, level: ShareLevel) -> None:
+        self.record = DisclosureRecord(level)
+        self._limits = FrameLimits()
+
+    def let_out(self, message: messages.EdgeMessage) -> bytes:
+        """Encode a message that may leave.
+
+        Raises:
+            DisclosureError: the share level keeps something in it on the device; nothing was sent.
+        """
+        level = self.record.level
+        if level is ShareLevel.NONE:
+            raise DisclosureError("share level none lets nothing leave the device, and a message was about to")
+        if isinstance(message, messages.Open) and level is not ShareLevel.FEATURES:
+            _require_no_evidence(message, level)
+        data = codec.encode(message)
+        self._note(message, len(data))
+        return data
+
+    def let_in(self, data: bytes) -> messages.CloudMessage:
+        """Decode what arrived.
+
+        Raises:
+            RemoteProtocolError: it is not a message.
+        """
+        message = codec.decode_cloud_message(data, self._limits)
+        self.record.down[_DOWN_KINDS.get(type(message), "control")] += len(data)
+        return message
+
+    def _note(self, message: messages.EdgeMessage, num_bytes: int) -> None:
+        up, contents = self.record.up, self.record.contents
+        match message:
+            case messages.Open():
+                tensors = [segment for segment in message.segments if isinstance(segment, messages.WireTensor)]
+                num_tensor_bytes = sum(len(tensor.data) for tensor in tensors)
+                up["prompt"] += num_bytes - num_tensor_bytes
+                if tensors:
+                    up["features"] += num_tensor_bytes
+                for segment in message.segments:
+                    contents[_content_of(segment)] += 1
+            case messages.Draft():
+                up["drafts"] += num_bytes
+                contents["drafts of the caption or text"] += 1
+            case _:
+                up["control"] += num_bytes
+
+
+_DOWN_KINDS = {messages.Verdict: "verdicts", messages.Tokens: "tokens"}
+
+
+def _require_no_evidence(message: messages.Open, level: ShareLevel) -> None:
+    for segment in message.segments:
+        if isinstance(segment, messages.WireTensor):
+            raise DisclosureError(
+                f"share level {level.value} keeps model inputs on the device, and {segment.name} of shape "
+                f"{list(segment.shape)} was about to leave; use share level features to send it"
+            )
+        if segment.kind is SegmentKind.EVIDENCE:
+            raise DisclosureError(
+                f"share level {level.value} keeps what the device observed there, and {len(segment.packed_ids)} bytes "
+                "of such text were about to leave"
+            )
+
+
+def _content_of(segment: messages.WireTokens | messages.WireTensor) -> str:
+    if isinstance(segment, messages.WireTensor):
+        return f"evidence: {segment.name} {list(segment.shape)} {segment.dtype}"
+    return "evidence as text" if segment.kind is SegmentKind.EVIDENCE else "instruction text"

@@ -1,0 +1,176 @@
+"""A session over a connection that may be lost: opens it, asks, and takes it up again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from skydraft.config import Offline
+from skydraft.decoding.edge_session import EdgeSession, Phase
+from skydraft.edge.border import Border
+from skydraft.edge.drafter import Block
+from skydraft.errors import CloudFault, TransportError
+from skydraft.protocol import messages
+from skydraft.transport.websocket import Connection, connect
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 2.0
+
+
+class CloudAddress(NamedTuple):
+    """Where a cloud is. key: the API key; None where it asks for none."""
+
+    url: str
+    key: str | None = None
+
+
+class Patience(NamedTuple):
+    """What to do about a lost cloud.
+
+    offline: "wait" takes the session up again; otherwise the loss is the caller's to handle.
+    wait_s: how long "wait" tries.
+    """
+
+    offline: Offline
+    wait_s: float
+
+
+class Conversation:
+    """Speaks with one cloud about one text, which grows in `session`.
+
+    Args:
+        notify: told in a sentence when the cloud is lost.
+    """
+
+    def __init__(
+        self,
+        session: EdgeSession,
+        border: Border,
+        address: CloudAddress,
+        patience: Patience,
+        notify: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.session = session
+        self.num_reconnects = 0
+        self._border = border
+        self._address = address
+        self._patience = patience
+        self._notify = notify
+        self._connection: Connection | None = None
+        self._lost_at_s: float | None = None
+        self._pause_s = FIRST_PAUSE_S
+        self._is_credited = False
+
+    async def open(self) -> None:
+        """Connect and have the session opened.
+
+        Raises:
+            TransportError: the cloud cannot be reached.
+            CloudFault, RemoteProtocolError, VocabularyMismatch: as EdgeSession.receive.
+        """
+        await self._persist(self._open)
+
+    async def ask(self, block: Block) -> None:
+        """Offer a block and wait until the session has grown by the verdict, or by what a lost verdict had decided.
+
+        Raises: as `open`.
+        """
+        await self._persist(lambda: self._ask(block))
+
+    async def listen(self, up_to: int) -> None:
+        """Give the cloud credit up to this position and wait until the session has grown.
+
+        Raises: as `open`.
+        """
+        await self._persist(lambda: self._listen(up_to))
+
+    async def close(self) -> None:
+        """Say that the session is over, where somebody listens, and close the connection."""
+        if self._connection is None:
+            return
+        try:
+            if self.session.phase is not Phase.APART:
+                await self._send(self.session.close())
+        except TransportError:
+            pass  # the cloud forgets the session by itself
+        await self._drop()
+
+    async def _open(self) -> None:
+        await self._connect()
+        while self.session.phase is not Phase.OPEN:
+            if self.session.phase is Phase.APART:
+                await self._send(self.session.open())
+            await self._receive()
+
+    async def _ask(self, block: Block) -> None:
+        await self._open()
+        await self._send(self.session.offer(block.token_ids, distributions=block.distributions))
+        while self.session.num_in_flight:
+            await self._receive()
+
+    async def _listen(self, up_to: int) -> None:
+        await self._connect()
+        if self.session.phase is Phase.APART:
+            await self._send(self.session.open())
+        if not self._is_credited:
+            await self._give_credit(up_to)
+        length = len(self.session.token_ids)
+        while len(self.session.token_ids) == length:
+            await self._receive()
+
+    async def _give_credit(self, up_to: int) -> None:
+        """A fresh session gets its credit with `open`; a resumed one when it is known what the cloud still holds."""
+        if self.session.token_ids:
+            await self._open()
+            if self.session.cloud_length < len(self.session.token_ids):
+                await self._send(self.session.offer(()))  # forced: what a cloud without a memory lacks
+        await self._send(self.session.credit(up_to))
+        self._is_credited = True
+
+    async def _connect(self) -> None:
+        if self._connection is None:
+            self._connection = await connect(self._address.url, token=self._address.key)
+
+    async def _send(self, message: messages.EdgeMessage) -> None:
+        assert self._connection is not None
+        await self._connection.send(self._border.let_out(message))
+
+    async def _receive(self) -> None:
+        assert self._connection is not None
+        self.session.receive(self._border.let_in(await self._connection.receive()))
+        self._lost_at_s, self._pause_s = None, FIRST_PAUSE_S
+
+    async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Try until it works, as far as patience goes."""
+        while True:
+            try:
+                return await attempt()
+            except TransportError as error:
+                await self._recover(error, None)
+            except CloudFault as fault:
+                if fault.retry_after_s is None:
+                    raise
+                await self._recover(fault, fault.retry_after_s)
+
+    async def _recover(self, error: TransportError | CloudFault, pause_s: float | None) -> None:
+        await self._drop()
+        now_s = time.monotonic()
+        if self._patience.offline != "wait":
+            raise error
+        if self._lost_at_s is None:
+            self._lost_at_s = now_s
+            self.num_reconnects += 1
+            self._notify(f"{error}; trying again for {self._patience.wait_s:g} s")
+        elif now_s - self._lost_at_s > self._patience.wait_s:
+            raise error
+        await asyncio.sleep(pause_s or self._pause_s)
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+    async def _drop(self) -> None:
+        self.session.disconnect()
+        self._is_credited = False
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()

@@ -1,0 +1,156 @@
+"""A device: settings and models made into texts. What an app developer holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import NamedTuple
+
+from skydraft.audio.read import Clip, Samples
+from skydraft.audio.windows import split_windows
+from skydraft.config import DeviceSettings
+from skydraft.core import AcceptanceRule, Exact, Mode, Rank, SamplingParams, TensorSegment, parse_rule
+from skydraft.edge.conversation import CloudAddress, Patience
+from skydraft.edge.report import Report
+from skydraft.edge.writer import Job, Notify, OnTokens, Writer
+from skydraft.engines.base import Engine
+from skydraft.engines.load import load_engine, load_listener, load_tokenizer
+from skydraft.engines.settings import EngineSettings
+from skydraft.engines.tokenizer import Tokenizer
+from skydraft.errors import ConfigError
+from skydraft.policies.draft_length import draft_length
+from skydraft.policies.gate import default_gate, parse_gate
+from skydraft.tasks.base import PromptPair
+from skydraft.tasks.caption import caption_prompts
+from skydraft.tasks.chat import chat_prompts
+
+
+class CaptionedWindow(NamedTuple):
+    """A window of a clip. report: None where it is silent."""
+
+    start_s: float
+    end_s: float
+    report: Report | None
+
+
+class Device:
+    """Captions clips and continues texts as its settings say.
+
+    Usable as `with Device.load(settings) as device: await device.caption(clip)`. One text at a time.
+
+    Args:
+        engine: the draft model; None where the cloud writes alone.
+        hear: samples -> model input; None where the models have no ears.
+    """
+
+    def __init__(
+        self,
+        settings: DeviceSettings,
+        engine: Engine | None,
+        tokenizer: Tokenizer,
+        hear: Callable[[Samples], TensorSegment] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.tokenizer = tokenizer
+        self._hear = hear
+        self._writer = Writer(engine)
+
+    @classmethod
+    def load(cls, settings: DeviceSettings) -> Device:
+        """Load what the settings need: in mode cloud no more than a tokenizer.
+
+        Raises:
+            ModelLoadError: the draft model cannot be loaded.
+        """
+        needs_draft = settings.mode is not Mode.CLOUD or settings.offline == "edge"
+        engine_settings = EngineSettings(
+            device=settings.device,
+            dtype=settings.dtype,
+            num_threads=settings.num_threads,
+            quantize=settings.quantize,
+        )
+        return cls(
+            settings,
+            load_engine(settings.draft, "draft", engine_settings) if needs_draft else None,
+            load_tokenizer(settings.draft, "draft"),
+            load_listener(settings.draft, "draft"),
+        )
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    async def caption(
+        self, clip: Clip, on_tokens: OnTokens = lambda _: None, notify: Notify = lambda _: None
+    ) -> list[CaptionedWindow]:
+        """Say how the voice in a clip sounds, window by window.
+
+        Args:
+            on_tokens: told the tokens as they come.
+            notify: told in a sentence when the cloud is lost.
+        Raises:
+            SkydraftError: as `Writer.write`; ConfigError where the draft model cannot hear.
+        """
+        if self._hear is None:
+            raise ConfigError(
+                f"the model {self.tokenizer.vocabulary.name} reads text only and cannot hear {clip.name}: "
+                "give --draft a Qwen2.5-Omni model, or leave it out"
+            )
+        captioned = []
+        for window in split_windows(clip.samples):
+            report = None
+            if not window.is_silent:
+                prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), self.settings.share)
+                report = await self._write(prompts, on_tokens, notify)
+            captioned.append(CaptionedWindow(window.start_s, window.end_s, report))
+        return captioned
+
+    async def generate(
+        self, prompt: str, on_tokens: OnTokens = lambda _: None, notify: Notify = lambda _: None
+    ) -> Report:
+        """Continue a prompt. Arguments and errors as `caption`."""
+        encode = partial(self.tokenizer.encode, add_special=True)
+        return await self._write(chat_prompts(encode, prompt, self.settings.share), on_tokens, notify)
+
+    async def _write(self, prompts: PromptPair, on_tokens: OnTokens, notify: Notify) -> Report:
+        return await self._writer.write(self._job(prompts), on_tokens, notify)
+
+    def _job(self, prompts: PromptPair) -> Job:
+        settings, vocabulary = self.settings, self.tokenizer.vocabulary
+        rule = _rule(settings, prompts)
+        return Job(
+            prompts=prompts,
+            vocabulary=vocabulary,
+            decode=self.tokenizer.decode,
+            sampling=_sampling(settings, vocabulary.end_ids),
+            mode=settings.mode,
+            share=settings.share,
+            rule=rule,
+            gate=parse_gate(settings.gate) if settings.gate else default_gate(settings.share, rule),
+            draft_length=lambda: draft_length(settings.block_length),
+            patience=Patience(settings.offline, settings.offline_wait_s),
+            address=None if settings.cloud is None else CloudAddress(settings.cloud, settings.key),
+        )
+
+
+def _rule(settings: DeviceSettings, prompts: PromptPair) -> AcceptanceRule:
+    """A cloud that sees as much as the device decides; one that does not only vetoes what it finds unlikely."""
+    if settings.accept is not None:
+        return parse_rule(settings.accept)
+    return Exact() if prompts.cloud == prompts.edge else Rank()
+
+
+def _sampling(settings: DeviceSettings, end_ids: Sequence[int]) -> SamplingParams:
+    return SamplingParams(
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        seed=settings.seed,
+        max_tokens=settings.max_tokens,
+        end_ids=tuple(end_ids),
+    )

@@ -1,0 +1,34 @@
+"""What a run did: for people, for --json, for benches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from skydraft.core import Mode, Origin, Token
+from skydraft.edge.border import DisclosureRecord
+
+
+@dataclass(frozen=True)
+class Report:
+    """One text and how it came about.
+
+    mode: as asked for; `is_alone`: the cloud was lost and the device finished by itself.
+    first_token_s, total_s: from the start of the run, the prompt's prefill included.
+    rounds: verdicts. reconnects: how often the connection was lost and taken up again.
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    mode: Mode
+    is_alone: bool
+    first_token_s: float
+    total_s: float
+    rounds: int
+    reconnects: int
+    disclosure: DisclosureRecord
+
+    @property
+    def num_by_origin(self) -> dict[Origin, int]:
+        counts = Counter(token.origin for token in self.tokens)
+        return {origin: counts[origin] for origin in Origin}

@@ -1,0 +1,210 @@
+"""The three ways to write a text: on the device, in the cloud, or both together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from skydraft.core import AcceptanceRule, Mode, Origin, Prompt, SamplingParams, ShareLevel, Token
+from skydraft.decoding.edge_session import EdgeSession
+from skydraft.edge.border import Border
+from skydraft.edge.conversation import CloudAddress, Conversation, Patience
+from skydraft.edge.drafter import Block, Drafter
+from skydraft.edge.report import Report
+from skydraft.engines.base import Engine
+from skydraft.engines.vocabulary import Vocabulary
+from skydraft.errors import ConfigError, TransportError
+from skydraft.policies.draft_length import DraftLength
+from skydraft.policies.gate import Gate
+from skydraft.tasks.base import PromptPair
+
+ALONE_LENGTH = 1  # tokens at a time where nobody judges: each is shown as it comes
+
+_Result = TypeVar("_Result")
+
+OnTokens = Callable[[Sequence[Token]], None]
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A text to write.
+
+    vocabulary: of the draft model, or of the tokenizer where the cloud writes alone.
+    decode: token ids -> text.
+    draft_length: makes the policy of block lengths, fresh for each text.
+    address: of the cloud; None in mode edge.
+    """
+
+    prompts: PromptPair
+    vocabulary: Vocabulary
+    decode: Callable[[Sequence[int]], str]
+    sampling: SamplingParams
+    mode: Mode
+    share: ShareLevel
+    rule: AcceptanceRule
+    gate: Gate
+    draft_length: Callable[[], DraftLength]
+    patience: Patience
+    address: CloudAddress | None = None
+
+
+class Writer:
+    """Writes texts, one after the other, with one draft engine.
+
+    Args:
+        engine: the draft model; None where the cloud writes alone.
+    """
+
+    def __init__(self, engine: Engine | None) -> None:
+        self._engine = engine
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="skydraft-draft")
+
+    def close(self) -> None:
+        self._worker.shutdown()
+
+    async def write(self, job: Job, on_tokens: OnTokens, notify: Notify = lambda _: None) -> Report:
+        """Write one text.
+
+        Args:
+            on_tokens: told the tokens as they come; called in the event loop.
+            notify: told in a sentence when the cloud is lost.
+        Raises:
+            TransportError, CloudFault, RemoteProtocolError: the cloud is lost or refuses, and `job.patience` does not
+                cover it.
+            DisclosureError: the share level keeps something on the device that was about to leave.
+            EngineError: the draft model cannot take the prompt.
+        """
+        run = _Run(job, self._engine, self._worker, on_tokens, notify)
+        try:
+            await run.write()
+        finally:
+            await run.close()
+        return run.report()
+
+
+class _Run:
+    """One text under way."""
+
+    def __init__(
+        self, job: Job, engine: Engine | None, worker: ThreadPoolExecutor, on_tokens: OnTokens, notify: Notify
+    ) -> None:
+        self._job = job
+        self._worker = worker
+        self._on_tokens = on_tokens
+        self._notify = notify
+        self._started_s = time.perf_counter()
+        self._first_token_s: float | None = None
+        self._num_shown = 0
+        self._is_alone = False
+        self._border = Border(job.share)
+        self._session = EdgeSession(job.vocabulary, job.prompts.cloud or Prompt(()), job.sampling, job.rule)
+        self._drafter = None if engine is None else Drafter(engine, job.sampling, job.rule)
+        self._reading: asyncio.Task[None] | None = None
+        self._conversation = None
+        if job.address is not None:
+            self._conversation = Conversation(self._session, self._border, job.address, job.patience, notify)
+
+    async def write(self) -> None:
+        if self._job.mode is Mode.EDGE or self._job.prompts.cloud is None:
+            return await self._write_alone()
+        try:
+            if self._job.mode is Mode.CLOUD:
+                await self._write_in_cloud()
+            else:
+                await self._write_together()
+        except TransportError as error:
+            if self._job.patience.offline != "edge":
+                raise
+            self._is_alone = True
+            self._notify(f"{error}; the device goes on alone")
+            await self._write_alone()
+
+    async def close(self) -> None:
+        if self._conversation is not None:
+            await self._conversation.close()
+        if self._drafter is not None and self._reading is not None:
+            await asyncio.gather(self._reading, return_exceptions=True)  # its error was raised where it was awaited
+            await self._in_worker(self._drafter.close)
+
+    def report(self) -> Report:
+        total_s = time.perf_counter() - self._started_s
+        return Report(
+            text=self._job.decode(self._session.token_ids),
+            tokens=self._session.tokens,
+            mode=self._job.mode,
+            is_alone=self._is_alone,
+            first_token_s=total_s if self._first_token_s is None else self._first_token_s,
+            total_s=total_s,
+            rounds=self._session.num_rounds,
+            reconnects=0 if self._conversation is None else self._conversation.num_reconnects,
+            disclosure=self._border.record,
+        )
+
+    async def _write_alone(self) -> None:
+        await self._read_prompt()
+        while not self._session.is_complete:
+            self._session.commit((await self._draft(ALONE_LENGTH)).token_ids)
+            self._show()
+
+    async def _write_in_cloud(self) -> None:
+        conversation = self._cloud()
+        while not self._session.is_complete:
+            await conversation.listen(self._job.sampling.max_tokens)
+            self._show()
+
+    async def _write_together(self) -> None:
+        conversation, lengths = self._cloud(), self._job.draft_length()
+        reading = self._read_prompt()
+        await conversation.open()  # the cloud reads its prompt while the device reads its own
+        await reading
+        while not self._session.is_complete:
+            block = await self._draft(min(lengths.next_length(), self._session.limits.max_draft_tokens))
+            if self._job.gate.decide(block.signals).is_escalated:
+                num_accepted = await self._ask(conversation, block)
+                lengths.observe(len(block.token_ids), num_accepted)
+            else:
+                self._session.commit(block.token_ids)
+            self._show()
+
+    async def _ask(self, conversation: Conversation, block: Block) -> int:
+        """Have a block judged; returns how many of its tokens were accepted."""
+        length = len(self._session.token_ids)
+        await conversation.ask(block)
+        origins = [token.origin for token in self._session.tokens_from(length)]
+        return min(origins.count(Origin.ACCEPTED), len(block.token_ids))
+
+    async def _draft(self, num_tokens: int) -> Block:
+        drafter, session = self._require_drafter(), self._session
+        return await self._in_worker(lambda: drafter.draft(session.token_ids, num_tokens, session.num_shared_ids))
+
+    def _read_prompt(self) -> asyncio.Task[None]:
+        """Begin to read the prompt, once."""
+        if self._reading is None:
+            drafter = self._require_drafter()
+            self._reading = asyncio.create_task(self._in_worker(lambda: drafter.open(self._job.prompts.edge)))
+        return self._reading
+
+    async def _in_worker(self, call: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, call)
+
+    def _show(self) -> None:
+        new_tokens = self._session.tokens_from(self._num_shown)
+        if new_tokens:
+            self._first_token_s = self._first_token_s or time.perf_counter() - self._started_s
+            self._num_shown += len(new_tokens)
+            self._on_tokens(new_tokens)
+
+    def _cloud(self) -> Conversation:
+        if self._conversation is None:
+            raise ConfigError(f"mode {self._job.mode.value} needs the address of a cloud")
+        return self._conversation
+
+    def _require_drafter(self) -> Drafter:
+        if self._drafter is None:
+            raise ConfigError("the device has no draft model and cannot write by itself: give it one with --draft")
+        return self._drafter

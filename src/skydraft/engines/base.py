@@ -1,0 +1,93 @@
+"""What a model must be able to do to draft or to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from skydraft.core import Prompt
+from skydraft.engines.vocabulary import Vocabulary
+
+Array: TypeAlias = Any  # a numpy array or a torch tensor: what the array API standard describes and no type spells
+Slot: TypeAlias = int  # one sequence's place in an engine's KV cache
+
+
+class Prefilled(NamedTuple):
+    """A slot that has read its prompt.
+
+    logits: float [vocab_size], after the prompt's last token.
+    """
+
+    slot: Slot
+    logits: Array
+
+
+class Extension(NamedTuple):
+    """Tokens to append to a slot.
+
+    parents: of each token: 0 is the slot's present end, i + 1 is token i of this extension. None is a chain.
+    grows_tree: these tokens are the next nodes of the tree that the slot was last extended by: parents count from
+        that tree's root, 0, and its first node, 1. For drafting a tree level by level.
+    """
+
+    slot: Slot
+    token_ids: Sequence[int]
+    parents: Sequence[int] | None = None
+    grows_tree: bool = False
+
+
+class EngineLimits(NamedTuple):
+    """num_slots: sequences at once. max_length: tokens of one sequence, its prompt included."""
+
+    num_slots: int
+    max_length: int
+
+
+class Engine(Protocol):
+    """A language model with a KV cache of slots. One thread at a time may use it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def limits(self) -> EngineLimits: ...
+
+    def open(self, prompt: Prompt) -> Prefilled:
+        """Give the prompt a slot and read it.
+
+        Raises:
+            CacheOverflow: no slot is free, or the prompt is longer than a slot.
+            PromptRejected: the model cannot take a segment of it.
+        """
+
+    def extend(self, extensions: Sequence[Extension]) -> list[Array]:
+        """Append to several slots in one forward pass.
+
+        Returns:
+            For each extension float [num_tokens, vocab_size]; row i after token i (and its ancestors). The arrays
+            are the caller's to read, not to write.
+        Raises:
+            CacheOverflow: a slot has no room; no slot was changed.
+            EngineError: a token id is outside of the vocabulary; no slot was changed.
+            ValueError: the engine is used wrongly: an empty extension, a slot twice or not open, parents after their
+                children, a chain or a new tree after a tree of which no path was kept; no slot was changed.
+        """
+
+    def crop(self, slot: Slot, keep_length: int) -> None:
+        """Forget the slot's generated tokens from position keep_length on.
+
+        Of a tree that was just added, as many leading nodes may be kept as follow one another.
+        """
+
+    def keep_path(self, slot: Slot, start: int, path: Sequence[int]) -> None:
+        """Of the last extension, which began at position start, keep the tokens of this root-to-node path only.
+
+        path: indexes into the extension (of a tree that grew: into the whole tree), ascending, each the parent of
+            the next.
+        """
+
+    def close(self, slot: Slot) -> None:
+        """Give the slot back."""

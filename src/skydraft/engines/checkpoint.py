@@ -1,0 +1,132 @@
+"""Where a model's files are, and what its config.json says. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from skydraft.engines.settings import Role
+from skydraft.errors import ModelLoadError
+
+EMBEDDED = "embedded"
+EMBEDDED_FOLDER = Path(__file__).parent.parent / "models"
+HUB_FILES = ("*.json", "*.safetensors", "*.jinja")
+DEFAULT_MAX_LENGTH = 4096
+
+JsonObject = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder whose config.json has been read.
+
+    name: for people and error messages.
+    """
+
+    name: str
+    folder: Path
+    config: JsonObject
+
+    @classmethod
+    def open(cls, folder: Path, name: str | None = None) -> Checkpoint:
+        """Read a folder's config.json.
+
+        Raises:
+            ModelLoadError: there is no such folder, or no readable config.json in it.
+        """
+        if not folder.is_dir():
+            raise ModelLoadError(f"there is no model folder {folder}")
+        return cls(name or folder.resolve().name, folder, read_json(folder / "config.json"))
+
+    @cached_property
+    def thinker_config(self) -> JsonObject:
+        """Of a whole Qwen2.5-Omni folder the part that listens and writes; of other folders the config itself."""
+        return _table(self.config, "thinker_config") or self.config
+
+    @cached_property
+    def text_config(self) -> JsonObject:
+        """What describes the language model."""
+        return _table(self.thinker_config, "text_config") or self.thinker_config
+
+    @property
+    def is_omni(self) -> bool:
+        return str(self.config.get("model_type", "")).startswith("qwen2_5_omni")
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Names of the model classes that the checkpoint was saved from."""
+        stated = self.config.get("architectures")
+        return tuple(map(str, stated)) if isinstance(stated, list) else ()
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Rows of the logits; None where the config does not say."""
+        size = self.text_config.get("vocab_size")
+        return size if isinstance(size, int) else None
+
+
+def find_checkpoint(model: str, role: Role) -> Checkpoint:
+    """Resolve `embedded`, a folder or a Hugging Face name; the last is fetched, or taken from the local cache.
+
+    Raises:
+        ModelLoadError: there is no such model, or it cannot be fetched.
+    """
+    if model == EMBEDDED:
+        return Checkpoint.open(EMBEDDED_FOLDER / role, f"skydraft-embedded-{role}")
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return Checkpoint.open(folder)
+    if not _may_be_hub_name(model):
+        raise ModelLoadError(
+            f"there is no model folder {model}; give a folder, a Hugging Face name such as Qwen/Qwen2.5-Omni-3B, "
+            f"`{EMBEDDED}` or `table:...`"
+        )
+    return Checkpoint.open(_fetch(model), model)
+
+
+def read_json(path: Path, is_required: bool = True) -> JsonObject:
+    """Read a JSON object; a missing file that is not required is an empty one.
+
+    Raises:
+        ModelLoadError: the file is missing, cannot be read or holds something else.
+    """
+    if not is_required and not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelLoadError(f"{path.parent} has no {path.name}: it is not a model folder") from error
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelLoadError(f"{path} holds a JSON {type(content).__name__} and should hold an object")
+    return content
+
+
+def _table(config: JsonObject, name: str) -> JsonObject | None:
+    value = config.get(name)
+    return value if isinstance(value, dict) else None
+
+
+def _may_be_hub_name(model: str) -> bool:
+    return model.count("/") == 1 and not model.startswith((".", "/", "~")) and not model.endswith("/")
+
+
+def _fetch(model: str) -> Path:
+    import huggingface_hub  # only a Hugging Face name needs it, and it comes with `tokenizers`
+
+    try:
+        return Path(huggingface_hub.snapshot_download(model, allow_patterns=list(HUB_FILES)))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(
+            f"{model} is no folder, and it cannot be fetched from Hugging Face ({_first_line(error)}): check the name "
+            "and the connection, or download it elsewhere and give the folder"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

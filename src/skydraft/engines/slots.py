@@ -1,0 +1,227 @@
+"""The slots of an engine: which are open, how long they are, and where the nodes of a tree lie.
+
+Every token that a slot has read has an index: its prompt's tokens come first, then the generated ones. The nodes of a
+tree get indexes in the order of the extension, so what is new is always one run; only their positions in the text (for
+rotary embeddings) and what they may look at follow the tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from skydraft.engines.base import EngineLimits, Extension, Slot
+from skydraft.engines.prompts import check_token_ids
+from skydraft.errors import CacheOverflow
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The tokens that a slot was last extended by, and of a tree those that it grew from.
+
+    start: index of the first node.
+    parents: of each node: 0 is what stands before `start`, i + 1 is node i.
+    """
+
+    start: int
+    parents: tuple[int, ...]
+
+    @cached_property
+    def is_chain(self) -> bool:
+        return self.num_in_chain == len(self.parents)
+
+    @cached_property
+    def num_in_chain(self) -> int:
+        """How many of the first nodes follow one another."""
+        return next((i for i, parent in enumerate(self.parents) if parent != i), len(self.parents))
+
+    @cached_property
+    def depths(self) -> Ints:
+        """int [num_nodes]; 0 for a child of the root."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(depths[parent - 1] + 1 if parent else 0)
+        return np.array(depths, dtype=np.int64)
+
+    @cached_property
+    def lineage(self) -> Bools:
+        """bool [num_nodes, num_nodes]: row i is True at node i and its ancestors."""
+        lineage = np.eye(len(self.parents), dtype=np.bool_)
+        for node, parent in enumerate(self.parents):
+            if parent:
+                lineage[node] |= lineage[parent - 1]
+        return lineage
+
+    def holds_path(self, path: Sequence[int]) -> bool:
+        """Whether each node of the path is the parent of the next, and the first is a child of the root."""
+        parent = 0
+        for node in path:
+            if not 0 <= node < len(self.parents) or self.parents[node] != parent:
+                return False
+            parent = node + 1
+        return True
+
+
+class Placement(NamedTuple):
+    """Where the tokens of an extension go.
+
+    start: index of the first new token.
+    tree: its last nodes are the new tokens.
+    """
+
+    slot: Slot
+    token_ids: Sequence[int]
+    start: int
+    tree: Tree
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.token_ids)
+
+    @property
+    def positions(self) -> Ints:
+        """int [num_tokens]: of each new token in its text, prompt included."""
+        if self.tree.is_chain:
+            return np.arange(self.start, self.end)
+        return self.tree.start + self.tree.depths[-len(self.token_ids) :]
+
+
+@dataclass
+class _SlotState:
+    prompt_length: int
+    length: int  # tokens with an index, those of an undecided tree included
+    high_water: int  # tokens that ever had one
+    tree: Tree | None = None
+
+
+class SlotBook:
+    """Keeps the lengths and trees of all slots; knows nothing of what is stored in them."""
+
+    def __init__(self, limits: EngineLimits) -> None:
+        self.limits = limits
+        self._states: dict[Slot, _SlotState] = {}
+
+    def allocate(self, prompt_length: int) -> Slot:
+        """Open the lowest free slot.
+
+        Raises:
+            CacheOverflow: no slot is free, or the prompt is longer than a slot.
+        """
+        if prompt_length > self.limits.max_length:
+            raise CacheOverflow(
+                f"the prompt has {prompt_length} tokens and a slot has room for {self.limits.max_length}: "
+                "shorten it or raise max_length"
+            )
+        slot = next((slot for slot in range(self.limits.num_slots) if slot not in self._states), None)
+        if slot is None:
+            raise CacheOverflow(
+                f"all {self.limits.num_slots} slots of the engine are open: close one or raise num_slots"
+            )
+        self._states[slot] = _SlotState(prompt_length, prompt_length, prompt_length)
+        return slot
+
+    def release(self, slot: Slot) -> int:
+        """Close a slot; returns how many of its indexes were ever used."""
+        high_water = self._state(slot).high_water
+        del self._states[slot]
+        return high_water
+
+    def place(self, extensions: Sequence[Extension], vocabulary_size: int) -> list[Placement]:
+        """Say where the tokens of each extension go; changes nothing.
+
+        Raises:
+            CacheOverflow: a slot has no room.
+            EngineError: a token id is outside of the vocabulary.
+            ValueError: the engine is used wrongly.
+        """
+        if len({extension.slot for extension in extensions}) < len(extensions):
+            raise ValueError(f"one slot is extended twice in one pass: {[e.slot for e in extensions]}")
+        return [self._place(extension, vocabulary_size) for extension in extensions]
+
+    def commit(self, placements: Sequence[Placement]) -> None:
+        """The tokens of these placements have been read."""
+        for placement in placements:
+            state = self._states[placement.slot]
+            state.length, state.tree = placement.end, placement.tree
+            state.high_water = max(state.high_water, placement.end)
+
+    def crop(self, slot: Slot, keep_length: int) -> int:
+        """Forget generated tokens from position keep_length on; returns the slot's length in indexes."""
+        state = self._state(slot)
+        length = state.prompt_length + keep_length
+        limit = state.length
+        if state.tree is not None and not state.tree.is_chain:
+            limit = state.tree.start + state.tree.num_in_chain
+        if not state.prompt_length <= length <= limit:
+            raise ValueError(
+                f"slot {slot} has {limit - state.prompt_length} generated tokens in a row and cannot be cropped to "
+                f"{keep_length}"
+            )
+        state.length, state.tree = length, None
+        return length
+
+    def keep_path(self, slot: Slot, start: int, path: Sequence[int]) -> Ints:
+        """Keep a path of the last extension; its tokens get the indexes from the extension's first on.
+
+        Returns:
+            int [len(path)]: the indexes that they had.
+        """
+        state = self._state(slot)
+        tree = state.tree
+        if tree is None or tree.start != state.prompt_length + start:
+            raise ValueError(f"the last extension of slot {slot} did not begin at position {start}")
+        if not tree.holds_path(path):
+            raise ValueError(f"{list(path)} is no path from the root of a tree with parents {list(tree.parents)}")
+        state.length, state.tree = tree.start + len(path), None
+        return tree.start + np.array(path, dtype=np.int64)
+
+    def _place(self, extension: Extension, vocabulary_size: int) -> Placement:
+        state = self._state(extension.slot)
+        tree = _grown_tree(state, extension)
+        num_new = len(extension.token_ids)
+        start = tree.start + len(tree.parents) - num_new
+        if start + num_new > self.limits.max_length:
+            raise CacheOverflow(
+                f"slot {extension.slot} holds {start} tokens, and {num_new} more do not fit into "
+                f"{self.limits.max_length}: shorten the text or raise max_length"
+            )
+        check_token_ids(extension.token_ids, vocabulary_size)
+        return Placement(extension.slot, extension.token_ids, start, tree)
+
+    def _state(self, slot: Slot) -> _SlotState:
+        state = self._states.get(slot)
+        if state is None:
+            raise ValueError(f"slot {slot} is not open; open are {sorted(self._states)}")
+        return state
+
+
+def _grown_tree(state: _SlotState, extension: Extension) -> Tree:
+    num_new = len(extension.token_ids)
+    parents = tuple(range(num_new)) if extension.parents is None else tuple(extension.parents)
+    if not num_new or len(parents) != num_new:
+        raise ValueError(f"slot {extension.slot} is extended by {num_new} tokens with {len(parents)} parents")
+    if extension.grows_tree:
+        return _checked(_with_level(state, extension, parents))
+    if state.tree is not None and not state.tree.is_chain:
+        raise ValueError(f"slot {extension.slot} ends in an undecided tree: keep a path of it or crop it first")
+    return _checked(Tree(state.length, parents))
+
+
+def _with_level(state: _SlotState, extension: Extension, parents: tuple[int, ...]) -> Tree:
+    if state.tree is None or extension.parents is None:
+        raise ValueError(f"slot {extension.slot} has no tree that could grow, or its new nodes have no parents")
+    return Tree(state.tree.start, state.tree.parents + parents)
+
+
+def _checked(tree: Tree) -> Tree:
+    if any(not 0 <= parent <= node for node, parent in enumerate(tree.parents)):
+        raise ValueError(f"parents {list(tree.parents)} do not come before their children")
+    return tree

@@ -1,0 +1,153 @@
+"""Text to token ids and back, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import tokenizers
+
+from skydraft.engines.checkpoint import Checkpoint, read_json
+from skydraft.engines.vocabulary import Vocabulary
+from skydraft.errors import ModelLoadError
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+MAX_HELD_TOKENS = 8  # a character has at most 4 bytes: what is still unfinished after 8 tokens is not text
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back."""
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
+        """Token ids of a text; add_special: with those that the model wants around it, such as a start token."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, special ones left out; bytes that are no UTF-8 become U+FFFD."""
+
+    def token_id(self, token: str) -> int | None:
+        """The id of one token as the vocabulary spells it, for example "<|audio_bos|>"."""
+
+
+class FolderTokenizer:
+    """The tokenizer.json of a model folder.
+
+    Raises:
+        ModelLoadError: there is none, or it is not one.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._tokenizer = _read_tokenizer(checkpoint.folder)
+        self._vocabulary = self._describe()
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._vocabulary
+
+    def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=add_special).ids)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def token_id(self, token: str) -> int | None:
+        return self._tokenizer.token_to_id(token)
+
+    def _describe(self) -> Vocabulary:
+        ids = self._tokenizer.get_vocab(with_added_tokens=True)
+        size = self.checkpoint.vocabulary_size or max(ids.values(), default=-1) + 1
+        return Vocabulary(self.checkpoint.name, _by_id(ids, size), size, self._end_ids())
+
+    def _end_ids(self) -> tuple[int, ...]:
+        """What ends a text: the first of the files that says so, in the order in which Hugging Face reads them."""
+        generation = read_json(self.checkpoint.folder / "generation_config.json", is_required=False)
+        for config in (generation, self.checkpoint.config, self.checkpoint.text_config):
+            stated = config.get("eos_token_id")
+            if stated is not None:
+                return tuple(stated) if isinstance(stated, list) else (int(stated),)
+        settings = read_json(self.checkpoint.folder / "tokenizer_config.json", is_required=False)
+        token = special_token(settings, "eos_token")
+        found = None if token is None else self.token_id(token)
+        return () if found is None else (found,)
+
+
+class TextStream:
+    """Turns token ids into text as they come.
+
+    A piece is held back while its last character is unfinished. Each id is decoded together with those before it:
+    tokenizers drop the space before the first word of what they are given.
+
+    Args:
+        context_ids: what stands before, when the text continues it; without, the text is a new one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, context_ids: Sequence[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._shown_ids = list(context_ids[-MAX_HELD_TOKENS:])
+        self._held_ids: list[int] = []
+
+    def feed(self, token_ids: Sequence[int]) -> str:
+        """The text that these ids add, as far as it is finished."""
+        return "".join(map(self._step, token_ids))
+
+    def flush(self) -> str:
+        """What is still held back; the text is over."""
+        return self._release(self._held_text())
+
+    def _step(self, token_id: int) -> str:
+        self._held_ids.append(token_id)
+        text = self._held_text()
+        if text.endswith(UNFINISHED) and len(self._held_ids) <= MAX_HELD_TOKENS:
+            return ""
+        return self._release(text)
+
+    def _held_text(self) -> str:
+        before = self._tokenizer.decode(self._shown_ids)
+        return self._tokenizer.decode(self._shown_ids + self._held_ids)[len(before) :]
+
+    def _release(self, text: str) -> str:
+        # Ids without text of their own stay in view: the next word's space must not become the first of its window.
+        self._shown_ids = self._held_ids if text else (self._shown_ids + self._held_ids)[-MAX_HELD_TOKENS:]
+        self._held_ids = []
+        return text
+
+
+def special_token(config: Mapping[str, Any], name: str) -> str | None:
+    """A token named in a tokenizer_config.json: a string, or a table with its content."""
+    stated = config.get(name)
+    token = stated.get("content") if isinstance(stated, dict) else stated
+    return token if isinstance(token, str) else None
+
+
+def load_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary of a model folder, without loading the model.
+
+    Raises:
+        ModelLoadError: the folder has no tokenizer, or no readable one.
+    """
+    return FolderTokenizer(Checkpoint.open(folder)).vocabulary
+
+
+def _by_id(ids: Mapping[str, int], size: int) -> tuple[str | None, ...]:
+    tokens: list[str | None] = [None] * size
+    for token, token_id in ids.items():
+        if token_id < size:
+            tokens[token_id] = token
+    return tuple(tokens)
+
+
+def _read_tokenizer(folder: Path) -> tokenizers.Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelLoadError(f"{folder} has no tokenizer.json: save the model's fast tokenizer there")
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises plain Exception for every kind of wrong content
+        raise ModelLoadError(f"{path} is not a tokenizer that this version can read: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

@@ -1,0 +1,174 @@
+"""Loading Hugging Face weights: quietly, without the network, whole, or with one sentence saying why not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from skydraft.engines.base import EngineLimits
+from skydraft.engines.checkpoint import DEFAULT_MAX_LENGTH, Checkpoint, JsonObject
+from skydraft.engines.settings import EngineSettings
+from skydraft.errors import ConfigError, ModelLoadError
+
+FULL_ATTENTION = "full_attention"
+SLIDING_ATTENTION = "sliding_attention"
+
+
+def load_weights(model_class: Any, checkpoint: Checkpoint, settings: EngineSettings) -> Any:
+    """Load a model of a class, ready to compute: on its device, in its dtype, not training.
+
+    Returns:
+        The Hugging Face model.
+    Raises:
+        ModelLoadError: files are missing, damaged or of another model, or do not fit into memory.
+    """
+    device = _device(settings)
+    try:
+        with _quiet():
+            model, report = model_class.from_pretrained(
+                checkpoint.folder,
+                dtype=_dtype(settings, device),
+                local_files_only=True,
+                output_loading_info=True,
+            )
+            _require_complete(checkpoint, report)
+            return model.eval().requires_grad_(False).to(device)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory(checkpoint, device) from error
+    except RuntimeError as error:
+        if "allocate memory" in str(error):
+            raise _out_of_memory(checkpoint, device) from error
+        raise _damaged(checkpoint, error) from error
+    except ModelLoadError:
+        raise
+    except Exception as error:  # the library and safetensors raise many kinds for files that are not as they should be
+        raise _damaged(checkpoint, error) from error
+
+
+def find_limits(checkpoint: Checkpoint, settings: EngineSettings) -> EngineLimits:
+    """How many tokens a slot may hold.
+
+    Raises:
+        ModelLoadError: the settings ask for more than the model takes.
+    """
+    most, reason = _longest(checkpoint.text_config)
+    if settings.max_length > most:
+        raise ModelLoadError(
+            f"{checkpoint.name} takes at most {most} tokens ({reason}) and max_length is {settings.max_length}: "
+            "lower it"
+        )
+    return EngineLimits(settings.num_slots, settings.max_length or min(most, DEFAULT_MAX_LENGTH))
+
+
+def require_plain_attention(checkpoint: Checkpoint) -> None:
+    """Refuse models that keep another state than keys and values.
+
+    Raises:
+        ModelLoadError: naming the kinds of layers that cannot be rolled back.
+    """
+    kinds = checkpoint.text_config.get("layer_types") or checkpoint.text_config.get("layers_block_type") or []
+    other = sorted(set(map(str, kinds)) - {FULL_ATTENTION, SLIDING_ATTENTION, "attention"})
+    if other:
+        raise ModelLoadError(
+            f"{checkpoint.name} has layers of the kind {', '.join(other)}, whose state cannot be rolled back after a "
+            "rejected draft: use a model with full attention"
+        )
+
+
+def quantize_linear(model: torch.nn.Module, settings: EngineSettings) -> None:
+    """Round the weights of linear layers to 8 bits, in place; activations are rounded as they come.
+
+    Raises:
+        ConfigError: the model is not on a CPU in float32.
+    """
+    if _device(settings).type != "cpu" or _dtype(settings, torch.device("cpu")) != torch.float32:
+        raise ConfigError(
+            f"quantize works on a cpu in float32 and the draft is to run on {settings.device} in {settings.dtype}"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces that this interface will move
+        torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+            model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True
+        )
+
+
+def _longest(config: JsonObject) -> tuple[int, str]:
+    """The most tokens in which every layer sees everything, and which setting says so."""
+    known = {"max_position_embeddings": _positive(config, "max_position_embeddings")}
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type")):
+        # Beyond it the model turns all its keys another way, those that are in the cache already too.
+        known["original_max_position_embeddings"] = _positive({**config, **rope}, "original_max_position_embeddings")
+    if config.get("use_sliding_window", True):
+        known["sliding_window"] = _positive(config, "sliding_window")
+    found = {name: value for name, value in known.items() if value is not None}
+    name = min(found, key=lambda key: found[key], default="")
+    return (found[name], f"{name} of its config") if name else (DEFAULT_MAX_LENGTH, "its config names no limit")
+
+
+def _positive(config: JsonObject, name: str) -> int | None:
+    value = config.get(name)
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _device(settings: EngineSettings) -> torch.device:
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"device {settings.device!r} cannot be used here ({reason}): try cpu") from error
+    return device
+
+
+def _dtype(settings: EngineSettings, device: torch.device) -> Any:
+    """A torch dtype, or "auto" for the checkpoint's own."""
+    if settings.dtype == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    return getattr(torch, settings.dtype)
+
+
+def _require_complete(checkpoint: Checkpoint, report: JsonObject) -> None:
+    missing = sorted(report["missing_keys"])
+    if missing or report["mismatched_keys"]:
+        wrong = missing or sorted(str(key) for key in report["mismatched_keys"])
+        raise ModelLoadError(
+            f"the weights of {checkpoint.name} do not fit its config.json: {len(wrong)} tensors are missing or of "
+            f"another shape, the first is {wrong[0]}; take both from the same model"
+        )
+
+
+def _out_of_memory(checkpoint: Checkpoint, device: torch.device) -> ModelLoadError:
+    return ModelLoadError(
+        f"{checkpoint.name} does not fit into the memory of {device}: use a smaller model or dtype, or fewer slots"
+    )
+
+
+def _damaged(checkpoint: Checkpoint, error: Exception) -> ModelLoadError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return ModelLoadError(f"the weights of {checkpoint.name} in {checkpoint.folder} cannot be loaded: {reason}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, advice or warnings while a model loads; as it was afterwards."""
+    verbosity = transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

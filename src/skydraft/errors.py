@@ -1,0 +1,109 @@
+"""The exception tree.
+
+SkydraftError
+├── ConfigError            a setting, a flag or a file of settings is wrong
+├── ProtocolError
+│   ├── LocalProtocolError     we misused the protocol: a bug on this side
+│   └── RemoteProtocolError    the peer sent something that the protocol does not allow
+│       └── VersionMismatch        the peer speaks another version
+├── TransportError         the connection could not be made, or was lost
+├── CloudFault             the cloud refused, in its own words
+├── EngineError
+│   ├── ModelLoadError         a model folder or name cannot be loaded
+│   ├── VocabularyMismatch     a draft and a target do not share their token ids
+│   ├── PromptRejected         the engine cannot take this prompt
+│   └── CacheOverflow          no slot, or no room in a slot
+├── AudioError             a clip cannot be read or has nothing in it
+└── DisclosureError        something was about to leave the device that its share level keeps
+
+An error stores its facts and builds its text from them: one sentence that names both values and the way out.
+"""
+
+from __future__ import annotations
+
+
+class SkydraftError(Exception):
+    """Base of all errors that skydraft raises on purpose; its text is one sentence for a person."""
+
+
+class ConfigError(SkydraftError):
+    """A setting is wrong."""
+
+
+class ProtocolError(SkydraftError):
+    """The protocol was broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This side misused the protocol."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent what the protocol does not allow."""
+
+
+class VersionMismatch(RemoteProtocolError):
+    """The peer speaks another version of the protocol."""
+
+    def __init__(self, ours: int, theirs: int) -> None:
+        self.ours = ours
+        self.theirs = theirs
+        older = "this side" if ours < theirs else "the other side"
+        super().__init__(
+            f"this side speaks version {ours} of the skydraft protocol and the other side version {theirs}: "
+            f"update {older}"
+        )
+
+
+class TransportError(SkydraftError):
+    """The connection could not be made, or was lost."""
+
+
+class CloudFault(SkydraftError):
+    """The cloud refused; `code` is one of protocol.messages.FaultCode."""
+
+    def __init__(self, code: str, sentence: str, retry_after_s: float | None = None) -> None:
+        self.code = code
+        self.sentence = sentence
+        self.retry_after_s = retry_after_s
+        retry = "" if retry_after_s is None else f" (try again in {retry_after_s:g} s)"
+        super().__init__(f"the cloud refused: {sentence}{retry}")
+
+
+class EngineError(SkydraftError):
+    """A model cannot do what was asked of it."""
+
+
+class ModelLoadError(EngineError):
+    """A model cannot be loaded."""
+
+
+class VocabularyMismatch(EngineError):
+    """A draft and a target do not share their token ids."""
+
+    def __init__(self, draft_name: str, target_name: str, differences: list[tuple[int, str, str]]) -> None:
+        self.draft_name = draft_name
+        self.target_name = target_name
+        self.differences = differences
+        shown = "; ".join(f"id {i} is {ours!r} in the draft and {theirs!r} in the target" for i, ours, theirs in differences)
+        facts = f": {shown}" if shown else ""
+        super().__init__(
+            f"the draft model {draft_name} and the target model {target_name} do not share a vocabulary{facts}; "
+            "use two models with the same tokenizer"
+        )
+
+
+class PromptRejected(EngineError):
+    """The engine cannot take this prompt."""
+
+
+class CacheOverflow(EngineError):
+    """No slot is free, or a slot has no room for more tokens."""
+
+
+class AudioError(SkydraftError):
+    """A clip cannot be read, or has nothing in it."""
+
+
+class DisclosureError(SkydraftError):
+    """Something was about to leave the device that its share level keeps there."""

@@ -1,0 +1,182 @@
+"""The gate: does a drafted block go to the cloud, or does the device commit it itself?
+
+Source of the entropy gate and its threshold: uncertainty-guided speculative decoding, Xue et al. 2026, arXiv
+2603.11397. The other signals are there to be compared with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from skydraft.core import AcceptanceRule, MinProb, Rank, ShareLevel, TokenSignals
+from skydraft.errors import ConfigError
+
+GATES = "entropy, entropy:NATS, margin, margin:PROB, logprob, logprob:NATS, always, never"
+
+
+class GateDecision(NamedTuple):
+    """What a gate decided.
+
+    is_escalated: the block goes to the cloud.
+    reason: for a person.
+    value: of the block's least sure token; None where the gate looks at none.
+    threshold: what it was compared with.
+    """
+
+    is_escalated: bool
+    reason: str
+    value: float | None = None
+    threshold: float | None = None
+
+
+class Gate(Protocol):
+    """Decides on one block. `str(gate)` is what `parse_gate` reads."""
+
+    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
+        """Decide.
+
+        Args:
+            signals: one for each token of the block, in order.
+        Raises:
+            ValueError: the block is empty.
+        """
+
+
+@dataclass(frozen=True)
+class EntropyGate:
+    """Escalates a block in which the largest token entropy is above a threshold in nats."""
+
+    threshold_nats: float = 2.5
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.threshold_nats < math.inf, "entropy", self.threshold_nats, "0 nats or more")
+
+    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
+        value = _largest([signal.entropy_nats for signal in signals])
+        is_escalated = not value <= self.threshold_nats  # an entropy of NaN is escalated too
+        text = f"largest entropy {value:.2f} nats, threshold {self.threshold_nats:g}"
+        return GateDecision(is_escalated, text, value, self.threshold_nats)
+
+    def __str__(self) -> str:
+        return f"entropy:{self.threshold_nats!r}"
+
+
+@dataclass(frozen=True)
+class MarginGate:
+    """Escalates a block in which the best token leads the second best by less than a threshold in probability."""
+
+    threshold: float = 0.3
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.threshold <= 1, "margin", self.threshold, "0 to 1")
+
+    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
+        value = _smallest([signal.margin for signal in signals])
+        text = f"smallest margin {value:.3f}, threshold {self.threshold:g}"
+        return GateDecision(not value >= self.threshold, text, value, self.threshold)
+
+    def __str__(self) -> str:
+        return f"margin:{self.threshold!r}"
+
+
+@dataclass(frozen=True)
+class LogProbGate:
+    """Escalates a block in which a token's log-probability is below a threshold in nats."""
+
+    threshold_nats: float = -2.0
+
+    def __post_init__(self) -> None:
+        _require(-math.inf < self.threshold_nats <= 0, "logprob", self.threshold_nats, "0 nats or less")
+
+    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
+        value = _smallest([signal.log_prob for signal in signals])
+        text = f"smallest log-probability {value:.2f} nats, threshold {self.threshold_nats:g}"
+        return GateDecision(not value >= self.threshold_nats, text, value, self.threshold_nats)
+
+    def __str__(self) -> str:
+        return f"logprob:{self.threshold_nats!r}"
+
+
+@dataclass(frozen=True)
+class AlwaysGate:
+    """Escalates every block."""
+
+    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
+        _require_tokens(signals)
+        return GateDecision(True, "every block goes to the cloud")
+
+    def __str__(self) -> str:
+        return "always"
+
+
+@dataclass(frozen=True)
+class NeverGate:
+    """Escalates no block: the device writes alone."""
+
+    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
+        _require_tokens(signals)
+        return GateDecision(False, "no block goes to the cloud")
+
+    def __str__(self) -> str:
+        return "never"
+
+
+def parse_gate(text: str) -> Gate:
+    """Read `entropy`, `entropy:2.5`, `margin:0.3`, `logprob:-2`, `always` or `never`.
+
+    Raises:
+        ConfigError: it is none of these, or its threshold is out of range.
+    """
+    name, colon, argument = text.partition(":")
+    try:
+        match name, colon:
+            case "entropy", _:
+                return EntropyGate(float(argument)) if colon else EntropyGate()
+            case "margin", _:
+                return MarginGate(float(argument)) if colon else MarginGate()
+            case "logprob", _:
+                return LogProbGate(float(argument)) if colon else LogProbGate()
+            case "always", "":
+                return AlwaysGate()
+            case "never", "":
+                return NeverGate()
+    except ValueError:
+        pass
+    raise ConfigError(f"gate {text!r} is none of {GATES}")
+
+
+def default_gate(share: ShareLevel, rule: AcceptanceRule) -> Gate:
+    """Choose the gate that fits a share level and an acceptance rule.
+
+    `exact` and `rejection` promise a text that is the cloud's own, in words or in law: the device may commit nothing
+    unjudged. Under `rank` and `prob` the device's evidence is better than the cloud's for as long as the cloud has
+    not got it, and the cloud is asked where the device is unsure.
+    """
+    if share is ShareLevel.NONE:
+        return NeverGate()
+    if share is ShareLevel.TOKENS and isinstance(rule, Rank | MinProb):
+        return EntropyGate()
+    return AlwaysGate()
+
+
+def _largest(values: Sequence[float]) -> float:
+    """The largest; NaN if there is one, for Python's max would take it or leave it by its place."""
+    _require_tokens(values)
+    return next((value for value in values if math.isnan(value)), max(values))
+
+
+def _smallest(values: Sequence[float]) -> float:
+    return -_largest([-value for value in values])
+
+
+def _require_tokens(of_each: Sequence[object]) -> None:
+    if not of_each:
+        raise ValueError("a gate decides on blocks of at least one token, and this one has none")
+
+
+def _require(holds: bool, name: str, value: float, allowed: str) -> None:
+    if not holds:
+        raise ConfigError(f"the threshold of gate {name!r} is {value:g} and must be {allowed}")

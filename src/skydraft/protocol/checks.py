@@ -1,0 +1,136 @@
+"""What must hold of a message before any session looks at it: sizes, numbers, fields that need each other."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import cast
+
+from skydraft.core import DTYPE_BYTES, Rank
+from skydraft.errors import RemoteProtocolError
+from skydraft.protocol.limits import MAX_PROBS_BYTES, MAX_VOCABULARY, FrameLimits
+from skydraft.protocol.messages import (
+    Draft,
+    Fault,
+    Message,
+    Open,
+    Opened,
+    Tokens,
+    Verdict,
+    WireTensor,
+    WireTokens,
+)
+from skydraft.protocol.packing import id_bits, num_packed_ids, num_parents_bytes
+
+MAX_ID_BYTES = 3  # of one packed id, whatever the vocabulary
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def plain(text: str, max_chars: int) -> str:
+    """Make a text fit for a terminal and a log: no control characters, not too long."""
+    text = _CONTROL.sub(" ", text)
+    return text if len(text) <= max_chars else text[: max_chars - 3] + "..."
+
+
+def check(message: Message, limits: FrameLimits) -> None:
+    """Refuse what no session could use.
+
+    Raises:
+        RemoteProtocolError: a size is above the limits, or fields do not fit together.
+    """
+    checker = _CHECKERS.get(type(message))
+    if checker is not None:
+        checker(message, limits)
+
+
+def _check_open(message: Open, limits: FrameLimits) -> None:
+    _require(bool(message.segments) or message.resume is not None, "Open has neither a prompt nor a session to resume")
+    _require_plain("the name of a model", message.vocabulary.name)
+    if isinstance(message.rule, Rank):
+        _require_at_most("the rank of the acceptance rule", message.rule.max_rank, MAX_VOCABULARY)
+    num_bits = id_bits(message.vocabulary.num_tokens)
+    tokens = [segment for segment in message.segments if isinstance(segment, WireTokens)]
+    num_tokens = sum(num_packed_ids(len(segment.packed_ids), num_bits) for segment in tokens)
+    _require_at_most("the number of tokens of the prompt", num_tokens, limits.max_prompt_tokens)
+    tensors = [segment for segment in message.segments if isinstance(segment, WireTensor)]
+    num_bytes = sum(len(tensor.data) for tensor in tensors)
+    _require_at_most("the number of bytes of the prompt's tensors", num_bytes, limits.max_tensor_bytes)
+    for tensor in tensors:
+        _check_tensor(tensor)
+
+
+def _check_tensor(tensor: WireTensor) -> None:
+    _require_plain("the name of a tensor", tensor.name)
+    _require_plain("the dtype of a tensor", tensor.dtype)
+    item_bytes = DTYPE_BYTES.get(tensor.dtype)
+    if item_bytes is None:
+        raise RemoteProtocolError(f"tensor {tensor.name} has dtype {tensor.dtype}, none of {', '.join(DTYPE_BYTES)}")
+    expected = math.prod(tensor.shape) * item_bytes
+    _require(
+        expected == len(tensor.data),
+        f"tensor {tensor.name} of shape {list(tensor.shape)} and dtype {tensor.dtype} has {len(tensor.data)} bytes "
+        f"and should have {expected}",
+    )
+
+
+def _check_draft(message: Draft, limits: FrameLimits) -> None:
+    num_id_bytes, num_forced = len(message.packed_ids), message.num_forced
+    if not (num_id_bytes or message.packed_probs):
+        raise RemoteProtocolError("Draft has no tokens")
+    if num_forced > num_id_bytes:  # an id has at least 8 bits
+        raise RemoteProtocolError(f"Draft says that {num_forced} tokens are forced and has {num_id_bytes} bytes of ids")
+    _require_at_most("the length of a draft", num_id_bytes // MAX_ID_BYTES - num_forced, limits.max_draft_tokens)
+    if message.packed_parents:
+        _check_tree(message, limits)
+    _require_at_most("the number of bytes of draft distributions", len(message.packed_probs), MAX_PROBS_BYTES)
+
+
+def _check_tree(message: Draft, limits: FrameLimits) -> None:
+    _require(not message.packed_probs, "Draft is a tree and has draft distributions; these go with a chain only")
+    max_bytes = num_parents_bytes(limits.max_draft_tokens)
+    _require_at_most("the number of bytes of a tree", len(message.packed_parents), max_bytes)
+
+
+def _check_opened(message: Opened, limits: FrameLimits) -> None:
+    _require_plain("the name of a model", message.vocabulary.name)
+
+
+def _check_verdict(message: Verdict, limits: FrameLimits) -> None:
+    _require(message.token_id is None or message.length > 0, "Verdict has a last token and a log of length 0")
+
+
+def _check_tokens(message: Tokens, limits: FrameLimits) -> None:
+    _require(bool(message.packed_ids), "Tokens has no tokens")
+
+
+def _check_fault(message: Fault, limits: FrameLimits) -> None:
+    _require_plain("the sentence of a fault", message.sentence)
+
+
+_CHECKERS = cast(
+    "dict[type[Message], Callable[[Message, FrameLimits], None]]",
+    {
+        Open: _check_open,
+        Draft: _check_draft,
+        Opened: _check_opened,
+        Verdict: _check_verdict,
+        Tokens: _check_tokens,
+        Fault: _check_fault,
+    },
+)
+
+
+def _require(holds: bool, complaint: str) -> None:
+    if not holds:
+        raise RemoteProtocolError(complaint)
+
+
+def _require_at_most(what: str, value: int, most: int) -> None:
+    if value > most:
+        raise RemoteProtocolError(f"{what} is {value} and this side takes {most}")
+
+
+def _require_plain(what: str, text: str) -> None:
+    _require(not _CONTROL.search(text), f"{what} has control characters in it")

@@ -1,0 +1,183 @@
+"""Bytes <-> messages. Sizes are bounded before anything is allocated; whatever arrives is a message or an error."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple, cast
+
+import msgspec
+
+from skydraft.errors import ConfigError, RemoteProtocolError, VersionMismatch
+from skydraft.protocol import opening
+from skydraft.protocol.checks import check, plain
+from skydraft.protocol.limits import MAX_SENTENCE_CHARS, MAX_VERSION, FrameLimits
+from skydraft.protocol.messages import (
+    PROTOCOL_VERSION,
+    Close,
+    CloudMessage,
+    Draft,
+    EdgeMessage,
+    Fault,
+    Generate,
+    Message,
+    Open,
+    Opened,
+    Tokens,
+    Verdict,
+    WirePart,
+)
+from skydraft.protocol.opening import WireOpen
+
+WireForm = WireOpen | Draft | Generate | Close | Opened | Verdict | Tokens | Fault
+
+MAX_REASON_CHARS = 200  # of what a decoder says about bytes: it may quote them
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message) -> bytes:
+    """Write a message: [tag, fields...] without the last fields that have their default.
+
+    A fault's sentence is cut to what may travel, and its control characters become spaces.
+    """
+    form = _wire_form(message)
+    values = _trimmed(form)
+    return _encoder.encode([_without_defaults(value) for value in values] if type(form) in _NESTING else values)
+
+
+def _wire_form(message: Message) -> WireForm:
+    if type(message) is Open:
+        return opening.to_wire(message)
+    if type(message) is Fault:
+        return msgspec.structs.replace(message, sentence=plain(message.sentence, MAX_SENTENCE_CHARS))
+    return cast(WireForm, message)
+
+
+def _without_defaults(value: object) -> object:
+    if isinstance(value, WirePart):
+        return [_without_defaults(field) for field in _trimmed(value)]
+    if isinstance(value, tuple):
+        return [_without_defaults(item) for item in value]
+    return value
+
+
+def _trimmed(struct: msgspec.Struct) -> list[object]:
+    head, defaults = _layout(type(struct))
+    values = msgspec.structs.astuple(struct)
+    num_kept = len(values)
+    while num_kept and values[num_kept - 1] == defaults[num_kept - 1]:
+        num_kept -= 1
+    return [*head, *values[:num_kept]]
+
+
+_NESTING = frozenset({WireOpen, Opened})  # messages with parts that have defaults of their own
+
+
+class _Layout(NamedTuple):
+    """How a struct becomes an array.
+
+    head: the tag, where it has one. defaults: of its fields; what a required field has equals nothing.
+    """
+
+    head: tuple[object, ...]
+    defaults: tuple[object, ...]
+
+
+@lru_cache(maxsize=64)
+def _layout(kind: type[msgspec.Struct]) -> _Layout:
+    tag = kind.__struct_config__.tag
+    defaults = tuple(field.default for field in msgspec.structs.fields(kind))
+    return _Layout(() if tag is None else (tag,), defaults)
+
+
+class _Side(NamedTuple):
+    """What one side may send. kinds, decoders: by tag."""
+
+    name: str
+    kinds: dict[int, type[WireForm]]
+    decoders: dict[int, msgspec.msgpack.Decoder[WireForm]]
+
+
+def _side(name: str, *kinds: type[WireForm]) -> _Side:
+    by_tag = {cast(int, kind.__struct_config__.tag): kind for kind in kinds}
+    return _Side(name, by_tag, {tag: msgspec.msgpack.Decoder(kind) for tag, kind in by_tag.items()})
+
+
+_DEVICE = _side("device", WireOpen, Draft, Generate, Close)
+_CLOUD = _side("cloud", Opened, Verdict, Tokens, Fault)
+_NAMES = {tag: kind.__name__.removeprefix("Wire") for side in (_DEVICE, _CLOUD) for tag, kind in side.kinds.items()}
+_VERSIONED = frozenset(cast(int, kind.__struct_config__.tag) for kind in (WireOpen, Opened))
+
+DEFAULT_LIMITS = FrameLimits()
+
+
+def decode_edge_message(data: bytes, limits: FrameLimits = DEFAULT_LIMITS) -> EdgeMessage:
+    """Read what a device sent.
+
+    Raises:
+        VersionMismatch: it opens a session in another version of the protocol.
+        RemoteProtocolError: it is not a message that a device sends, or is too large.
+    """
+    return cast(EdgeMessage, _decode(data, limits, _DEVICE))
+
+
+def decode_cloud_message(data: bytes, limits: FrameLimits = DEFAULT_LIMITS) -> CloudMessage:
+    """Read what a cloud sent.
+
+    Raises:
+        VersionMismatch: it answers in another version of the protocol.
+        RemoteProtocolError: it is not a message that a cloud sends, or is too large.
+    """
+    return cast(CloudMessage, _decode(data, limits, _CLOUD))
+
+
+def _decode(data: bytes, limits: FrameLimits, side: _Side) -> Message:
+    if len(data) > limits.max_frame_bytes:
+        raise RemoteProtocolError(
+            f"the {side.name} sent a message of {len(data)} bytes and this side takes {limits.max_frame_bytes}"
+        )
+    tag = _tag_of(data, side)
+    try:
+        form = side.decoders[tag].decode(data)
+        message = opening.from_wire(form) if isinstance(form, WireOpen) else form
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ConfigError) as error:
+        raise RemoteProtocolError(_complaint(error, tag, side)) from error
+    check(message, limits)
+    return message
+
+
+def _tag_of(data: bytes, side: _Side) -> int:
+    """The kind of a message, from its first two bytes; its version, where it has one, is the third."""
+    if len(data) < 2 or data[0] >> 4 != 0x9:
+        raise RemoteProtocolError(
+            f"the {side.name} sent {len(data)} bytes that begin with {data[:2].hex() or 'nothing'}; a message begins "
+            "with 90 to 9f (a msgpack array) and its tag"
+        )
+    tag = data[1]
+    if tag not in side.kinds:
+        what = _NAMES.get(tag, f"a message with tag {tag}")
+        raise RemoteProtocolError(f"the {side.name} sent {what}, which a {side.name} does not send")
+    if tag in _VERSIONED and len(data) > 2 and PROTOCOL_VERSION != data[2] <= MAX_VERSION:
+        raise VersionMismatch(PROTOCOL_VERSION, data[2])
+    return tag
+
+
+_PATH = re.compile(r" - at `\$\[(\d+)\][^`]*`$")
+
+
+def _complaint(error: Exception, tag: int, side: _Side) -> str:
+    reason, place = _reason(error), "cannot be read"
+    if found := _PATH.search(reason):
+        index = int(found[1])
+        place = f"has a wrong {('tag', *side.kinds[tag].__struct_fields__)[index]}"
+        reason = reason[: found.start()]
+    return f"the {side.name} sent {_NAMES[tag]}, which {place}: {plain(reason, MAX_REASON_CHARS)}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "arrays within arrays without end"
+    if isinstance(error, UnicodeDecodeError):
+        return "a text that is not UTF-8"
+    return str(error).replace("`", "")

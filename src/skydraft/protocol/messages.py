@@ -1,0 +1,223 @@
+"""The messages: what a device and a cloud say to each other.
+
+Each is a msgpack array [tag, fields...] whose trailing fields are left out while they have their default (`codec`).
+Token ids travel packed (`packing`): with the number of bits that the session's vocabulary needs. `session` is the
+device's own number for a session within its connection.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from skydraft.core import AcceptanceRule, SamplingParams, SegmentKind
+from skydraft.protocol.limits import (
+    LOG_DIGEST_BYTES,
+    MAX_DIGEST_BYTES,
+    MAX_DIMENSIONS,
+    MAX_DRAFT_TOKENS,
+    MAX_KEY_BYTES,
+    MAX_NAME_CHARS,
+    MAX_RETRY_AFTER_S,
+    MAX_SEGMENTS,
+    MAX_SENTENCE_CHARS,
+    MAX_SESSION,
+    MAX_TEXT_TOKENS,
+    MAX_VERSION,
+    MAX_VOCABULARY,
+)
+
+PROTOCOL_VERSION = 1
+
+# The constraints are checked while a message is decoded, those of lengths before anything is allocated.
+Version: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_VERSION)]
+SessionNumber: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SESSION)]
+Position: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_TEXT_TOKENS)]
+TokenId: TypeAlias = Annotated[int, Meta(ge=0, lt=MAX_VOCABULARY)]
+NodeRow: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_TEXT_TOKENS + MAX_DRAFT_TOKENS)]
+Name: TypeAlias = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
+Digest: TypeAlias = Annotated[bytes, Meta(min_length=LOG_DIGEST_BYTES, max_length=MAX_DIGEST_BYTES)]
+LogDigest: TypeAlias = Annotated[bytes, Meta(min_length=LOG_DIGEST_BYTES, max_length=LOG_DIGEST_BYTES)]
+ResumeKey: TypeAlias = Annotated[bytes, Meta(max_length=MAX_KEY_BYTES)]
+Count: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class FaultCode(enum.StrEnum):
+    """Why the cloud refuses. The list is closed: a new code is a new protocol version."""
+
+    VERSION = "version"  # the peer speaks another version
+    VOCABULARY = "vocabulary"  # the two models do not share their token ids
+    PROTOCOL = "protocol"  # the peer broke the protocol
+    LIMIT = "limit"  # a size is above what the cloud takes
+    PROMPT = "prompt"  # the model cannot take this prompt
+    BUSY = "busy"  # no room now: try again after retry_after_s
+    UNAUTHORIZED = "unauthorized"  # no key, or one that may not do this
+    INTERNAL = "internal"  # the cloud failed
+
+
+class WirePart(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of what stands inside messages."""
+
+
+class WireMessage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of the messages."""
+
+
+class VocabularyMark(WirePart, frozen=True):
+    """What is compared of a vocabulary.
+
+    num_tokens: ids 0 to num_tokens - 1 have a token.
+    digest: of the id -> token map of these.
+    name: of the model, for error messages.
+    """
+
+    num_tokens: Annotated[int, Meta(ge=1, le=MAX_VOCABULARY)]
+    digest: Digest
+    name: Name = ""
+
+
+class WireTokens(WirePart, frozen=True, tag=0):
+    """A TokenSegment: ids packed with the bits that the vocabulary of `Open` needs."""
+
+    packed_ids: bytes
+    kind: SegmentKind = SegmentKind.INSTRUCTION
+
+
+class WireTensor(WirePart, frozen=True, tag=1):
+    """A TensorSegment."""
+
+    name: Name
+    dtype: Name
+    shape: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=MAX_DIMENSIONS)]
+    data: bytes
+    kind: SegmentKind = SegmentKind.EVIDENCE
+
+
+WireSegment = WireTokens | WireTensor
+WireSegments: TypeAlias = Annotated[tuple[WireSegment, ...], Meta(max_length=MAX_SEGMENTS)]
+
+
+class Resume(WirePart, frozen=True):
+    """What a reconnecting device holds.
+
+    key: from the session's Opened.
+    length, digest: of the device's verified log (`packing.log_digest`).
+    """
+
+    key: Annotated[bytes, Meta(min_length=1, max_length=MAX_KEY_BYTES)]
+    length: Position
+    digest: LogDigest
+
+
+class Open(WireMessage, frozen=True, tag=1):
+    """Begin a session, or take one up again. Device to cloud. Sampling and rule travel as in `opening`.
+
+    segments: the cloud's prompt; empty in a first attempt to resume.
+    """
+
+    version: Version
+    session: SessionNumber
+    vocabulary: VocabularyMark
+    sampling: SamplingParams
+    rule: AcceptanceRule
+    segments: WireSegments = ()
+    resume: Resume | None = None
+
+
+class Draft(WireMessage, frozen=True, tag=2):
+    """An offer. Device to cloud.
+
+    packed_ids: the token ids; with the rule `rejection` only the forced ones, the others are in packed_probs.
+    packed_parents: of a tree (`packing`), forced tokens left out; empty for a chain.
+    packed_probs: tokens and the distributions that they were drawn from, where the rule is `rejection`.
+    """
+
+    start: Position
+    packed_ids: bytes
+    session: SessionNumber = 0
+    num_forced: Position = 0
+    packed_parents: bytes = b""
+    packed_probs: bytes = b""
+
+
+class Generate(WireMessage, frozen=True, tag=3):
+    """Credit: write on by yourself up to this position whenever no offer extends the log. Device to cloud."""
+
+    up_to: Position
+    session: SessionNumber = 0
+
+
+class Close(WireMessage, frozen=True, tag=4):
+    """The session is over; the cloud may forget it. Device to cloud."""
+
+    session: SessionNumber = 0
+
+
+class Limits(WirePart, frozen=True):
+    """What the cloud takes.
+
+    max_tokens: of one session's text. max_draft_tokens: nodes of one offer. max_in_flight: offers not yet answered.
+    """
+
+    max_tokens: Count
+    max_draft_tokens: Count
+    max_in_flight: Count
+
+
+LEAST_LIMITS = Limits(max_tokens=1, max_draft_tokens=16, max_in_flight=1)  # what every cloud takes, before it answered
+
+
+class Opened(WireMessage, frozen=True, tag=5):
+    """The session stands. Cloud to device.
+
+    resume_key: opens this session again after a lost connection; empty: the cloud does not know the session that was
+        to be resumed, send `Open` with the prompt.
+    length, digest: of the log that the cloud holds. Tokens that the device lacks follow in `Tokens`.
+    vocabulary: of the target model, for the device to check where its own is larger.
+    """
+
+    version: Version
+    session: SessionNumber
+    resume_key: ResumeKey
+    length: Position
+    digest: LogDigest
+    vocabulary: VocabularyMark
+    limits: Limits
+
+
+class Verdict(WireMessage, frozen=True, tag=6):
+    """The answer to an offer that extended the log. Cloud to device. Fields as in core.Verdict."""
+
+    length: Position
+    token_id: TokenId | None = None
+    session: SessionNumber = 0
+    node: NodeRow | None = None
+    is_final: bool = True
+
+
+class Tokens(WireMessage, frozen=True, tag=7):
+    """What the cloud wrote on credit, or what a resumed device lacks. Cloud to device."""
+
+    start: Position
+    packed_ids: bytes
+    session: SessionNumber = 0
+
+
+class Fault(WireMessage, frozen=True, tag=8):
+    """The session, or the connection where `session` is None, ends. Cloud to device.
+
+    sentence: for a person. retry_after_s: when to try again; None: do not.
+    """
+
+    code: FaultCode
+    sentence: Annotated[str, Meta(max_length=MAX_SENTENCE_CHARS)]
+    session: SessionNumber | None = None
+    retry_after_s: Annotated[float, Meta(ge=0, le=MAX_RETRY_AFTER_S)] | None = None
+
+
+EdgeMessage = Open | Draft | Generate | Close
+CloudMessage = Opened | Verdict | Tokens | Fault
+Message = EdgeMessage | CloudMessage

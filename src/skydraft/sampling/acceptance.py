@@ -1,0 +1,156 @@
+"""How far the target follows a draft, and what it says there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from array_api_compat import array_namespace
+
+from skydraft.core import AcceptanceRule, Draft, Exact, LatticeDistribution, MinProb, Rank, Rejection, SamplingParams
+from skydraft.errors import RemoteProtocolError
+from skydraft.sampling import rejection
+from skydraft.sampling.arrays import Array, at_indexes, measure_tokens, take_rows
+from skydraft.sampling.choice import target_choices
+from skydraft.sampling.tree import DraftTree, read_tree
+from skydraft.sampling.warp import probabilities
+
+
+class Judgement(NamedTuple):
+    """What the target says to a draft.
+
+    path: indexes of the nodes that hold, root to leaf, the forced ones included.
+    token_id: what follows them: a correction, a bonus token, or nothing.
+    has_failed: the draft went on after the path and none of it held; token_id is then a correction.
+    """
+
+    path: tuple[int, ...]
+    token_id: int | None
+    has_failed: bool
+
+
+def judge(draft: Draft, target_logits: Array, params: SamplingParams, rule: AcceptanceRule) -> Judgement:
+    """Decide how far the target follows the draft. Forced tokens hold; nothing follows a token that ends the text.
+
+    Args:
+        draft: the offer; a tree, or with the rule `rejection` a chain.
+        target_logits: float [num_nodes + 1, vocab_size]; row 0 after the verified log, row i + 1 after node i.
+    Raises:
+        ValueError: the rows do not fit the draft.
+        RemoteProtocolError: the draft is malformed, has a token outside the vocabulary, or was drawn from
+            distributions that do not fit it.
+        EngineError: a row that matters has no finite largest logit.
+    Source: `exact`: Daliri et al. 2024, arXiv 2408.07978, section 3. `rejection`: Leviathan et al. 2023,
+        arXiv 2211.17192.
+    """
+    case = _Case(draft, read_tree(draft, params), target_logits, params)
+    _check_logits(draft, target_logits)
+    match rule:
+        case Exact():
+            return _judge_exactly(case)
+        case Rejection():
+            return _judge_by_rejection(case, rule)
+        case Rank():
+            return _judge_without_bonus(case, _nodes_of_rank(case, rule.max_rank))
+        case MinProb():
+            return _judge_without_bonus(case, _nodes_of_prob(case, rule.min_prob))
+
+
+class _Case(NamedTuple):
+    """What is judged."""
+
+    draft: Draft
+    tree: DraftTree
+    logits: Array  # [num_nodes + 1, vocab_size]
+    params: SamplingParams
+
+    def measured(self, measure: Callable[[Array, Array], Array]) -> dict[int, float]:
+        """A number for each node that a walk can come to, from the rows that judge them and their token ids."""
+        nodes = self.tree.judged_nodes()
+        rows = [self.tree.parents[node] for node in nodes]
+        values = measure_tokens(measure, self.logits, rows, [self.draft.token_ids[node] for node in nodes])
+        return dict(zip(nodes, values, strict=True))
+
+    def choices(self, rows: list[int]) -> dict[int, int]:
+        """The target's choice after each of these rows."""
+        if not rows:
+            return {}
+        positions = [self.tree.positions[row] for row in rows]
+        return dict(zip(rows, target_choices(take_rows(self.logits, rows), self.params, positions), strict=True))
+
+
+def _judge_exactly(case: _Case) -> Judgement:
+    tree, token_ids = case.tree, case.draft.token_ids
+    choices = case.choices(tree.reachable_rows())
+    path, row = tree.walk({node for node in tree.judged_nodes() if token_ids[node] == choices[tree.parents[node]]})
+    if row is None:
+        return Judgement(path, None, False)
+    return Judgement(path, choices[row], bool(tree.children[row]))
+
+
+def _judge_by_rejection(case: _Case, rule: Rejection) -> Judgement:
+    distributions = rejection.checked_distributions(case.draft, rule, case.logits.shape[-1])
+    path, row = case.tree.walk(_nodes_by_rejection(case, distributions))
+    if row is None:
+        return Judgement(path, None, False)
+    if not case.tree.children[row]:
+        return Judgement(path, case.choices([row])[row], False)
+    failed = distributions[row - case.draft.num_forced]  # in a chain, row r judges node r
+    position = case.tree.positions[row]
+    return Judgement(path, rejection.residual_choice(case.logits[row], failed, case.params, position), True)
+
+
+def _judge_without_bonus(case: _Case, holding: set[int]) -> Judgement:
+    path, row = case.tree.walk(holding)
+    if row is None or not case.tree.children[row]:
+        return Judgement(path, None, False)
+    return Judgement(path, case.choices([row])[row], True)
+
+
+def _nodes_by_rejection(case: _Case, distributions: tuple[LatticeDistribution, ...]) -> set[int]:
+    tree, draft = case.tree, case.draft
+    target_probs = case.measured(lambda logits, ids: rejection.target_probs(logits, ids, case.params))
+    uniforms = rejection.acceptance_uniforms(case.params.seed, [tree.positions[node] for node in target_probs])
+    return {
+        node
+        for (node, target_prob), u in zip(target_probs.items(), uniforms, strict=True)
+        if rejection.accepts(
+            u, target_prob, rejection.draft_prob(distributions[node - draft.num_forced], draft.token_ids[node])
+        )
+    }
+
+
+def _nodes_of_rank(case: _Case, max_rank: int) -> set[int]:
+    """Nodes whose token has fewer than max_rank others before it under the target, before warping."""
+    return {node for node, num_before in case.measured(_num_before).items() if num_before < max_rank}
+
+
+def _nodes_of_prob(case: _Case, min_prob: float) -> set[int]:
+    """Nodes whose token the target gives at least min_prob, before warping."""
+    return {node for node, prob in case.measured(_own_prob).items() if prob >= min_prob}
+
+
+def _num_before(logits: Array, token_ids: Array) -> Array:
+    """How many tokens are more probable than each row's own: int64 [num_rows].
+
+    What is not at most the own logit counts, so that a row of nan puts every token last.
+    """
+    own = at_indexes(logits, token_ids)[:, None]
+    return array_namespace(logits).count_nonzero(~(logits <= own), axis=-1)
+
+
+def _own_prob(logits: Array, token_ids: Array) -> Array:
+    return at_indexes(probabilities(logits), token_ids)
+
+
+def _check_logits(draft: Draft, target_logits: Array) -> None:
+    num_nodes = len(draft.token_ids)
+    if len(target_logits.shape) != 2 or target_logits.shape[0] != num_nodes + 1:
+        raise ValueError(
+            f"the target's logits have shape {list(target_logits.shape)} for a draft of {num_nodes} tokens; it must be "
+            f"[{num_nodes + 1}, vocab_size]"
+        )
+    vocab_size = target_logits.shape[1]
+    for token_id in draft.token_ids:
+        if not 0 <= token_id < vocab_size:
+            raise RemoteProtocolError(f"token {token_id} of the draft is not in the vocabulary, 0 to {vocab_size - 1}")

@@ -1,0 +1,82 @@
+"""What numpy and torch do not share through the array API standard, and how rows are cut into blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from array_api_compat import array_namespace, device, is_torch_array
+
+Array: TypeAlias = Any  # a numpy array or a torch tensor: what the array API standard describes and no type spells
+
+_BLOCK_ELEMENTS = 2**22  # of float64 32 MB: what one step of a computation holds, however many rows there are
+
+
+def to_float64(x: Array) -> Array:
+    """The same values with 64 bits: every float that a model computes in is exact in them."""
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float64, copy=False)
+
+
+def integers_like(values: Sequence[int], like: Array) -> Array:
+    """int64 [len(values)] in the library and on the device of `like`."""
+    xp = array_namespace(like)
+    return xp.asarray(list(values), dtype=xp.int64, device=device(like))
+
+
+def largest_values(x: Array, count: int) -> Array:
+    """The `count` largest of the last axis, largest first: [..., count]; count is 1 to that axis' length."""
+    if is_torch_array(x):
+        return x.topk(count, dim=-1).values
+    xp = array_namespace(x)
+    return xp.flip(xp.sort(xp.partition(x, -count, axis=-1)[..., -count:], axis=-1), axis=-1)
+
+
+def largest_indexes(row: Array, count: int) -> Array:
+    """Where the `count` largest of a row [n] are, largest first; of equal values the first.
+
+    Returns:
+        int64 [at most count]: -inf is left out, since much of a warped row is, which partitions slowly.
+    """
+    xp = array_namespace(row)
+    (indexes,) = xp.nonzero(row > -math.inf)
+    values = row[indexes]
+    if count < values.shape[0]:
+        (places,) = xp.nonzero(values >= largest_values(values, count)[-1])
+        indexes, values = indexes[places], values[places]
+    return indexes[xp.argsort(values, descending=True, stable=True)][:count]
+
+
+def at_indexes(rows: Array, indexes: Array) -> Array:
+    """One value of each row: rows [num_rows, n] at int64 indexes [num_rows]."""
+    return array_namespace(rows).take_along_axis(rows, indexes[:, None], axis=-1)[:, 0]
+
+
+def take_rows(x: Array, rows: Sequence[int]) -> Array:
+    """These rows of x [num_rows, n]: a view where they follow one another, else a copy."""
+    if list(rows) == list(range(rows[0], rows[-1] + 1)):
+        return x[rows[0] : rows[-1] + 1]
+    return array_namespace(x).take(x, integers_like(rows, x), axis=0)
+
+
+def row_blocks(x: Array) -> Iterator[slice]:
+    """Slices of the rows of x [num_rows, n] that bound the memory of what is computed from each."""
+    num_rows, length = x.shape
+    step = max(1, _BLOCK_ELEMENTS // max(1, length))
+    return (slice(first, min(first + step, num_rows)) for first in range(0, num_rows, step))
+
+
+def measure_tokens(
+    measure: Callable[[Array, Array], Array], x: Array, rows: Sequence[int], token_ids: Sequence[int]
+) -> list[float]:
+    """Apply `measure` to blocks of rows [n, vocab_size] and a token id for each [n]; it returns a number for each [n].
+
+    Args:
+        x: [num_rows, vocab_size].
+        rows, token_ids: of equal lengths.
+    """
+    if not rows:
+        return []
+    taken, ids = take_rows(x, rows), integers_like(token_ids, x)
+    return [value for block in row_blocks(taken) for value in measure(taken[block], ids[block]).tolist()]

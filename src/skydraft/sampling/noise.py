@@ -1,0 +1,111 @@
+"""Noise as a pure function of (seed, position, token id, stream).
+
+Philox 4x32-10 with key = seed and counter = (token id // 4, position, stream, 0); word token id % 4 of its output is
+the token's 32-bit number. Everything here has equal bits in numpy and torch, on every machine.
+
+Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeAlias
+
+from array_api_compat import array_namespace, device
+
+from skydraft.sampling.arrays import Array
+from skydraft.sampling.logarithm import log
+
+Words: TypeAlias = tuple[Array, Array, Array, Array]
+
+_MASK = 0xFFFFFFFF
+_NUM_ROUNDS = 10
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+# The multipliers less 2**32: |product| < 2**62 then, so int64 holds it, which torch needs; _multiply puts 2**32 back.
+_MULTIPLIERS = (0xD2511F53 - 2**32, 0xCD9E8D57 - 2**32)
+
+LARGEST_GUMBEL = 22.88  # above the largest noise, -log(-log(1 - 2**-33)) = 33 log 2 = 22.874
+
+
+class Stream(enum.IntEnum):
+    """What a number is for; numbers of different streams are independent."""
+
+    TARGET = 0  # the target's choice, and the device's guesses of it
+    DRAFT = 1  # the draft's own samples (rejection)
+    ACCEPT = 2  # whether a draft token holds (rejection)
+    RESIDUAL = 3  # the token in place of one that failed (rejection)
+
+
+def philox(counter: Words, key: tuple[int, int]) -> Words:
+    """Philox 4x32-10.
+
+    Args:
+        counter: four words of 32 bits, each an int or an int64 array; their shapes broadcast.
+        key: two words of 32 bits.
+    Returns:
+        Four words of 32 bits in int64.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_NUM_ROUNDS):
+        high0, low0 = _multiply(c0, _MULTIPLIERS[0])
+        high1, low1 = _multiply(c2, _MULTIPLIERS[1])
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
+    return c0, c1, c2, c3
+
+
+def uniform(seed: int, positions: Array | int, token_ids: Array, stream: Stream) -> Array:
+    """Numbers between 0 and 1 for any tokens at any positions.
+
+    Args:
+        seed: 0 to 2**64 - 1.
+        positions: 0 to 2**32 - 1, an int or an int64 array that broadcasts with token_ids.
+        token_ids: int64, 0 or more.
+    Returns:
+        float64: (x + 0.5) / 2**32 with x of 32 bits, so neither 0 nor 1.
+    Raises:
+        ValueError: the seed has more than 64 bits.
+    """
+    xp = array_namespace(token_ids)
+    words = philox((token_ids >> 2, positions, int(stream), 0), _key(seed))
+    place = token_ids & 3
+    lower, upper = xp.where(place == 0, words[0], words[1]), xp.where(place == 2, words[2], words[3])
+    return _to_unit(xp.where(place < 2, lower, upper))
+
+
+def vocabulary_uniform(seed: int, positions: Array, vocab_size: int, stream: Stream) -> Array:
+    """`uniform` of the token ids 0 to vocab_size - 1 at each position: one Philox for four of them.
+
+    Args:
+        positions: int64 [num_positions].
+    Returns:
+        float64 [num_positions, vocab_size].
+    """
+    xp = array_namespace(positions)
+    blocks = xp.arange((vocab_size + 3) // 4, dtype=xp.int64, device=device(positions))
+    words = philox((blocks, positions[:, None], int(stream), 0), _key(seed))
+    stacked = xp.stack([_to_unit(word) for word in words], axis=-1)  # [num_positions, num_blocks, 4]
+    return xp.reshape(stacked, (positions.shape[0], -1))[:, :vocab_size]
+
+
+def gumbel(seed: int, positions: Array | int, token_ids: Array, stream: Stream) -> Array:
+    """Standard Gumbel noise, -log(-log(u)), for any tokens at any positions; arguments as `uniform`. float64."""
+    return -log(-log(uniform(seed, positions, token_ids, stream)))
+
+
+def _multiply(word: Array, multiplier: int) -> tuple[Array, Array]:
+    """High and low 32 bits of word * (multiplier + 2**32)."""
+    product = word * multiplier
+    return (product >> 32) + word, product & _MASK
+
+
+def _to_unit(words: Array) -> Array:
+    xp = array_namespace(words)
+    return (xp.astype(words, xp.float64) + 0.5) * 2.0**-32
+
+
+def _key(seed: int) -> tuple[int, int]:
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"the seed is {seed} and must be 0 to 2**64 - 1")
+    return seed & _MASK, seed >> 32

@@ -1,0 +1,60 @@
+"""Gumbel-max without noise for the whole vocabulary."""
+
+from __future__ import annotations
+
+import math
+
+from array_api_compat import array_namespace
+
+from skydraft.sampling.arrays import Array
+from skydraft.sampling.noise import LARGEST_GUMBEL, Stream, gumbel, vocabulary_uniform
+from skydraft.sampling.warp import no_finite_logits
+
+_CONTIGUOUS_GAIN = 8  # how much less a token costs in `vocabulary_uniform` than in `gumbel`, roughly
+_SLACK = 1e-9  # covers the rounding of exp, which differs between libraries
+
+
+def gumbel_argmax(log_weights: Array, seed: int, positions: Array, stream: Stream) -> Array:
+    """The token whose log weight plus Gumbel noise is largest: a sample in proportion to the weights.
+
+    Tokens that cannot win are left out first, without changing the winner: noise is bounded, and an exponential race
+    can be bounded without a logarithm.
+
+    Args:
+        log_weights: float64 [num_rows, vocab_size], of any scale; -inf is never sampled.
+        positions: int64 [num_rows].
+    Returns:
+        int64 [num_rows]; of equal sums the lowest id.
+    Raises:
+        EngineError: a row has no finite largest value.
+    """
+    xp = array_namespace(log_weights)
+    is_contender = _within_reach(log_weights, seed, positions, stream)
+    num_contenders = xp.count_nonzero(is_contender, axis=-1).tolist()
+    if 0 in num_contenders:  # a nan is above and below nothing
+        raise no_finite_logits()
+    if sum(num_contenders) * _CONTIGUOUS_GAIN > log_weights.shape[0] * log_weights.shape[1]:
+        is_contender = _within_bounds(log_weights, seed, positions, stream)
+    rows, token_ids = xp.nonzero(is_contender)
+    sums = xp.full_like(log_weights, -math.inf)
+    sums[rows, token_ids] = log_weights[rows, token_ids] + gumbel(seed, positions[rows], token_ids, stream)
+    return xp.argmax(sums, axis=-1)
+
+
+def _within_reach(log_weights: Array, seed: int, positions: Array, stream: Stream) -> Array:
+    """Tokens that the largest possible noise would lift above the heaviest token with its own. bool as log_weights."""
+    xp = array_namespace(log_weights)
+    heaviest = xp.argmax(log_weights, axis=-1)
+    to_beat = xp.max(log_weights, axis=-1) + gumbel(seed, positions, heaviest, stream)
+    return log_weights >= (to_beat - LARGEST_GUMBEL)[:, None]
+
+
+def _within_bounds(log_weights: Array, seed: int, positions: Array, stream: Stream) -> Array:
+    """Tokens that may win given their uniform number u. bool as log_weights.
+
+    The winner has the largest weight / -log(u), and 1 - u <= -log(u) <= (1 - u) / u.
+    """
+    xp = array_namespace(log_weights)
+    u = vocabulary_uniform(seed, positions, log_weights.shape[1], stream)
+    at_most = xp.exp(log_weights - xp.max(log_weights, axis=-1, keepdims=True)) / (1.0 - u)
+    return at_most >= xp.max(at_most * u, axis=-1, keepdims=True) * (1.0 - _SLACK)

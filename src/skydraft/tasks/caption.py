@@ -1,0 +1,48 @@
+"""Captioning: how does the speaker sound?
+
+The strings are part of the embedded pair: it was trained on exactly these tokens, so a change here needs new weights.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from skydraft.core import Prompt, SegmentKind, ShareLevel, TensorSegment
+from skydraft.tasks.base import Encode, PromptPair, prompt_pair, token_segment
+
+INSTRUCTION = "Describe how the speaker sounds."
+USER_BEGIN = "<|im_start|>user\n"
+USER_END = "<|im_end|>\n<|im_start|>assistant\n"
+AUDIO_BEGIN = "<|audio_bos|>"
+AUDIO_END = "<|audio_eos|>"
+
+BEFORE_AUDIO = f"{USER_BEGIN}{AUDIO_BEGIN}"
+AFTER_AUDIO = f"{AUDIO_END}{INSTRUCTION}{USER_END}"
+TEXT_ONLY = f"{USER_BEGIN}{INSTRUCTION}{USER_END}"
+
+
+def audio_prompt(encode: Encode, features: TensorSegment) -> Prompt:
+    """Ask about a clip that the model hears.
+
+    Args:
+        encode: text -> token ids; the special tokens above are one id each.
+        features: log_mel [num_mel_bins, num_frames]; marked as evidence here, whatever it was marked before.
+    """
+    evidence = replace(features, kind=SegmentKind.EVIDENCE)
+    return Prompt((token_segment(encode, BEFORE_AUDIO), evidence, token_segment(encode, AFTER_AUDIO)))
+
+
+def text_only_prompt(encode: Encode) -> Prompt:
+    """Ask the same of a model that hears nothing."""
+    return Prompt((token_segment(encode, TEXT_ONLY),))
+
+
+def caption_prompts(encode: Encode, features: TensorSegment, share: ShareLevel) -> PromptPair:
+    """Build both sides' prompts for one clip.
+
+    Args:
+        encode: text -> token ids, the same for both sides: draft and target share a vocabulary.
+        features: log_mel [num_mel_bins, num_frames] of at most 30 s.
+        share: `none`: the cloud gets no prompt; `tokens`: the instruction alone; `features`: the same as the edge.
+    """
+    return prompt_pair(audio_prompt(encode, features), text_only_prompt(encode), share)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from skydraft.audio.containers import MAX_CHUNKS, Container, find_ending, foreign_format, identify
+from tests.audio.sounds import pcm16, pcm_wav, tone, write
+
+ID3 = b"ID3\x04\x00\x00\x00\x00\x01\x01" + bytes(129)  # a tag of 1 * 128 + 1 bytes
+
+
+def kind(head: bytes, suffix: str = "") -> Container | None:
+    return identify(io.BytesIO(head), suffix)
+
+
+@pytest.mark.parametrize(
+    ("head", "container"),
+    [
+        (b"RIFF\0\0\0\0WAVE", Container.WAV),
+        (b"RIFX\0\0\0\0WAVE", Container.WAV),
+        (b"RF64\0\0\0\0WAVE", Container.WAV),
+        (b"FORM\0\0\0\0AIFF", Container.AIFF),
+        (b"FORM\0\0\0\0AIFC", Container.AIFF),
+        (b"fLaC\0\0\0\x22", Container.FLAC),
+        (b"OggS\0\x02", Container.OGG),
+        (b"\xff\xfb\x90\x64", Container.MP3),
+        (ID3 + b"\xff\xfb\x90\x64", Container.MP3),
+        (ID3 + b"fLaC", Container.FLAC),
+        (b"RIFF\0\0\0\0AVI ", None),
+        (b"\xff\xfeT\0e\0x\0t\0", None),  # UTF-16 text
+        (b"\xff\xf1\x50\x80", None),  # AAC
+        (b"", None),
+    ],
+)
+def test_a_file_is_known_by_its_first_bytes(head: bytes, container: Container | None) -> None:
+    assert kind(head) is container
+
+
+def test_only_mp3_is_believed_by_its_name() -> None:
+    assert kind(b"junk before the first frame", ".MP3") is Container.MP3
+    assert kind(b"junk before the first frame", ".wav") is None
+    assert kind(b"\0\0\0\x20ftypM4A ", ".mp3") is None
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"\0\0\0\x20ftypM4A ", "MPEG-4 audio (m4a, mp4)"),
+        (b"\x1a\x45\xdf\xa3", "WebM or Matroska"),
+        (b"\xff\xf1\x50\x80", "AAC"),
+        (b"#!AMR\n", "AMR"),
+        (b"hello", None),
+    ],
+)
+def test_formats_that_people_have_are_named(head: bytes, name: str | None) -> None:
+    assert foreign_format(head) == name
+
+
+@pytest.mark.parametrize(
+    ("lacking", "missing_bytes"),
+    [(0, 0), (1, 0), (64, 0), (65, 65), (10_000, 10_000)],
+)
+def test_a_wav_misses_what_its_header_promises_beyond_a_little_slack(lacking: int, missing_bytes: int) -> None:
+    contents = pcm_wav(pcm16(tone()))
+    file = io.BytesIO(contents[: len(contents) - lacking])
+    assert find_ending(file, Container.WAV).missing_bytes == missing_bytes
+
+
+def test_chunks_before_the_samples_are_passed_by_with_their_padding() -> None:
+    contents = pcm_wav(pcm16(tone()))
+    listed = contents[:36] + b"LIST" + struct.pack("<I", 5) + b"abcde\0" + contents[36:]
+    assert find_ending(io.BytesIO(listed), Container.WAV).missing_bytes == 0
+    assert find_ending(io.BytesIO(listed[:-100]), Container.WAV).missing_bytes == 100
+
+
+def test_the_long_length_of_an_rf64_is_used(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000, format="RF64")
+    contents = (tmp_path / "a.wav").read_bytes()
+    assert contents[:4] == b"RF64"
+    ending = find_ending(io.BytesIO(contents[:-1_000]), Container.WAV)
+    assert (ending.missing_bytes, ending.note) == (1_000, None)
+
+
+@pytest.mark.timeout(5)
+def test_a_file_of_a_million_empty_chunks_is_given_up_soon() -> None:
+    file = io.BytesIO(b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 1_000_000)
+    assert find_ending(file, Container.WAV) == (0, None, None)
+    assert file.tell() < 9 * MAX_CHUNKS
+
+
+def test_an_ogg_without_the_mark_of_its_end_is_noted(tmp_path: Path) -> None:
+    contents = write(tmp_path / "a.ogg", tone(3.0)).read_bytes()
+    assert find_ending(io.BytesIO(contents), Container.OGG) == (0, None, None)
+    whole_pages = contents[: contents.rindex(b"OggS")]
+    ending = find_ending(io.BytesIO(whole_pages), Container.OGG)
+    assert ending.missing_bytes == 0
+    assert ending.note is not None
+    assert "not marked as the end" in ending.note
+
+
+def test_an_ogg_cut_within_a_page_misses_something(tmp_path: Path) -> None:
+    contents = write(tmp_path / "a.ogg", np.random.default_rng(0).uniform(-0.5, 0.5, 16_000)).read_bytes()
+    for length in range(28, len(contents), 97):
+        is_border = contents[length : length + 4] == b"OggS"
+        assert bool(find_ending(io.BytesIO(contents[:length]), Container.OGG).missing_bytes) is not is_border

@@ -1,0 +1,244 @@
+"""The invariant: in exact mode the text is the cloud's own, whatever the device guesses and whatever the link does."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skydraft.config import CloudSettings
+from skydraft.core import AcceptanceRule, Exact, Origin, Prompt, Rank, SamplingParams, TokenSegment
+from skydraft.decoding.edge_session import EdgeSession
+from skydraft.engines.vocabulary import Vocabulary
+from skydraft.errors import CloudFault, LocalProtocolError, RemoteProtocolError, VocabularyMismatch
+from skydraft.protocol import codec, messages
+from tests.linked import LIMITS, PROMPT, Linked, cloud_only, random_tree, table
+
+MODEL = "table:vocab=8,seed=5,order=2,end=7"
+SAMPLINGS = [
+    SamplingParams(max_tokens=24, end_ids=(7,)),
+    SamplingParams(temperature=0.8, seed=1, max_tokens=24),
+    SamplingParams(temperature=1.3, top_k=5, top_p=0.9, seed=2**63 + 5, max_tokens=24, end_ids=(7,)),
+]
+
+
+def new_session(sampling: SamplingParams, rule: AcceptanceRule = Exact()) -> EdgeSession:
+    return EdgeSession(table(MODEL).vocabulary, PROMPT, sampling, rule)
+
+
+def offer_something(linked: Linked, rng: Random, truth: list[int]) -> None:
+    """A chain or a tree at the end of the text, or beyond it, behind those in flight."""
+    session = linked.session
+    if session.num_in_flight >= session.limits.max_in_flight:
+        return
+    start = len(session.token_ids) + rng.choice([0, 0, 1, 4, 7]) if session.num_in_flight else None
+    first = len(session.token_ids) if start is None else start
+    token_ids, parents = random_tree(rng, truth, first, rng.randint(1, 6))
+    is_chain = parents == list(range(len(parents)))
+    linked.send(session.offer(token_ids, None if is_chain and rng.random() < 0.5 else parents, start=start))
+
+
+@settings(max_examples=150, deadline=None)
+@given(rng=st.randoms(use_true_random=False), sampling=st.sampled_from(SAMPLINGS))
+def test_text_is_the_clouds_own_whatever_happens(rng: Random, sampling: SamplingParams) -> None:
+    truth = cloud_only(table(MODEL), sampling)
+    linked = Linked(new_session(sampling), table(MODEL), CloudSettings(max_in_flight=3))
+    linked.open()
+    for _ in range(400):
+        if linked.session.is_complete:
+            break
+        match rng.choice(["offer", "offer", "up", "up", "think", "think", "down", "down", "credit", "cut", "forget"]):
+            case "offer":
+                offer_something(linked, rng, truth)
+            case "up":
+                linked.carry_up()
+            case "think":
+                linked.think()
+            case "down":
+                linked.carry_down()
+            case "credit" if rng.random() < 0.3:
+                linked.send(linked.session.credit(rng.randrange(30)))
+            case "cut" if rng.random() < 0.1:
+                linked.cut()
+                linked.open()
+            case "forget" if rng.random() < 0.1:
+                linked.forget()
+                linked.open()
+        assert list(linked.session.token_ids) == truth[: len(linked.session.token_ids)]
+    while not linked.session.is_complete:
+        linked.settle()
+        offer_something(linked, rng, truth)
+    assert list(linked.session.token_ids) == truth
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_credit_alone_writes_the_clouds_text(sampling: SamplingParams) -> None:
+    linked = Linked(new_session(sampling), table(MODEL))
+    linked.send(linked.session.open())
+    linked.send(linked.session.credit(sampling.max_tokens))
+    linked.settle()
+    assert list(linked.session.token_ids) == cloud_only(table(MODEL), sampling)
+    assert {token.origin for token in linked.session.tokens} == {Origin.CLOUD}
+
+
+def test_sessions_of_one_connection_do_not_mix() -> None:
+    engine = table(MODEL)
+    sessions = [
+        EdgeSession(engine.vocabulary, PROMPT, SamplingParams(temperature=1.0, seed=seed, max_tokens=20), Exact(), seed)
+        for seed in range(4)
+    ]
+    linked = Linked(sessions[0], engine)
+    for session in sessions:
+        linked.send(session.open())
+        linked.send(session.credit(20))
+    while linked.up:
+        linked.carry_up()
+    while linked.think():
+        pass
+    for frame in linked.down:
+        message = codec.decode_cloud_message(frame, LIMITS)
+        sessions[message.session].receive(message)
+    for session in sessions:
+        assert list(session.token_ids) == cloud_only(table(MODEL), session.sampling)
+
+
+def test_origins_say_who_decided() -> None:
+    sampling = SamplingParams(max_tokens=24)
+    truth = cloud_only(table(MODEL), sampling)
+    linked = Linked(new_session(sampling), table(MODEL))
+    linked.open()
+    wrong = (truth[2] + 1) % 8
+    linked.send(linked.session.offer([truth[0], truth[1], wrong]))
+    linked.settle()
+    linked.send(linked.session.offer([truth[3], truth[4]]))
+    linked.settle()
+    assert [token.origin.value for token in linked.session.tokens] == [
+        "accepted", "accepted", "corrected", "accepted", "accepted", "cloud",
+    ]  # fmt: skip
+    assert linked.session.num_rounds == 2
+
+
+def test_a_lost_verdict_keeps_its_origins() -> None:
+    sampling = SamplingParams(max_tokens=24)
+    truth = cloud_only(table(MODEL), sampling)
+    linked = Linked(new_session(sampling), table(MODEL))
+    linked.open()
+    linked.send(linked.session.offer([truth[0], truth[1], (truth[2] + 1) % 8]))
+    linked.carry_up()
+    linked.think()
+    linked.cut()
+    linked.open()
+    assert [token.origin.value for token in linked.session.tokens] == ["accepted", "accepted", "corrected"]
+
+
+def test_what_the_device_commits_travels_as_forced_tokens() -> None:
+    linked = Linked(new_session(SamplingParams(max_tokens=24), Rank(2)), table(MODEL))
+    linked.open()
+    linked.session.commit([1, 6, 0, 5])
+    message = linked.session.offer([2])
+    linked.send(message)
+    linked.settle()
+    assert message.num_forced == 4
+    assert list(linked.session.token_ids[:4]) == [1, 6, 0, 5]
+    assert linked.session.cloud_length == len(linked.session.token_ids) == 5
+
+
+def test_a_cloud_that_forgot_is_told_everything_again() -> None:
+    sampling = SamplingParams(temperature=0.8, seed=9, max_tokens=24)
+    linked = Linked(new_session(sampling), table(MODEL))
+    linked.open()
+    for _ in range(3):
+        linked.send(linked.session.offer([0, 1]))
+        linked.settle()
+    held = list(linked.session.token_ids)
+    linked.forget()
+    linked.open()
+    assert linked.session.cloud_length == 0
+    linked.send(linked.session.offer([0, 1]))
+    linked.settle()
+    assert list(linked.session.token_ids[: len(held)]) == held
+    linked.send(linked.session.credit(24))
+    linked.settle()
+    assert list(linked.session.token_ids) == cloud_only(table(MODEL), sampling)
+
+
+def test_the_same_offer_twice_is_harmless() -> None:
+    sampling = SamplingParams(max_tokens=24)
+    linked = Linked(new_session(sampling), table(MODEL))
+    linked.open()
+    message = linked.session.offer([1, 2, 3])
+    linked.send(message)
+    linked.send(message)
+    linked.settle()
+    assert list(linked.session.token_ids) == cloud_only(table(MODEL), sampling)[: linked.session.cloud_length]
+    assert linked.session.num_rounds == 1
+
+
+def test_another_vocabulary_is_refused_by_the_cloud() -> None:
+    other = Vocabulary("other", tuple("abcdefg"), 7)
+    linked = Linked(EdgeSession(other, PROMPT, SamplingParams(), Exact()), table(MODEL))
+    linked.send(linked.session.open())
+    with pytest.raises(CloudFault, match="other and the target model .* do not share a vocabulary"):
+        linked.settle()
+
+
+def test_a_larger_vocabulary_is_checked_by_the_device() -> None:
+    engine = table(MODEL)
+    larger = Vocabulary("larger", tuple("abcdefghijk"), 11)
+    linked = Linked(EdgeSession(larger, PROMPT, SamplingParams(), Exact()), engine)
+    linked.send(linked.session.open())
+    with pytest.raises(VocabularyMismatch, match="larger"):
+        linked.settle()
+
+
+def test_ids_beyond_the_smaller_vocabulary_are_never_chosen() -> None:
+    engine = table(MODEL)
+    smaller = Vocabulary("smaller", engine.vocabulary.tokens[:3], 3)
+    prompt = Prompt((TokenSegment((1, 2)),))
+    session = EdgeSession(smaller, prompt, SamplingParams(temperature=5.0, max_tokens=40), Exact())
+    linked = Linked(session, engine)
+    linked.send(session.open())
+    linked.send(session.credit(40))
+    linked.settle()
+    assert set(session.token_ids) <= {0, 1, 2}
+    assert len(session.token_ids) == 40
+
+
+def test_an_offer_before_opening_is_our_own_mistake() -> None:
+    with pytest.raises(LocalProtocolError, match="open it first"):
+        new_session(SamplingParams()).offer([1])
+
+
+def test_more_offers_than_the_cloud_takes_are_our_own_mistake() -> None:
+    linked = Linked(new_session(SamplingParams()), table(MODEL), CloudSettings(max_in_flight=1))
+    linked.open()
+    linked.session.offer([1])
+    with pytest.raises(LocalProtocolError, match="1 offers are in flight and the cloud takes 1"):
+        linked.session.offer([2], start=2)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        messages.Verdict(3, 1),
+        messages.Verdict(1, None, node=7),
+        messages.Verdict(0),
+        messages.Tokens(5, b"\x01"),
+        messages.Opened(1, 0, b"k", 0, b"12345678", messages.VocabularyMark(8, b""), messages.LEAST_LIMITS),
+    ],
+)
+def test_answers_to_nothing_are_the_clouds_mistake(message: messages.CloudMessage) -> None:
+    linked = Linked(new_session(SamplingParams()), table(MODEL))
+    linked.open()
+    with pytest.raises(RemoteProtocolError):
+        linked.session.receive(message)
+
+
+def test_a_verdict_beyond_the_offer_is_the_clouds_mistake() -> None:
+    linked = Linked(new_session(SamplingParams()), table(MODEL))
+    linked.open()
+    linked.session.offer([1, 2])
+    with pytest.raises(RemoteProtocolError, match="does not fit an offer of 2 tokens"):
+        linked.session.receive(messages.Verdict(5, 3))

@@ -1,0 +1,118 @@
+"""A device's session and a cloud's hub, joined in memory by two queues of real frames."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from random import Random
+
+from skydraft.cloud.hub import Hub
+from skydraft.config import CloudSettings
+from skydraft.core import Prompt, SamplingParams, TokenSegment
+from skydraft.decoding.edge_session import EdgeSession, Phase
+from skydraft.engines.base import Engine, EngineLimits, Extension
+from skydraft.engines.table import TableEngine
+from skydraft.engines.table_spec import load_table
+from skydraft.protocol import codec, messages
+from skydraft.protocol.limits import FrameLimits
+from skydraft.sampling.choice import target_choices
+
+PROMPT = Prompt((TokenSegment((1, 2, 3)),))
+LIMITS = FrameLimits()
+
+
+def table(model: str, num_slots: int = 8) -> TableEngine:
+    return load_table(model, EngineLimits(num_slots, 4096))
+
+
+class Linked:
+    """Frames move only when told to, and are lost when the link is cut."""
+
+    def __init__(self, session: EdgeSession, engine: Engine, settings: CloudSettings | None = None) -> None:
+        self.session = session
+        self.hub = Hub(engine, settings or CloudSettings())
+        self.up: deque[bytes] = deque()
+        self.down: deque[bytes] = deque()
+        self.connection = 0
+
+    def send(self, message: messages.EdgeMessage) -> None:
+        self.up.append(codec.encode(message))
+
+    def carry_up(self) -> None:
+        if self.up:
+            message = codec.decode_edge_message(self.up.popleft(), LIMITS)
+            self._reply(self.hub.receive(self.connection, message))
+
+    def think(self) -> bool:
+        """Let the cloud run one forward pass; returns whether there was one to run."""
+        replies = self.hub.step()
+        self._reply(replies)
+        return bool(replies)
+
+    def carry_down(self) -> None:
+        if self.down:
+            self.session.receive(codec.decode_cloud_message(self.down.popleft(), LIMITS))
+
+    def settle(self) -> None:
+        """Until nothing moves any more."""
+        is_moving = True
+        while is_moving:
+            while self.up:
+                self.carry_up()
+            is_moving = self.think()
+            while self.down:
+                self.carry_down()
+                is_moving = True
+
+    def open(self) -> None:
+        """As often as it takes: a cloud that forgot the session wants its prompt again."""
+        while self.session.phase is Phase.APART:
+            self.send(self.session.open())
+            self.settle()
+
+    def cut(self) -> None:
+        """Lose the connection and all that is on its way."""
+        self.up.clear()
+        self.down.clear()
+        self.session.disconnect()
+        self.hub.disconnect(self.connection, now_s=0.0)
+        self.connection += 1
+
+    def forget(self) -> None:
+        """The cloud loses its state, once the device is gone."""
+        self.cut()
+        self.hub.expire(now_s=1e9)
+
+    def _reply(self, replies: Sequence[tuple[int, messages.CloudMessage]]) -> None:
+        self.down.extend(codec.encode(message) for connection, message in replies if connection == self.connection)
+
+
+def cloud_only(engine: Engine, sampling: SamplingParams, prompt: Prompt = PROMPT) -> list[int]:
+    """What the engine writes alone, one token at a time, with nothing of sessions or batches in between."""
+    slot, logits = engine.open(prompt)[:2]
+    token_ids: list[int] = []
+    while not sampling.is_end(token_ids):
+        token_ids += target_choices(logits[None, :], sampling, [len(token_ids)])
+        (rows,) = engine.extend([Extension(slot, token_ids[-1:])])
+        logits = rows[-1]
+    engine.close(slot)
+    return token_ids
+
+
+def random_tree(rng: Random, truth: Sequence[int], start: int, num_nodes: int) -> tuple[list[int], list[int]]:
+    """Token ids below 8 and parents of a random tree; its tokens are often what the truth has at their depth."""
+    token_ids: list[int] = []
+    parents: list[int] = []
+    depths = [start]
+    for node in range(num_nodes):
+        parent = rng.choice([node, rng.randrange(node + 1)])
+        taken = {token_ids[other] for other in range(node) if parents[other] == parent}
+        right = truth[depths[parent]] if depths[parent] < len(truth) else None
+        token_id = right if right is not None and rng.random() < 0.7 else rng.randrange(8)
+        if token_id not in taken:
+            token_ids.append(token_id)
+            parents.append(parent)
+            depths.append(depths[parent] + 1)
+        else:
+            return token_ids, parents
+    return token_ids, parents

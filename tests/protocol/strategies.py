@@ -1,0 +1,125 @@
+"""Random messages and offers, all of them valid."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import strategies as st
+
+from skydraft import core
+from skydraft.protocol import messages, packing
+from skydraft.protocol.limits import MAX_SESSION, MAX_TEXT_TOKENS, MAX_VOCABULARY
+
+NUM_TOKENS = 151_936
+ID_BITS = 18
+
+positions = st.integers(0, MAX_TEXT_TOKENS)
+sessions = st.just(0) | st.integers(0, MAX_SESSION)
+token_ids = st.integers(0, NUM_TOKENS - 1)
+log_digests = st.binary(min_size=8, max_size=8)
+names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
+kinds = st.sampled_from(core.SegmentKind)
+packed = st.lists(token_ids, max_size=12).map(lambda ids: packing.pack_ids(ids, ID_BITS))
+
+marks = st.builds(
+    messages.VocabularyMark, st.just(NUM_TOKENS), st.binary(min_size=8, max_size=32), names
+)  # of one size, so that any packed prompt belongs to it
+samplings = st.builds(
+    core.SamplingParams,
+    temperature=st.floats(0, 100),
+    top_k=st.integers(0, MAX_VOCABULARY),
+    top_p=st.floats(0, 1, exclude_min=True),
+    seed=st.integers(0, 2**64 - 1),
+    max_tokens=st.integers(1, MAX_TEXT_TOKENS),
+    end_ids=st.lists(token_ids, max_size=4).map(tuple),
+)
+rules = st.one_of(
+    st.just(core.Exact()),
+    st.builds(core.Rejection, st.integers(1, 256), st.integers(1, 65536)),
+    st.builds(core.Rank, st.integers(1, MAX_VOCABULARY)),
+    st.builds(core.MinProb, st.floats(0, 1, exclude_min=True)),
+)
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> messages.WireTensor:
+    shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple))
+    dtype = draw(st.sampled_from(sorted(core.DTYPE_BYTES)))
+    num_bytes = math.prod(shape) * core.DTYPE_BYTES[dtype]
+    data = draw(st.binary(min_size=num_bytes, max_size=num_bytes))
+    return messages.WireTensor(draw(names), dtype, shape, data, draw(kinds))
+
+
+segments = st.builds(messages.WireTokens, packed, kinds) | tensors()
+resumes = st.builds(messages.Resume, st.binary(min_size=1, max_size=64), positions, log_digests)
+
+
+@st.composite
+def opens(draw: st.DrawFn) -> messages.Open:
+    prompt, resume = draw(st.lists(segments, max_size=4).map(tuple)), draw(st.none() | resumes)
+    if not prompt and resume is None:
+        prompt = (messages.WireTokens(b""),)
+    common = (draw(sessions), draw(marks), draw(samplings), draw(rules))
+    return messages.Open(messages.PROTOCOL_VERSION, *common, prompt, resume)
+
+
+@st.composite
+def drafts(draw: st.DrawFn) -> messages.Draft:
+    ids = draw(st.lists(token_ids, min_size=1, max_size=12))
+    num_forced = draw(st.integers(0, len(ids)))
+    extra = draw(st.sampled_from(["packed_parents", "packed_probs", ""]))
+    extras = {extra: draw(st.binary(min_size=1, max_size=20))} if extra else {}
+    packed_ids = packing.pack_ids(ids, ID_BITS)
+    return messages.Draft(draw(positions), packed_ids, draw(sessions), num_forced, **extras)
+
+
+counts = st.integers(1, 2**31 - 1)
+openeds = st.builds(
+    messages.Opened,
+    st.just(messages.PROTOCOL_VERSION),
+    sessions,
+    st.binary(max_size=64),
+    positions,
+    log_digests,
+    marks,
+    st.builds(messages.Limits, counts, counts, counts),
+)
+verdicts = st.builds(
+    messages.Verdict,
+    st.integers(1, MAX_TEXT_TOKENS),
+    st.none() | token_ids,
+    sessions,
+    st.none() | st.integers(0, 4096),
+    st.booleans(),
+)
+tokens = st.builds(messages.Tokens, positions, packed.filter(bool), sessions)
+faults = st.builds(
+    messages.Fault,
+    st.sampled_from(messages.FaultCode),
+    names,
+    st.none() | sessions,
+    st.none() | st.floats(0, 86400),
+)
+
+edge_messages = st.one_of(
+    opens(),
+    drafts(),
+    st.builds(messages.Generate, positions, sessions),
+    st.builds(messages.Close, sessions),
+)
+cloud_messages = st.one_of(openeds, verdicts, tokens, faults)
+
+
+@st.composite
+def drawn_tokens(draw: st.DrawFn, num_tokens: int, rule: core.Rejection, max_size: int = 4) -> packing.DrawnTokens:
+    """Tokens with the distributions that they were drawn from, supports as large as the rule has."""
+    size = min(rule.top_k, num_tokens)
+    drawn, distributions = [], []
+    for _ in range(draw(st.integers(0, max_size))):
+        unique_ids = st.lists(st.integers(0, num_tokens - 1), min_size=size, max_size=size, unique=True)
+        cuts = sorted(draw(st.lists(st.integers(0, rule.lattice), min_size=size - 1, max_size=size - 1)))
+        weights = tuple(after - before for before, after in zip([0, *cuts], [*cuts, rule.lattice], strict=True))
+        support = tuple(sorted(draw(unique_ids)))
+        drawn.append(draw(st.sampled_from([i for i, weight in zip(support, weights, strict=True) if weight])))
+        distributions.append(core.LatticeDistribution(support, weights))
+    return packing.DrawnTokens(tuple(drawn), tuple(distributions))

@@ -1,0 +1,17 @@
+"""Both array libraries, and torch on one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["numpy", "torch"])
+def to_array(request: pytest.FixtureRequest) -> Callable[[np.ndarray], object]:
+    """Turns a numpy array into one of the library under test."""
+    return np.asarray if request.param == "numpy" else torch.tensor

@@ -1,0 +1,36 @@
+"""Writes a trained model as the folder that ships."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
+
+from training.features import feature_extractor
+
+
+def export(
+    model: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path
+) -> None:
+    """Write bf16 weights, configurations, tokenizer and feature extractor; the model in memory is left as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shipped = type(model)(model.config)
+    shipped.load_state_dict(model.state_dict())
+    shipped.to(torch.bfloat16)
+    shipped.generation_config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=64,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    shipped.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    feature_extractor().save_pretrained(folder)
+
+
+def note_provenance(folder: Path, facts: dict) -> None:
+    """Keep what the card states as numbers beside the weights' cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "provenance.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")

@@ -1,0 +1,61 @@
+"""Everything that both models learn from: clips, features, facts, tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from training import captions, tokenizer
+from training.captions import Thresholds, Traits
+from training.clips import Clip, Split, read_clips, split_of
+from training.features import NUM_MEL_BINS, Entry, FeatureStore, compute
+
+_CLEAN, LAPTOP = 0, 5  # variants of the clips that are not trained on
+_NUM_TOKENIZER_CAPTIONS = 20_000
+
+
+@dataclass(frozen=True)
+class Material:
+    """The clips with their cached features and measured facts."""
+
+    clips: list[Clip]
+    store: FeatureStore
+    limits: Thresholds
+    tokenizer: PreTrainedTokenizerFast
+
+    def entries(self, split: Split, variant: int | None = _CLEAN) -> list[Entry]:
+        """Renderings of a split: one variant, or all with None."""
+        return [
+            entry
+            for entry in self.store.entries
+            if split_of(self.clips[entry.clip_index].actor) == split and variant in (None, entry.variant)
+        ]
+
+    def mel_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of each log-mel bin over clean train clips: two float32 [128]."""
+        frames = np.concatenate([self.store.channels(e)[:, :NUM_MEL_BINS] for e in self.entries("train")[::4]])
+        deviation, mean = torch.std_mean(torch.from_numpy(frames.astype(np.float32)), dim=0)
+        return mean, deviation
+
+    def facts(self, entry: Entry) -> Traits:
+        """What is true of a rendering."""
+        return captions.traits(self.clips[entry.clip_index], entry.measurement, self.limits)
+
+
+def gather(speech: Path, cache: Path) -> Material:
+    """Compute features or open the cached ones, measure thresholds on the train split, learn the tokenizer."""
+    clips = read_clips(speech)
+    store = compute(speech, cache / "features")
+    train = [e for e in store.entries if e.variant == _CLEAN and split_of(clips[e.clip_index].actor) == "train"]
+    limits = captions.thresholds([clips[e.clip_index] for e in train], [e.measurement for e in train])
+    generator = np.random.default_rng(0)
+    texts = [
+        captions.caption(captions.traits(clips[e.clip_index], e.measurement, limits), generator)
+        for e in train * (_NUM_TOKENIZER_CAPTIONS // len(train) + 1)
+    ]
+    prompts = [tokenizer.prompt(0)] * 200
+    return Material(clips, store, limits, tokenizer.train([*texts, *prompts]))

@@ -1,0 +1,104 @@
+"""A cheap teacher: statistics of each rendering over time and small networks on them, each asked about unseen actors."""
+
+from __future__ import annotations
+
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.fft import dct
+from torch import nn
+from torch.nn import functional as F
+
+from training.clips import EMOTIONS, Clip
+from training.features import NUM_MEL_BINS, Entry, FeatureStore
+
+_NUM_CEPSTRA = 20
+_NUM_PARTS = 6
+_NUM_FOLDS = 8
+_NETWORKS_PER_FOLD = 3
+
+
+def statistics(channels: np.ndarray, entry: Entry) -> np.ndarray:
+    """Moments and percentiles of cepstra, pitch and level over the speech: float32 [num_statistics]."""
+    speech = channels[entry.measurement.first_frame : entry.measurement.end_frame].astype(np.float32)
+    mel, pitch, level = speech[:, :NUM_MEL_BINS], speech[:, NUM_MEL_BINS], speech[:, NUM_MEL_BINS + 1]
+    cepstra = dct(mel, axis=1, norm="ortho")[:, :_NUM_CEPSTRA]
+    voiced = pitch[pitch > 0] if (pitch > 0).sum() > 5 else np.zeros(_NUM_PARTS, np.float32)
+    movement = [np.abs(np.diff(voiced)).mean(), (pitch > 0).mean(), len(pitch) / 200]
+    return np.concatenate(
+        [
+            _spread(cepstra),
+            _spread(np.diff(cepstra, axis=0)),
+            *[part.mean(0) for part in np.array_split(cepstra, 3)],
+            _spread(voiced[:, None]),
+            movement,
+            _spread(level[:, None]),
+            [part[part > 0].mean() if (part > 0).any() else 0.0 for part in np.array_split(pitch, _NUM_PARTS)],
+            [part.mean() for part in np.array_split(level, _NUM_PARTS)],
+            mel.mean(0)[::4],
+        ]
+    ).astype(np.float32)
+
+
+def all_statistics(folder: Path, num_processes: int = 2) -> np.ndarray:
+    """Statistics of every cached rendering in the store's order, computed once: float32 [num_entries, num_statistics]."""
+    path = folder / "statistics.npy"
+    if not path.exists():
+        chunks = [(folder, start) for start in range(0, len(FeatureStore(folder).entries), _CHUNK)]
+        with get_context("spawn").Pool(num_processes) as pool:
+            np.save(path, np.concatenate(list(pool.imap(_chunk, chunks))))
+    return np.load(path)
+
+
+_CHUNK = 600
+
+
+def _chunk(job: tuple[Path, int]) -> np.ndarray:
+    store = FeatureStore(job[0])
+    return np.stack([statistics(store.channels(e), e) for e in store.entries[job[1] : job[1] + _CHUNK]])
+
+
+def opinions(values: np.ndarray, entries: list[Entry], clips: list[Clip], is_train: np.ndarray) -> np.ndarray:
+    """What networks that never met an entry's actor think of its emotion.
+
+    Args:
+        values: standardised statistics, float32 [num_entries, num_statistics].
+        is_train: bool [num_entries]; the others are judged by the networks of all folds together.
+    Returns:
+        float32 [num_entries, 8], probabilities.
+    """
+    actors = np.array([clips[e.clip_index].actor for e in entries])
+    truth = torch.tensor([clips[e.clip_index].emotion_index for e in entries])
+    inputs = torch.from_numpy(values)
+    total, count = np.zeros((len(entries), len(EMOTIONS)), np.float32), np.zeros((len(entries), 1), np.float32)
+    for fold in range(_NUM_FOLDS):
+        taught = is_train & (actors % _NUM_FOLDS != fold)
+        for seed in range(_NETWORKS_PER_FOLD):
+            network = _taught(inputs[taught], truth[taught], seed)
+            with torch.no_grad():
+                said = network(inputs[~taught]).softmax(-1).numpy()
+            total[~taught] += said
+            count[~taught] += 1
+    return total / count
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    percentiles = np.percentile(values, [5, 25, 75, 95], axis=0).ravel()
+    return np.concatenate([values.mean(0), values.std(0), percentiles])
+
+
+def _taught(inputs: torch.Tensor, truth: torch.Tensor, seed: int, num_epochs: int = 8) -> nn.Module:
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Dropout(0.3), nn.Linear(inputs.shape[1], 128), nn.GELU(), nn.Dropout(0.5), nn.Linear(128, len(EMOTIONS))
+    )
+    steps = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.1)
+    for _ in range(num_epochs):
+        for chosen in torch.randperm(len(inputs)).split(128):
+            loss = F.cross_entropy(network(inputs[chosen]), truth[chosen], label_smoothing=0.1)
+            steps.zero_grad()
+            loss.backward()
+            steps.step()
+    return network.eval()

@@ -1,0 +1,157 @@
+"""The two stages of training one model: its audio tower with many heads, then captions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+from training import captioner, captions, tower
+from training.architecture import SHAPES, ModelName, build, initialise
+from training.batches import Batch, Disturbance, Loader
+from training.captioner import Writer
+from training.learning import Average, add_dropout, branch_ends, optimizer, set_rate
+from training.material import Material
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how hard one model trains; an epoch shows one variant of each train clip."""
+
+    tower_epochs: int
+    caption_epochs: int
+    tower_rate: float = 1e-3
+    caption_rate: float = 8e-4
+    batch_size: int = 16
+    weight_decay: float = 0.05
+    dropout: float = 0.1
+    text_only_share: float = 0.3
+    tower_weight: float = 1.0  # of the heads' loss beside the caption loss
+    average_decay: float = 0.995
+    seed: int = 0
+    disturbance: Disturbance = field(default_factory=Disturbance)
+
+
+PLANS: dict[ModelName, Plan] = {
+    "draft": Plan(tower_epochs=60, caption_epochs=40),
+    "target": Plan(tower_epochs=30, caption_epochs=16),
+}
+
+
+class Learner(nn.Module):
+    """The model that ships, with the heads that do not."""
+
+    def __init__(self, name: ModelName, material: Material, plan: Plan) -> None:
+        super().__init__()
+        torch.manual_seed(plan.seed)
+        self.model: Qwen2_5OmniThinkerForConditionalGeneration = build(SHAPES[name], material.tokenizer)
+        initialise(self.model, *material.mel_statistics())
+        self.heads = tower.Heads(SHAPES[name].text_width, dropout=0.3)
+
+
+def train_tower(name: ModelName, material: Material, plan: Plan, report: Report) -> Learner:
+    """Stage one: the audio tower with its heads only.
+
+    Returns:
+        the averaged weights; its text model is still random.
+    """
+    learner = Learner(name, material, plan)
+    add_dropout(branch_ends(learner.model.model.audio_tower), plan.dropout)
+    average = Average(learner, plan.average_decay)
+    parts = nn.ModuleList([learner.model.model.audio_tower, learner.heads])
+
+    def step_loss(batch: Batch) -> torch.Tensor:
+        tokens = captioner.audio_tokens(learner.model, batch)
+        return tower.loss(learner.heads(tokens, batch.num_tokens), batch)
+
+    _run(name, parts, learner, average, material, plan, plan.tower_epochs, plan.tower_rate, step_loss, report)
+    return average.module
+
+
+def train_captions(name: ModelName, start: Learner, material: Material, plan: Plan, report: Report) -> Learner:
+    """Stage two: captions with and without hearing, the heads still beside them."""
+    learner = Learner(name, material, plan)
+    learner.load_state_dict(start.state_dict())
+    add_dropout(branch_ends(learner.model), plan.dropout)
+    average = Average(learner, plan.average_decay)
+    writer = Writer(material.tokenizer)
+    generator = np.random.default_rng(plan.seed)
+    train_entries = material.entries("train", None)
+
+    def step_loss(batch: Batch) -> torch.Tensor:
+        tokens = captioner.audio_tokens(learner.model, batch)
+        heads_loss = tower.loss(learner.heads(tokens, batch.num_tokens), batch)
+        num_unheard = int(len(batch.entries) * plan.text_only_share)
+        unheard = [train_entries[i] for i in generator.integers(len(train_entries), size=num_unheard)]
+        texts = [captions.caption(material.facts(e), generator) for e in (*batch.entries, *unheard)]
+        written = writer.rows(texts, [*batch.num_tokens.tolist(), *[0] * num_unheard])
+        log_probs, ids = captioner.token_log_probs(learner.model, written, tokens)
+        return captioner.loss(log_probs, ids, writer.emotion_ids) + plan.tower_weight * heads_loss
+
+    _run(name, learner, learner, average, material, plan, plan.caption_epochs, plan.caption_rate, step_loss, report)
+    return average.module
+
+
+def _run(
+    name: str,
+    trained: nn.Module,
+    learner: Learner,
+    average: Average,
+    material: Material,
+    plan: Plan,
+    num_epochs: int,
+    rate: float,
+    step_loss: Callable[[Batch], torch.Tensor],
+    report: Report,
+) -> None:
+    loader = Loader(material.store, material.clips, material.entries("train", None), plan.seed)
+    steps = optimizer(trained, plan.weight_decay)
+    started, disturbance = time.monotonic(), plan.disturbance
+    for epoch in range(num_epochs):
+        learner.train()
+        losses = []
+        num_batches = len(material.entries("train")) // plan.batch_size
+        for index, batch in enumerate(loader.epoch(plan.batch_size, disturbance)):
+            set_rate(steps, rate, (epoch + index / num_batches) / num_epochs)
+            value = step_loss(batch)
+            steps.zero_grad()
+            value.backward()
+            nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+            steps.step()
+            average.update(learner)
+            losses.append(value.item())
+        accuracy = heads_accuracy(average.module, material)
+        elapsed_s = time.monotonic() - started
+        report(f"{name} {epoch + 1}/{num_epochs} loss {np.mean(losses):.3f} tune {accuracy:.3f} {elapsed_s:.0f} s")
+
+
+@torch.no_grad()
+def heads_accuracy(learner: Learner, material: Material) -> float:
+    """Share of the tune clips whose emotion the heads name."""
+    loader = Loader(material.store, material.clips, material.entries("tune"), seed=0)
+    num_right = 0
+    for batch in loader.plain():
+        readings = learner.heads(captioner.audio_tokens(learner.model, batch), batch.num_tokens)
+        num_right += int((readings.emotion.argmax(-1) == batch.emotion.argmax(-1)).sum())
+    return num_right / len(loader.entries)
+
+
+def save(learner: Learner, path: Path) -> None:
+    """Keep a checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(learner.state_dict(), path)
+
+
+def load(name: ModelName, material: Material, plan: Plan, path: Path) -> Learner:
+    """Open a checkpoint."""
+    learner = Learner(name, material, plan)
+    learner.load_state_dict(torch.load(path, weights_only=True))
+    return learner.eval()
