@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from training.clips import EMOTIONS, Clip
-from training.features import NUM_MEL_BINS, Entry, FeatureStore
+from training.features import NUM_MEL_BINS, Entry
+from training.material import Material
 
 _FRAMES_PER_TOKEN = 4
 
@@ -20,16 +20,16 @@ class Disturbance:
     """How strongly log-mels are changed while training; log-mel units are 40 dB."""
 
     full_clip_share: float = 0.15  # else the silence around the speech is cut to at most _margin_frames
-    margin_frames: int = 45
-    time_warp: float = 0.12
-    frequency_warp: float = 0.06
-    gain: float = 0.12
-    tilt: float = 0.12
-    noise_share: float = 0.25
-    num_masks: int = 2
-    mask_bins: int = 12
-    mask_frames: int = 16
-    mixture_share: float = 0.25
+    margin_frames: int = 25
+    time_warp: float = 0.05
+    frequency_warp: float = 0.03
+    gain: float = 0.05
+    tilt: float = 0.06
+    noise_share: float = 0.1
+    num_masks: int = 1
+    mask_bins: int = 10
+    mask_frames: int = 10
+    mixture_share: float = 0.0
 
 
 class Example(NamedTuple):
@@ -52,6 +52,7 @@ class Batch(NamedTuple):
     statement: torch.Tensor  # float32 [num_clips]
     pitch: torch.Tensor  # float32 [total_tokens], mean of the voiced frames, 0 where none
     level: torch.Tensor  # float32 [total_tokens]
+    statistics: torch.Tensor  # float32 [num_clips, num_statistics], the teacher's
     is_pure: torch.Tensor  # bool [num_clips], False where two clips were mixed
     entries: tuple[Entry, ...]
 
@@ -59,9 +60,9 @@ class Batch(NamedTuple):
 class Loader:
     """Draws batches from the entries of some clips."""
 
-    def __init__(self, store: FeatureStore, clips: Sequence[Clip], entries: Sequence[Entry], seed: int) -> None:
+    def __init__(self, material: Material, entries: Sequence[Entry], seed: int) -> None:
         self.entries = list(entries)
-        self._store, self._clips = store, clips
+        self._material = material
         self._generator = np.random.default_rng(seed)
 
     def epoch(self, batch_size: int, disturbance: Disturbance) -> Iterator[Batch]:
@@ -95,16 +96,16 @@ class Loader:
         return self._collated(entries, mixed, mixed_emotions, is_pure)
 
     def _emotions(self, entries: Sequence[Entry]) -> np.ndarray:
-        return np.eye(len(EMOTIONS), dtype=np.float32)[[self._clips[e.clip_index].emotion_index for e in entries]]
+        return self._material.lessons.emotion[self._material.indices(entries)]
 
     def _plain(self, entry: Entry) -> Example:
-        channels = self._store.channels(entry).astype(np.float32)
+        channels = self._material.store.channels(entry).astype(np.float32)
         return Example(channels[:, :NUM_MEL_BINS], channels[:, NUM_MEL_BINS], channels[:, NUM_MEL_BINS + 1])
 
     def _collated(
         self, entries: Sequence[Entry], examples: list[Example], emotions: np.ndarray, is_pure: np.ndarray
     ) -> Batch:
-        clips = [self._clips[entry.clip_index] for entry in entries]
+        clips = [self._material.clips[entry.clip_index] for entry in entries]
         num_frames = torch.tensor([len(example.mel) for example in examples])
         num_tokens = ((num_frames - 1) // 2 + 1 - 2) // 2 + 1
         pooled = [_per_token(example, int(n)) for example, n in zip(examples, num_tokens, strict=True)]
@@ -118,6 +119,7 @@ class Loader:
             statement=torch.tensor([float(clip.transcript.startswith("Dogs")) for clip in clips]),
             pitch=torch.from_numpy(np.concatenate([pitch for pitch, _ in pooled])),
             level=torch.from_numpy(np.concatenate([level for _, level in pooled])),
+            statistics=torch.from_numpy(self._material.lessons.statistics[self._material.indices(entries)]),
             is_pure=torch.from_numpy(is_pure),
             entries=tuple(entries),
         )

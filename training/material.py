@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from training import captions, tokenizer
+from training import captions, teacher, tokenizer
 from training.captions import Thresholds, Traits
-from training.clips import Clip, Split, read_clips, split_of
+from training.clips import EMOTIONS, Clip, Split, read_clips, split_of
+from training.teacher import Lessons
 from training.features import NUM_MEL_BINS, Entry, FeatureStore, compute
 
 _CLEAN, LAPTOP = 0, 5  # variants of the clips that are not trained on
@@ -26,6 +29,7 @@ class Material:
     store: FeatureStore
     limits: Thresholds
     tokenizer: PreTrainedTokenizerFast
+    lessons: Lessons
 
     def entries(self, split: Split, variant: int | None = _CLEAN) -> list[Entry]:
         """Renderings of a split: one variant, or all with None."""
@@ -34,6 +38,20 @@ class Material:
             for entry in self.store.entries
             if split_of(self.clips[entry.clip_index].actor) == split and variant in (None, entry.variant)
         ]
+
+    def indices(self, entries: Sequence[Entry]) -> list[int]:
+        """Rows of the entries in the lessons."""
+        return [self._rows[entry.offset] for entry in entries]
+
+    def imagined(self, entry: Entry, generator: np.random.Generator) -> Traits:
+        """The facts of a rendering with an emotion drawn from its softened label: a caption to learn from."""
+        shares = self.lessons.emotion[self._rows[entry.offset]].astype(np.float64)
+        emotion = EMOTIONS[generator.choice(len(EMOTIONS), p=shares / shares.sum())]
+        return replace(self.facts(entry), emotion=emotion)
+
+    @cached_property
+    def _rows(self) -> dict[int, int]:
+        return {entry.offset: row for row, entry in enumerate(self.store.entries)}
 
     def mel_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of each log-mel bin over clean train clips: two float32 [128]."""
@@ -58,4 +76,6 @@ def gather(speech: Path, cache: Path) -> Material:
         for e in train * (_NUM_TOKENIZER_CAPTIONS // len(train) + 1)
     ]
     prompts = [tokenizer.prompt(0)] * 200
-    return Material(clips, store, limits, tokenizer.train([*texts, *prompts]))
+    is_train = np.array([split_of(clips[e.clip_index].actor) == "train" for e in store.entries])
+    taught = teacher.lessons(cache / "features", store, clips, is_train)
+    return Material(clips, store, limits, tokenizer.train([*texts, *prompts]), taught)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,27 @@ _NUM_CEPSTRA = 20
 _NUM_PARTS = 6
 _NUM_FOLDS = 8
 _NETWORKS_PER_FOLD = 3
+_OPINION_SHARE = 0.5
+_CHUNK = 600
+
+
+class Lessons(NamedTuple):
+    """What the teacher tells of every cached rendering, in the store's order."""
+
+    statistics: np.ndarray  # float32 [num_entries, num_statistics], standardised over the train split
+    emotion: np.ndarray  # float32 [num_entries, 8], half the label and half the opinion of networks that never met him
+
+
+def lessons(folder: Path, store: FeatureStore, clips: list[Clip], is_train: np.ndarray) -> Lessons:
+    """Statistics and softened labels, computed once; is_train is bool [num_entries]."""
+    values = all_statistics(folder)
+    mean, deviation = values[is_train].mean(0), values[is_train].std(0) + 1e-6
+    standard = ((values - mean) / deviation).clip(-4, 4)
+    path = folder / "opinions.npy"
+    if not path.exists():
+        np.save(path, opinions(standard, store.entries, clips, is_train))
+    labels = np.eye(len(EMOTIONS), dtype=np.float32)[[clips[e.clip_index].emotion_index for e in store.entries]]
+    return Lessons(standard, (1 - _OPINION_SHARE) * labels + _OPINION_SHARE * np.load(path))
 
 
 def statistics(channels: np.ndarray, entry: Entry) -> np.ndarray:
@@ -50,9 +72,6 @@ def all_statistics(folder: Path, num_processes: int = 2) -> np.ndarray:
         with get_context("spawn").Pool(num_processes) as pool:
             np.save(path, np.concatenate(list(pool.imap(_chunk, chunks))))
     return np.load(path)
-
-
-_CHUNK = 600
 
 
 def _chunk(job: tuple[Path, int]) -> np.ndarray:

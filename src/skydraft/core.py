@@ -124,7 +124,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
 
     def is_end(self, token_ids: Sequence[int]) -> bool:
         """Whether a text of these tokens is complete."""
-        return len(token_ids) >= self.max_tokens or bool(token_ids) and token_ids[-1] in self.end_ids
+        return len(token_ids) >= self.max_tokens or (bool(token_ids) and token_ids[-1] in self.end_ids)
 
 
 class Exact(msgspec.Struct, frozen=True, tag="exact"):

@@ -85,7 +85,9 @@ class VocabularyMismatch(EngineError):
         self.draft_name = draft_name
         self.target_name = target_name
         self.differences = differences
-        shown = "; ".join(f"id {i} is {ours!r} in the draft and {theirs!r} in the target" for i, ours, theirs in differences)
+        shown = "; ".join(
+            f"id {index} is {ours!r} in the draft and {theirs!r} in the target" for index, ours, theirs in differences
+        )
         facts = f": {shown}" if shown else ""
         super().__init__(
             f"the draft model {draft_name} and the target model {target_name} do not share a vocabulary{facts}; "

@@ -77,6 +77,18 @@ def test_the_setting_0_adapts_and_another_is_fixed() -> None:
     assert draft_length(12) == FixedDraftLength(12)
 
 
+@pytest.mark.parametrize("length", [1, 64])
+def test_the_shortest_and_the_longest_length_are_taken(length: int) -> None:
+    assert draft_length(length).next_length() == length
+
+
+@pytest.mark.parametrize(("num_accepted", "expected"), [(0, 3), (1, 5)])
+def test_a_block_of_one_token_counts(num_accepted: int, expected: int) -> None:
+    policy = UgsdDraftLength()
+    policy.observe(1, num_accepted)
+    assert policy.next_length() == expected
+
+
 @pytest.mark.parametrize("length", [-1, 65])
 def test_lengths_out_of_range_are_refused(length: int) -> None:
     sentence = f"a draft length is {length} and must be 1 to 64"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 from hypothesis import strategies as st
 
@@ -113,13 +114,12 @@ cloud_messages = st.one_of(openeds, verdicts, tokens, faults)
 @st.composite
 def drawn_tokens(draw: st.DrawFn, num_tokens: int, rule: core.Rejection, max_size: int = 4) -> packing.DrawnTokens:
     """Tokens with the distributions that they were drawn from, supports as large as the rule has."""
-    size = min(rule.top_k, num_tokens)
+    size, random = min(rule.top_k, num_tokens), Random(draw(st.integers(0, 2**32)))
     drawn, distributions = [], []
     for _ in range(draw(st.integers(0, max_size))):
-        unique_ids = st.lists(st.integers(0, num_tokens - 1), min_size=size, max_size=size, unique=True)
-        cuts = sorted(draw(st.lists(st.integers(0, rule.lattice), min_size=size - 1, max_size=size - 1)))
+        cuts = sorted(random.randint(0, rule.lattice) for _ in range(size - 1))
         weights = tuple(after - before for before, after in zip([0, *cuts], [*cuts, rule.lattice], strict=True))
-        support = tuple(sorted(draw(unique_ids)))
-        drawn.append(draw(st.sampled_from([i for i, weight in zip(support, weights, strict=True) if weight])))
+        support = tuple(sorted(random.sample(range(num_tokens), size)))
+        drawn.append(*random.choices(support, weights))
         distributions.append(core.LatticeDistribution(support, weights))
     return packing.DrawnTokens(tuple(drawn), tuple(distributions))

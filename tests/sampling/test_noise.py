@@ -66,7 +66,7 @@ def test_streams_are_numbered_as_the_design_says() -> None:
     assert {stream.name: stream.value for stream in Stream} == {"TARGET": 0, "DRAFT": 1, "ACCEPT": 2, "RESIDUAL": 3}
 
 
-@pytest.mark.parametrize("vocab_size", [1, 2, 3, 4, 5, 1023])
+@pytest.mark.parametrize("vocab_size", [1, 2, 3, 4, 5, 131])
 def test_contiguous_numbers_are_those_of_each_token_alone(
     vocab_size: int, to_array: Callable[[np.ndarray], object]
 ) -> None:
@@ -83,10 +83,10 @@ def test_positions_and_token_ids_broadcast() -> None:
 
 
 def test_noise_has_equal_bits_in_numpy_and_torch() -> None:
-    """Two million values of each stream."""
-    token_ids = np.arange(500_000)
+    """Two million values."""
+    token_ids = np.arange(250_000)
     for stream in Stream:
-        for position in (0, 1, 127, 2**32 - 1):
+        for position in (127, 2**32 - 1):
             ours = gumbel(2**64 - 1, position, token_ids, stream)
             theirs = gumbel(2**64 - 1, position, torch.from_numpy(token_ids), stream)
             assert np.array_equal(ours.view(np.int64), theirs.numpy().view(np.int64))

@@ -1,0 +1,45 @@
+"""The command line: arguments -> settings -> a run.
+
+Only `--help`'s share is imported at first; each command imports its own body when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from skydraft.cli.exits import INTERRUPTED
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and end it."""
+    try:
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    _leave(status)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit status: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
+    from skydraft.cli.app import app
+
+    try:
+        app(args=list(arguments), prog_name="skydraft")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once where something failed: a model that still loads in a thread would hold up the interpreter's own end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # nobody reads any more
+            status = status or 1
+    if status:
+        os._exit(status)
+    sys.exit(0)

@@ -49,9 +49,7 @@ class Hub:
         self._engine = engine
         self._settings = settings
         self._mark = _mark_of(engine.vocabulary)
-        self._limits = messages.Limits(
-            engine.limits.max_length, settings.max_draft_tokens, settings.max_in_flight
-        )
+        self._limits = messages.Limits(engine.limits.max_length, settings.max_draft_tokens, settings.max_in_flight)
         self._by_key: dict[bytes, Seat] = {}
         self._by_address: dict[tuple[ConnectionId, int], Seat] = {}
         self._by_session: dict[CloudSession, Seat] = {}
@@ -78,8 +76,8 @@ class Hub:
         except CloudFault as fault:
             return [(connection, self._refuse(connection, message.session, fault))]
         except RemoteProtocolError as error:
-            fault = CloudFault(FaultCode.PROTOCOL, str(error))
-            return [(connection, self._refuse(connection, message.session, fault))]
+            broken = CloudFault(FaultCode.PROTOCOL, str(error))
+            return [(connection, self._refuse(connection, message.session, broken))]
 
     def step(self) -> list[Reply]:
         """Run what waits as one forward pass; an empty list when nothing waits."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable
 
@@ -34,8 +33,8 @@ def bind(settings: CloudSettings) -> socket.socket:
     return listener
 
 
-def serve(engine: Engine, settings: CloudSettings, listener: socket.socket, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM.
+def make_server(engine: Engine, settings: CloudSettings, announce: Callable[[str], None]) -> uvicorn.Server:
+    """The service, ready to `run(sockets=[listener])` until SIGINT, SIGTERM or `should_exit`.
 
     Args:
         announce: told the address once connections are taken.
@@ -48,13 +47,18 @@ def serve(engine: Engine, settings: CloudSettings, listener: socket.socket, anno
         access_log=False,
         timeout_graceful_shutdown=5,
     )
-    asyncio.run(_serve(uvicorn.Server(config), listener, announce))
+    return _Server(config, announce)
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket, announce: Callable[[str], None]) -> None:
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    host, port = listener.getsockname()[:2]
-    announce(f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}")
-    await serving
+class _Server(uvicorn.Server):
+    """Says where it listens once it does."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            host, port = listener.getsockname()[:2]
+            self._announce(f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}")

@@ -52,7 +52,7 @@ def _tree_remainder(draft: Draft, overlap: Sequence[int]) -> Draft | None:
             return None
         root = child
     new_index = {root: 0}
-    kept = []
+    kept: list[int] = []
     for node, parent in enumerate(draft.parents):
         if parent in new_index:
             new_index[node + 1] = len(kept) + 1

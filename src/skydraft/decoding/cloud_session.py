@@ -99,9 +99,7 @@ class CloudSession:
         if isinstance(message, messages.Generate):
             self._credit = message.up_to
             return
-        draft = offers.from_wire(
-            message, self.terms.num_edge_ids, self.terms.rule, self._limits.max_draft_tokens
-        )
+        draft = offers.from_wire(message, self.terms.num_edge_ids, self.terms.rule, self._limits.max_draft_tokens)
         self._drop_stale()
         if len(self._waiting) >= self._limits.max_in_flight:
             raise RemoteProtocolError(

@@ -202,9 +202,9 @@ class EdgeSession:
 
     def _check_vocabulary(self, theirs: messages.VocabularyMark) -> None:
         self.num_shared_ids = min(self._vocabulary.num_tokens, theirs.num_tokens)
-        if theirs.num_tokens < self._vocabulary.num_tokens:  # where it is larger, the cloud has checked
-            if self._vocabulary.digest(theirs.num_tokens) != theirs.digest:
-                raise VocabularyMismatch(self._vocabulary.name, theirs.name, [])
+        is_ours_larger = theirs.num_tokens < self._vocabulary.num_tokens  # the side with the larger one checks
+        if is_ours_larger and self._vocabulary.digest(theirs.num_tokens) != theirs.digest:
+            raise VocabularyMismatch(self._vocabulary.name, theirs.name, [])
 
     def _judged(self, verdict: messages.Verdict) -> tuple[Token, ...]:
         draft = self._answered_draft(verdict)

@@ -15,8 +15,10 @@ from skydraft.edge.conversation import CloudAddress, Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, OnTokens, Writer
 from skydraft.engines.base import Engine
-from skydraft.engines.load import load_engine, load_listener, load_tokenizer
+from skydraft.engines.checkpoint import find_checkpoint
+from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
+from skydraft.engines.table_spec import PREFIX, parse_table
 from skydraft.engines.tokenizer import Tokenizer
 from skydraft.errors import ConfigError
 from skydraft.policies.draft_length import draft_length
@@ -24,6 +26,8 @@ from skydraft.policies.gate import default_gate, parse_gate
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import caption_prompts
 from skydraft.tasks.chat import chat_prompts
+
+Hear = Callable[[Samples], TensorSegment]
 
 
 class CaptionedWindow(NamedTuple):
@@ -49,7 +53,7 @@ class Device:
         settings: DeviceSettings,
         engine: Engine | None,
         tokenizer: Tokenizer,
-        hear: Callable[[Samples], TensorSegment] | None = None,
+        hear: Hear | None = None,
     ) -> None:
         self.settings = settings
         self.tokenizer = tokenizer
@@ -74,7 +78,7 @@ class Device:
             settings,
             load_engine(settings.draft, "draft", engine_settings) if needs_draft else None,
             load_tokenizer(settings.draft, "draft"),
-            load_listener(settings.draft, "draft"),
+            _load_ears(settings.draft),
         )
 
     def __enter__(self) -> Device:
@@ -136,6 +140,16 @@ class Device:
             patience=Patience(settings.offline, settings.offline_wait_s),
             address=None if settings.cloud is None else CloudAddress(settings.cloud, settings.key),
         )
+
+
+def _load_ears(model: str) -> Hear | None:
+    """What turns samples into the model's input; None for a model that only reads."""
+    is_table = model.startswith(PREFIX)
+    if (is_table and not parse_table(model).tensors) or (not is_table and not find_checkpoint(model, "draft").is_omni):
+        return None
+    from skydraft.engines.log_mel import LogMel, load_log_mel  # the torch extra
+
+    return LogMel() if is_table else load_log_mel(model, "draft")
 
 
 def _rule(settings: DeviceSettings, prompts: PromptPair) -> AcceptanceRule:

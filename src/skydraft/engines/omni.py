@@ -45,14 +45,8 @@ class OmniModel:
         self.model = model
         self.vocabulary = vocabulary
         self.num_layers = int(model.config.text_config.num_hidden_layers)
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype  # type: ignore[no-any-return]
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
 
     def token_ids(self, prompt: Prompt) -> list[int]:
         token_ids: list[int] = []
@@ -79,8 +73,9 @@ class OmniModel:
         return self.model.lm_head(output.last_hidden_state[0, rows]).float()  # type: ignore[no-any-return]
 
     def plain_logits(self, token_ids: Tensor) -> Tensor:
-        mask = torch.ones_like(token_ids)
-        return self.model(input_ids=token_ids, attention_mask=mask, use_cache=False).logits[0].float()  # type: ignore[no-any-return]
+        positions = torch.arange(token_ids.shape[1], device=self.device)[None]
+        output = self.model(input_ids=token_ids, position_ids=positions, use_cache=False)
+        return output.logits[0].float()  # type: ignore[no-any-return]
 
     def use_slots(self) -> None:
         self.model.model.language_model.set_attn_implementation(ATTENTION_NAME)

@@ -34,15 +34,9 @@ class CausalModel:
         self.model = model
         self.vocabulary = vocabulary
         self.num_layers = int(model.config.get_text_config().num_hidden_layers)
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
         self._keeps_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype  # type: ignore[no-any-return]
 
     def token_ids(self, prompt: Prompt) -> list[int]:
         reject_tensors(prompt, self.vocabulary.name)

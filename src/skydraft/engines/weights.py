@@ -99,7 +99,7 @@ def quantize_linear(model: torch.nn.Module, settings: EngineSettings) -> None:
 
 def _longest(config: JsonObject) -> tuple[int, str]:
     """The most tokens in which every layer sees everything, and which setting says so."""
-    known = {"max_position_embeddings": _positive(config, "max_position_embeddings")}
+    known = {name: _positive(config, name) for name in ("max_position_embeddings", "n_positions", "max_seq_len")}
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type")):
         # Beyond it the model turns all its keys another way, those that are in the cache already too.

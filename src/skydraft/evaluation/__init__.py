@@ -1,0 +1,1 @@
+"""Captions against labels and references; runs over many clips."""

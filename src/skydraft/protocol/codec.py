@@ -163,7 +163,7 @@ def _tag_of(data: bytes, side: _Side) -> int:
     return tag
 
 
-_PATH = re.compile(r" - at `\$\[(\d+)\][^`]*`$")
+_PATH = re.compile(r" - at \$\[(\d+)\]\S*$")
 
 
 def _complaint(error: Exception, tag: int, side: _Side) -> str:

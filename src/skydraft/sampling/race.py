@@ -31,7 +31,7 @@ def gumbel_argmax(log_weights: Array, seed: int, positions: Array, stream: Strea
     xp = array_namespace(log_weights)
     is_contender = _within_reach(log_weights, seed, positions, stream)
     num_contenders = xp.count_nonzero(is_contender, axis=-1).tolist()
-    if 0 in num_contenders:  # a nan is above and below nothing
+    if 0 in num_contenders:
         raise no_finite_logits()
     if sum(num_contenders) * _CONTIGUOUS_GAIN > log_weights.shape[0] * log_weights.shape[1]:
         is_contender = _within_bounds(log_weights, seed, positions, stream)
@@ -44,9 +44,11 @@ def gumbel_argmax(log_weights: Array, seed: int, positions: Array, stream: Strea
 def _within_reach(log_weights: Array, seed: int, positions: Array, stream: Stream) -> Array:
     """Tokens that the largest possible noise would lift above the heaviest token with its own. bool as log_weights."""
     xp = array_namespace(log_weights)
+    largest = xp.max(log_weights, axis=-1)
     heaviest = xp.argmax(log_weights, axis=-1)
-    to_beat = xp.max(log_weights, axis=-1) + gumbel(seed, positions, heaviest, stream)
-    return log_weights >= (to_beat - LARGEST_GUMBEL)[:, None]
+    to_beat = largest + gumbel(seed, positions, heaviest, stream)
+    floor = xp.where(xp.isfinite(largest), to_beat - LARGEST_GUMBEL, math.nan)  # nothing is above nan
+    return log_weights >= floor[:, None]
 
 
 def _within_bounds(log_weights: Array, seed: int, positions: Array, stream: Stream) -> Array:

@@ -22,12 +22,12 @@ def warp(logits: Array, params: SamplingParams) -> Array:
         params: of a temperature above 0.
     Returns:
         float64 [..., vocab_size]: (logits - largest) / temperature, so that the largest is 0; -inf where cut. A row
-        whose largest logit is not finite is nan throughout.
+        whose largest logit is not finite has nothing finite.
     Raises:
         ValueError: the temperature is 0; greedy choices need no warping.
-    Source: the order and the ties are those of transformers' TemperatureLogitsWarper, TopKLogitsWarper and
-        TopPLogitsWarper: all tokens that tie with the k-th stay; of tokens that tie at the edge of top_p the higher
-        ids stay.
+    Source: transformers' TemperatureLogitsWarper, TopKLogitsWarper and TopPLogitsWarper in this order. All tokens that
+        tie with the k-th stay. Of tokens that tie at the edge of top_p as many stay as there; which, it leaves to an
+        unstable sort; here the lowest ids, as a greedy choice takes.
     """
     if params.is_greedy:
         raise ValueError("logits cannot be warped to temperature 0: use greedy_choices")
@@ -120,9 +120,10 @@ def _outside_nucleus(scaled: Array, leaders: _Leaders, top_p: float) -> Array:
     weight_before = xp.cumulative_sum(leaders.weights, axis=-1) - leaders.weights
     num_kept = xp.count_nonzero((weight_before < top_p * leaders.total) & (leaders.weights > 0), axis=-1)[..., None]
     edge = xp.take_along_axis(leaders.logits, xp.clip(num_kept - 1, min=0), axis=-1)
-    is_outside = scaled < edge
-    num_surplus = xp.count_nonzero(~is_outside, axis=-1)[..., None] - num_kept
-    if bool(xp.any(num_surplus > 0)):
-        is_tied = scaled == edge
-        is_outside = is_outside | (is_tied & (xp.cumulative_sum(xp.astype(is_tied, xp.int64), axis=-1) <= num_surplus))
-    return is_outside
+    is_inside = scaled >= edge
+    if bool(xp.any(xp.count_nonzero(is_inside, axis=-1)[..., None] > num_kept)):
+        is_above = scaled > edge
+        num_tied_kept = num_kept - xp.count_nonzero(is_above, axis=-1)[..., None]
+        place_among_tied = xp.cumulative_sum(xp.astype(is_inside & ~is_above, xp.int64), axis=-1)  # from 1
+        is_inside = is_above | (is_inside & (place_among_tied <= num_tied_kept))
+    return ~is_inside

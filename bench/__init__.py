@@ -1,0 +1,1 @@
+"""The measured claims: each bench is `python -m bench.NAME [--quick] [--json]`."""

@@ -1,0 +1,49 @@
+"""How a bench says what it measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Claim(NamedTuple):
+    """One number. n: how many measurements are behind it."""
+
+    claim: str
+    value: float
+    unit: str
+    n: int
+
+
+def parse_arguments(description: str) -> argparse.Namespace:
+    """--quick: within a minute. --json: one object a claim."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="measure less, within a minute")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each claim")
+    return parser.parse_args()
+
+
+def show(claims: Iterable[Claim], as_json: bool) -> None:
+    """Print claims, for a program or for a person."""
+    if not as_json:
+        print(f"# {machine()}")
+    for claim in claims:
+        if as_json:
+            print(json.dumps(claim._asdict()))
+        else:
+            print(f"{claim.claim:24} {claim.value:10.4g} {claim.unit:14} n={claim.n}")
+
+
+def machine() -> str:
+    """What the numbers come from."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def pin(core: int) -> None:
+    """Keep this process to one core, where the system lets it and has that core."""
+    if hasattr(os, "sched_setaffinity") and core < (os.cpu_count() or 1):
+        os.sched_setaffinity(0, {core})

@@ -1,0 +1,146 @@
+"""`skydraft caption FILE...`"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skydraft.audio.read import Clip, read_clip
+from skydraft.cli.exits import FAILED
+from skydraft.cli.flags import WritingFlags
+from skydraft.cli.live import LiveText
+from skydraft.cli.render import disclosure, summary
+from skydraft.cli.results import Result, as_json, result_of_clip
+from skydraft.cli.screen import Screen
+from skydraft.cli.stage import ready_device
+from skydraft.cli.words import seconds
+from skydraft.config import DeviceSettings
+from skydraft.core import Exact, Mode, Rejection, ShareLevel, parse_rule
+from skydraft.edge.device import Device
+from skydraft.errors import AudioError, CloudFault, EngineError, SkydraftError
+from skydraft.protocol.messages import FaultCode
+
+CLIP_FAULTS = (FaultCode.LIMIT, FaultCode.PROMPT)  # of one clip, not of the cloud
+
+
+def run_caption(files: Sequence[str], flags: WritingFlags) -> int:
+    """Caption files; returns the exit status.
+
+    Raises:
+        SkydraftError: something that no other file would change.
+    """
+    settings, screen = flags.settings(), Screen()
+    warning = deaf_cloud(settings)
+    if warning:
+        screen.warn(warning)
+    batch = Batch(files, settings, screen, flags.json)
+    asyncio.run(batch.run())
+    return FAILED if batch.num_failed else 0
+
+
+def deaf_cloud(settings: DeviceSettings) -> str | None:
+    """What to say where a caption is the word of a cloud that has not heard the clip."""
+    if settings.share is not ShareLevel.TOKENS or settings.mode is Mode.EDGE:
+        return None
+    if settings.mode is Mode.CLOUD:
+        return "with --share tokens the cloud writes without having heard the clip; --share features lets it hear"
+    if settings.accept is not None and isinstance(parse_rule(settings.accept), Exact | Rejection):
+        return (
+            f"with --share tokens and --accept {settings.accept} the text is that of a cloud that has not heard the "
+            "clip; use --share features, or --accept rank:20"
+        )
+    return None
+
+
+@dataclass
+class Batch:
+    """Files on their way through one device.
+
+    num_failed: files that could not be captioned.
+    """
+
+    files: Sequence[str]
+    settings: DeviceSettings
+    screen: Screen
+    is_json: bool
+    num_failed: int = 0
+
+    async def run(self) -> None:
+        """Caption what can be captioned. Nothing is loaded before a first file was read."""
+        with self.screen.counting("captioning", len(self.files)) as progress:
+            clips = self._clips()
+            first = next(clips, None)
+            if first is None:
+                return
+            async with ready_device(self.settings, self.screen) as device:
+                for file, clip in itertools.chain([first], clips):
+                    await self._caption(device, file, clip)
+                    if progress is not None:
+                        progress.update(progress.task_ids[0], completed=self.files.index(file) + 1)
+
+    def _clips(self) -> Iterator[tuple[str, Clip]]:
+        for file in self.files:
+            try:
+                clip = read_clip(Path(file))
+            except AudioError as error:
+                self._fail(file, error)
+            else:
+                self._note(f"{clip.name}: {note}" for note in clip.notes)
+                yield file, clip
+
+    async def _caption(self, device: Device, file: str, clip: Clip) -> None:
+        try:
+            result = await self._write(device, file, clip)
+        except SkydraftError as error:
+            if not _is_of_clip(error):
+                self._show_error(file, error)
+                raise
+            self._fail(file, error)
+        else:
+            self._show(file, result)
+
+    async def _write(self, device: Device, file: str, clip: Clip) -> Result:
+        screen = self.screen
+        if self.is_json or not screen.is_live:
+            return result_of_clip(await device.caption(clip, notify=screen.warn), device.tokenizer)
+        if len(self.files) > 1:
+            screen.text(f"{file}:")
+        with LiveText(screen.out, device.tokenizer) as live:
+            result = result_of_clip(await device.caption(clip, live.add, screen.warn), device.tokenizer)
+            live.finish(result)
+        return result
+
+    def _show(self, file: str, result: Result) -> None:
+        screen = self.screen
+        if self.is_json:
+            screen.json(as_json({"file": file}, result))
+        elif not screen.is_live:
+            screen.text(f"{file}: {result.text}" if len(self.files) > 1 else result.text)
+        self._note(f"{file}: silent from {_span(window)}" for window in result.windows if not window.text)
+        if screen.err.is_terminal and not self.is_json:
+            self._note([f"{summary(result)}. {disclosure(result)}"])
+
+    def _note(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            self.screen.note(sentence)
+
+    def _fail(self, file: str, error: SkydraftError) -> None:
+        self.num_failed += 1
+        self.screen.error(str(error))
+        self._show_error(file, error)
+
+    def _show_error(self, file: str, error: SkydraftError) -> None:
+        if self.is_json:
+            self.screen.json({"file": file, "error": str(error)})
+
+
+def _is_of_clip(error: SkydraftError) -> bool:
+    """Whether another clip may do better."""
+    return isinstance(error, AudioError | EngineError) or isinstance(error, CloudFault) and error.code in CLIP_FAULTS
+
+
+def _span(window: object) -> str:
+    return f"{seconds(window.start_s)} to {seconds(window.end_s)}"

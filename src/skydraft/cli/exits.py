@@ -1,0 +1,85 @@
+"""What ends a command: one sentence on standard error and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from skydraft.cli.words import printable
+from skydraft.errors import SkydraftError
+
+FAILED = 1
+MISUSED = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+UNREAD = 141  # 128 + SIGPIPE
+DEBUG_VARIABLE = "SKYDRAFT_DEBUG"
+EXTRAS = {
+    "fastapi": "cloud",
+    "uvicorn": "cloud",
+    "prometheus_client": "cloud",
+    "soundfile": "audio",
+    "soxr": "audio",
+    "torch": "torch",
+    "transformers": "torch",
+    "safetensors": "torch",
+}
+
+
+@contextmanager
+def guard(debug: bool) -> Iterator[None]:
+    """Turn whatever ends a command into a sentence and a status.
+
+    Args:
+        debug: show tracebacks.
+    Raises:
+        typer.Exit: with the status.
+    """
+    try:
+        yield
+    except (typer.Exit, GeneratorExit):
+        raise
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        _forget_stdout()
+        raise typer.Exit(UNREAD) from None
+    except Exception as error:
+        if debug or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+            traceback.print_exc()
+        print_error(describe(error))
+        raise typer.Exit(FAILED) from None
+
+
+def describe(error: Exception) -> str:
+    """One sentence for a person."""
+    if isinstance(error, SkydraftError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRAS:
+        package = str(error.name).partition(".")[0]
+        return f"this needs the package {package}, which is not installed: pip install 'skydraft[{EXTRAS[package]}]'"
+    if isinstance(error, MemoryError):
+        return "the memory of this machine does not suffice: use a smaller model, fewer --slots or a shorter clip"
+    return (
+        f"skydraft failed in a way that it should not ({type(error).__name__}: {error}); please report it, "
+        "with what --debug shows"
+    )
+
+
+def print_error(sentence: str) -> None:
+    """Say on standard error what went wrong, in red on a terminal."""
+    # With typer and not rich, which takes a tenth of a second to import: most errors are typing errors.
+    is_plain = not sys.stderr.isatty() or "NO_COLOR" in os.environ
+    text = f"Error: {printable(sentence)}"
+    typer.echo(text if is_plain else typer.style(text, fg=typer.colors.RED), err=True)
+
+
+def _forget_stdout() -> None:
+    """Send what is still to be flushed to nowhere, so that the interpreter does not complain at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

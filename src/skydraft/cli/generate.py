@@ -1,0 +1,64 @@
+"""`skydraft generate PROMPT`"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from skydraft.cli.flags import WritingFlags
+from skydraft.cli.live import LiveText
+from skydraft.cli.render import summary
+from skydraft.cli.results import Result, as_json, result_of_text
+from skydraft.cli.screen import Screen
+from skydraft.cli.stage import ready_device
+from skydraft.config import DeviceSettings
+from skydraft.edge.device import Device
+from skydraft.errors import ConfigError
+
+FROM_STDIN = "-"
+
+
+def run_generate(prompt: str, flags: WritingFlags) -> None:
+    """Continue a prompt.
+
+    Raises:
+        SkydraftError: as Device.generate.
+    """
+    settings, screen = flags.settings(), Screen()
+    text = _read(prompt)
+    result = asyncio.run(_generate(text, settings, screen, is_live=screen.is_live and not flags.json))
+    if flags.json:
+        screen.json(as_json({"prompt": text}, result))
+    elif not screen.is_live:
+        screen.text(result.text)
+    if screen.err.is_terminal and not flags.json:
+        screen.note(f"{summary(result)}.")
+
+
+async def _generate(prompt: str, settings: DeviceSettings, screen: Screen, is_live: bool) -> Result:
+    async with ready_device(settings, screen) as device:
+        if not is_live:
+            return result_of_text(await device.generate(prompt, notify=screen.warn), device.tokenizer)
+        return await _generate_live(prompt, device, screen)
+
+
+async def _generate_live(prompt: str, device: Device, screen: Screen) -> Result:
+    with LiveText(screen.out, device.tokenizer) as live:
+        result = result_of_text(await device.generate(prompt, live.add, screen.warn), device.tokenizer)
+        live.finish(result)
+    return result
+
+
+def _read(prompt: str) -> str:
+    """The prompt itself, or what stands on standard input.
+
+    Raises:
+        ConfigError: it is blank, or is no text.
+    """
+    try:
+        text = sys.stdin.buffer.read().decode() if prompt == FROM_STDIN else prompt
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"standard input is not UTF-8 text (byte {error.start}): give the prompt as text") from None
+    if not text.strip():
+        raise ConfigError("the prompt is blank: write what is to be continued")
+    return text

@@ -1,0 +1,154 @@
+"""What a run gives: one result for a clip or prompt, and its JSON object."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from skydraft.core import Mode, Origin, ShareLevel, Token
+from skydraft.edge.device import CaptionedWindow
+from skydraft.edge.report import Report
+from skydraft.engines.tokenizer import TextStream, Tokenizer
+
+JsonObject = dict[str, object]
+
+BETWEEN_WINDOWS = " "
+
+
+class Piece(NamedTuple):
+    """A token of the text, the part of the text that it adds (of several tokens that make one character: the last)."""
+
+    token_id: int
+    text: str
+    origin: Origin
+
+
+class WindowText(NamedTuple):
+    """A window of a clip. text: empty where it is silent."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """One clip or prompt, whatever the number of texts that were written for it.
+
+    text: of all windows, with a space between.
+    pieces: their texts concatenate to `text`.
+    first_token_s: of the first window. total_s: of all, each with its prompt's prefill.
+    up, down: payload bytes by kind. contents: what left the device, by kind.
+    windows: where there is more than one.
+    """
+
+    text: str
+    pieces: tuple[Piece, ...]
+    mode: Mode
+    share: ShareLevel
+    first_token_s: float
+    total_s: float
+    rounds: int
+    reconnects: int
+    is_alone: bool
+    up: Counter[str]
+    down: Counter[str]
+    contents: Counter[str]
+    windows: tuple[WindowText, ...] = ()
+
+    @property
+    def num_by_origin(self) -> Counter[Origin]:
+        return Counter(piece.origin for piece in self.pieces)
+
+    @property
+    def has_shared_evidence(self) -> bool:
+        """Whether something that the device observed has left it."""
+        return any(kind.startswith("evidence") for kind in self.contents)
+
+
+def result_of_text(report: Report, tokenizer: Tokenizer) -> Result:
+    """The result for a prompt."""
+    return _merge([report], tokenizer)
+
+
+def result_of_clip(captioned: Sequence[CaptionedWindow], tokenizer: Tokenizer) -> Result:
+    """The result for a clip; at least one window was captioned."""
+    windows = tuple(WindowText(start, end, report.text if report else "") for start, end, report in captioned)
+    reports = [window.report for window in captioned if window.report is not None]
+    return _merge(reports, tokenizer, windows if len(windows) > 1 else ())
+
+
+def pieces_of(tokens: Iterable[Token], tokenizer: Tokenizer) -> list[Piece]:
+    """The part of the text that each token adds."""
+    stream = TextStream(tokenizer)
+    pieces = [Piece(token.token_id, stream.feed((token.token_id,)), token.origin) for token in tokens]
+    rest = stream.flush()
+    return [*pieces[:-1], pieces[-1]._replace(text=pieces[-1].text + rest)] if rest else pieces
+
+
+def as_json(subject: JsonObject, result: Result) -> JsonObject:
+    """The object that --json prints.
+
+    Args:
+        subject: what the result is for: `file` or `prompt`.
+    """
+    windows = [window._asdict() | _rounded(window) for window in result.windows]
+    return {
+        **subject,
+        "text": result.text,
+        "mode": result.mode.value,
+        "tokens": [{"id": piece.token_id, "text": piece.text, "origin": piece.origin.value} for piece in result.pieces],
+        "first_token_s": round(result.first_token_s, 6),
+        "total_s": round(result.total_s, 6),
+        "rounds": result.rounds,
+        "reconnects": result.reconnects,
+        "is_alone": result.is_alone,
+        "bytes": {"up": dict(result.up), "down": dict(result.down)},
+        "disclosure": {
+            "share": result.share.value,
+            "has_evidence": result.has_shared_evidence,
+            "contents": dict(result.contents),
+        },
+        **({"windows": windows} if windows else {}),
+    }
+
+
+def to_line(json_object: JsonObject) -> str:
+    """One line; ASCII, so that no encoding and no file name can spoil it."""
+    return json.dumps(json_object, ensure_ascii=True, allow_nan=False)
+
+
+def _rounded(window: WindowText) -> JsonObject:
+    return {"start_s": round(window.start_s, 3), "end_s": round(window.end_s, 3)}
+
+
+def _merge(reports: Sequence[Report], tokenizer: Tokenizer, windows: tuple[WindowText, ...] = ()) -> Result:
+    first, records = reports[0], [report.disclosure for report in reports]
+    pieces = _joined([pieces_of(report.tokens, tokenizer) for report in reports])
+    return Result(
+        text="".join(piece.text for piece in pieces),
+        pieces=pieces,
+        mode=first.mode,
+        share=first.disclosure.level,
+        first_token_s=first.first_token_s,
+        total_s=sum(report.total_s for report in reports),
+        rounds=sum(report.rounds for report in reports),
+        reconnects=sum(report.reconnects for report in reports),
+        is_alone=any(report.is_alone for report in reports),
+        up=sum((record.up for record in records), Counter()),
+        down=sum((record.down for record in records), Counter()),
+        contents=sum((record.contents for record in records), Counter()),
+        windows=windows,
+    )
+
+
+def _joined(texts: Sequence[Sequence[Piece]]) -> tuple[Piece, ...]:
+    """The pieces of several texts as one text's: a later text's first piece brings the space before it."""
+    pieces: list[Piece] = []
+    for text in texts:
+        space = BETWEEN_WINDOWS if pieces and text else ""
+        pieces += [piece._replace(text=space + piece.text) if index == 0 else piece for index, piece in enumerate(text)]
+    return tuple(pieces)

@@ -1,0 +1,75 @@
+"""Where output goes: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import rich.progress
+from rich.console import Console
+from rich.text import Text
+
+from skydraft.cli.exits import print_error
+from skydraft.cli.results import JsonObject, to_line
+from skydraft.cli.words import harmless, printable
+
+
+class Screen:
+    """The two streams of the process.
+
+    Args:
+        out: where results go; made up in tests and for the picture of the README.
+        err: where notes and progress go.
+    """
+
+    def __init__(self, out: Console | None = None, err: Console | None = None) -> None:
+        self.out = out or Console(highlight=False)
+        self.err = err or Console(stderr=True, highlight=False)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a person watches the results come."""
+        return self.out.is_terminal
+
+    def text(self, text: str) -> None:
+        """A result, as it is: no colours, no line breaks but its own."""
+        self._line(harmless(text))
+
+    def json(self, json_object: JsonObject) -> None:
+        """A result for a program."""
+        self._line(to_line(json_object))
+
+    def note(self, sentence: str) -> None:
+        """What a person should know and a program need not."""
+        self.err.print(Text(printable(sentence), style="dim"), soft_wrap=True)
+
+    def warn(self, sentence: str) -> None:
+        """What may surprise."""
+        self.err.print(Text(f"Note: {printable(sentence)}", style="bold"), soft_wrap=True)
+
+    def error(self, sentence: str) -> None:
+        print_error(sentence)
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Say what takes so long, for as long as it does; on a terminal only."""
+        with self.err.status(Text(what, style="dim")) if self.err.is_terminal else nullcontext():
+            yield
+
+    @contextmanager
+    def counting(self, what: str, total: int) -> Iterator[rich.progress.Progress | None]:
+        """A bar for a batch whose results go elsewhere; where they are on the screen they are the progress."""
+        if total < 2 or not self.err.is_terminal or self.is_live:
+            yield None
+            return
+        columns = (rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn())
+        counts = (rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn())
+        with rich.progress.Progress(*columns, *counts, console=self.err, transient=True) as progress:
+            progress.add_task(what, total=total)
+            yield progress
+
+    def _line(self, line: str) -> None:
+        # Not through the console, which wraps lines and reads markup in them.
+        self.out.file.write(line + "\n")
+        self.out.file.flush()

@@ -1,0 +1,79 @@
+"""A device ready to write, with a cloud to write with: the one that was named, or one for the occasion."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from skydraft.cli.screen import Screen
+from skydraft.config import DeviceSettings, with_flags
+from skydraft.core import Mode
+from skydraft.edge.device import Device
+from skydraft.edge.local_cloud import local_cloud
+
+_Result = TypeVar("_Result")
+
+
+@asynccontextmanager
+async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterator[Device]:
+    """Load the device's models and start a cloud, both at once, where they are needed.
+
+    Raises:
+        ModelLoadError: a model cannot be loaded.
+        TransportError: the cloud did not start.
+    """
+    async with AsyncExitStack() as stack:
+        with screen.busy(_loading(settings)):
+            device = await _load(settings, stack)
+        stack.enter_context(device)
+        yield device
+
+
+async def _load(settings: DeviceSettings, stack: AsyncExitStack) -> Device:
+    loading = _in_thread(lambda: Device.load(settings))
+    if not _starts_cloud(settings):
+        return await loading
+    cloud = local_cloud(settings.target, *_cloud_arguments(settings))
+    starting = asyncio.create_task(stack.enter_async_context(cloud))
+    try:
+        device, address = await asyncio.gather(loading, starting)
+    except BaseException:
+        starting.cancel()
+        await asyncio.wait({starting})
+        raise
+    device.settings = with_flags(settings, cloud=address)
+    return device
+
+
+def _starts_cloud(settings: DeviceSettings) -> bool:
+    return settings.mode is not Mode.EDGE and settings.cloud is None
+
+
+def _cloud_arguments(settings: DeviceSettings) -> list[str]:
+    """A cloud for the occasion runs on this machine, for one device."""
+    arguments = ["--slots", "1", "--device", settings.device, "--dtype", settings.dtype]
+    return [*arguments, "--threads", str(settings.num_threads)] if settings.num_threads else arguments
+
+
+def _loading(settings: DeviceSettings) -> str:
+    target = f", starting a cloud with {settings.target}" if _starts_cloud(settings) else ""
+    return f"Loading {settings.draft}{target} ..."
+
+
+def _in_thread(call: Callable[[], _Result]) -> asyncio.Future[_Result]:
+    """Run a call in a thread that does not outlive the process: a large model may load when Ctrl-C comes."""
+    future: Future[_Result] = Future()
+
+    def work() -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="skydraft-load").start()
+    return asyncio.wrap_future(future)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skydraft.sampling import arrays
+from skydraft.sampling.arrays import largest_indexes, largest_values, measure_tokens, row_blocks, take_rows
+
+few_values = st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 2.0]), min_size=1, max_size=12).filter(
+    lambda row: max(row) > -np.inf
+)
+
+
+@given(row=few_values, count=st.integers(1, 12))
+def test_largest_indexes_are_the_largest_first_and_the_first_of_equals(row: list[float], count: int) -> None:
+    expected = sorted((i for i, x in enumerate(row) if x > -np.inf), key=lambda i: (-row[i], i))[:count]
+    assert largest_indexes(np.array(row), count).tolist() == expected
+
+
+def test_largest_indexes_are_the_same_in_torch(to_array: Callable[[np.ndarray], object]) -> None:
+    row = np.random.default_rng(0).integers(-5, 5, 1000).astype(np.float64)
+    expected = sorted(range(1000), key=lambda i: (-row[i], i))[:250]
+    assert largest_indexes(to_array(row), 250).tolist() == expected
+
+
+def test_largest_values_come_largest_first(to_array: Callable[[np.ndarray], object]) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 50))
+    assert largest_values(to_array(x), 7).tolist() == np.sort(x, axis=-1)[:, ::-1][:, :7].tolist()
+
+
+@pytest.mark.parametrize("rows", [[0], [2, 3, 4], [0, 2, 4], [3, 1, 1]])
+def test_rows_are_taken_in_the_order_asked(rows: list[int], to_array: Callable[[np.ndarray], object]) -> None:
+    x = np.arange(10.0).reshape(5, 2)
+    assert take_rows(to_array(x), rows).tolist() == x[rows].tolist()
+
+
+@pytest.mark.parametrize("num_rows", [1, 4, 5, 9])
+def test_blocks_cover_each_row_once_and_bound_their_size(num_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "_BLOCK_ELEMENTS", 40)
+    blocks = list(row_blocks(np.zeros((num_rows, 10))))
+    assert [row for block in blocks for row in range(block.start, block.stop)] == list(range(num_rows))
+    assert all(block.stop - block.start <= 4 for block in blocks)
+
+
+def test_a_row_longer_than_a_block_is_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "_BLOCK_ELEMENTS", 4)
+    assert list(row_blocks(np.zeros((2, 10)))) == [slice(0, 1), slice(1, 2)]
+
+
+def test_measures_are_the_same_for_any_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(1).standard_normal((6, 10))
+    rows, token_ids = [0, 0, 3, 5], [1, 2, 3, 4]
+    for elements in (1, 20, 1000):
+        monkeypatch.setattr(arrays, "_BLOCK_ELEMENTS", elements)
+        assert measure_tokens(arrays.at_indexes, x, rows, token_ids) == x[rows, token_ids].tolist()
+    assert measure_tokens(arrays.at_indexes, x, [], []) == []

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skydraft.core import SamplingParams
+from skydraft.errors import EngineError
+from skydraft.sampling import arrays, race
+from skydraft.sampling.choice import best_guesses, greedy_choices, sampled_choices, target_choices
+from skydraft.sampling.noise import Stream, gumbel
+from skydraft.sampling.warp import warp
+from tests.sampling.helpers import FALSE_ALARM, assert_law, softmax, total_variation
+
+RNG = np.random.default_rng(42)
+PEAKED = np.where(RNG.random((5, 3000)) < 0.01, 15.0, 0.0) + 2.5 * RNG.standard_normal((5, 3000))
+FLAT = RNG.standard_normal((5, 3000))
+UNIFORM = np.zeros((5, 3000))
+POSITIONS = [0, 1, 9, 2**20, 5]
+
+some_params = st.builds(
+    SamplingParams,
+    temperature=st.floats(0.05, 20),
+    top_k=st.sampled_from([0, 1, 3, 50, 5000]),
+    top_p=st.sampled_from([1.0, 0.95, 0.3]),
+    seed=st.integers(0, 2**64 - 1),
+)
+
+
+def perturbed(logits: np.ndarray, params: SamplingParams, positions: list[int]) -> np.ndarray:
+    """Warped logits plus the noise of every token: the definition."""
+    warped = warp(logits, params)
+    noise = gumbel(params.seed, np.array(positions)[:, None], np.arange(logits.shape[1])[None, :], Stream.TARGET)
+    return warped + noise
+
+
+@pytest.mark.parametrize("logits", [PEAKED, FLAT, UNIFORM], ids=["peaked", "flat", "uniform"])
+@settings(max_examples=30)
+@given(params=some_params)
+def test_choices_are_the_largest_of_all_perturbed_logits(logits: np.ndarray, params: SamplingParams) -> None:
+    expected = perturbed(logits, params, POSITIONS).argmax(axis=-1).tolist()
+    assert target_choices(logits, params, POSITIONS) == expected
+    assert target_choices(torch.from_numpy(logits), params, POSITIONS) == expected
+
+
+def test_both_ways_to_narrow_the_race_keep_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = SamplingParams(temperature=1.0, seed=8)
+    for logits in (PEAKED, FLAT):
+        expected = perturbed(logits, params, POSITIONS).argmax(axis=-1).tolist()
+        for gain in (0, 10**9):
+            monkeypatch.setattr(race, "_CONTIGUOUS_GAIN", gain)
+            assert sampled_choices(logits, params, POSITIONS) == expected
+
+
+def test_noise_is_computed_for_few_tokens_of_a_peaked_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    real = race.gumbel
+    monkeypatch.setattr(race, "gumbel", lambda *args: sizes.append(args[2].shape[0]) or real(*args))
+    monkeypatch.setattr(race, "vocabulary_uniform", None)
+    sampled_choices(3 * PEAKED, SamplingParams(temperature=1.0, seed=3), POSITIONS)
+    sampled_choices(FLAT, SamplingParams(temperature=1.0, seed=3, top_k=4), POSITIONS)
+    assert max(sizes) < PEAKED.size / 20
+    assert sizes[-1] == 4 * len(POSITIONS)
+
+
+def test_exact_noise_is_computed_for_few_tokens_of_a_flat_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    real = race.gumbel
+    monkeypatch.setattr(race, "gumbel", lambda *args: sizes.append(args[2].shape[0]) or real(*args))
+    sampled_choices(FLAT, SamplingParams(temperature=1.0, seed=3), POSITIONS)
+    assert max(sizes) <= 3 * len(POSITIONS)
+
+
+def test_a_choice_depends_on_its_row_and_position_only(
+    to_array: Callable[[np.ndarray], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = SamplingParams(temperature=0.8, top_p=0.9, seed=77)
+    logits = to_array(PEAKED.astype(np.float32))
+    together = target_choices(logits, params, POSITIONS)
+    alone = [target_choices(logits[i : i + 1], params, POSITIONS[i : i + 1])[0] for i in range(5)]
+    monkeypatch.setattr(arrays, "_BLOCK_ELEMENTS", 6000)
+    in_blocks = target_choices(logits, params, POSITIONS)
+    assert together == alone == in_blocks
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_narrow_logits_are_chosen_from_as_the_same_values_in_float64(dtype: torch.dtype) -> None:
+    logits = torch.from_numpy(PEAKED).to(dtype)
+    for params in (SamplingParams(), SamplingParams(temperature=0.8, seed=77)):
+        assert target_choices(logits, params, POSITIONS) == target_choices(logits.double(), params, POSITIONS)
+
+
+@pytest.mark.parametrize("cut", [{}, {"top_k": 4}, {"top_p": 0.7}, {"temperature": 2.0}])
+def test_choices_over_many_positions_have_the_law_of_the_warped_logits(cut: dict[str, float]) -> None:
+    row = np.random.default_rng(1).standard_normal(8) * 1.5
+    params = SamplingParams(**{"temperature": 0.8, "seed": 1, **cut})
+    chosen = sampled_choices(np.tile(row, (40_000, 1)), params, range(40_000))
+    assert_law(np.bincount(chosen, minlength=8), softmax(warp(row, params)))
+
+
+def test_choices_over_many_seeds_have_the_law_of_the_warped_logits() -> None:
+    row = np.random.default_rng(2).standard_normal((1, 8))
+    chosen = [sampled_choices(row, SamplingParams(temperature=1.0, seed=seed * 2**20), [3])[0] for seed in range(1000)]
+    assert_law(np.bincount(chosen, minlength=8), softmax(row[0]))
+
+
+def test_choices_of_neighbouring_positions_are_independent() -> None:
+    row = np.random.default_rng(3).standard_normal(4)
+    params = SamplingParams(temperature=1.0, seed=5)
+    chosen = np.array(sampled_choices(np.tile(row, (40_000, 1)), params, range(40_000)))
+    pairs = chosen[0::2] * 4 + chosen[1::2]
+    assert_law(np.bincount(pairs, minlength=16), np.outer(softmax(row), softmax(row)).ravel())
+
+
+def test_greedy_takes_the_lowest_id_of_equal_logits(to_array: Callable[[np.ndarray], object]) -> None:
+    logits = to_array(np.array([[0.0, 2.0, 1.0, 2.0], [3.0, 3.0, 3.0, 3.0], [-np.inf, -np.inf, 0.0, 0.0]]))
+    assert greedy_choices(logits) == [1, 0, 2]
+    assert target_choices(logits, SamplingParams(seed=9), [0, 1, 2]) == [1, 0, 2]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=["nan", "inf", "all -inf"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_row_without_a_finite_largest_logit_is_an_error(
+    bad: float, temperature: float, to_array: Callable[[np.ndarray], object]
+) -> None:
+    logits = np.zeros((3, 16))
+    logits[1, slice(None) if bad == -np.inf else 4] = bad
+    params = SamplingParams(temperature=temperature, top_k=3, top_p=0.9)
+    with pytest.raises(EngineError, match="not a finite number"):
+        target_choices(to_array(logits), params, [0, 1, 2])
+    with pytest.raises(EngineError, match="not a finite number"):
+        best_guesses(to_array(logits)[1], params, 0, 2)
+
+
+def test_positions_that_do_not_fit_the_rows_are_an_error() -> None:
+    with pytest.raises(ValueError, match="3 positions were given for 2 rows"):
+        target_choices(np.zeros((2, 4)), SamplingParams(), [0, 1, 2])
+    with pytest.raises(ValueError, match="-1 is negative"):
+        target_choices(np.zeros((2, 4)), SamplingParams(), [0, -1])
+
+
+@settings(max_examples=50)
+@given(params=some_params, count=st.integers(1, 8))
+def test_best_guesses_are_the_largest_perturbed_logits_in_order(params: SamplingParams, count: int) -> None:
+    for row in (PEAKED[0], FLAT[0]):
+        sums = perturbed(row[None, :], params, [6])[0]
+        expected = [i for i in np.argsort(-sums, kind="stable").tolist()[:count] if sums[i] > -np.inf]
+        assert best_guesses(row, params, 6, count, max_candidates=len(row)) == expected
+        assert best_guesses(torch.from_numpy(row), params, 6, count, max_candidates=len(row)) == expected
+
+
+@settings(max_examples=50)
+@given(params=some_params)
+def test_the_best_guess_of_a_model_is_its_own_choice(params: SamplingParams) -> None:
+    assert best_guesses(PEAKED[0], params, 6, 1, max_candidates=3000) == target_choices(PEAKED[:1], params, [6])
+
+
+def test_greedy_guesses_are_the_most_probable_tokens_in_order(to_array: Callable[[np.ndarray], object]) -> None:
+    row = to_array(np.array([0.0, 3.0, 1.0, 3.0, 2.0]))
+    assert best_guesses(row, SamplingParams(), 0, 4) == [1, 3, 4, 2]
+    assert best_guesses(row, SamplingParams(), 0, 9) == [1, 3, 4, 2, 0]
+
+
+def test_fewer_guesses_come_where_fewer_tokens_survive() -> None:
+    assert len(best_guesses(FLAT[0], SamplingParams(temperature=1.0, top_k=3), 0, 8)) == 3
+
+
+def test_guesses_come_from_the_most_probable_candidates_only() -> None:
+    params = [SamplingParams(temperature=50.0, seed=seed) for seed in range(20)]
+    guesses = {guess for each in params for guess in best_guesses(FLAT[0], each, 0, 4, max_candidates=6)}
+    assert guesses <= set(np.argsort(-FLAT[0])[:6].tolist())
+
+
+@pytest.mark.parametrize(("count", "max_candidates"), [(0, 8), (1, 0)])
+def test_asking_for_no_guess_is_an_error(count: int, max_candidates: int) -> None:
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        best_guesses(FLAT[0], SamplingParams(), 0, count, max_candidates)
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_shared_noise_agrees_at_least_as_often_as_the_bound(case: int) -> None:
+    """Daliri et al. 2024: (1 - TV) / (1 + TV); 4 standard deviations are allowed, a false alarm in 30,000."""
+    rng = np.random.default_rng(case)
+    draft, target = rng.standard_normal((2, 8)) * [0.5, 1.0, 2.0, 4.0][case]
+    params = SamplingParams(temperature=1.0, seed=case)
+    num = 20_000
+    guesses = np.array(sampled_choices(np.tile(draft, (num, 1)), params, range(num)))
+    choices = np.array(sampled_choices(np.tile(target, (num, 1)), params, range(num)))
+    distance = total_variation(softmax(draft), softmax(target))
+    bound = (1 - distance) / (1 + distance)
+    assert (guesses == choices).mean() > bound - 4 * np.sqrt(bound * (1 - bound) / num)
+    assert FALSE_ALARM > 1 / 30_000
