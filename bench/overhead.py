@@ -16,8 +16,9 @@ import timeit
 from bench.claims import Claim, parse_arguments, pin, show
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, ShareLevel, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession
+from skydraft.edge.address import CloudAddress
 from skydraft.edge.border import Border
-from skydraft.edge.conversation import CloudAddress, Conversation, Patience
+from skydraft.edge.conversation import Conversation, Patience
 from skydraft.edge.drafter import Block
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.engines.base import Extension

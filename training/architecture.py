@@ -29,7 +29,7 @@ class Shape:
 
 SHAPES: dict[ModelName, Shape] = {
     "draft": Shape(64, 2, 4, 128, 2, 4, 2),
-    "target": Shape(192, 2, 4, 256, 5, 4, 2),
+    "target": Shape(128, 2, 4, 192, 4, 4, 2),
 }
 _FULL_CLIP_WINDOW = 1500  # half of the 3000 frames (30 s) that attend to each other; Qwen's own 100 cuts every 2 s
 

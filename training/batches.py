@@ -19,7 +19,7 @@ _FRAMES_PER_TOKEN = 4
 class Disturbance:
     """How strongly log-mels are changed while training; log-mel units are 40 dB."""
 
-    full_clip_share: float = 0.15  # else the silence around the speech is cut to at most _margin_frames
+    full_clip_share: float = 0.15  # of batches; in the others silence is cut to at most margin_frames
     margin_frames: int = 25
     time_warp: float = 0.05
     frequency_warp: float = 0.03
@@ -66,14 +66,15 @@ class Loader:
         self._generator = np.random.default_rng(seed)
 
     def epoch(self, batch_size: int, disturbance: Disturbance) -> Iterator[Batch]:
-        """One rendering of every clip, in random order."""
+        """One rendering of every clip; clips of about one length share a batch, batches come in random order."""
         by_clip: dict[int, list[Entry]] = {}
         for entry in self.entries:
             by_clip.setdefault(entry.clip_index, []).append(entry)
         chosen = [variants[self._generator.integers(len(variants))] for variants in by_clip.values()]
-        self._generator.shuffle(chosen)  # type: ignore[arg-type]
-        for start in range(0, len(chosen) - batch_size + 1, batch_size):
-            yield self._batch(chosen[start : start + batch_size], disturbance)
+        ranked = sorted(chosen, key=lambda e: e.measurement.active_s * self._generator.uniform(0.85, 1.15))
+        starts = range(0, len(ranked) - batch_size + 1, batch_size)
+        for start in self._generator.permutation(list(starts)):
+            yield self._batch(ranked[start : start + batch_size], disturbance)
 
     def plain(self, batch_size: int = 16) -> Iterator[Batch]:
         """Every entry once, undisturbed, in order."""
@@ -83,7 +84,8 @@ class Loader:
             yield self._collated(entries, examples, self._emotions(entries), np.ones(len(entries), bool))
 
     def _batch(self, entries: list[Entry], disturbance: Disturbance) -> Batch:
-        examples = [disturbed(self._plain(e), e, disturbance, self._generator) for e in entries]
+        is_full = self._generator.random() < disturbance.full_clip_share
+        examples = [disturbed(self._plain(e), e, disturbance, is_full, self._generator) for e in entries]
         emotions = self._emotions(entries)
         is_pure = self._generator.random(len(entries)) >= disturbance.mixture_share
         partner = self._generator.permutation(len(entries))
@@ -125,10 +127,12 @@ class Loader:
         )
 
 
-def disturbed(example: Example, entry: Entry, by: Disturbance, generator: np.random.Generator) -> Example:
-    """Crop the silence, warp time and frequency, recolour, add noise, mask."""
+def disturbed(
+    example: Example, entry: Entry, by: Disturbance, is_full: bool, generator: np.random.Generator
+) -> Example:
+    """Crop the silence unless the full clip is wanted, warp time and frequency, recolour, add noise, mask."""
     first, end = 0, len(example.mel)
-    if generator.random() >= by.full_clip_share:
+    if not is_full:
         first = max(0, entry.measurement.first_frame - generator.integers(by.margin_frames))
         end = min(end, entry.measurement.end_frame + generator.integers(by.margin_frames))
     if end - first < 40:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -28,9 +27,3 @@ def export(
     shipped.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     feature_extractor().save_pretrained(folder)
-
-
-def note_provenance(folder: Path, facts: dict) -> None:
-    """Keep what the card states as numbers beside the weights' cache."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "provenance.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")

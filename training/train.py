@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class Plan:
     text_only_share: float = 0.3
     tower_weight: float = 1.0  # of the heads' loss beside the caption loss
     average_decay: float = 0.995
+    time_limit_s: float = math.inf  # of each stage; a stage that meets it ends its schedule early
     seed: int = 0
     disturbance: Disturbance = field(default_factory=Disturbance)
 
@@ -114,13 +116,14 @@ def _run(
 ) -> None:
     loader = Loader(material, material.entries("train", None), plan.seed)
     steps = optimizer(trained, plan.weight_decay)
-    started, disturbance = time.monotonic(), plan.disturbance
+    started, progress = time.monotonic(), 0.0
     for epoch in range(num_epochs):
         learner.train()
         losses = []
         num_batches = len(material.entries("train")) // plan.batch_size
-        for index, batch in enumerate(loader.epoch(plan.batch_size, disturbance)):
-            set_rate(steps, rate, (epoch + index / num_batches) / num_epochs)
+        for index, batch in enumerate(loader.epoch(plan.batch_size, plan.disturbance)):
+            progress = max((epoch + index / num_batches) / num_epochs, (time.monotonic() - started) / plan.time_limit_s)
+            set_rate(steps, rate, min(progress, 1.0))
             value = step_loss(batch)
             steps.zero_grad()
             value.backward()
@@ -128,9 +131,13 @@ def _run(
             steps.step()
             average.update(learner)
             losses.append(value.item())
-        accuracy = heads_accuracy(average.module, material) if epoch % 3 == 2 or epoch + 1 == num_epochs else float("nan")
+            if progress >= 1:
+                break
+        accuracy = heads_accuracy(average.module, material) if epoch % 3 == 2 or epoch + 1 == num_epochs or progress >= 1 else math.nan
         elapsed_s = time.monotonic() - started
         report(f"{name} {epoch + 1}/{num_epochs} loss {np.mean(losses):.3f} tune {accuracy:.3f} {elapsed_s:.0f} s")
+        if progress >= 1:
+            break
 
 
 @torch.no_grad()

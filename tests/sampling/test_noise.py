@@ -95,7 +95,7 @@ def test_noise_has_equal_bits_in_numpy_and_torch() -> None:
 def test_extreme_words_give_finite_noise_of_equal_bits_below_the_stated_bound() -> None:
     words = np.concatenate([np.arange(10), 2**31 + np.arange(-5, 5), 2**32 - 10 + np.arange(10)])
     u = noise._to_unit(words)
-    assert 0 < u.min()
+    assert u.min() > 0
     assert u.max() < 1
     values = -noise.log(-noise.log(u))
     theirs = -noise.log(-noise.log(noise._to_unit(torch.from_numpy(words))))

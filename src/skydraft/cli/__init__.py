@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    """End at once where something failed: a model that still loads in a thread would hold up the interpreter's own end."""
+    """End; at once where something failed, for a model that still loads in a thread would hold up the usual way out."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from skydraft.cli.words import seconds
 from skydraft.config import DeviceSettings
 from skydraft.core import Exact, Mode, Rejection, ShareLevel, parse_rule
 from skydraft.edge.device import Device
-from skydraft.errors import AudioError, CloudFault, EngineError, SkydraftError
+from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, SkydraftError
 from skydraft.protocol.messages import FaultCode
 
 CLIP_FAULTS = (FaultCode.LIMIT, FaultCode.PROMPT)  # of one clip, not of the cloud
@@ -59,27 +59,27 @@ def deaf_cloud(settings: DeviceSettings) -> str | None:
 class Batch:
     """Files on their way through one device.
 
-    num_failed: files that could not be captioned.
+    num_captioned, num_failed: files that were, and that could not be.
     """
 
     files: Sequence[str]
     settings: DeviceSettings
     screen: Screen
     is_json: bool
+    num_captioned: int = 0
     num_failed: int = 0
 
     async def run(self) -> None:
         """Caption what can be captioned. Nothing is loaded before a first file was read."""
-        with self.screen.counting("captioning", len(self.files)) as progress:
-            clips = self._clips()
-            first = next(clips, None)
-            if first is None:
-                return
-            async with ready_device(self.settings, self.screen) as device:
+        clips = self._clips()
+        first = next(clips, None)
+        if first is None:
+            return
+        async with ready_device(self.settings, self.screen) as device:
+            with self.screen.counting("captioning", len(self.files)) as count:
                 for file, clip in itertools.chain([first], clips):
+                    count(self.num_captioned + self.num_failed)
                     await self._caption(device, file, clip)
-                    if progress is not None:
-                        progress.update(progress.task_ids[0], completed=self.files.index(file) + 1)
 
     def _clips(self) -> Iterator[tuple[str, Clip]]:
         for file in self.files:
@@ -88,7 +88,8 @@ class Batch:
             except AudioError as error:
                 self._fail(file, error)
             else:
-                self._note(f"{clip.name}: {note}" for note in clip.notes)
+                for note in clip.notes:
+                    self.screen.note(f"{file}: {note}")
                 yield file, clip
 
     async def _caption(self, device: Device, file: str, clip: Clip) -> None:
@@ -100,16 +101,18 @@ class Batch:
                 raise
             self._fail(file, error)
         else:
+            self.num_captioned += 1
             self._show(file, result)
 
     async def _write(self, device: Device, file: str, clip: Clip) -> Result:
         screen = self.screen
         if self.is_json or not screen.is_live:
-            return result_of_clip(await device.caption(clip, notify=screen.warn), device.tokenizer)
+            return result_of_clip(file, await device.caption(clip, notify=screen.warn), device.tokenizer)
         if len(self.files) > 1:
             screen.text(f"{file}:")
         with LiveText(screen.out, device.tokenizer) as live:
-            result = result_of_clip(await device.caption(clip, live.add, screen.warn), device.tokenizer)
+            captioned = await device.caption(clip, live.add, screen.warn)
+            result = result_of_clip(file, captioned, device.tokenizer)
             live.finish(result)
         return result
 
@@ -117,15 +120,14 @@ class Batch:
         screen = self.screen
         if self.is_json:
             screen.json(as_json({"file": file}, result))
-        elif not screen.is_live:
+            return
+        if not screen.is_live:
             screen.text(f"{file}: {result.text}" if len(self.files) > 1 else result.text)
-        self._note(f"{file}: silent from {_span(window)}" for window in result.windows if not window.text)
-        if screen.err.is_terminal and not self.is_json:
-            self._note([f"{summary(result)}. {disclosure(result)}"])
-
-    def _note(self, sentences: Iterable[str]) -> None:
-        for sentence in sentences:
-            self.screen.note(sentence)
+        for window in result.windows:
+            if not window.text:
+                screen.note(f"{file}: silent from {seconds(window.start_s)} to {seconds(window.end_s)}")
+        if screen.err.is_terminal:
+            screen.note(f"{summary(result)}. {disclosure(result)}")
 
     def _fail(self, file: str, error: SkydraftError) -> None:
         self.num_failed += 1
@@ -139,8 +141,6 @@ class Batch:
 
 def _is_of_clip(error: SkydraftError) -> bool:
     """Whether another clip may do better."""
-    return isinstance(error, AudioError | EngineError) or isinstance(error, CloudFault) and error.code in CLIP_FAULTS
-
-
-def _span(window: object) -> str:
-    return f"{seconds(window.start_s)} to {seconds(window.end_s)}"
+    if isinstance(error, CloudFault):
+        return error.code in CLIP_FAULTS
+    return isinstance(error, AudioError | PromptRejected | CacheOverflow)

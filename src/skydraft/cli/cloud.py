@@ -11,7 +11,7 @@ import time
 
 from skydraft.cli.flags import CloudFlags
 from skydraft.cli.screen import Screen
-from skydraft.cloud.serve import bind, serve
+from skydraft.cloud.serve import bind, make_server
 from skydraft.config import CloudSettings
 from skydraft.edge.local_cloud import ANNOUNCEMENT
 from skydraft.engines.load import load_engine
@@ -36,7 +36,7 @@ def run_cloud(flags: CloudFlags) -> None:
     listener = bind(settings)  # before the model, which takes long: a taken port is said at once
     with screen.busy(f"Loading {settings.model} ..."):
         engine = load_engine(settings.model, "target", _engine_settings(settings))
-    serve(engine, settings, listener, lambda address: screen.text(ANNOUNCEMENT + address))
+    make_server(engine, settings, lambda address: screen.text(ANNOUNCEMENT + address)).run(sockets=[listener])
 
 
 def require_loopback(host: str, is_waived: bool) -> None:

@@ -13,6 +13,8 @@ from typer import Option
 
 from skydraft.config import CloudSettings, DeviceSettings, load_settings, with_flags
 from skydraft.core import Mode, SamplingParams, ShareLevel
+from skydraft.policies.gate import parse_gate
+from skydraft.transport.address import session_url
 
 Flags = TypeVar("Flags")
 
@@ -51,9 +53,12 @@ AcceptFlag = Annotated[
 ThreadsFlag = Annotated[
     int | None, Option("--threads", metavar="N", help="Threads a model computes with. [default: as many as cores]")
 ]
-DeviceFlag = Annotated[str | None, Option("--device", metavar="NAME", help="Where models run: cpu, cuda, cuda:1, mps. [default: cpu]")]
+DeviceFlag = Annotated[
+    str | None, Option("--device", metavar="NAME", help="Where models run: cpu, cuda, cuda:1, mps. [default: cpu]")
+]
 DtypeFlag = Annotated[
-    str | None, Option("--dtype", metavar="TYPE", help="Of the weights: float32, bfloat16, float16 or auto. [default: float32]")
+    str | None,
+    Option("--dtype", metavar="TYPE", help="Of the weights: float32, bfloat16, float16 or auto. [default: float32]"),
 ]
 ConfigFlag = Annotated[Path | None, Option("--config", metavar="FILE", help="Settings (TOML); flags go over them.")]
 JsonFlag = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
@@ -74,9 +79,13 @@ class WritingFlags:
     ] = None
     cloud: Annotated[
         str | None,
-        Option("--cloud", metavar="URL", help="The cloud, as ws://HOST:PORT. [default: one is started for the occasion]"),
+        Option(
+            "--cloud", metavar="URL", help="The cloud, as ws://HOST:PORT. [default: one is started for the occasion]"
+        ),
     ] = None
-    key: Annotated[str | None, Option("--key", metavar="KEY", envvar="SKYDRAFT_KEY", help="API key of the cloud.")] = None
+    key: Annotated[str | None, Option("--key", metavar="KEY", envvar="SKYDRAFT_KEY", help="API key of the cloud.")] = (
+        None
+    )
     draft: ModelFlag = None
     target: TargetFlag = None
     share: ShareFlag = None
@@ -104,7 +113,8 @@ class WritingFlags:
         int | None, Option("--max-tokens", metavar="N", help="A text ends after N tokens. [default: 128]")
     ] = None
     block_length: Annotated[
-        int | None, Option("--block-length", metavar="N", help="Tokens of a draft. [default: 5, adapting between 3 and 7]")
+        int | None,
+        Option("--block-length", metavar="N", help="Tokens of a draft. [default: 5, adapting between 3 and 7]"),
     ] = None
     offline: Annotated[
         OfflineChoice | None,
@@ -165,14 +175,18 @@ class CloudFlags:
     model: Annotated[
         str | None, Option("--model", metavar="MODEL", help=f"What is served: {MODELS}. [default: embedded]")
     ] = None
-    host: Annotated[str | None, Option("--host", metavar="HOST", help="Where to listen. [default: 127.0.0.1, this machine only]")] = None
+    host: Annotated[
+        str | None, Option("--host", metavar="HOST", help="Where to listen. [default: 127.0.0.1, this machine only]")
+    ] = None
     port: Annotated[int | None, Option("--port", metavar="PORT", help="0 takes a free one. [default: 8471]")] = None
     num_slots: Annotated[
         int | None, Option("--slots", metavar="N", help="Sessions that hold a KV cache at once. [default: 8]")
     ] = None
     max_length: Annotated[
         int | None,
-        Option("--max-length", metavar="N", help="Tokens of a session, prompt included. [default: what the model takes]"),
+        Option(
+            "--max-length", metavar="N", help="Tokens of a session, prompt included. [default: what the model takes]"
+        ),
     ] = None
     num_threads: ThreadsFlag = None
     device: DeviceFlag = None
@@ -183,7 +197,8 @@ class CloudFlags:
     ] = None
     config: ConfigFlag = None
     insecure_without_keys: Annotated[
-        bool, Option("--insecure-without-keys", help="Listen beyond this machine though anybody may then use the model.")
+        bool,
+        Option("--insecure-without-keys", help="Listen beyond this machine though anybody may then use the model."),
     ] = False
     with_stdin: Annotated[bool, Option("--with-stdin", hidden=True, help="End when standard input closes.")] = False
     debug: DebugFlag = False
@@ -194,17 +209,17 @@ class CloudFlags:
 
 
 def checked(settings: DeviceSettings) -> DeviceSettings:
-    """Refuse wrong sampling parameters and gates before a model is loaded for them.
+    """Refuse what would be refused later, before a model is loaded for it: sampling, gate, the cloud's address.
 
     Raises:
         ConfigError: one is wrong.
     """
-    from skydraft.policies.gate import parse_gate
-
     sampling = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p", "seed", "max_tokens")}
     SamplingParams(**sampling)
     if settings.gate is not None:
         parse_gate(settings.gate)
+    if settings.cloud is not None:
+        session_url(settings.cloud)
     return settings
 
 
@@ -214,7 +229,7 @@ def takes(flags_type: type[Flags]) -> Callable[[Callable[..., None]], Callable[.
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(flags_type, include_extras=True)
         options = [
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+            _keyword(field.name, hints[field.name], field.default)
             for field in dataclasses.fields(flags_type)  # type: ignore[arg-type]
         ]
         own = [item for item in inspect.signature(command, eval_str=True).parameters.values() if item.name != "flags"]
@@ -232,7 +247,11 @@ def takes(flags_type: type[Flags]) -> Callable[[Callable[..., None]], Callable[.
     return decorate
 
 
-def _settings_in(flags: object, settings_type: type) -> dict[str, Any]:
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _settings_in(flags: object, settings_type: type[CloudSettings | DeviceSettings]) -> dict[str, Any]:
     """The flags that are settings, plain values as a settings file would give them."""
     names = set(settings_type.__struct_fields__)
     values = {name: getattr(flags, name) for name in names if hasattr(flags, name)}

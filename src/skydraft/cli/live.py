@@ -28,7 +28,9 @@ class LiveText:
         self._stream = TextStream(tokenizer)
         self._indent = indent
         self._pieces: list[Piece] = []
-        self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop") if console.is_terminal else None
+        self._live = (
+            Live(console=console, auto_refresh=False, vertical_overflow="crop") if console.is_terminal else None
+        )
 
     def __enter__(self) -> LiveText:
         if self._live is not None:

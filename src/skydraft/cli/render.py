@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich.table import Table
@@ -15,7 +15,7 @@ from skydraft.core import Origin
 
 # Of medium lightness: contrast 3.8 or more on black and on white. A correction stands out without colours too.
 STYLES = {
-    Origin.EDGE: "color(28)",
+    Origin.EDGE: "color(64)",
     Origin.ACCEPTED: "color(31)",
     Origin.CORRECTED: "bold underline color(166)",
     Origin.CLOUD: "color(133)",
@@ -29,6 +29,7 @@ MEANINGS = {
 UP_KINDS = ("prompt", "features", "drafts", "control")
 DOWN_KINDS = ("verdicts", "tokens", "control")
 NONE = "·"
+COLUMN_WIDTH = 11
 
 
 class Column(NamedTuple):
@@ -38,17 +39,26 @@ class Column(NamedTuple):
     result: Result
 
 
+class Row(NamedTuple):
+    """A line of the table."""
+
+    label: Text
+    cells: list[str]
+
+
 def coloured(pieces: Iterable[Piece]) -> Text:
     """The text, each piece in its origin's colour."""
     text = Text(overflow="fold")
     for piece in pieces:
-        text.append(harmless(piece.text), STYLES[piece.origin])
+        shown = harmless(piece.text)
+        word = shown.lstrip(" ")
+        text.append(" " * (len(shown) - len(word))).append(word, STYLES[piece.origin])  # no underlined spaces
     return text
 
 
 def legend() -> Text:
     """What the colours mean."""
-    return Text("   ").join(Text(f"■ {MEANINGS[origin]}", style) for origin, style in STYLES.items())
+    return Text("   ").join(Text.assemble(("■", _colour(origin)), " ", _meaning(origin)) for origin in STYLES)
 
 
 def summary(result: Result) -> str:
@@ -71,45 +81,64 @@ def disclosure(result: Result) -> str:
     """What left the device, in a sentence or two."""
     if not result.up:
         return "Nothing left the device."
-    num_bytes = f"{result.up.total():,} bytes in all"
+    num_bytes = f"{result.up.total():,} bytes"
     if result.has_shared_evidence:
         evidence = "; ".join(kind.removeprefix("evidence").strip(": ") for kind in _evidence_kinds(result))
-        return f"Left the device: {evidence}, from which speech can be made audible again ({num_bytes})."
+        return f"Left the device: {evidence}, from which speech can be made audible again; in all {num_bytes}."
     num_drafts = sum(count for kind, count in result.contents.items() if kind.startswith("drafts"))
     sent = "the instruction" + (f" and the words of {counted(num_drafts, 'draft')}" if num_drafts else "")
-    return f"Left the device: {sent} ({num_bytes}). The sound and everything computed from it stayed."
+    return f"Left the device: {sent}, {num_bytes}. The sound and its features stayed."
 
 
 def comparison(columns: Sequence[Column]) -> Table:
     """Runs side by side, in numbers."""
-    table = Table(box=None, pad_edge=False, padding=(0, 0, 0, 2), expand=False, header_style="bold")
-    table.add_column("", no_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 0, 0, 2), header_style="bold")
+    table.add_column(no_wrap=True)
     for column in columns:
-        table.add_column(column.title, justify="right", no_wrap=True)
+        table.add_column(column.title, justify="right", no_wrap=True, min_width=COLUMN_WIDTH)
     results = [column.result for column in columns]
-
-    def add(label: str, show: Callable[[Result], str], style: str = "") -> None:
-        table.add_row(Text(label, style=style), *(_cell(show(result)) for result in results))
-
-    add("time to first token", lambda result: seconds(result.first_token_s))
-    add("total time", lambda result: seconds(result.total_s))
-    add("tokens", lambda result: f"{len(result.pieces):,}")
-    for origin in Origin:
-        add(f"  {MEANINGS[origin]}", lambda result, origin=origin: _number(result.num_by_origin[origin]), STYLES[origin])
-    add("rounds", lambda result: _number(result.rounds))
-    add("bytes up", lambda result: _number(result.up.total()))
-    for kind in _kinds([result.up for result in results], UP_KINDS):
-        add(f"  {kind}", lambda result, kind=kind: _number(result.up[kind]), "dim")
-    add("bytes down", lambda result: _number(result.down.total()))
-    for kind in _kinds([result.down for result in results], DOWN_KINDS):
-        add(f"  {kind}", lambda result, kind=kind: _number(result.down[kind]), "dim")
+    for row in (*_time_rows(results), *_origin_rows(results), *_traffic_rows(results)):
+        table.add_row(row.label, *map(_cell, row.cells))
     return table
 
 
-def _kinds(counts: Iterable[Counter[str]], order: Sequence[str]) -> list[str]:
-    """The kinds that occur, known ones first."""
-    found = sum(counts, Counter())
-    return [kind for kind in order if found[kind]] + sorted(set(found) - set(order))
+def _time_rows(results: Sequence[Result]) -> list[Row]:
+    return [
+        Row(Text("time to first token"), [seconds(result.first_token_s) for result in results]),
+        Row(Text("total time"), [seconds(result.total_s) for result in results]),
+    ]
+
+
+def _origin_rows(results: Sequence[Result]) -> list[Row]:
+    counts = [result.num_by_origin for result in results]
+    return [
+        Row(Text("tokens"), [_number(len(result.pieces)) for result in results]),
+        *(Row(_meaning(origin, indent=2), [_number(count[origin]) for count in counts]) for origin in Origin),
+    ]
+
+
+def _traffic_rows(results: Sequence[Result]) -> list[Row]:
+    up, down = [result.up for result in results], [result.down for result in results]
+    rounds = Row(Text("rounds"), [_number(result.rounds) for result in results])
+    return [rounds, *_byte_rows("bytes up", up, UP_KINDS), *_byte_rows("bytes down", down, DOWN_KINDS)]
+
+
+def _byte_rows(label: str, counts: Sequence[Counter[str]], order: Sequence[str]) -> list[Row]:
+    """The sum, then the kinds that occur, known ones first."""
+    found = sum(counts, Counter[str]())
+    kinds = [kind for kind in order if found[kind]] + sorted(set(found) - set(order))
+    return [
+        Row(Text(label), [_number(count.total()) for count in counts]),
+        *(Row(Text(f"  {kind}", "dim"), [_number(count[kind]) for count in counts]) for kind in kinds),
+    ]
+
+
+def _meaning(origin: Origin, indent: int = 0) -> Text:
+    return Text.assemble(" " * indent, (MEANINGS[origin], STYLES[origin]))
+
+
+def _colour(origin: Origin) -> str:
+    return STYLES[origin].rpartition(" ")[2]
 
 
 def _evidence_kinds(result: Result) -> list[str]:

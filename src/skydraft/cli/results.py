@@ -12,6 +12,7 @@ from skydraft.core import Mode, Origin, ShareLevel, Token
 from skydraft.edge.device import CaptionedWindow
 from skydraft.edge.report import Report
 from skydraft.engines.tokenizer import TextStream, Tokenizer
+from skydraft.errors import AudioError
 
 JsonObject = dict[str, object]
 
@@ -74,10 +75,16 @@ def result_of_text(report: Report, tokenizer: Tokenizer) -> Result:
     return _merge([report], tokenizer)
 
 
-def result_of_clip(captioned: Sequence[CaptionedWindow], tokenizer: Tokenizer) -> Result:
-    """The result for a clip; at least one window was captioned."""
+def result_of_clip(name: str, captioned: Sequence[CaptionedWindow], tokenizer: Tokenizer) -> Result:
+    """The result for a clip.
+
+    Raises:
+        AudioError: each window by itself is silent, which a slowly drifting offset can hide from the whole clip.
+    """
     windows = tuple(WindowText(start, end, report.text if report else "") for start, end, report in captioned)
     reports = [window.report for window in captioned if window.report is not None]
+    if not reports:
+        raise AudioError(f"{name!r} is silent from {windows[0].start_s:g} s to {windows[-1].end_s:g} s; record again")
     return _merge(reports, tokenizer, windows if len(windows) > 1 else ())
 
 

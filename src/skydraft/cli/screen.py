@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-import rich.progress
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from skydraft.cli.exits import print_error
@@ -32,6 +31,11 @@ class Screen:
         """Whether a person watches the results come."""
         return self.out.is_terminal
 
+    @property
+    def _notes(self) -> Console:
+        # Where both streams are the terminal, notes pass through the console that redraws a growing text there.
+        return self.out if self.out.is_terminal and self.err.is_terminal else self.err
+
     def text(self, text: str) -> None:
         """A result, as it is: no colours, no line breaks but its own."""
         self._line(harmless(text))
@@ -42,11 +46,11 @@ class Screen:
 
     def note(self, sentence: str) -> None:
         """What a person should know and a program need not."""
-        self.err.print(Text(printable(sentence), style="dim"), soft_wrap=True)
+        self._notes.print(Text(printable(sentence), style="dim"), soft_wrap=True)
 
     def warn(self, sentence: str) -> None:
         """What may surprise."""
-        self.err.print(Text(f"Note: {printable(sentence)}", style="bold"), soft_wrap=True)
+        self._notes.print(Text(f"Note: {printable(sentence)}", style="bold"), soft_wrap=True)
 
     def error(self, sentence: str) -> None:
         print_error(sentence)
@@ -58,16 +62,19 @@ class Screen:
             yield
 
     @contextmanager
-    def counting(self, what: str, total: int) -> Iterator[rich.progress.Progress | None]:
-        """A bar for a batch whose results go elsewhere; where they are on the screen they are the progress."""
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar for a batch whose results go elsewhere; where they are on the screen they are the progress.
+
+        Yields:
+            What to tell how many are done.
+        """
         if total < 2 or not self.err.is_terminal or self.is_live:
-            yield None
+            yield lambda _: None
             return
-        columns = (rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn())
-        counts = (rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn())
-        with rich.progress.Progress(*columns, *counts, console=self.err, transient=True) as progress:
-            progress.add_task(what, total=total)
-            yield progress
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.err, transient=True) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda num_done: progress.update(task, completed=num_done)
 
     def _line(self, line: str) -> None:
         # Not through the console, which wraps lines and reads markup in them.

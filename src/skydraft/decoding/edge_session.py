@@ -49,7 +49,7 @@ class EdgeSession:
         self.limits = messages.LEAST_LIMITS
         self.num_shared_ids = vocabulary.num_tokens
         self.num_rounds = 0
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self._id_bits = packing.id_bits(vocabulary.num_tokens)
         self._prompt = prompt
         self._number = number
@@ -103,7 +103,7 @@ class EdgeSession:
         return messages.Open(
             version=messages.PROTOCOL_VERSION,
             session=self._number,
-            vocabulary=mark_of(self._vocabulary),
+            vocabulary=mark_of(self.vocabulary),
             sampling=self.sampling,
             rule=self.rule,
             segments=() if resume else prompts.to_wire(self._prompt, self._id_bits),
@@ -139,7 +139,7 @@ class EdgeSession:
             distributions=None if distributions is None else tuple(distributions),
         )
         self._in_flight.append(draft)
-        return offers.to_wire(draft, self._number, self._vocabulary.num_tokens, self.rule)
+        return offers.to_wire(draft, self._number, self.vocabulary.num_tokens, self.rule)
 
     def credit(self, up_to: int) -> messages.Generate:
         """Let the cloud write on by itself up to this position."""
@@ -201,10 +201,10 @@ class EdgeSession:
         return ()
 
     def _check_vocabulary(self, theirs: messages.VocabularyMark) -> None:
-        self.num_shared_ids = min(self._vocabulary.num_tokens, theirs.num_tokens)
-        is_ours_larger = theirs.num_tokens < self._vocabulary.num_tokens  # the side with the larger one checks
-        if is_ours_larger and self._vocabulary.digest(theirs.num_tokens) != theirs.digest:
-            raise VocabularyMismatch(self._vocabulary.name, theirs.name, [])
+        self.num_shared_ids = min(self.vocabulary.num_tokens, theirs.num_tokens)
+        is_ours_larger = theirs.num_tokens < self.vocabulary.num_tokens  # the side with the larger one checks
+        if is_ours_larger and self.vocabulary.digest(theirs.num_tokens) != theirs.digest:
+            raise VocabularyMismatch(self.vocabulary.name, theirs.name, [])
 
     def _judged(self, verdict: messages.Verdict) -> tuple[Token, ...]:
         draft = self._answered_draft(verdict)
@@ -234,7 +234,7 @@ class EdgeSession:
         raise RemoteProtocolError(f"a verdict of length {verdict.length} answers no offer")
 
     def _written(self, message: messages.Tokens) -> tuple[Token, ...]:
-        token_ids = packing.unpack_ids(message.packed_ids, self._id_bits, self._vocabulary.num_tokens)
+        token_ids = packing.unpack_ids(message.packed_ids, self._id_bits, self.vocabulary.num_tokens)
         known_ids = self._ids[message.start : self._cloud_length]
         if message.start > self._cloud_length or known_ids != list(token_ids[: len(known_ids)]):
             raise RemoteProtocolError(

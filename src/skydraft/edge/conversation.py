@@ -9,21 +9,16 @@ from typing import NamedTuple
 
 from skydraft.config import Offline
 from skydraft.decoding.edge_session import EdgeSession, Phase
+from skydraft.edge.address import CloudAddress
 from skydraft.edge.border import Border
 from skydraft.edge.drafter import Block
-from skydraft.errors import CloudFault, TransportError
+from skydraft.edge.mismatch import explain_mismatch
+from skydraft.errors import CloudFault, TransportError, VocabularyMismatch
 from skydraft.protocol import messages
 from skydraft.transport.websocket import Connection, connect
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
-
-
-class CloudAddress(NamedTuple):
-    """Where a cloud is. key: the API key; None where it asks for none."""
-
-    url: str
-    key: str | None = None
 
 
 class Patience(NamedTuple):
@@ -139,7 +134,14 @@ class Conversation:
 
     async def _receive(self) -> None:
         assert self._connection is not None
-        self.session.receive(self._border.let_in(await self._connection.receive()))
+        try:
+            self.session.receive(self._border.let_in(await self._connection.receive()))
+        except VocabularyMismatch as mismatch:
+            raise await explain_mismatch(self._address, self.session.vocabulary) from mismatch
+        except CloudFault as fault:
+            if fault.code == messages.FaultCode.VOCABULARY:
+                raise await explain_mismatch(self._address, self.session.vocabulary) from fault
+            raise
         self._lost_at_s, self._pause_s = None, FIRST_PAUSE_S
 
     async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:

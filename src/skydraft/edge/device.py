@@ -11,7 +11,8 @@ from skydraft.audio.read import Clip, Samples
 from skydraft.audio.windows import split_windows
 from skydraft.config import DeviceSettings
 from skydraft.core import AcceptanceRule, Exact, Mode, Rank, SamplingParams, TensorSegment, parse_rule
-from skydraft.edge.conversation import CloudAddress, Patience
+from skydraft.edge.address import CloudAddress
+from skydraft.edge.conversation import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, OnTokens, Writer
 from skydraft.engines.base import Engine

@@ -57,7 +57,7 @@ async def _tail(stream: asyncio.StreamReader | None) -> str:
     last = "it said nothing"
     assert stream is not None
     while line := await stream.readline():
-        last = line.decode(errors="replace").strip() or last
+        last = line.decode(errors="replace").strip().removeprefix("Error: ") or last
     return last
 
 

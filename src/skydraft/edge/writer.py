@@ -11,8 +11,9 @@ from typing import TypeVar
 
 from skydraft.core import AcceptanceRule, Mode, Origin, Prompt, SamplingParams, ShareLevel, Token
 from skydraft.decoding.edge_session import EdgeSession
+from skydraft.edge.address import CloudAddress
 from skydraft.edge.border import Border
-from skydraft.edge.conversation import CloudAddress, Conversation, Patience
+from skydraft.edge.conversation import Conversation, Patience
 from skydraft.edge.drafter import Block, Drafter
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
@@ -10,6 +11,8 @@ from typing import Any, NoReturn
 from skydraft.engines.checkpoint import Checkpoint, read_json
 from skydraft.engines.tokenizer import special_token
 from skydraft.errors import ModelLoadError, PromptRejected
+
+_TRAINING_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # marks what a loss counts; no meaning here
 
 Message = Mapping[str, str]  # role: "system", "user" or "assistant"; content: a text
 
@@ -40,7 +43,7 @@ class ChatTemplate:
         environment.globals["strftime_now"] = (today or datetime.now()).strftime
         self._variables = dict(variables)
         try:
-            self._template = environment.from_string(source)
+            self._template = environment.from_string(_TRAINING_TAG.sub("", source))
         except TemplateSyntaxError as error:
             raise ModelLoadError(f"the chat template has an error in line {error.lineno}: {error.message}") from error
 

@@ -30,7 +30,10 @@ class Judgement(NamedTuple):
 
 
 def judge(draft: Draft, target_logits: Array, params: SamplingParams, rule: AcceptanceRule) -> Judgement:
-    """Decide how far the target follows the draft. Forced tokens hold; nothing follows a token that ends the text.
+    """Decide how far the target follows the draft.
+
+    Forced tokens hold; nothing follows a token that ends the text. The log before the draft has not ended, unless by
+    its length.
 
     Args:
         draft: the offer; a tree, or with the rule `rejection` a chain.
@@ -122,7 +125,8 @@ def _nodes_by_rejection(case: _Case, distributions: tuple[LatticeDistribution, .
 
 def _nodes_of_rank(case: _Case, max_rank: int) -> set[int]:
     """Nodes whose token has fewer than max_rank others before it under the target, before warping."""
-    return {node for node, num_before in case.measured(_num_before).items() if num_before < max_rank}
+    too_many = min(max_rank, case.logits.shape[-1])  # logits of nan put the whole vocabulary before every token
+    return {node for node, num_before in case.measured(_num_before).items() if num_before < too_many}
 
 
 def _nodes_of_prob(case: _Case, min_prob: float) -> set[int]:
@@ -133,7 +137,7 @@ def _nodes_of_prob(case: _Case, min_prob: float) -> set[int]:
 def _num_before(logits: Array, token_ids: Array) -> Array:
     """How many tokens are more probable than each row's own: int64 [num_rows].
 
-    What is not at most the own logit counts, so that a row of nan puts every token last.
+    What is not at most the own logit counts, a nan too.
     """
     own = at_indexes(logits, token_ids)[:, None]
     return array_namespace(logits).count_nonzero(~(logits <= own), axis=-1)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from array_api_compat import array_namespace
 
 from skydraft.core import SamplingParams
-from skydraft.sampling.arrays import Array, at_indexes, integers_like, largest_indexes, row_blocks
+from skydraft.sampling.arrays import Array, integers_like, largest_indexes, row_blocks
 from skydraft.sampling.noise import Stream, gumbel
-from skydraft.sampling.race import gumbel_argmax
-from skydraft.sampling.warp import no_finite_logits, require_finite, warp
+from skydraft.sampling.race import gumbel_argmax, winners
+from skydraft.sampling.warp import require_finite, warp
 
 
 def target_choices(logits: Array, params: SamplingParams, positions: Sequence[int]) -> list[int]:
@@ -37,13 +37,7 @@ def greedy_choices(logits: Array) -> list[int]:
     Raises:
         EngineError: a row has no finite largest logit.
     """
-    xp = array_namespace(logits)
-    token_ids = xp.argmax(logits, axis=-1)
-    is_finite = xp.isfinite(at_indexes(logits, token_ids))
-    chosen, finite = xp.stack([token_ids, xp.astype(is_finite, token_ids.dtype)]).tolist()
-    if 0 in finite:
-        raise no_finite_logits()
-    return list(chosen)
+    return winners(logits)
 
 
 def sampled_choices(logits: Array, params: SamplingParams, positions: Sequence[int]) -> list[int]:
@@ -54,7 +48,7 @@ def sampled_choices(logits: Array, params: SamplingParams, positions: Sequence[i
     token_ids: list[int] = []
     places = integers_like(positions, logits)
     for rows in row_blocks(logits):
-        token_ids += gumbel_argmax(warp(logits[rows], params), params.seed, places[rows], Stream.TARGET).tolist()
+        token_ids += gumbel_argmax(warp(logits[rows], params), params.seed, places[rows], Stream.TARGET)
     return token_ids
 
 

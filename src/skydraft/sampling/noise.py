@@ -94,6 +94,11 @@ def gumbel(seed: int, positions: Array | int, token_ids: Array, stream: Stream) 
     return -log(-log(uniform(seed, positions, token_ids, stream)))
 
 
+def vocabulary_gumbel(seed: int, positions: Array, vocab_size: int, stream: Stream) -> Array:
+    """`gumbel` of the token ids 0 to vocab_size - 1 at each position; arguments as `vocabulary_uniform`."""
+    return -log(-log(vocabulary_uniform(seed, positions, vocab_size, stream)))
+
+
 def _multiply(word: Array, multiplier: int) -> tuple[Array, Array]:
     """High and low 32 bits of word * (multiplier + 2**32)."""
     product = word * multiplier

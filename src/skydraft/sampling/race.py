@@ -6,15 +6,16 @@ import math
 
 from array_api_compat import array_namespace
 
-from skydraft.sampling.arrays import Array
-from skydraft.sampling.noise import LARGEST_GUMBEL, Stream, gumbel, vocabulary_uniform
+from skydraft.sampling.arrays import Array, at_indexes
+from skydraft.sampling.noise import LARGEST_GUMBEL, Stream, gumbel, vocabulary_gumbel, vocabulary_uniform
 from skydraft.sampling.warp import no_finite_logits
 
+_SMALL_SIZE = 2**12  # elements: below, leaving tokens out costs more than their noise
 _CONTIGUOUS_GAIN = 8  # how much less a token costs in `vocabulary_uniform` than in `gumbel`, roughly
 _SLACK = 1e-9  # covers the rounding of exp, which differs between libraries
 
 
-def gumbel_argmax(log_weights: Array, seed: int, positions: Array, stream: Stream) -> Array:
+def gumbel_argmax(log_weights: Array, seed: int, positions: Array, stream: Stream) -> list[int]:
     """The token whose log weight plus Gumbel noise is largest: a sample in proportion to the weights.
 
     Tokens that cannot win are left out first, without changing the winner: noise is bounded, and an exponential race
@@ -24,31 +25,44 @@ def gumbel_argmax(log_weights: Array, seed: int, positions: Array, stream: Strea
         log_weights: float64 [num_rows, vocab_size], of any scale; -inf is never sampled.
         positions: int64 [num_rows].
     Returns:
-        int64 [num_rows]; of equal sums the lowest id.
+        A token id for each row; of equal sums the lowest.
     Raises:
         EngineError: a row has no finite largest value.
     """
+    num_rows, vocab_size = log_weights.shape
+    if num_rows * vocab_size <= _SMALL_SIZE:
+        return winners(log_weights + vocabulary_gumbel(seed, positions, vocab_size, stream))
     xp = array_namespace(log_weights)
     is_contender = _within_reach(log_weights, seed, positions, stream)
-    num_contenders = xp.count_nonzero(is_contender, axis=-1).tolist()
-    if 0 in num_contenders:
-        raise no_finite_logits()
-    if sum(num_contenders) * _CONTIGUOUS_GAIN > log_weights.shape[0] * log_weights.shape[1]:
+    if int(xp.count_nonzero(is_contender)) * _CONTIGUOUS_GAIN > num_rows * vocab_size:
         is_contender = _within_bounds(log_weights, seed, positions, stream)
     rows, token_ids = xp.nonzero(is_contender)
     sums = xp.full_like(log_weights, -math.inf)
     sums[rows, token_ids] = log_weights[rows, token_ids] + gumbel(seed, positions[rows], token_ids, stream)
-    return xp.argmax(sums, axis=-1)
+    return winners(sums)
+
+
+def winners(scores: Array) -> list[int]:
+    """Where the largest of each row [num_rows, vocab_size] is; of equal ones the first.
+
+    Raises:
+        EngineError: the largest of a row is not finite.
+    """
+    xp = array_namespace(scores)
+    token_ids = xp.argmax(scores, axis=-1)
+    is_finite = xp.isfinite(at_indexes(scores, token_ids))
+    chosen, finite = xp.stack([token_ids, xp.astype(is_finite, token_ids.dtype)]).tolist()  # one transfer
+    if 0 in finite:
+        raise no_finite_logits()
+    return list(chosen)
 
 
 def _within_reach(log_weights: Array, seed: int, positions: Array, stream: Stream) -> Array:
     """Tokens that the largest possible noise would lift above the heaviest token with its own. bool as log_weights."""
     xp = array_namespace(log_weights)
-    largest = xp.max(log_weights, axis=-1)
     heaviest = xp.argmax(log_weights, axis=-1)
-    to_beat = largest + gumbel(seed, positions, heaviest, stream)
-    floor = xp.where(xp.isfinite(largest), to_beat - LARGEST_GUMBEL, math.nan)  # nothing is above nan
-    return log_weights >= floor[:, None]
+    to_beat = xp.max(log_weights, axis=-1) + gumbel(seed, positions, heaviest, stream)
+    return log_weights >= (to_beat - LARGEST_GUMBEL)[:, None]
 
 
 def _within_bounds(log_weights: Array, seed: int, positions: Array, stream: Stream) -> Array:

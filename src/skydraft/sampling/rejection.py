@@ -63,7 +63,7 @@ def residual_choice(logits_row: Array, distribution: LatticeDistribution, params
         return greedy_choices(logits_row[None, :])[0]
     log_weights = log_residual(warp(logits_row, params), distribution)
     places = integers_like([position], logits_row)
-    return int(gumbel_argmax(log_weights[None, :], params.seed, places, Stream.RESIDUAL)[0])
+    return gumbel_argmax(log_weights[None, :], params.seed, places, Stream.RESIDUAL)[0]
 
 
 def log_residual(warped: Array, distribution: LatticeDistribution) -> Array:

@@ -1,0 +1,160 @@
+"""`skydraft demo`: one clip, captioned by device and cloud together and by either alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from rich.align import Align
+from rich.console import Group
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from skydraft.audio.clips import bundled_clips
+from skydraft.audio.read import Clip, Samples, read_clip
+from skydraft.cli.flags import DemoFlags
+from skydraft.cli.live import LiveText
+from skydraft.cli.render import STYLES, Column, comparison, disclosure, legend
+from skydraft.cli.results import Result, result_of_clip
+from skydraft.cli.screen import Screen
+from skydraft.cli.stage import ready_device
+from skydraft.cli.words import seconds
+from skydraft.config import DeviceSettings, with_flags
+from skydraft.core import Origin, ShareLevel
+from skydraft.edge.device import Device
+
+WARM_UP_TOKENS = 4
+LOUDNESS = "▁▂▃▄▅▆▇█"
+WIDTHS = (38, 14, 26)  # of the device, the link and the cloud: 80 columns with the margins
+INDENT = 3
+
+
+class Act(NamedTuple):
+    """One way to caption the clip.
+
+    title: first line of its column. subtitle: second. story: what happens, for a person.
+    """
+
+    title: str
+    subtitle: str
+    story: str
+    settings: DeviceSettings
+
+
+def run_demo(flags: DemoFlags) -> None:
+    """Perform the demo on the screen.
+
+    Raises:
+        SkydraftError: the clip cannot be read, a model not loaded, the cloud not started.
+    """
+    asyncio.run(perform(read_clip(flags.clip or bundled_clips()[0]), flags.settings(), Screen()))
+
+
+async def perform(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
+    """Caption the clip in each way and compare."""
+    async with ready_device(settings, screen) as device:
+        acts = plan(device.settings)
+        with screen.busy("Warming up ..."):
+            await _warm_up(device, clip, acts)
+        _show_heading(clip, device.settings, screen)
+        results = [await _play(number, act, device, clip, screen) for number, act in enumerate(acts, 1)]
+    _show_comparison(acts, results, screen)
+
+
+def plan(settings: DeviceSettings) -> list[Act]:
+    """The ways that the demo compares: as the flags say, and three to compare it with."""
+    asked = with_flags(settings, mode="hybrid")
+    heard = with_flags(settings, share="features")
+    exact = with_flags(heard, mode="hybrid", accept="exact", gate="always")
+    acts = [
+        Act("hybrid", f"share {asked.share.value}", _story(asked), asked),
+        Act("edge only", "", "the small model by itself", with_flags(settings, mode="edge")),
+        Act("cloud only", "share features", "the large model by itself", with_flags(heard, mode="cloud")),
+    ]
+    if asked != exact:
+        acts.append(Act("hybrid exact", "share features", "drafted, and yet the cloud's own text", exact))
+    return acts
+
+
+def loudness(samples: Samples, num_columns: int) -> str:
+    """What a clip looks like: a bar for each stretch of it, as high as it is loud."""
+    parts = np.array_split(samples.astype(np.float64), min(num_columns, len(samples)))
+    levels = [float(np.sqrt(np.square(part).mean())) for part in parts]
+    top = len(LOUDNESS) - 1
+    return "".join(LOUDNESS[round(level / (max(levels) or 1.0) * top)] for level in levels)
+
+
+def _story(settings: DeviceSettings) -> str:
+    if settings.share is ShareLevel.FEATURES:
+        return "the device drafts, the cloud judges"
+    return "the cloud reads along and may object"
+
+
+async def _warm_up(device: Device, clip: Clip, acts: Sequence[Act]) -> None:
+    """Run each mode shortly: the first pass of a model takes longer than all later ones."""
+    for act in acts:
+        device.settings = with_flags(act.settings, max_tokens=WARM_UP_TOKENS)
+        await device.caption(clip)
+
+
+async def _play(number: int, act: Act, device: Device, clip: Clip, screen: Screen) -> Result:
+    name = ", ".join(filter(None, (act.title, act.subtitle)))
+    title = Text.assemble((f" {number} {name}", "bold"), (f"  {act.story}", "dim"))
+    screen.out.print(title)
+    device.settings = act.settings
+    with LiveText(screen.out, device.tokenizer, indent=INDENT) as live:
+        result = result_of_clip(clip.name, await device.caption(clip, live.add, screen.warn), device.tokenizer)
+        live.finish(result)
+    screen.out.print()
+    return result
+
+
+def _show_heading(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
+    link = Align(Text("←── tokens ──→", "dim"), "center", vertical="middle", width=WIDTHS[1], height=4)
+    heading = Table.grid()
+    heading.add_row(_device_panel(clip, settings), link, _cloud_panel(settings))
+    screen.out.print(Padding(heading, (1, 0, 1, 1)))
+    screen.out.print(Padding(legend(), (0, 0, 1, INDENT)))
+
+
+def _device_panel(clip: Clip, settings: DeviceSettings) -> Panel:
+    bars = Text(loudness(clip.samples, WIDTHS[0] - 4), STYLES[Origin.EDGE], no_wrap=True)
+    name = Text(f"{clip.name}, {seconds(clip.duration_s)}", no_wrap=True, overflow="ellipsis")
+    return _panel("device", settings.draft, Group(bars, name), WIDTHS[0])
+
+
+def _cloud_panel(settings: DeviceSettings) -> Panel:
+    address = Text(settings.cloud or "", no_wrap=True, overflow="ellipsis")
+    return _panel("cloud", settings.target, Group(Text("another process"), address), WIDTHS[2])
+
+
+def _panel(title: str, model: str, body: Group, width: int) -> Panel:
+    heading = Text.assemble((title, "bold"), f" {model}", no_wrap=True, overflow="ellipsis")
+    return Panel(body, title=heading, title_align="left", width=width, border_style="dim")
+
+
+def _show_comparison(acts: Sequence[Act], results: Sequence[Result], screen: Screen) -> None:
+    columns = [
+        Column(f"{number} {act.title}\n{act.subtitle}", result)
+        for number, (act, result) in enumerate(zip(acts, results, strict=True), 1)
+    ]
+    screen.out.print(Padding(comparison(columns), (0, 0, 1, 1)))
+    remarks = Table.grid(padding=(0, 1))
+    for number, remark in _remarks(results):
+        remarks.add_row(Text(str(number), style="bold"), remark)
+    screen.out.print(Padding(remarks, (0, 0, 1, 1)))
+
+
+def _remarks(results: Sequence[Result]) -> list[tuple[int, str]]:
+    """What left the device, and what the exact rule promises, by the number of the act."""
+    remarks = [(1, disclosure(results[0])), (3, disclosure(results[2]))]
+    return [*remarks, (4, _sameness(results[2], results[3]))] if len(results) > 3 else remarks
+
+
+def _sameness(cloud: Result, hybrid: Result) -> str:
+    is_same = [piece.token_id for piece in cloud.pieces] == [piece.token_id for piece in hybrid.pieces]
+    return f"The same left it. The text is{'' if is_same else ' NOT'}, token for token, that of the cloud alone."

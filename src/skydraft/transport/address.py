@@ -1,0 +1,42 @@
+"""Where a cloud is: what a person types, made into the address of its sessions."""
+
+from __future__ import annotations
+
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from skydraft.errors import ConfigError
+
+SESSION_PATH = "/v1/session"
+
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+
+
+def session_url(address: str) -> str:
+    """Make `host`, `host:port`, or a ws, wss, http or https URL with or without a path into the WebSocket's URL.
+
+    A bare host means ws. A path is where the cloud hangs behind a proxy; /v1/session is added to it unless it is there.
+
+    Raises:
+        ConfigError: it is none of these, or has credentials, a query or a fragment.
+    """
+    parts = _split(address)
+    path = parts.path.rstrip("/")
+    if not path.endswith(SESSION_PATH):
+        path += SESSION_PATH
+    return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, path, "", ""))
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        parts = urlsplit(address if "://" in address else f"ws://{address}")
+        is_usable = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable or any(character.isspace() or not character.isprintable() for character in address):
+        raise ConfigError(f"the cloud's address {address!r} is none of host:port, ws://, wss://, http:// or https://")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(
+            f"the cloud's address for host {parts.hostname} has credentials, a query or a fragment in it: give host, "
+            "port and path only, and the key on its own"
+        )
+    return parts

@@ -1,0 +1,250 @@
+"""The device's end of a connection: binary messages over a WebSocket.
+
+A peer is dead when it has given no sign of life for `dead_after_s`. Signs are whatever arrives, answers to pings, and
+that it takes in a long message: the connection of a slow uplink lives while it moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidStatus, ProxyError
+from websockets.frames import Close, CloseCode
+
+from skydraft.errors import CloudFault, TransportError
+from skydraft.transport.address import session_url
+
+FRAGMENT_BYTES = 2**14  # pings and pongs pass between the fragments of a long message
+UNSENT_BYTES = 2**15  # that the kernel holds back: more would only delay pings, and hide that a peer is dead
+CLOSE_TIMEOUT_S = 2.0
+LOOKS_PER_DEATH = 4  # quiet looks at a peer until it is dead: at one, two and three a ping is out
+
+_REFUSED_KEY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+class _Wire(ClientConnection):
+    """A WebSocket that remembers whether it has heard anything."""
+
+    has_heard = True
+
+    def data_received(self, data: bytes) -> None:
+        self.has_heard = True
+        super().data_received(data)
+
+
+async def connect(
+    address: str,
+    *,
+    token: str | None = None,
+    timeout_s: float = 10.0,
+    dead_after_s: float = 20.0,
+    max_frame_bytes: int = 2**23,
+    tls: ssl.SSLContext | None = None,
+) -> Connection:
+    """Connect to a cloud.
+
+    Args:
+        address: as for `address.session_url`.
+        token: the API key; sent as a bearer token.
+        timeout_s: for the connection, TLS and the handshake together.
+        dead_after_s: without a sign of life.
+        max_frame_bytes: of one message of the cloud.
+        tls: which certificates to trust; None: those that the system trusts.
+    Raises:
+        ConfigError: the address is none.
+        CloudFault: the cloud refuses the key (code "unauthorized").
+        TransportError: no cloud could be reached there.
+    """
+    url = session_url(address)
+    options: dict[str, Any] = {"ssl": tls} if tls is not None and url.startswith("wss:") else {}
+    if _is_loopback(url):
+        options["proxy"] = None  # a proxy's loopback is not ours
+    try:
+        wire = await connect_websocket(
+            url,
+            additional_headers={"Authorization": f"Bearer {token}"} if token else None,
+            compression=None,  # ids do not compress, and it takes time
+            open_timeout=timeout_s,
+            ping_interval=None,  # `Connection` does it: the library's waits without end where its buffer is full
+            close_timeout=CLOSE_TIMEOUT_S,
+            max_size=max_frame_bytes,
+            create_connection=_Wire,
+            **options,
+        )
+    except (OSError, InvalidHandshake, InvalidProxy, EOFError, UnicodeError, ImportError) as error:
+        raise _failure(url, error, timeout_s) from error
+    assert isinstance(wire, _Wire)
+    return Connection(wire, url, dead_after_s, max_frame_bytes)
+
+
+class Connection:
+    """A connection to a cloud; made by `connect`.
+
+    num_bytes_sent, num_bytes_received: of the messages, without what WebSocket, TLS and TCP add.
+    """
+
+    def __init__(self, wire: _Wire, url: str, dead_after_s: float, max_frame_bytes: int) -> None:
+        self.url = url
+        self.num_bytes_sent = 0
+        self.num_bytes_received = 0
+        self._wire = wire
+        self._dead_after_s = dead_after_s
+        self._max_frame_bytes = max_frame_bytes
+        self._why_aborted: str | None = None
+        self._ping: asyncio.Task[None] | None = None
+        _tune(wire.transport.get_extra_info("socket"))
+        self._watch = asyncio.create_task(self._watch_for_death())
+
+    async def send(self, data: bytes) -> None:
+        """Send a message; waits while the link is behind. Cancelled in a long message, it breaks the connection off.
+
+        Raises:
+            TransportError: the connection is lost.
+        """
+        is_long = len(data) > FRAGMENT_BYTES
+        try:
+            await self._wire.send(self._fragments(data) if is_long else data)
+        except ConnectionClosed as error:
+            raise self._loss(error) from error
+        except asyncio.CancelledError:
+            if is_long:
+                self._abort("a message to it was cancelled half way")
+            raise
+        self.num_bytes_sent += len(data)
+
+    def _fragments(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), FRAGMENT_BYTES):
+            yield data[start : start + FRAGMENT_BYTES]
+            self._wire.has_heard = True  # there was room for the fragment, so the peer took in earlier ones
+
+    async def receive(self) -> bytes:
+        """Wait for the next message. May be cancelled.
+
+        Raises:
+            TransportError: the connection is lost.
+        """
+        try:
+            data = await self._wire.recv()
+        except ConnectionClosed as error:
+            raise self._loss(error) from error
+        if isinstance(data, str):
+            self._abort("it sent text and a skydraft cloud sends bytes; is it one?")
+            raise TransportError(f"the connection to {self.url} is lost: {self._why_aborted}")
+        self.num_bytes_received += len(data)
+        return data
+
+    async def close(self) -> None:
+        """Say goodbye; takes at most CLOSE_TIMEOUT_S. Closing twice does no harm."""
+        self._why_aborted = self._why_aborted or "this side closed it"
+        self._watch.cancel()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._wire.close()
+        except TimeoutError:  # what was sent before does not leave, so the goodbye cannot
+            self._wire.transport.abort()
+
+    async def _watch_for_death(self) -> None:
+        num_quiet = 0
+        while not self._wire.transport.is_closing():
+            self._wire.has_heard = False
+            await asyncio.sleep(self._dead_after_s / LOOKS_PER_DEATH)
+            # Looks are counted and not time: if this process was stopped, the peer still gets its pings.
+            is_alive = self._wire.has_heard or not self._wire.transport.is_reading()
+            num_quiet = 0 if is_alive else num_quiet + 1
+            if num_quiet == LOOKS_PER_DEATH - 1:
+                self._abort(f"it gave no sign of life for {self._dead_after_s:g} s")
+            elif num_quiet and (self._ping is None or self._ping.done()):
+                self._ping = asyncio.create_task(self._send_ping())
+
+    async def _send_ping(self) -> None:
+        with suppress(ConnectionClosed):
+            await self._wire.ping()
+
+    def _abort(self, why: str) -> None:
+        self._why_aborted = self._why_aborted or why
+        self._wire.transport.abort()
+
+    def _loss(self, error: ConnectionClosed) -> TransportError:
+        self._watch.cancel()
+        why = self._why_aborted or _why_closed(error, self._max_frame_bytes)
+        return TransportError(f"the connection to {self.url} is lost: {why}")
+
+
+def _tune(sock: socket.socket) -> None:
+    with suppress(OSError):  # tuning: a system without an option works, less well
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _why_closed(error: ConnectionClosed, max_frame_bytes: int) -> str:
+    if error.rcvd is not None and (error.rcvd_then_sent or error.sent is None):
+        return _why_cloud_closed(error.rcvd)
+    if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
+        return f"the cloud sent more than {max_frame_bytes} bytes in one message"
+    if error.sent is not None:
+        return f"the cloud sent what is no WebSocket message ({error.sent.reason or error.sent.code})"
+    cause = error.__cause__
+    return f"it broke off ({cause.strerror or cause})" if isinstance(cause, OSError) else "it broke off"
+
+
+def _why_cloud_closed(close: Close) -> str:
+    match close.code:
+        case CloseCode.NORMAL_CLOSURE:
+            return "the cloud closed it"
+        case CloseCode.GOING_AWAY | CloseCode.SERVICE_RESTART:
+            return "the cloud is shutting down"
+        case CloseCode.MESSAGE_TOO_BIG:
+            return "the cloud refused a message as too large"
+    return f"the cloud closed it with code {close.code}" + (f" ({close.reason})" if close.reason else "")
+
+
+def _failure(url: str, error: Exception, timeout_s: float) -> TransportError | CloudFault:
+    if isinstance(error, InvalidStatus) and error.response.status_code in _REFUSED_KEY:
+        return CloudFault(
+            "unauthorized", f"{url} does not accept the key (HTTP {error.response.status_code}): check it"
+        )
+    return TransportError(f"no cloud could be reached at {url}: {_why_failed(url, error, timeout_s)}")
+
+
+def _why_failed(url: str, error: Exception, timeout_s: float) -> str:
+    match error:
+        case TimeoutError():
+            return f"it did not answer within {timeout_s:g} s"
+        case ConnectionRefusedError():
+            return "nothing listens there; start the cloud or check host and port"
+        case socket.gaierror() | UnicodeError():
+            return f"the host name {urlsplit(url).hostname} is not known"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted ({error.verify_message})"
+        case ssl.SSLError():
+            return f"TLS failed ({error.reason or error}); is it a ws:// address?"
+        case InvalidStatus():
+            return _why_status(error.response.status_code)
+        case ProxyError() | InvalidProxy() | ImportError():
+            return f"the proxy of this system's settings failed ({error})"
+        case OSError():
+            return str(error.strerror or error)
+    return f"what answers is no skydraft cloud ({error})"
+
+
+def _why_status(code: int) -> str:
+    if code == HTTPStatus.NOT_FOUND:
+        return "a web server answers and has no skydraft cloud at this path (HTTP 404)"
+    if code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE):
+        return f"it has no room or is not up now (HTTP {code}); try again"
+    return f"it refuses the connection (HTTP {code})"

@@ -1,0 +1,1 @@
+from tests.cloud.conftest import address  # noqa: F401

@@ -1,0 +1,150 @@
+"""The device's modes against a cloud on loopback, with table engines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from skydraft.core import (
+    Exact,
+    Mode,
+    Origin,
+    Prompt,
+    Rank,
+    Rejection,
+    SamplingParams,
+    SegmentKind,
+    ShareLevel,
+    TensorSegment,
+    Token,
+    TokenSegment,
+)  # fmt: skip
+from skydraft.edge.address import CloudAddress
+from skydraft.edge.conversation import Patience
+from skydraft.edge.report import Report
+from skydraft.edge.writer import Job, Writer
+from skydraft.engines.vocabulary import Vocabulary
+from skydraft.errors import ConfigError, DisclosureError, TransportError, VocabularyMismatch
+from skydraft.policies.draft_length import draft_length
+from skydraft.policies.gate import AlwaysGate, EntropyGate, NeverGate
+from skydraft.tasks.base import PromptPair
+from tests.linked import PROMPT, cloud_only, table
+
+TARGET = "table:vocab=8,seed=5,order=2"
+DRAFT = "table:vocab=8,seed=5,order=2,noise=1"
+RANDOM_DRAFT = "table:vocab=8,seed=99"
+SAMPLING = SamplingParams(temperature=0.8, seed=3, max_tokens=40)
+
+
+JOB = Job(
+    prompts=PromptPair(PROMPT, PROMPT),
+    vocabulary=table(TARGET).vocabulary,
+    decode=str,
+    sampling=SAMPLING,
+    mode=Mode.HYBRID,
+    share=ShareLevel.TOKENS,
+    rule=Exact(),
+    gate=AlwaysGate(),
+    draft_length=partial(draft_length, 0),
+    patience=Patience("fail", 0),
+)
+
+
+async def write(url: str | None, *, draft: str | None = DRAFT, **changes: Any) -> Report:
+    job = replace(JOB, address=None if url is None else CloudAddress(url), **changes)
+    shown: list[Token] = []
+    writer = Writer(None if draft is None else table(draft))
+    try:
+        report = await writer.write(job, shown.extend)
+    finally:
+        writer.close()
+    assert shown == list(report.tokens)
+    return report
+
+
+def ids(report: Report) -> list[int]:
+    return [token.token_id for token in report.tokens]
+
+
+@pytest.mark.parametrize("draft", [DRAFT, RANDOM_DRAFT, TARGET])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+async def test_hybrid_writes_what_the_cloud_alone_writes(address: str, draft: str, temperature: float) -> None:
+    sampling = SamplingParams(temperature=temperature, seed=7, max_tokens=40)
+    hybrid = await write(address, draft=draft, sampling=sampling)
+    alone = await write(address, mode=Mode.CLOUD, draft=None, sampling=sampling)
+    assert ids(hybrid) == ids(alone) == cloud_only(table(TARGET), sampling)
+    assert alone.num_by_origin[Origin.CLOUD] == 40
+    assert hybrid.rounds > 0
+
+
+async def test_edge_writes_what_the_draft_model_writes() -> None:
+    report = await write(None, mode=Mode.EDGE)
+    assert ids(report) == cloud_only(table(DRAFT), SAMPLING)
+    assert set(report.num_by_origin) == set(Origin)
+    assert report.num_by_origin[Origin.EDGE] == 40
+    assert not report.disclosure.up
+
+
+async def test_a_gate_that_never_escalates_sends_no_draft(address: str) -> None:
+    report = await write(address, gate=NeverGate(), rule=Rank(20))
+    assert ids(report) == cloud_only(table(DRAFT), SAMPLING)
+    assert set(report.disclosure.up) <= {"prompt", "control"}
+
+
+async def test_a_gate_in_between_mixes_origins(address: str) -> None:
+    report = await write(address, gate=EntropyGate(1.45), rule=Rank(1))
+    origins = report.num_by_origin
+    assert origins[Origin.EDGE] > 0
+    assert origins[Origin.ACCEPTED] + origins[Origin.CORRECTED] > 0
+    assert origins[Origin.CLOUD] == 0
+
+
+async def test_rejection_sends_distributions_and_writes_a_whole_text(address: str) -> None:
+    report = await write(address, rule=Rejection(4, 16))
+    assert len(report.tokens) == 40
+    assert report.num_by_origin[Origin.ACCEPTED] > 0
+
+
+async def test_evidence_stays_under_tokens_and_nothing_is_sent(address: str) -> None:
+    evidence = Prompt((TensorSegment("log_mel", "float32", (1, 1), bytes(4)),))
+    with pytest.raises(DisclosureError, match="log_mel"):
+        await write(address, prompts=PromptPair(PROMPT, evidence))
+    notes = Prompt((TokenSegment((1, 2), SegmentKind.EVIDENCE),))
+    with pytest.raises(DisclosureError, match="observed"):
+        await write(address, prompts=PromptPair(PROMPT, notes))
+
+
+async def test_another_vocabulary_is_refused_with_the_first_ids_that_differ(address: str) -> None:
+    theirs = table(TARGET).vocabulary
+    tokens = (*theirs.tokens[:3], "other", *theirs.tokens[4:])
+    with pytest.raises(VocabularyMismatch, match=f"id 3 is 'other' in the draft and {theirs.tokens[3]!r} in the tar"):
+        await write(address, vocabulary=Vocabulary("mine", tokens, 8))
+
+
+async def test_a_cloud_that_is_not_there_fails_in_a_sentence() -> None:
+    with pytest.raises(TransportError, match="127.0.0.1"):
+        await write("ws://127.0.0.1:9")
+
+
+async def test_a_cloud_that_is_not_there_is_waited_for_as_long_as_patience_goes() -> None:
+    with pytest.raises(TransportError):
+        await write("ws://127.0.0.1:9", patience=Patience("wait", 0.3))
+
+
+async def test_without_a_cloud_the_device_goes_on_alone() -> None:
+    report = await write("ws://127.0.0.1:9", patience=Patience("edge", 0))
+    assert report.is_alone
+    assert ids(report) == cloud_only(table(DRAFT), SAMPLING)
+
+
+async def test_without_a_draft_model_only_the_cloud_can_write(address: str) -> None:
+    with pytest.raises(ConfigError, match="--draft"):
+        await write(address, draft=None)
+
+
+async def test_slots_are_given_back_after_every_text(address: str) -> None:
+    for _ in range(20):  # the cloud has 8
+        await write(address, sampling=SamplingParams(max_tokens=5))

@@ -1,0 +1,56 @@
+"""Tiny models in folders, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers.utils import logging
+
+from skydraft.engines.load import load_engine
+from skydraft.engines.settings import EngineSettings
+from skydraft.engines.slot_engine import SlotEngine
+from tests.engines import folders
+
+TEXT_PAIR = Path(__file__).parents[3] / "shared" / "text"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model: llama, qwen2 or omni; or of the real text model, target."""
+    made: dict[str, Path] = {}
+
+    def folder(kind: str) -> Path:
+        if kind == "target":
+            if not TEXT_PAIR.is_dir():
+                pytest.skip("the text pair is not in ../shared/text")
+            return TEXT_PAIR / "target"
+        if kind not in made:
+            torch.manual_seed(0)
+            made[kind] = getattr(folders, f"save_{kind}")(tmp_path_factory.mktemp(kind))
+        return made[kind]
+
+    return folder
+
+
+@pytest.fixture
+def start(saved: Callable[[str], Path]) -> Callable[..., SlotEngine]:
+    """Load one of the saved models: start("llama", num_slots=4)."""
+
+    def load(kind: str, **settings: object) -> SlotEngine:
+        engine = load_engine(str(saved(kind)), "target", EngineSettings(**settings))
+        assert isinstance(engine, SlotEngine)
+        return engine
+
+    return load

@@ -1,0 +1,111 @@
+"""Makes tiny model folders with random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+from tokenizers import decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    Qwen2_5OmniThinkerConfig,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen2Config,
+)
+
+VOCAB_SIZE = 64
+MAX_LENGTH = 64
+SPECIAL = ("<pad>", "<end>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
+AUDIO_ID, AUDIO_BOS_ID, AUDIO_EOS_ID = 2, 3, 4
+NUM_MEL_BINS = 16
+
+_TEXT = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": MAX_LENGTH,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "initializer_range": 0.3,  # large: what a token must not see would show
+}
+
+
+def save_llama(folder: Path) -> Path:
+    """Every head has keys of its own."""
+    return _save(AutoModelForCausalLM.from_config(LlamaConfig(**_TEXT, num_key_value_heads=4)), folder)
+
+
+def save_qwen2(folder: Path) -> Path:
+    """Four heads share a key head."""
+    return _save(AutoModelForCausalLM.from_config(Qwen2Config(**_TEXT, num_key_value_heads=1)), folder)
+
+
+def save_omni(folder: Path) -> Path:
+    """A thinker that hears 16 bands in chunks of 40 frames."""
+    config = Qwen2_5OmniThinkerConfig(
+        audio_config={
+            "num_mel_bins": NUM_MEL_BINS,
+            "d_model": 16,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 32,
+            "max_source_positions": 20,
+            "n_window": 20,
+            "output_dim": 32,
+            "initializer_range": 0.3,
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "patch_size": 4,
+            "fullatt_block_indexes": [0],
+        },
+        text_config={
+            **_TEXT,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
+        },
+        audio_token_index=AUDIO_ID,
+        audio_start_token_id=AUDIO_BOS_ID,
+        audio_end_token_id=AUDIO_EOS_ID,
+        image_token_index=5,
+        video_token_index=6,
+        vision_start_token_id=7,
+    )
+    return _save(Qwen2_5OmniThinkerForConditionalGeneration(config), folder)
+
+
+def word_tokenizer(num_tokens: int = VOCAB_SIZE) -> tokenizers.Tokenizer:
+    """SPECIAL, then w5, w6 and so on."""
+    words = [*SPECIAL, *(f"w{index}" for index in range(len(SPECIAL), num_tokens))]
+    tokenizer = tokenizers.Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, "<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return tokenizer
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    """Overwrite entries of a config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def _save(model: Any, folder: Path) -> Path:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:  # biases and norms are made as 0 and 1, which would hide mistakes
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(folder)
+    word_tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [1]}))
+    return folder

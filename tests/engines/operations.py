@@ -1,0 +1,158 @@
+"""Puts an engine through random operations and compares each row of logits with one computed from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from skydraft.core import Prompt, TokenSegment
+from skydraft.engines.base import Array, Engine, Extension, Slot
+
+# (prompt, token ids) -> [1 + num_tokens, vocab_size]: row i after i tokens
+FromScratch = Callable[[Prompt, list[int]], np.ndarray]
+MakePrompt = Callable[[np.random.Generator], Prompt]
+
+
+def text_prompt(*token_ids: int) -> Prompt:
+    return Prompt((TokenSegment(token_ids),))
+
+
+@dataclass
+class _Text:
+    """What a slot should hold."""
+
+    prompt: Prompt
+    token_ids: list[int] = field(default_factory=list)  # without the nodes of an undecided tree
+    nodes: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+
+    def path(self, node: int) -> list[int]:
+        path: list[int] = []
+        parent = node + 1
+        while parent:
+            path.insert(0, parent - 1)
+            parent = self.parents[parent - 1]
+        return path
+
+    def upto(self, node: int) -> list[int]:
+        return self.token_ids + [self.nodes[i] for i in self.path(node)]
+
+
+class RandomOperations:
+    """Opens, extends (chains, trees, trees that grow), crops, keeps paths of and closes slots at random.
+
+    Args:
+        vocab_size: ids are drawn below it and above 7, for a model may give the first a meaning.
+        tolerance: largest difference of a logit, relative to the largest logit where that is above 1.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        from_scratch: FromScratch,
+        seed: int,
+        *,
+        vocab_size: int,
+        make_prompt: MakePrompt | None = None,
+        tolerance: float = 1e-5,
+        max_text: int = 24,
+    ) -> None:
+        self.engine = engine
+        self.from_scratch = from_scratch
+        self.random = np.random.default_rng(seed)
+        self.vocab_size = vocab_size
+        self.make_prompt = make_prompt or self._make_prompt
+        self.tolerance = tolerance
+        self.max_text = max_text
+        self.texts: dict[Slot, _Text] = {}
+        self.largest_difference = 0.0
+
+    def run(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            self.random.choice([self.open, self.extend, self.extend, self.extend, self.crop, self.close])()
+            self._decide_some_trees()
+
+    def open(self) -> None:
+        if len(self.texts) == self.engine.limits.num_slots:
+            return
+        prompt = self.make_prompt(self.random)
+        slot, logits = self.engine.open(prompt)
+        assert slot not in self.texts
+        self.texts[slot] = _Text(prompt)
+        self._compare(logits, self.from_scratch(prompt, [])[-1])
+
+    def extend(self) -> None:
+        slots = [slot for slot, text in self.texts.items() if len(text.token_ids) + len(text.nodes) < self.max_text]
+        chosen = [int(slot) for slot in self.random.permutation(slots)[: self.random.integers(1, 5)]]
+        extensions = [self._extension(slot) for slot in chosen]
+        for extension, rows in zip(extensions, self.engine.extend(extensions), strict=True):
+            assert rows.shape == (len(extension.token_ids), self.engine.vocabulary.size)
+            self._check_rows(extension, rows)
+
+    def crop(self) -> None:
+        for slot in self._some_slots():
+            text = self.texts[slot]
+            chain = next((i for i, parent in enumerate(text.parents) if parent != i), len(text.parents))
+            kept = int(self.random.integers(0, len(text.token_ids) + chain + 1))
+            self.engine.crop(slot, kept)
+            text.token_ids = (text.token_ids + text.nodes)[:kept]
+            text.nodes, text.parents = [], []
+
+    def close(self) -> None:
+        for slot in self._some_slots()[:1]:
+            self.engine.close(slot)
+            del self.texts[slot]
+
+    def _extension(self, slot: Slot) -> Extension:
+        text = self.texts[slot]
+        ids = [int(i) for i in self.random.integers(8, self.vocab_size, self.random.integers(1, 7))]
+        if text.nodes and self.random.random() < 0.5:
+            before = len(text.nodes)
+            parents = [int(self.random.integers(0, before + i + 1)) for i in range(len(ids))]
+            return Extension(slot, ids, parents, grows_tree=True)
+        self._decide(slot)
+        if self.random.random() < 0.5:
+            return Extension(slot, ids)
+        return Extension(slot, ids, [int(self.random.integers(max(0, i - 3), i + 1)) for i in range(len(ids))])
+
+    def _check_rows(self, extension: Extension, rows: Array) -> None:
+        text = self.texts[extension.slot]
+        if extension.parents is None:
+            before = len(text.token_ids)
+            text.token_ids += extension.token_ids
+            expected = self.from_scratch(text.prompt, text.token_ids)[before + 1 :]
+            self._compare(rows, expected)
+            return
+        first = len(text.nodes)
+        text.nodes += extension.token_ids
+        text.parents += extension.parents
+        for index, row in enumerate(rows):
+            self._compare(row, self.from_scratch(text.prompt, text.upto(first + index))[-1])
+
+    def _decide_some_trees(self) -> None:
+        for slot in self._some_slots():
+            self._decide(slot)
+
+    def _decide(self, slot: Slot) -> None:
+        """Keep a random path of an undecided tree."""
+        text = self.texts[slot]
+        if not text.nodes:
+            return
+        path = text.path(int(self.random.integers(0, len(text.nodes))))[: self.random.integers(0, 9)]
+        self.engine.keep_path(slot, len(text.token_ids), path)
+        text.token_ids += [text.nodes[i] for i in path]
+        text.nodes, text.parents = [], []
+
+    def _some_slots(self) -> list[Slot]:
+        return [slot for slot in list(self.texts) if self.random.random() < 0.4]
+
+    def _make_prompt(self, random: np.random.Generator) -> Prompt:
+        return text_prompt(*(int(i) for i in random.integers(8, self.vocab_size, random.integers(1, 13))))
+
+    def _compare(self, rows: Array, expected: np.ndarray) -> None:
+        got = np.asarray(rows)
+        difference = float(np.abs(got - expected).max()) / max(1.0, float(np.abs(expected).max()))
+        self.largest_difference = max(self.largest_difference, difference)
+        assert difference <= self.tolerance

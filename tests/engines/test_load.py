@@ -1,0 +1,318 @@
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen2_5OmniThinkerForConditionalGeneration
+
+from skydraft.engines import checkpoint, load, weights
+from skydraft.engines.checkpoint import Checkpoint
+from skydraft.engines.load import load_engine, load_tokenizer
+from skydraft.engines.settings import EngineSettings
+from skydraft.engines.slot_engine import SlotEngine
+from skydraft.engines.table import TableEngine
+from skydraft.errors import ConfigError, ModelLoadError
+from tests.engines.folders import change_config, word_tokenizer
+from tests.engines.operations import text_prompt
+
+Saved = Callable[[str], Path]
+
+
+@pytest.fixture
+def copied(saved: Saved, tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a tiny model's folder, to damage."""
+    return lambda kind: Path(shutil.copytree(saved(kind), tmp_path / kind))
+
+
+def refused(folder: Path, **settings: object) -> str:
+    with pytest.raises(ModelLoadError) as caught:
+        load_engine(str(folder), "target", EngineSettings(**settings))
+    return str(caught.value)
+
+
+def test_a_table_is_loaded_without_torch():
+    code = (
+        "import sys; from skydraft.engines.load import load_engine, load_tokenizer;"
+        "from skydraft.engines.settings import EngineSettings;"
+        "engine = load_engine('table:vocab=20', 'target', EngineSettings(num_slots=3, max_length=9));"
+        "assert engine.limits == (3, 9); load_tokenizer('table:vocab=20', 'draft');"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_table_has_the_slots_and_room_that_the_settings_say():
+    engine = load_engine("table:vocab=20", "draft")
+    assert isinstance(engine, TableEngine)
+    assert engine.limits == (1, 4096)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "omni"])
+def test_a_folder_is_loaded_as_what_its_config_names(saved: Saved, kind: str):
+    engine = load_engine(str(saved(kind)), "target", EngineSettings(num_slots=3))
+    assert engine.limits == (3, 64)
+    assert engine.name == saved(kind).name
+    assert (engine.vocabulary.size, engine.vocabulary.end_ids) == (64, (1,))
+    assert load_tokenizer(str(saved(kind)), "target").vocabulary == engine.vocabulary
+
+
+def test_loading_says_nothing(saved: Saved, capfd: pytest.CaptureFixture[str]):
+    load_engine(str(saved("llama")), "draft", EngineSettings(quantize=True))
+    load_engine(str(saved("omni")), "target")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_whole_omni_folder_gives_its_thinker(saved: Saved, tmp_path: Path):
+    thinker = load_file(saved("omni") / "model.safetensors")
+    whole = {f"thinker.{name}": tensor for name, tensor in thinker.items()}
+    whole |= {"talker.model.norm.weight": torch.ones(2), "token2wav.bias": torch.ones(2)}
+    _save_sharded(whole, tmp_path)
+    thinker_config = json.loads((saved("omni") / "config.json").read_text())
+    config = {
+        "architectures": ["Qwen2_5OmniModel"],
+        "model_type": "qwen2_5_omni",
+        "thinker_config": thinker_config,
+        "talker_config": {"model_type": "qwen2_5_omni_talker"},
+        "token2wav_config": {"model_type": "qwen2_5_omni_token2wav"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    word_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    engine = load_engine(str(tmp_path), "target")
+    alone = load_engine(str(saved("omni")), "target")
+    prompt = text_prompt(9, 10)
+    assert engine.limits.max_length == 64
+    torch.testing.assert_close(engine.open(prompt).logits, alone.open(prompt).logits)
+
+
+def test_the_part_of_an_omni_that_sees_is_not_kept(saved: Saved):
+    engine = load_engine(str(saved("omni")), "target")
+    whole = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(saved("omni"))
+    assert any("visual" in name for name, _ in whole.named_parameters())
+    assert not any("visual" in name for name, _ in engine._model.model.named_parameters())
+
+
+def test_another_part_of_an_omni_is_refused(copied: Callable[[str], Path]):
+    folder = copied("omni")
+    change_config(folder, model_type="qwen2_5_omni_talker")
+    assert "is a qwen2_5_omni_talker" in refused(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    assert refused(tmp_path / "gone").startswith(f"there is no model folder {tmp_path / 'gone'}")
+
+
+def test_a_folder_without_config_is_no_model(tmp_path: Path):
+    assert refused(tmp_path) == f"{tmp_path} has no config.json: it is not a model folder"
+
+
+@pytest.mark.parametrize("content", ["{", "\udcff", "[]"])
+def test_a_config_that_is_none_is_named(tmp_path: Path, content: str):
+    (tmp_path / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert str(tmp_path / "config.json") in refused(tmp_path)
+
+
+def test_a_model_that_writes_no_text_is_refused(copied: Callable[[str], Path]):
+    folder = copied("llama")
+    change_config(folder, architectures=["LlamaForSequenceClassification"])
+    assert "is no causal language model" in refused(folder)
+
+
+def test_missing_weights_are_named(copied: Callable[[str], Path]):
+    folder = copied("llama")
+    (folder / "model.safetensors").unlink()
+    assert "model.safetensors" in refused(folder)
+
+
+def test_damaged_weights_are_named(copied: Callable[[str], Path]):
+    folder = copied("llama")
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+    assert "the weights of llama" in refused(folder)
+
+
+def test_weights_without_a_tensor_are_refused_and_not_made_up(copied: Callable[[str], Path]):
+    folder = copied("llama")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "1 tensors are missing or of another shape, the first is model.layers.1.mlp.up_proj.weight" in refused(
+        folder
+    )
+
+
+def test_weights_of_another_shape_are_refused(copied: Callable[[str], Path]):
+    folder = copied("llama")
+    change_config(folder, intermediate_size=40)
+    assert "the weights of llama" in refused(folder)
+
+
+def test_a_model_that_does_not_fit_into_memory_says_so(saved: Saved, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+    assert "does not fit into the memory of cpu" in refused(saved("llama"))
+
+
+def test_layers_that_cannot_be_rolled_back_are_refused(copied: Callable[[str], Path]):
+    folder = copied("llama")
+    change_config(folder, layer_types=["full_attention", "linear_attention"])
+    assert "has layers of the kind linear_attention" in refused(folder)
+
+
+def test_a_window_bounds_the_length(copied: Callable[[str], Path]):
+    folder = copied("qwen2")
+    change_config(folder, use_sliding_window=True, sliding_window=20, max_window_layers=0)
+    assert load_engine(str(folder), "target").limits.max_length == 20
+    assert "takes at most 20 tokens (sliding_window of its config) and max_length is 21" in refused(
+        folder, max_length=21
+    )
+
+
+def test_the_length_is_bounded_by_what_the_model_was_made_for(saved: Saved):
+    assert "at most 64 tokens (max_position_embeddings of its config)" in refused(saved("llama"), max_length=65)
+    assert load_engine(str(saved("llama")), "target", EngineSettings(max_length=64)).limits.max_length == 64
+
+
+@pytest.mark.parametrize(
+    ("config", "longest"),
+    [
+        ({}, 4096),
+        ({"max_position_embeddings": 100, "sliding_window": None}, 100),
+        ({"n_positions": 90}, 90),
+        ({"max_position_embeddings": 100, "sliding_window": 50, "use_sliding_window": False}, 100),
+        ({"max_position_embeddings": 100, "sliding_window": 50}, 50),
+        (
+            {
+                "max_position_embeddings": 100,
+                "original_max_position_embeddings": 40,
+                "rope_scaling": {"type": "longrope"},
+            },
+            40,
+        ),
+    ],
+)
+def test_the_longest_text_is_read_from_the_config(config: dict, longest: int):
+    limits = weights.find_limits(Checkpoint("m", Path(), config), EngineSettings())
+    assert limits.max_length == longest
+
+
+def test_a_model_whose_attention_cannot_be_replaced_is_refused(tmp_path: Path):
+    config = AutoConfig.for_model("bloom", vocab_size=64, hidden_size=16, n_head=2, n_layer=1)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    word_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    assert "BloomForCausalLM, which does not take an attention function" in refused(tmp_path)
+
+
+def test_a_model_that_needs_more_of_attention_is_refused(tmp_path: Path):
+    config = AutoConfig.for_model(
+        "gemma2",
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    word_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    assert "needs softcap" in refused(tmp_path)
+
+
+def test_a_model_that_computes_otherwise_with_slots_is_refused(saved: Saved, monkeypatch: pytest.MonkeyPatch):
+    # As a model would that finds positions by itself.
+    monkeypatch.setattr("skydraft.engines.kv_cache.BatchPlan.positions", property(lambda plan: plan.token_ids * 0))
+    assert "gives other logits with a KV cache of slots than without a cache" in refused(saved("llama"))
+
+
+def test_a_name_that_cannot_be_fetched_gives_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object, **__: object) -> None:
+        raise huggingface_hub.errors.LocalEntryNotFoundError("Got: ConnectError: no route\nand more")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(ModelLoadError, match=r"cannot be fetched from Hugging Face \(Got: ConnectError: no route\)"):
+        load_engine("Qwen/Qwen2.5-Omni-3B", "target")
+
+
+def test_a_fetched_model_has_its_name(saved: Saved, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(saved("llama")))
+    assert load_engine("someone/tiny-llama", "draft").name == "someone/tiny-llama"
+
+
+@pytest.mark.parametrize("model", ["a/b/c", "/a/b", "./a/b", "model", ""])
+def test_what_is_no_name_is_not_looked_for_on_the_network(model: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checkpoint, "_fetch", lambda _: pytest.fail("went to the network"))
+    with pytest.raises(ModelLoadError, match="model folder|config.json"):
+        load_engine(model, "draft")
+
+
+def test_the_embedded_pair_lies_in_the_package(saved: Saved, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(checkpoint, "EMBEDDED_FOLDER", tmp_path)
+    shutil.copytree(saved("llama"), tmp_path / "draft")
+    assert load_engine("embedded", "draft").name == "skydraft-embedded-draft"
+    with pytest.raises(ModelLoadError, match="there is no model folder"):
+        load_engine("embedded", "target")
+
+
+def test_a_missing_extra_comes_with_the_command(saved: Saved, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None if name == "torch" else name)
+    assert "needs torch, which skydraft's torch extra brings: pip install 'skydraft[torch]'" in refused(saved("llama"))
+
+
+def test_a_target_is_not_quantised(saved: Saved):
+    with pytest.raises(ConfigError, match="quantize is for draft models"):
+        load_engine(str(saved("llama")), "target", EngineSettings(quantize=True))
+
+
+def test_quantising_needs_float32(saved: Saved):
+    with pytest.raises(ConfigError, match="to run on cpu in bfloat16"):
+        load_engine(str(saved("llama")), "draft", EngineSettings(quantize=True, dtype="bfloat16"))
+
+
+def test_half_precision_gives_logits_in_float32(saved: Saved):
+    engine = load_engine(str(saved("llama")), "target", EngineSettings(dtype="bfloat16"))
+    assert isinstance(engine, SlotEngine)
+    assert engine._model.dtype == torch.bfloat16
+    logits = engine.open(text_prompt(9, 10)).logits
+    exact = load_engine(str(saved("llama")), "target").open(text_prompt(9, 10)).logits
+    assert logits.dtype == torch.float32
+    assert 0 < float((logits - exact).norm() / exact.norm()) < 0.05
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "gpu", "meta?"])
+def test_a_device_that_is_not_there_is_named(saved: Saved, device: str):
+    with pytest.raises(ConfigError, match="cannot be used here"):
+        load_engine(str(saved("llama")), "target", EngineSettings(device=device))
+
+
+def test_threads_are_set_when_asked_for(saved: Saved, monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    load_engine(str(saved("llama")), "target")
+    load_engine(str(saved("llama")), "target", EngineSettings(num_threads=2))
+    assert asked == [2]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_slots": 0}, {"max_length": -1}, {"dtype": "int4"}, {"num_threads": -1}, {"prefill_chunk": 0}]
+)
+def test_wrong_settings_are_refused(wrong: dict):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        EngineSettings(**wrong)
+
+
+def _save_sharded(tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    names = sorted(tensors)
+    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, members in shards.items():
+        save_file({name: tensors[name] for name in members}, folder / file, metadata={"format": "pt"})
+    weight_map = {name: file for file, members in shards.items() for name in members}
+    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+
+from skydraft.core import Prompt, TensorSegment, TokenSegment
+from skydraft.engines.base import EngineLimits, Extension
+from skydraft.engines.table import TableEngine
+from skydraft.engines.table_spec import load_table, parse_table, random_table
+from skydraft.engines.vocabulary import fit
+from skydraft.errors import CacheOverflow, EngineError, ModelLoadError, PromptRejected
+from tests.engines.operations import RandomOperations, text_prompt
+
+LIMITS = EngineLimits(num_slots=4, max_length=64)
+LOG_MEL = TensorSegment("log_mel", "float16", (2, 3), bytes(12))
+
+
+def scan(table: np.ndarray, order: int, token_ids: list[int]) -> np.ndarray:
+    """The table's rows for each prefix, by the definition."""
+    vocab_size = table.shape[1]
+    rows = []
+    for end in range(1, len(token_ids) + 1):
+        context = ([0] * order + token_ids[:end])[-order:]
+        rows.append(sum(token * vocab_size**j for j, token in enumerate(reversed(context))))
+    return table[rows]
+
+
+def prompt_ids(prompt: Prompt) -> list[int]:
+    return [i for segment in prompt.segments if isinstance(segment, TokenSegment) for i in segment.token_ids]
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_rows_are_those_of_the_last_tokens_through_random_operations(order: int, seed: int):
+    table = np.random.default_rng(0).standard_normal((12**order, 12)).astype(np.float32)
+
+    def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
+        before = prompt_ids(prompt)
+        return scan(table, order, before + token_ids)[len(before) - 1 :]
+
+    engine = TableEngine(table, order, limits=LIMITS)
+    RandomOperations(engine, from_scratch, seed, vocab_size=12, tolerance=0).run(400)
+
+
+def test_a_hashed_table_depends_on_the_last_tokens_only():
+    engine = load_table("table:vocab=500,order=3", LIMITS)
+    fresh = load_table("table:vocab=500,order=3", LIMITS)
+
+    def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
+        slot, logits = fresh.open(prompt)
+        rows = [logits[None]] + ([fresh.extend([Extension(slot, token_ids)])[0]] if token_ids else [])
+        fresh.close(slot)
+        return np.concatenate(rows)
+
+    RandomOperations(engine, from_scratch, 3, vocab_size=500, tolerance=0).run(200)
+    contexts = [(7, 9), (9, 7), (7, 7), (9, 9), (8, 8)]
+    rows = [fresh.open(Prompt((TokenSegment((1, *context)),))) for context in contexts[:4]]
+    assert len({row.logits.tobytes() for row in rows}) == 4
+
+
+def test_a_single_row_is_a_view_whatever_the_size_of_the_vocabulary():
+    engine = load_table("table:vocab=50000", LIMITS)
+    slot, logits = engine.open(text_prompt(3))
+    (rows,) = engine.extend([Extension(slot, [4])])
+    assert not logits.flags.owndata
+    assert not rows.flags.owndata
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0, 0] = 0.0
+
+
+def test_tensors_are_rejected_unless_asked_for():
+    prompt = Prompt((TokenSegment((1,)), LOG_MEL))
+    with pytest.raises(PromptRejected, match="'log_mel'"):
+        load_table("table:", LIMITS).open(prompt)
+    load_table("table:tensors=1", LIMITS).open(prompt)
+
+
+def test_evidence_changes_the_logits():
+    engine = load_table("table:tensors=1", LIMITS)
+    other = TensorSegment("log_mel", "float16", (2, 3), bytes(11) + b"\x01")
+    prompts = [Prompt((TokenSegment((1,)), *tensors)) for tensors in ((), (LOG_MEL,), (other,), (LOG_MEL,))]
+    slots, logits = zip(*(engine.open(prompt) for prompt in prompts), strict=True)
+    assert not np.array_equal(logits[0], logits[1])
+    assert not np.array_equal(logits[1], logits[2])
+    assert np.array_equal(logits[1], logits[3])
+    heard, silent = (engine.extend([Extension(slot, [5])])[0] for slot in (slots[1], slots[0]))
+    assert not np.array_equal(heard, silent)
+
+
+def test_counters_count_passes_and_tokens():
+    engine = load_table("table:", LIMITS)
+    first, second = engine.open(text_prompt(1, 2)).slot, engine.open(text_prompt(3)).slot
+    engine.extend([Extension(first, [1, 2, 3]), Extension(second, [4])])
+    engine.extend([])
+    counters = engine.counters
+    assert (counters.num_prompt_tokens, counters.num_tokens_extended, counters.num_passes) == (3, 4, 3)
+
+
+def test_an_overflow_leaves_all_slots_as_they_were():
+    engine = TableEngine(random_table(parse_table("table:order=2")), 2, limits=EngineLimits(2, 6))
+    first, second = engine.open(text_prompt(1, 2, 3)).slot, engine.open(text_prompt(4)).slot
+    with pytest.raises(CacheOverflow):
+        engine.extend([Extension(second, [9, 9]), Extension(first, [5, 6, 7, 8])])
+    (rows,) = engine.extend([Extension(second, [5])])
+    fresh = TableEngine(random_table(parse_table("table:order=2")), 2)
+    assert np.array_equal(rows[0], fresh.open(text_prompt(4, 5)).logits)
+
+
+@pytest.mark.parametrize("prompt", [Prompt(()), text_prompt(), text_prompt(1, 64), text_prompt(-1)])
+def test_prompts_without_tokens_or_beyond_the_vocabulary_are_rejected_and_take_no_slot(prompt: Prompt):
+    engine = load_table("table:", EngineLimits(1, 8))
+    with pytest.raises(PromptRejected):
+        engine.open(prompt)
+    engine.open(text_prompt(1))
+
+
+def test_a_token_beyond_the_vocabulary_cannot_be_appended():
+    engine = load_table("table:", LIMITS)
+    slot = engine.open(text_prompt(1)).slot
+    with pytest.raises(EngineError, match="token id 64 is outside of the model's vocabulary of 64 ids"):
+        engine.extend([Extension(slot, [64])])
+
+
+def test_a_table_is_the_same_in_every_process():
+    first, second = (random_table(parse_table("table:vocab=64,seed=3,sharpness=2")) for _ in range(2))
+    assert np.array_equal(first, second)
+    assert first.shape == (64, 64)
+    assert 1.9 < first.std() < 2.1
+
+
+def test_noise_makes_a_draft_that_resembles_its_target():
+    target, near, far = (random_table(parse_table(f"table:seed=3,noise={noise}")) for noise in (0, 0.3, 3))
+    agreed = [(target.argmax(1) == draft.argmax(1)).mean() for draft in (near, far)]
+    assert agreed[0] > 0.7 > 0.5 > agreed[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("table:vocab=x", "Expected `int`"),
+        ("table:colour=3", "unknown field `colour`"),
+        ("table:vocab=1", "vocab is 1"),
+        ("table:vocab=99999999", "vocab is 99999999"),
+        ("table:order=9", "order is 9"),
+        ("table:end=64", "end is 64"),
+        ("table:seed=-1", "a seed is -1"),
+        ("table:sharpness", "Expected `float`"),
+        ("table:pass_ms=-1", "pass_ms is -1"),
+    ],
+)
+def test_wrong_descriptions_name_what_is_wrong(model: str, reason: str):
+    with pytest.raises(ModelLoadError, match=reason):
+        load_table(model, LIMITS)
+
+
+def test_tables_of_different_sizes_share_their_first_words():
+    small, large = (load_table(f"table:vocab={size},end=5", LIMITS).vocabulary for size in (60, 9000))
+    assert fit(small, large) == 60
+    assert len(set(large.tokens)) == 9000
+    assert small.end_ids == (5,)

@@ -1,0 +1,187 @@
+import json
+from pathlib import Path
+
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers, processors
+
+from skydraft.engines.checkpoint import Checkpoint
+from skydraft.engines.load import load_tokenizer
+from skydraft.engines.tokenizer import FolderTokenizer, TextStream, load_vocabulary
+from skydraft.engines.vocabulary import Vocabulary
+from skydraft.engines.words import WordTokenizer, word_vocabulary
+from skydraft.errors import ModelLoadError
+
+
+def byte_level() -> tokenizers.Tokenizer:
+    """Tokens are bytes, as in GPT-2, Llama 3 and Qwen, and a few merges."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: index for index, token in enumerate(["<s>", "<end>", *alphabet, "Ġw", "Ġwo"])}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab, [("Ġ", "w"), ("Ġw", "o")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer.add_special_tokens(["<s>", "<end>"])
+    return tokenizer
+
+
+def sentencepiece() -> tokenizers.Tokenizer:
+    """Words begin with a marked space, and what is unknown falls back to bytes, as in Llama 2 and Gemma."""
+    pieces = [
+        "<s>",
+        "<end>",
+        "<unk>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "▁",
+        "▁on",
+        "ce",
+        "▁▁",
+        "a",
+        "n",
+        "o",
+    ]
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE({p: i for i, p in enumerate(pieces)}, [], unk_token="<unk>", byte_fallback=True)
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(["<s>", "<end>"])
+    return tokenizer
+
+
+def folder_of(tokenizer: tokenizers.Tokenizer, folder: Path, **files: object) -> Path:
+    (folder / "tokenizer.json").write_text(tokenizer.to_str())
+    for name, content in {"config": {"vocab_size": 300}, **files}.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def byte_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> FolderTokenizer:
+    return FolderTokenizer(Checkpoint.open(folder_of(byte_level(), tmp_path_factory.mktemp("bytes"))))
+
+
+@pytest.fixture(scope="module")
+def piece_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> FolderTokenizer:
+    return FolderTokenizer(Checkpoint.open(folder_of(sentencepiece(), tmp_path_factory.mktemp("pieces"))))
+
+
+def stream(tokenizer: FolderTokenizer, ids: tuple[int, ...], context: tuple[int, ...] = ()) -> list[str]:
+    """The pieces, one id at a time."""
+    text = TextStream(tokenizer, context)
+    return [text.feed([token_id]) for token_id in ids] + [text.flush()]
+
+
+@given(text=st.text())
+def test_streamed_pieces_are_the_text(byte_tokenizer: FolderTokenizer, text: str):
+    ids = byte_tokenizer.encode(text)
+    assert "".join(stream(byte_tokenizer, ids)) == byte_tokenizer.decode(ids) == text
+
+
+@given(text=st.text(), cut=st.integers(0, 20))
+def test_a_text_that_continues_another_is_what_is_added(byte_tokenizer: FolderTokenizer, text: str, cut: int):
+    ids = byte_tokenizer.encode(text)
+    before = byte_tokenizer.decode(ids[:cut])
+    if "\ufffd" not in before:
+        assert before + "".join(stream(byte_tokenizer, ids[cut:], ids[:cut])) == text
+
+
+@given(text=st.text(st.sampled_from("on ceañ€😀"), max_size=12))
+def test_streamed_pieces_of_byte_fallback_are_the_text(piece_tokenizer: FolderTokenizer, text: str):
+    ids = piece_tokenizer.encode("▁" + text.replace(" ", "▁"))
+    assert "".join(stream(piece_tokenizer, ids)) == piece_tokenizer.decode(ids) == text
+
+
+@given(ids=st.lists(st.integers(0, 299), max_size=40))
+def test_any_ids_are_streamed_without_being_held_for_ever(byte_tokenizer: FolderTokenizer, ids: list[int]):
+    text = TextStream(byte_tokenizer)
+    pieces = [text.feed([token_id]) for token_id in ids]
+    window = ids[-9:]
+    if len(window) == 9 and byte_tokenizer.decode(window):
+        assert "".join(pieces)
+
+
+def test_a_character_is_held_until_it_is_whole(byte_tokenizer: FolderTokenizer):
+    ids = byte_tokenizer.encode("a😀b")
+    assert stream(byte_tokenizer, ids) == ["a", "", "", "", "😀", "b", ""]
+
+
+def test_an_unfinished_character_comes_with_the_flush(byte_tokenizer: FolderTokenizer):
+    ids = byte_tokenizer.encode("a😀")[:-1]
+    assert stream(byte_tokenizer, ids) == ["a", "", "", "", "\ufffd"]
+
+
+def test_the_space_before_a_word_is_kept_after_a_prompt_and_dropped_without(piece_tokenizer: FolderTokenizer):
+    on, ce = (piece_tokenizer.token_id(token) for token in ("▁on", "ce"))
+    assert stream(piece_tokenizer, (on, ce, on)) == ["on", "ce", " on", ""]
+    assert stream(piece_tokenizer, (on, ce, on), context=(on, ce)) == [" on", "ce", " on", ""]
+
+
+def test_a_special_token_has_no_text_and_costs_the_next_word_no_space(piece_tokenizer: FolderTokenizer):
+    on, end = (piece_tokenizer.token_id(token) for token in ("▁on", "<end>"))
+    assert stream(piece_tokenizer, (on, end, on)) == ["on", "", " on", ""]
+
+
+def test_several_ids_at_once_give_the_same_text(byte_tokenizer: FolderTokenizer):
+    text = TextStream(byte_tokenizer)
+    ids = byte_tokenizer.encode("a wo😀b")
+    assert text.feed(ids[:4]) + text.feed(ids[4:]) + text.flush() == "a wo😀b"
+
+
+def test_special_tokens_are_added_when_asked_for(byte_tokenizer: FolderTokenizer):
+    assert byte_tokenizer.encode("a", add_special=True) == (0, *byte_tokenizer.encode("a"))
+    assert byte_tokenizer.encode("<end>") == (1,)
+
+
+def test_the_vocabulary_has_the_rows_of_the_config_and_the_tokens_of_the_tokenizer(byte_tokenizer: FolderTokenizer):
+    vocabulary = byte_tokenizer.vocabulary
+    assert (vocabulary.size, vocabulary.num_tokens) == (300, 260)
+    assert (vocabulary.token(0), vocabulary.token(259), vocabulary.token(260)) == ("<s>", "Ġwo", None)
+
+
+@pytest.mark.parametrize(
+    ("files", "end_ids"),
+    [
+        ({}, ()),
+        ({"tokenizer_config": {"eos_token": "<end>"}}, (1,)),
+        ({"tokenizer_config": {"eos_token": {"content": "<end>"}}}, (1,)),
+        ({"config": {"eos_token_id": 7}, "tokenizer_config": {"eos_token": "<end>"}}, (7,)),
+        ({"config": {"thinker_config": {"text_config": {"eos_token_id": 8}}}}, (8,)),
+        ({"generation_config": {"eos_token_id": [5, 6]}, "config": {"eos_token_id": 7}}, (5, 6)),
+        ({"generation_config": {}, "config": {"eos_token_id": 7}}, (7,)),
+    ],
+)
+def test_end_ids_come_from_the_first_file_that_has_them(tmp_path: Path, files: dict, end_ids: tuple[int, ...]):
+    assert load_vocabulary(folder_of(byte_level(), tmp_path, **files)).end_ids == end_ids
+
+
+def test_a_folder_without_tokenizer_says_so(tmp_path: Path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelLoadError, match="has no tokenizer.json"):
+        load_vocabulary(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"version": "1.0", "model": {"type": "Unheard"}}'])
+def test_a_tokenizer_that_is_none_says_so(tmp_path: Path, content: str):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(ModelLoadError, match="is not a tokenizer"):
+        load_vocabulary(tmp_path)
+
+
+def test_words_are_tokens_and_others_get_one():
+    tokenizer = load_tokenizer("table:vocab=40,end=3", "draft")
+    assert isinstance(tokenizer, WordTokenizer)
+    ids = tokenizer.encode("bi be unheard")
+    assert ids[:2] == (2, 1)
+    assert 0 <= ids[2] < 40
+    assert tokenizer.decode([2, 3, 1]) == "bi be"
+    assert "".join(stream(tokenizer, (2, 1, 0), context=(5,))) == " bi be ba"
+
+
+def test_a_hole_in_the_vocabulary_has_no_text():
+    vocabulary = Vocabulary("m", (*word_vocabulary(3).tokens, None, "last"), 5)
+    assert WordTokenizer(vocabulary).decode([0, 3, 4]) == "ba last"

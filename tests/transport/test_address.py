@@ -1,0 +1,42 @@
+import pytest
+
+from skydraft.errors import ConfigError
+from skydraft.transport.address import session_url
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("localhost:8471", "ws://localhost:8471/v1/session"),
+        ("cloud.example", "ws://cloud.example/v1/session"),
+        ("10.0.0.7:1", "ws://10.0.0.7:1/v1/session"),
+        ("[::1]:8471", "ws://[::1]:8471/v1/session"),
+        ("ws://h:1", "ws://h:1/v1/session"),
+        ("ws://h:1/", "ws://h:1/v1/session"),
+        ("wss://h", "wss://h/v1/session"),
+        ("http://h:1", "ws://h:1/v1/session"),
+        ("https://h/", "wss://h/v1/session"),
+        ("HTTPS://h", "wss://h/v1/session"),
+        ("https://h/skydraft", "wss://h/skydraft/v1/session"),
+        ("wss://h/v1/session", "wss://h/v1/session"),
+        ("wss://h/v1/session/", "wss://h/v1/session"),
+        ("h:1/base", "ws://h:1/base/v1/session"),
+    ],
+)
+def test_addresses_become_session_urls(address: str, url: str) -> None:
+    assert session_url(address) == url
+
+
+@pytest.mark.parametrize(
+    "address", ["", "ftp://h", "ws://", "h:port", "h:99999", "h:0", "ws://[::1", "a b", "h\n:1", "ws:///path", ":8471"]
+)
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match="none of host:port"):
+        session_url(address)
+
+
+@pytest.mark.parametrize("address", ["ws://user:secret@h:1", "ws://h?key=secret", "ws://h#secret"])
+def test_an_address_with_more_in_it_is_refused_and_not_quoted(address: str) -> None:
+    with pytest.raises(ConfigError, match="key on its own") as caught:
+        session_url(address)
+    assert "secret" not in str(caught.value)
