@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
 
 from training import tokenizer as tok
@@ -85,8 +85,8 @@ def token_log_probs(
     return logits.log_softmax(-1), written.ids[:, 1:][is_caption]
 
 
-def loss(log_probs: torch.Tensor, ids: torch.Tensor, emotion_ids: torch.Tensor, audible: float = 1.0) -> torch.Tensor:
+def loss(log_probs: torch.Tensor, ids: torch.Tensor, emotion_ids: torch.Tensor) -> torch.Tensor:
     """Mean negative log-likelihood with smoothing; emotion words count more: a scalar."""
-    weight = 1 + (_EMOTION_WEIGHT - 1) * torch.isin(ids, emotion_ids).float() * audible
-    nll = F.nll_loss(log_probs, ids, reduction="none")
+    weight = 1 + (_EMOTION_WEIGHT - 1) * torch.isin(ids, emotion_ids).float()
+    nll = functional.nll_loss(log_probs, ids, reduction="none")
     return ((nll * (1 - _SMOOTHING) - log_probs.mean(-1) * _SMOOTHING) * weight).sum() / weight.sum()

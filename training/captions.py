@@ -33,7 +33,11 @@ _MOVEMENTS = {
 _LOUDNESSES = (("quiet", "soft"), ("medium-loud", "moderate"), ("loud", "strong"))
 _LOUDLY = (("quietly", "softly"), ("at normal volume", "neither loudly nor quietly"), ("loudly", "with a loud voice"))
 _PACES = (("slow", "unhurried"), ("medium", "steady"), ("quick", "brisk"))
-_TALKS = (("takes {his} time", "talks slowly"), ("keeps a steady pace", "talks at a normal pace"), ("talks quickly", "hurries"))
+_TALKS = (
+    ("takes {his} time", "talks slowly"),
+    ("keeps a steady pace", "talks at a normal pace"),
+    ("talks quickly", "hurries"),
+)
 _FEELINGS = (("mild", "held back"), ("strong", "intense"))
 
 # The emotion never follows "a" or "an": the article would give it away, or force it, one token early.

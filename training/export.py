@@ -10,9 +10,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2_5OmniT
 from training.features import feature_extractor
 
 
-def export(
-    model: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path
-) -> None:
+def export(model: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write bf16 weights, configurations, tokenizer and feature extractor; the model in memory is left as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     shipped = type(model)(model.config)

@@ -65,9 +65,8 @@ def log_mel(samples: np.ndarray, extractor: WhisperFeatureExtractor) -> np.ndarr
     return np.asarray(features["input_features"][0]).T
 
 
-def render(samples: np.ndarray, variant: int, seed: int) -> np.ndarray:
-    """Variant 0 is the recording itself; the others change speed, stretch and hearing conditions."""
-    generator = np.random.default_rng([seed, variant])
+def render(samples: np.ndarray, variant: int) -> np.ndarray:
+    """Variant 0 is the recording itself; the others speak faster or slower."""
     if _SPEEDS[variant] != 1.0:
         samples = augment.change_speed(samples, _SPEEDS[variant])
     if _STRETCHES[variant] != 1.0:
@@ -104,7 +103,7 @@ def _variants(clip: Clip) -> range | tuple[int, ...]:
 
 
 def _rendering(samples: np.ndarray, variant: int, seed: int, extractor: WhisperFeatureExtractor) -> Rendering:
-    voice = render(samples, variant, seed)
+    voice = render(samples, variant)
     followed = track(voice)
     mel = log_mel(hear(voice, variant, seed), extractor)
     pitch = np.log2(np.maximum(followed.pitch_hz, 50.0) / 50.0)

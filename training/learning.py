@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 class Average:
@@ -46,7 +46,7 @@ def add_dropout(modules: Iterable[nn.Module], probability: float) -> None:
     """Drop parts of the outputs of the given modules while they train; the class itself has no dropout there."""
 
     def drop(module: nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
-        return F.dropout(output, probability, module.training)
+        return functional.dropout(output, probability, module.training)
 
     for module in modules:
         module.register_forward_hook(drop)

@@ -12,13 +12,14 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from training import captions, teacher, tokenizer
+from training.architecture import PatchStatistics
 from training.captions import Thresholds, Traits
 from training.clips import EMOTIONS, Clip, Split, read_clips, split_of
-from training.teacher import Lessons
 from training.features import NUM_MEL_BINS, Entry, FeatureStore, compute
+from training.teacher import Lessons
 
 _CLEAN, LAPTOP = 0, 5  # variants of the clips that are not trained on
-_NUM_TOKENIZER_CAPTIONS = 20_000
+_NUM_TOKENIZER_CAPTIONS = 6_000
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,17 @@ class Material:
     def _rows(self) -> dict[int, int]:
         return {entry.offset: row for row, entry in enumerate(self.store.entries)}
 
-    def mel_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of each log-mel bin over clean train clips: two float32 [128]."""
-        frames = np.concatenate([self.store.channels(e)[:, :NUM_MEL_BINS] for e in self.entries("train")[::4]])
-        deviation, mean = torch.std_mean(torch.from_numpy(frames.astype(np.float32)), dim=0)
-        return mean, deviation
+    def patch_statistics(self) -> PatchStatistics:
+        """Mean and whitening of three-frame patches of clean train speech."""
+        patches = []
+        for entry in self.entries("train")[::3]:
+            speech = slice(entry.measurement.first_frame, entry.measurement.end_frame)
+            mel = self.store.channels(entry)[speech, :NUM_MEL_BINS].astype(np.float32)
+            patches.append(np.concatenate([mel[:-2], mel[1:-1], mel[2:]], axis=1)[::4])
+        frames = np.concatenate(patches)
+        variance, components = np.linalg.eigh(np.cov(frames.T))
+        whitening = (components / np.sqrt(variance.clip(1e-6))).T[::-1].copy()
+        return PatchStatistics(torch.from_numpy(frames.mean(0)), torch.from_numpy(whitening.astype(np.float32)))
 
     def facts(self, entry: Entry) -> Traits:
         """What is true of a rendering."""

@@ -1,4 +1,4 @@
-"""A cheap teacher: statistics of each rendering over time and small networks on them, each asked about unseen actors."""
+"""A cheap teacher: statistics over time and small networks on them, each asked about actors it never met."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.fft import dct
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from training.clips import EMOTIONS, Clip
 from training.features import NUM_MEL_BINS, Entry, FeatureStore
@@ -65,7 +65,7 @@ def statistics(channels: np.ndarray, entry: Entry) -> np.ndarray:
 
 
 def all_statistics(folder: Path, num_processes: int = 2) -> np.ndarray:
-    """Statistics of every cached rendering in the store's order, computed once: float32 [num_entries, num_statistics]."""
+    """Statistics of all cached renderings, computed once: float32 [num_entries, num_statistics] in store order."""
     path = folder / "statistics.npy"
     if not path.exists():
         chunks = [(folder, start) for start in range(0, len(FeatureStore(folder).entries), _CHUNK)]
@@ -116,7 +116,7 @@ def _taught(inputs: torch.Tensor, truth: torch.Tensor, seed: int, num_epochs: in
     steps = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.1)
     for _ in range(num_epochs):
         for chosen in torch.randperm(len(inputs)).split(128):
-            loss = F.cross_entropy(network(inputs[chosen]), truth[chosen], label_smoothing=0.1)
+            loss = functional.cross_entropy(network(inputs[chosen]), truth[chosen], label_smoothing=0.1)
             steps.zero_grad()
             loss.backward()
             steps.step()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from training.batches import Batch
 from training.clips import EMOTIONS
@@ -47,16 +47,18 @@ def loss(readings: Readings, batch: Batch) -> torch.Tensor:
     """The weighted sum of all the heads' losses: a scalar."""
     emotion = -(batch.emotion * readings.emotion.log_softmax(-1)).sum(-1).mean()
     facts = torch.stack([batch.strong, batch.female, batch.statement], dim=1)
-    clip = F.binary_cross_entropy_with_logits(readings.clip, facts * 0.9 + 0.05, reduction="none")
+    clip = functional.binary_cross_entropy_with_logits(readings.clip, facts * 0.9 + 0.05, reduction="none")
     clip = (clip * batch.is_pure[:, None]).mean(0) @ torch.tensor([0.3, 0.1, 0.1])
-    statistics = F.smooth_l1_loss(readings.statistics, batch.statistics, reduction="none").mean(-1)
-    return emotion + clip + _STATISTICS_WEIGHT * (statistics * batch.is_pure).mean() + _frame_loss(readings.frame, batch)
+    statistics = functional.smooth_l1_loss(readings.statistics, batch.statistics, reduction="none").mean(-1)
+    return (
+        emotion + clip + _STATISTICS_WEIGHT * (statistics * batch.is_pure).mean() + _frame_loss(readings.frame, batch)
+    )
 
 
 def _frame_loss(frame: torch.Tensor, batch: Batch) -> torch.Tensor:
     is_pure = torch.repeat_interleave(batch.is_pure, batch.num_tokens).float()
     is_voiced = (batch.pitch > 0).float()
-    pitch = F.smooth_l1_loss(frame[:, 0], batch.pitch, beta=0.1, reduction="none") * is_voiced
-    voicing = F.binary_cross_entropy_with_logits(frame[:, 1], is_voiced, reduction="none")
-    level = F.smooth_l1_loss(frame[:, 2], batch.level, beta=0.05, reduction="none")
+    pitch = functional.smooth_l1_loss(frame[:, 0], batch.pitch, beta=0.1, reduction="none") * is_voiced
+    voicing = functional.binary_cross_entropy_with_logits(frame[:, 1], is_voiced, reduction="none")
+    level = functional.smooth_l1_loss(frame[:, 2], batch.level, beta=0.05, reduction="none")
     return ((pitch + 0.2 * voicing + level) * is_pure).sum() / (is_pure.sum() + 1)

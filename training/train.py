@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -55,8 +57,18 @@ class Learner(nn.Module):
         super().__init__()
         torch.manual_seed(plan.seed)
         self.model: Qwen2_5OmniThinkerForConditionalGeneration = build(SHAPES[name], material.tokenizer)
-        initialise(self.model, *material.mel_statistics())
+        initialise(self.model, material.patch_statistics())
         self.heads = tower.Heads(SHAPES[name].text_width, material.lessons.statistics.shape[1], dropout=0.2)
+
+
+class Stage(NamedTuple):
+    """One run over the clips: what is trained, for how long, on which loss."""
+
+    title: str
+    trained: nn.Module
+    num_epochs: int
+    peak_rate: float
+    batch_loss: Callable[[Batch], torch.Tensor]
 
 
 def train_tower(name: ModelName, material: Material, plan: Plan, report: Report) -> Learner:
@@ -67,15 +79,14 @@ def train_tower(name: ModelName, material: Material, plan: Plan, report: Report)
     """
     learner = Learner(name, material, plan)
     add_dropout(branch_ends(learner.model.model.audio_tower), plan.dropout)
-    average = Average(learner, plan.average_decay)
     parts = nn.ModuleList([learner.model.model.audio_tower, learner.heads])
 
-    def step_loss(batch: Batch) -> torch.Tensor:
+    def batch_loss(batch: Batch) -> torch.Tensor:
         tokens = captioner.audio_tokens(learner.model, batch)
         return tower.loss(learner.heads(tokens, batch.num_tokens), batch)
 
-    _run(name, parts, learner, average, material, plan, plan.tower_epochs, plan.tower_rate, step_loss, report)
-    return average.module
+    stage = Stage(f"{name} tower", parts, plan.tower_epochs, plan.tower_rate, batch_loss)
+    return _run(stage, learner, material, plan, report)
 
 
 def train_captions(name: ModelName, start: Learner, material: Material, plan: Plan, report: Report) -> Learner:
@@ -83,12 +94,11 @@ def train_captions(name: ModelName, start: Learner, material: Material, plan: Pl
     learner = Learner(name, material, plan)
     learner.load_state_dict(start.state_dict())
     add_dropout(branch_ends(learner.model), plan.dropout)
-    average = Average(learner, plan.average_decay)
     writer = Writer(material.tokenizer)
     generator = np.random.default_rng(plan.seed)
     train_entries = material.entries("train", None)
 
-    def step_loss(batch: Batch) -> torch.Tensor:
+    def batch_loss(batch: Batch) -> torch.Tensor:
         tokens = captioner.audio_tokens(learner.model, batch)
         heads_loss = tower.loss(learner.heads(tokens, batch.num_tokens), batch)
         num_unheard = int(len(batch.entries) * plan.text_only_share)
@@ -98,46 +108,40 @@ def train_captions(name: ModelName, start: Learner, material: Material, plan: Pl
         log_probs, ids = captioner.token_log_probs(learner.model, written, tokens)
         return captioner.loss(log_probs, ids, writer.emotion_ids) + plan.tower_weight * heads_loss
 
-    _run(name, learner, learner, average, material, plan, plan.caption_epochs, plan.caption_rate, step_loss, report)
+    stage = Stage(f"{name} captions", learner, plan.caption_epochs, plan.caption_rate, batch_loss)
+    return _run(stage, learner, material, plan, report)
+
+
+def _run(stage: Stage, learner: Learner, material: Material, plan: Plan, report: Report) -> Learner:
+    """Train until the stage's epochs or the plan's time are over; returns the averaged weights."""
+    loader = Loader(material, material.entries("train", None), plan.seed)
+    num_batches = len(material.entries("train")) // plan.batch_size
+    steps, average = optimizer(stage.trained, plan.weight_decay), Average(learner, plan.average_decay)
+    started, step, progress, losses = time.monotonic(), 0, 0.0, deque[float](maxlen=num_batches)
+    while progress < 1:
+        learner.train()
+        for batch in loader.epoch(plan.batch_size, plan.disturbance):
+            step += 1
+            elapsed_s = time.monotonic() - started
+            progress = max(step / (num_batches * stage.num_epochs), elapsed_s / plan.time_limit_s)
+            set_rate(steps, stage.peak_rate, min(progress, 1.0))
+            losses.append(_step(stage, steps, batch))
+            average.update(learner)
+            if progress >= 1:
+                break
+        accuracy = heads_accuracy(average.module, material)
+        epoch = step / num_batches
+        report(f"{stage.title} {epoch:.1f} loss {np.mean(losses):.3f} tune {accuracy:.3f} {elapsed_s:.0f} s")
     return average.module
 
 
-def _run(
-    name: str,
-    trained: nn.Module,
-    learner: Learner,
-    average: Average,
-    material: Material,
-    plan: Plan,
-    num_epochs: int,
-    rate: float,
-    step_loss: Callable[[Batch], torch.Tensor],
-    report: Report,
-) -> None:
-    loader = Loader(material, material.entries("train", None), plan.seed)
-    steps = optimizer(trained, plan.weight_decay)
-    started, progress = time.monotonic(), 0.0
-    for epoch in range(num_epochs):
-        learner.train()
-        losses = []
-        num_batches = len(material.entries("train")) // plan.batch_size
-        for index, batch in enumerate(loader.epoch(plan.batch_size, plan.disturbance)):
-            progress = max((epoch + index / num_batches) / num_epochs, (time.monotonic() - started) / plan.time_limit_s)
-            set_rate(steps, rate, min(progress, 1.0))
-            value = step_loss(batch)
-            steps.zero_grad()
-            value.backward()
-            nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
-            steps.step()
-            average.update(learner)
-            losses.append(value.item())
-            if progress >= 1:
-                break
-        accuracy = heads_accuracy(average.module, material) if epoch % 3 == 2 or epoch + 1 == num_epochs or progress >= 1 else math.nan
-        elapsed_s = time.monotonic() - started
-        report(f"{name} {epoch + 1}/{num_epochs} loss {np.mean(losses):.3f} tune {accuracy:.3f} {elapsed_s:.0f} s")
-        if progress >= 1:
-            break
+def _step(stage: Stage, steps: torch.optim.Optimizer, batch: Batch) -> float:
+    value = stage.batch_loss(batch)
+    steps.zero_grad()
+    value.backward()
+    nn.utils.clip_grad_norm_(stage.trained.parameters(), 1.0)
+    steps.step()
+    return value.item()
 
 
 @torch.no_grad()

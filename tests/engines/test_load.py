@@ -160,6 +160,10 @@ def test_a_model_that_does_not_fit_into_memory_says_so(saved: Saved, monkeypatch
     assert "does not fit into the memory of cpu" in refused(saved("llama"))
 
 
+def test_a_cache_that_does_not_fit_into_memory_says_so(saved: Saved):
+    assert "does not fit into the memory of cpu" in refused(saved("llama"), num_slots=10**9)
+
+
 def test_layers_that_cannot_be_rolled_back_are_refused(copied: Callable[[str], Path]):
     folder = copied("llama")
     change_config(folder, layer_types=["full_attention", "linear_attention"])

@@ -159,6 +159,13 @@ def test_release_tells_how_far_a_slot_was_used():
     book = opened(prompt_length=3)
     extend(book, Extension(0, [1] * 6))
     book.crop(0, 0)
+    book.place([Extension(0, [1])], 100)
+    assert book.release(0) == 9
+
+
+def test_a_pass_that_failed_may_have_used_a_slot_too():
+    book = opened(prompt_length=3)
+    book.place([Extension(0, [1] * 6)], 100)
     assert book.release(0) == 9
 
 

@@ -113,11 +113,11 @@ cloud_messages = st.one_of(openeds, verdicts, tokens, faults)
 
 @st.composite
 def drawn_tokens(draw: st.DrawFn, num_tokens: int, rule: core.Rejection, max_size: int = 4) -> packing.DrawnTokens:
-    """Tokens with the distributions that they were drawn from, supports as large as the rule has."""
-    size, random = min(rule.top_k, num_tokens), Random(draw(st.integers(0, 2**32)))
+    """Tokens with the distributions that they were drawn from, of every size that the rule has."""
+    largest, random = min(rule.top_k, rule.lattice, num_tokens), Random(draw(st.integers(0, 2**32)))
     drawn, distributions = [], []
-    for _ in range(draw(st.integers(0, max_size))):
-        cuts = sorted(random.randint(0, rule.lattice) for _ in range(size - 1))
+    for size in draw(st.lists(st.just(largest) | st.integers(1, largest), max_size=max_size)):
+        cuts = sorted(random.sample(range(1, rule.lattice), size - 1))
         weights = tuple(after - before for before, after in zip([0, *cuts], [*cuts, rule.lattice], strict=True))
         support = tuple(sorted(random.sample(range(num_tokens), size)))
         drawn.append(*random.choices(support, weights))

@@ -164,8 +164,10 @@ RULES = [
 
 
 def ideal_bytes(num_drawn: int, num_tokens: int, rule: Rejection) -> float:
-    size = min(rule.top_k, num_tokens)
-    num_codes = math.comb(num_tokens, size) * math.comb(rule.lattice + size - 1, size - 1) * size
+    """What numbers for all supports of at most top_k tokens, their weights, and a token of each, would take."""
+    num_codes = sum(
+        math.comb(num_tokens, size) * math.comb(rule.lattice - 1, size - 1) * size for size in range(1, rule.top_k + 1)
+    )
     return num_drawn * math.log2(num_codes) / 8
 
 
@@ -181,10 +183,8 @@ def test_every_drawn_token_comes_back(data: st.DataObject, num_tokens: int, rule
 @pytest.mark.parametrize(("num_tokens", "rule"), [pair for pair in RULES if ideal_bytes(1, *pair) > 1])
 @pytest.mark.parametrize("num_drawn", [0, 1, 5, 16])
 def test_drawn_tokens_take_less_than_a_byte_above_the_fewest(num_tokens: int, rule: Rejection, num_drawn: int) -> None:
-    size = min(rule.top_k, num_tokens)
-    support = tuple(range(num_tokens - size, num_tokens))
-    worst = LatticeDistribution(support, (*[0] * (size - 1), rule.lattice))
-    packed = packing.pack_probs(support[-1:] * num_drawn, [worst] * num_drawn, num_tokens, rule)
+    certain = LatticeDistribution((num_tokens - 1,), (rule.lattice,))
+    packed = packing.pack_probs([num_tokens - 1] * num_drawn, [certain] * num_drawn, num_tokens, rule)
     assert ideal_bytes(num_drawn, num_tokens, rule) <= len(packed) < ideal_bytes(num_drawn, num_tokens, rule) + 1
 
 
@@ -193,18 +193,25 @@ def test_a_token_of_a_large_vocabulary_takes_under_20_bytes() -> None:
 
 
 def test_drawn_tokens_are_enumerated_as_the_page_says() -> None:
-    # Support {0, 2} of {0, 1, 2}: C(0, 1) + C(2, 2) = 1 of 3. Weights (1, 3): bar at 1 of 5. Token 2: place 1 of 2.
+    # V 3, K 2, L 4: supports of one token have the numbers 0 to 2, those of two 3 + 3 * 3 * 2 = 21.
+    # Support {0, 2}: C(0, 1) + C(2, 2) = 1 of 3. Weights (1, 3): bar at 0 of 3. Token 2: place 1 of 2.
     packed = packing.pack_probs([2], [LatticeDistribution((0, 2), (1, 3))], 3, Rejection(2, 4))
-    assert packed == bytes([(1 * 5 + 1) * 2 + 1])
-    # 3 * 5 * 2 = 30 values are fewer than 256: each token is a digit to the base 256.
-    two = packing.pack_probs([2, 0], [LatticeDistribution((0, 2), (1, 3))] * 2, 3, Rejection(2, 4))
-    assert two == bytes([13, 12])
+    assert packed == bytes([3 + (1 * 3 + 0) * 2 + 1])
+    # 21 numbers are fewer than 256: each token is a digit to the base 256.
+    both = [LatticeDistribution((0, 2), (1, 3)), LatticeDistribution((1,), (4,))]
+    assert packing.pack_probs([0, 1], both, 3, Rejection(2, 4)) == bytes([9, 1])
 
 
-def test_a_smaller_support_is_filled_up_with_tokens_of_no_weight() -> None:
-    rule = Rejection(4, 10)
-    packed = packing.pack_probs([7], [LatticeDistribution((1, 7), (4, 6))], 100, rule)
-    assert packing.unpack_probs(packed, 100, rule) == ((7,), (LatticeDistribution((0, 1, 2, 7), (0, 4, 0, 6)),))
+def test_drawn_tokens_are_numbered_without_gaps() -> None:
+    drawn = [packing.unpack_probs(bytes([number]), 3, Rejection(2, 4)) for number in range(21)]
+    assert len(set(drawn)) == 21
+    assert all(distribution.weights.count(0) == 0 for _, (distribution,) in drawn)
+
+
+def test_tokens_without_weight_are_left_out() -> None:
+    rule = Rejection(2, 10)
+    packed = packing.pack_probs([7], [LatticeDistribution((0, 1, 4, 7), (0, 4, 0, 6))], 100, rule)
+    assert packing.unpack_probs(packed, 100, rule) == ((7,), (LatticeDistribution((1, 7), (4, 6)),))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +219,8 @@ def test_a_smaller_support_is_filled_up_with_tokens_of_no_weight() -> None:
     [
         (1, (1, 2, 3), (1, 1, 2), "3 tokens"),
         (1, (), (), "0 tokens"),
-        (1, (1, 2), (4,), "1 weights"),
+        (1, (1, 2), (4,), "2 tokens and the weights .4."),
+        (1, (1, 2), (0, 0), "1 to 2 above 0"),
         (2, (2, 1), (1, 3), "ascend"),
         (1, (1, 1), (1, 3), "ascend"),
         (10, (1, 10), (1, 3), "ascend"),
@@ -235,13 +243,7 @@ def test_packing_refuses_more_distributions_than_an_offer_may_have() -> None:
         packing.pack_probs([0] * 400, [LatticeDistribution((0,), (64,))] * 400, 151_936, Rejection(8, 64))
 
 
-def test_a_token_without_weight_is_refused() -> None:
-    data = bytes([(1 * 5 + 0) * 2 + 0])  # support {0, 2}, weights (0, 4), token 0
-    with pytest.raises(RemoteProtocolError, match="token id 0 .* no weight"):
-        packing.unpack_probs(data, 3, Rejection(2, 4))
-
-
-@pytest.mark.parametrize("data", [bytes([30]), bytes([255]), bytes([0, 30])])
+@pytest.mark.parametrize("data", [bytes([21]), bytes([255]), bytes([0, 21])])
 def test_numbers_above_the_number_of_distributions_are_refused(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="above"):
         packing.unpack_probs(data, 3, Rejection(2, 4))

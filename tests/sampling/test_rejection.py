@@ -13,6 +13,7 @@ from skydraft.sampling import rejection
 from skydraft.sampling.acceptance import Judgement, judge
 from skydraft.sampling.choice import greedy_choices, target_choices
 from skydraft.sampling.lattice import draw, to_lattice
+from skydraft.sampling.noise import Stream, gumbel, uniform
 from skydraft.sampling.warp import warp
 from tests.sampling.helpers import ContextModel, assert_law, softmax
 
@@ -86,6 +87,21 @@ def test_a_residual_of_nothing_falls_back_to_the_target() -> None:
     leaves_nothing = LatticeDistribution((0, 1), (1, 3))
     residual = rejection.log_residual(warped, leaves_nothing)
     np.testing.assert_allclose(softmax(residual), [0.25, 0.75], atol=1e-12)
+
+
+def test_the_residual_is_sampled_with_noise_of_its_own_stream(to_array: Callable[[np.ndarray], object]) -> None:
+    row = np.random.default_rng(8).standard_normal(VOCAB_SIZE)
+    distribution = LatticeDistribution((0, 1), (8, 8))
+    for seed in range(20):
+        params = SamplingParams(temperature=0.9, seed=seed)
+        noise = gumbel(seed, 5, np.arange(VOCAB_SIZE), Stream.RESIDUAL)
+        expected = int((rejection.log_residual(warp(row, params), distribution) + noise).argmax())
+        assert rejection.residual_choice(to_array(row), distribution, params, 5) == expected
+
+
+def test_acceptance_numbers_belong_to_the_position_and_their_own_stream() -> None:
+    expected = [float(uniform(4, position, np.array([0]), Stream.ACCEPT)[0]) for position in (3, 9)]
+    assert rejection.acceptance_uniforms(4, [3, 9]) == expected
 
 
 def simulate(params: SamplingParams, target: ContextModel, draft: ContextModel, rule: Rejection) -> tuple[int, ...]:

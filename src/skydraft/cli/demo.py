@@ -36,13 +36,22 @@ INDENT = 3
 class Act(NamedTuple):
     """One way to caption the clip.
 
-    title: first line of its column. subtitle: second. story: what happens, for a person.
+    title, subtitle: its name. story: what happens, for a person.
     """
 
     title: str
     subtitle: str
     story: str
     settings: DeviceSettings
+
+    @property
+    def name(self) -> str:
+        return ", ".join(filter(None, (self.title, self.subtitle)))
+
+    def heading(self, number: int) -> str:
+        """Of its column; two lines."""
+        title = f"{number} {self.title}"
+        return f"{title}\n{self.subtitle}" if self.subtitle else "\n".join(title.rsplit(" ", 1))
 
 
 def run_demo(flags: DemoFlags) -> None:
@@ -51,7 +60,8 @@ def run_demo(flags: DemoFlags) -> None:
     Raises:
         SkydraftError: the clip cannot be read, a model not loaded, the cloud not started.
     """
-    asyncio.run(perform(read_clip(flags.clip or bundled_clips()[0]), flags.settings(), Screen()))
+    clip = read_clip(flags.clip or bundled_clips()[0])
+    asyncio.run(perform(clip, with_flags(flags.settings(), mode="hybrid"), Screen()))
 
 
 async def perform(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
@@ -70,12 +80,13 @@ def plan(settings: DeviceSettings) -> list[Act]:
     asked = with_flags(settings, mode="hybrid")
     heard = with_flags(settings, share="features")
     exact = with_flags(heard, mode="hybrid", accept="exact", gate="always")
+    is_exact = asked.share is ShareLevel.FEATURES and asked.accept in (None, "exact") and asked.gate in (None, "always")
     acts = [
         Act("hybrid", f"share {asked.share.value}", _story(asked), asked),
         Act("edge only", "", "the small model by itself", with_flags(settings, mode="edge")),
         Act("cloud only", "share features", "the large model by itself", with_flags(heard, mode="cloud")),
     ]
-    if asked != exact:
+    if not is_exact:
         acts.append(Act("hybrid exact", "share features", "drafted, and yet the cloud's own text", exact))
     return acts
 
@@ -102,9 +113,7 @@ async def _warm_up(device: Device, clip: Clip, acts: Sequence[Act]) -> None:
 
 
 async def _play(number: int, act: Act, device: Device, clip: Clip, screen: Screen) -> Result:
-    name = ", ".join(filter(None, (act.title, act.subtitle)))
-    title = Text.assemble((f" {number} {name}", "bold"), (f"  {act.story}", "dim"))
-    screen.out.print(title)
+    screen.out.print(Text.assemble((f" {number} {act.name}", "bold"), (f"  {act.story}", "dim")))
     device.settings = act.settings
     with LiveText(screen.out, device.tokenizer, indent=INDENT) as live:
         result = result_of_clip(clip.name, await device.caption(clip, live.add, screen.warn), device.tokenizer)
@@ -138,10 +147,8 @@ def _panel(title: str, model: str, body: Group, width: int) -> Panel:
 
 
 def _show_comparison(acts: Sequence[Act], results: Sequence[Result], screen: Screen) -> None:
-    columns = [
-        Column(f"{number} {act.title}\n{act.subtitle}", result)
-        for number, (act, result) in enumerate(zip(acts, results, strict=True), 1)
-    ]
+    pairs = zip(acts, results, strict=True)
+    columns = [Column(act.heading(number), result) for number, (act, result) in enumerate(pairs, 1)]
     screen.out.print(Padding(comparison(columns), (0, 0, 1, 1)))
     remarks = Table.grid(padding=(0, 1))
     for number, remark in _remarks(results):

@@ -29,7 +29,7 @@ MEANINGS = {
 UP_KINDS = ("prompt", "features", "drafts", "control")
 DOWN_KINDS = ("verdicts", "tokens", "control")
 NONE = "·"
-COLUMN_WIDTH = 11
+COLUMN_WIDTH = 10
 
 
 class Column(NamedTuple):

@@ -29,18 +29,25 @@ async def local_cloud(model: str, *arguments: str, start_s: float = 300.0) -> As
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "skydraft", "cloud", "--model", model, "--port", "0", "--with-stdin", *arguments,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the process that started it, which then ends it
     )  # fmt: skip
     errors = asyncio.create_task(_tail(process.stderr))
     try:
-        yield await asyncio.wait_for(_address(process), start_s)
+        yield await _started(process, errors, model, start_s)
+    finally:
+        await _stop(process)
+        await errors
+
+
+async def _started(process: asyncio.subprocess.Process, errors: asyncio.Task[str], model: str, start_s: float) -> str:
+    """Its address, as soon as it takes connections."""
+    try:
+        return await asyncio.wait_for(_address(process), start_s)
     except TimeoutError as error:
         raise TransportError(f"a cloud for {model} did not start within {start_s:g} s") from error
     except EOFError as error:
         last_words = await errors
         raise TransportError(f"a cloud for {model} did not start: {last_words}") from error
-    finally:
-        await _stop(process)
-        await errors
 
 
 async def _address(process: asyncio.subprocess.Process) -> str:

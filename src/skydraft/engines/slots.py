@@ -135,7 +135,7 @@ class SlotBook:
         return high_water
 
     def place(self, extensions: Sequence[Extension], vocabulary_size: int) -> list[Placement]:
-        """Say where the tokens of each extension go; changes nothing.
+        """Say where the tokens of each extension go; the slots stay as they are.
 
         Raises:
             CacheOverflow: a slot has no room.
@@ -144,14 +144,17 @@ class SlotBook:
         """
         if len({extension.slot for extension in extensions}) < len(extensions):
             raise ValueError(f"one slot is extended twice in one pass: {[e.slot for e in extensions]}")
-        return [self._place(extension, vocabulary_size) for extension in extensions]
+        placements = [self._place(extension, vocabulary_size) for extension in extensions]
+        for placement in placements:  # a pass may fail when it has written already
+            state = self._states[placement.slot]
+            state.high_water = max(state.high_water, placement.end)
+        return placements
 
     def commit(self, placements: Sequence[Placement]) -> None:
         """The tokens of these placements have been read."""
         for placement in placements:
             state = self._states[placement.slot]
             state.length, state.tree = placement.end, placement.tree
-            state.high_water = max(state.high_water, placement.end)
 
     def crop(self, slot: Slot, keep_length: int) -> int:
         """Forget generated tokens from position keep_length on; returns the slot's length in indexes."""

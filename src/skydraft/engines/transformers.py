@@ -19,7 +19,13 @@ from skydraft.engines.settings import EngineSettings
 from skydraft.engines.slot_engine import SlotEngine, start_engine
 from skydraft.engines.tokenizer import FolderTokenizer
 from skydraft.engines.vocabulary import Vocabulary
-from skydraft.engines.weights import find_limits, load_weights, quantize_linear, require_plain_attention
+from skydraft.engines.weights import (
+    find_limits,
+    load_weights,
+    memory_guard,
+    quantize_linear,
+    require_plain_attention,
+)
 from skydraft.errors import ModelLoadError
 
 
@@ -83,7 +89,8 @@ def load_causal(checkpoint: Checkpoint, settings: EngineSettings) -> SlotEngine:
 
 def start_decoder(model: Any, limits: EngineLimits, settings: EngineSettings) -> SlotEngine:
     """Start an engine on a loaded model and quantise the model where that is set."""
-    engine = start_engine(model, limits, settings.prefill_chunk)
+    with memory_guard(model.vocabulary.name, model.device):  # the KV cache is made when the model first runs
+        engine = start_engine(model, limits, settings.prefill_chunk)
     if settings.quantize:
         quantize_linear(model.model, settings)
     return engine

@@ -29,7 +29,7 @@ def load_weights(model_class: Any, checkpoint: Checkpoint, settings: EngineSetti
     """
     device = _device(settings)
     try:
-        with _quiet():
+        with _quiet(), memory_guard(checkpoint.name, device):
             model, report = model_class.from_pretrained(
                 checkpoint.folder,
                 dtype=_dtype(settings, device),
@@ -38,16 +38,27 @@ def load_weights(model_class: Any, checkpoint: Checkpoint, settings: EngineSetti
             )
             _require_complete(checkpoint, report)
             return model.eval().requires_grad_(False).to(device)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _out_of_memory(checkpoint, device) from error
-    except RuntimeError as error:
-        if "allocate memory" in str(error):
-            raise _out_of_memory(checkpoint, device) from error
-        raise _damaged(checkpoint, error) from error
     except ModelLoadError:
         raise
     except Exception as error:  # the library and safetensors raise many kinds for files that are not as they should be
         raise _damaged(checkpoint, error) from error
+
+
+@contextmanager
+def memory_guard(name: str, device: torch.device) -> Iterator[None]:
+    """Say in a sentence that the model of this name does not fit.
+
+    Raises:
+        ModelLoadError: in place of what torch raises.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise ModelLoadError(
+            f"{name} does not fit into the memory of {device}: use a smaller model or dtype, or fewer or shorter slots"
+        ) from error
 
 
 def find_limits(checkpoint: Checkpoint, settings: EngineSettings) -> EngineLimits:
@@ -146,10 +157,10 @@ def _require_complete(checkpoint: Checkpoint, report: JsonObject) -> None:
         )
 
 
-def _out_of_memory(checkpoint: Checkpoint, device: torch.device) -> ModelLoadError:
-    return ModelLoadError(
-        f"{checkpoint.name} does not fit into the memory of {device}: use a smaller model or dtype, or fewer slots"
-    )
+def _is_out_of_memory(error: Exception) -> bool:
+    # On a CPU torch has no error of its own for this.
+    texts = ("allocate memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
 def _damaged(checkpoint: Checkpoint, error: Exception) -> ModelLoadError:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from skydraft.core import LatticeDistribution, Rejection
@@ -161,25 +162,26 @@ class DrawnTokens(NamedTuple):
     distributions: tuple[LatticeDistribution, ...]
 
 
-class _Radices(NamedTuple):
-    """How many values each part of a drawn token has.
+class _Codes(NamedTuple):
+    """How drawn tokens under a rule are numbered: by the size of the support, then support, weights, place in it.
 
-    support_size: tokens of a distribution.
-    num_weights: ways to share the lattice among them.
-    num_codes: values of one drawn token, at least 256, so that the length tells how many there are.
+    starts: [k + 1]: the first number of a support of 1, 2, ... k tokens, and the number of numbers.
+    weightings: [k]: ways to share the lattice among 1, 2, ... k tokens, none of them left out.
+    base: at least 256, so that the length tells how many tokens there are.
     """
 
-    support_size: int
-    num_supports: int
-    num_weights: int
-    num_codes: int
+    starts: tuple[int, ...]
+    weightings: tuple[int, ...]
+    base: int
 
 
 @lru_cache(maxsize=16)
-def _radices(num_tokens: int, rule: Rejection) -> _Radices:
-    size = min(rule.top_k, num_tokens)
-    num_supports, num_weights = math.comb(num_tokens, size), math.comb(rule.lattice + size - 1, size - 1)
-    return _Radices(size, num_supports, num_weights, max(256, num_supports * num_weights * size))
+def _codes(num_tokens: int, rule: Rejection) -> _Codes:
+    sizes = range(1, min(rule.top_k, rule.lattice, num_tokens) + 1)
+    weightings = tuple(math.comb(rule.lattice - 1, size - 1) for size in sizes)
+    counts = (math.comb(num_tokens, size) * weightings[size - 1] * size for size in sizes)
+    starts = tuple(accumulate(counts, initial=0))
+    return _Codes(starts, weightings, max(256, starts[-1]))
 
 
 def pack_probs(
@@ -187,17 +189,16 @@ def pack_probs(
 ) -> bytes:
     """Write drawn tokens and their distributions as one number, within a byte of the fewest that hold them all.
 
-    Each token is a digit that enumerates (support, weights, place of the token in the support). A support of fewer
-    tokens than the rule has is filled up with the lowest other ids, of weight 0.
+    Each token is a digit that enumerates (support, weights, place of the token in the support); tokens without weight
+    are left out of the support.
 
     Raises:
         LocalProtocolError: a distribution is not one of the rule's, or a token has no weight in its own.
     """
-    radices, value = _radices(num_tokens, rule), 0
+    codes, value = _codes(num_tokens, rule), 0
     for token_id, distribution in zip(token_ids, distributions, strict=True):
-        _check_drawn(token_id, distribution, num_tokens, rule)
-        value = value * radices.num_codes + _code(token_id, _filled(distribution, radices.support_size), radices)
-    num_bytes = _num_bytes((radices.num_codes ** len(token_ids) - 1).bit_length())
+        value = value * codes.base + _code(token_id, _checked(token_id, distribution, num_tokens, rule), codes)
+    num_bytes = _num_bytes((codes.base ** len(token_ids) - 1).bit_length())
     if num_bytes > MAX_PROBS_BYTES:
         raise LocalProtocolError(
             f"{len(token_ids)} tokens under {rule} take {num_bytes} bytes and an offer may take {MAX_PROBS_BYTES}: "
@@ -206,9 +207,11 @@ def pack_probs(
     return value.to_bytes(num_bytes, "big")
 
 
-def _code(token_id: int, distribution: LatticeDistribution, radices: _Radices) -> int:
-    code = rank_subset(distribution.token_ids) * radices.num_weights + rank_subset(_bars(distribution.weights))
-    return code * radices.support_size + distribution.token_ids.index(token_id)
+def _code(token_id: int, distribution: LatticeDistribution, codes: _Codes) -> int:
+    support, weights = distribution.token_ids, distribution.weights
+    bars = [place - 1 for place in accumulate(weights[:-1])]
+    code = rank_subset(support) * codes.weightings[len(support) - 1] + rank_subset(bars)
+    return codes.starts[len(support) - 1] + code * len(support) + support.index(token_id)
 
 
 def unpack_probs(data: bytes, num_tokens: int, rule: Rejection) -> DrawnTokens:
@@ -217,73 +220,48 @@ def unpack_probs(data: bytes, num_tokens: int, rule: Rejection) -> DrawnTokens:
     Raises:
         RemoteProtocolError: it is not what `pack_probs` writes for this vocabulary and rule.
     """
-    radices = _radices(num_tokens, rule)
+    codes = _codes(num_tokens, rule)
     value, drawn = int.from_bytes(data, "big"), []
-    for _ in range(_num_drawn(len(data), radices.num_codes)):
-        value, code = divmod(value, radices.num_codes)
-        drawn.append(_decode(code, rule, radices))
+    for _ in range(_num_drawn(len(data), codes.base)):
+        value, code = divmod(value, codes.base)
+        drawn.append(_decode(code, rule, codes))
     if value:
         raise RemoteProtocolError(f"the {len(data)} bytes of draft distributions are above the number of such")
     token_ids, distributions = zip(*reversed(drawn), strict=True) if drawn else ((), ())
     return DrawnTokens(token_ids, distributions)
 
 
-def _decode(code: int, rule: Rejection, radices: _Radices) -> tuple[int, LatticeDistribution]:
-    code, index = divmod(code, radices.support_size)
-    support_rank, weights_rank = divmod(code, radices.num_weights)
-    if support_rank >= radices.num_supports:
+def _decode(code: int, rule: Rejection, codes: _Codes) -> tuple[int, LatticeDistribution]:
+    if code >= codes.starts[-1]:
         raise RemoteProtocolError("the number of a draft distribution is above the number of distributions")
-    weights = _weights(unrank_subset(weights_rank, radices.support_size - 1), rule.lattice)
-    support = unrank_subset(support_rank, radices.support_size)
-    if not weights[index]:
-        raise RemoteProtocolError(f"token id {support[index]} was drawn and its draft distribution gives it no weight")
+    size = bisect_right(codes.starts, code)
+    code, index = divmod(code - codes.starts[size - 1], size)
+    support_rank, weights_rank = divmod(code, codes.weightings[size - 1])
+    support, bars = unrank_subset(support_rank, size), unrank_subset(weights_rank, size - 1)
+    weights = tuple(after - before for before, after in pairwise((-1, *bars, rule.lattice - 1)))
     return support[index], LatticeDistribution(support, weights)
 
 
-def _num_drawn(num_bytes: int, num_codes: int) -> int:
+def _num_drawn(num_bytes: int, base: int) -> int:
     """How many digits a number of this length has."""
     if num_bytes > MAX_PROBS_BYTES:
         raise RemoteProtocolError(
             f"{num_bytes} bytes of draft distributions came and an offer may have {MAX_PROBS_BYTES}"
         )
-    num_drawn = round(8 * num_bytes / math.log2(num_codes)) if num_bytes else 0
-    for candidate in (num_drawn - 1, num_drawn, num_drawn + 1):
-        if candidate >= 0 and _num_bytes((num_codes**candidate - 1).bit_length()) == num_bytes:
-            return candidate
+    about = round(8 * num_bytes / math.log2(base))
+    for num_drawn in range(max(0, about - 1), about + 2):
+        if _num_bytes((base**num_drawn - 1).bit_length()) == num_bytes:
+            return num_drawn
     raise RemoteProtocolError(f"{num_bytes} bytes came and no number of draft distributions takes so many")
 
 
-def _bars(weights: Sequence[int]) -> list[int]:
-    """Weights as the places of the bars between them, among as many stars as the lattice has points."""
-    bars, place = [], -1
-    for weight in weights[:-1]:
-        place += weight + 1
-        bars.append(place)
-    return bars
-
-
-def _weights(bars: Sequence[int], lattice: int) -> tuple[int, ...]:
-    """The inverse of `_bars`."""
-    ends = (-1, *bars, lattice + len(bars))
-    return tuple(after - before - 1 for before, after in pairwise(ends))
-
-
-def _filled(distribution: LatticeDistribution, size: int) -> LatticeDistribution:
-    num_missing = size - len(distribution.token_ids)
-    if not num_missing:
-        return distribution
-    weight_of = dict(zip(distribution.token_ids, distribution.weights, strict=True))
-    spare_ids = [token_id for token_id in range(size) if token_id not in weight_of][:num_missing]
-    support = sorted([*weight_of, *spare_ids])
-    return LatticeDistribution(tuple(support), tuple(weight_of.get(token_id, 0) for token_id in support))
-
-
-def _check_drawn(token_id: int, distribution: LatticeDistribution, num_tokens: int, rule: Rejection) -> None:
+def _checked(token_id: int, distribution: LatticeDistribution, num_tokens: int, rule: Rejection) -> LatticeDistribution:
+    """The distribution without its tokens of no weight."""
     support, weights = distribution.token_ids, distribution.weights
-    if not support or len(support) != len(weights) or len(support) > rule.top_k:
+    if len(support) != len(weights) or not 0 < len(support) - weights.count(0) <= rule.top_k:
         raise LocalProtocolError(
-            f"a draft distribution has {len(support)} tokens and {len(weights)} weights; under {rule} it has as many "
-            f"of one as of the other, 1 to {rule.top_k}"
+            f"a draft distribution has {len(support)} tokens and the weights {list(weights)}; under {rule} it has as "
+            f"many of one as of the other, 1 to {rule.top_k} above 0"
         )
     if support[0] < 0 or support[-1] >= num_tokens or any(a >= b for a, b in pairwise(support)):
         raise LocalProtocolError(
@@ -293,5 +271,9 @@ def _check_drawn(token_id: int, distribution: LatticeDistribution, num_tokens: i
         raise LocalProtocolError(
             f"the weights {list(weights)} of a draft distribution must be 0 or more and sum to {rule.lattice}"
         )
-    if token_id not in support or not weights[support.index(token_id)]:
+    if not dict(zip(support, weights, strict=True)).get(token_id):
         raise LocalProtocolError(f"token id {token_id} was drawn and its draft distribution gives it no weight")
+    if 0 not in weights:
+        return distribution
+    kept = [pair for pair in zip(support, weights, strict=True) if pair[1]]
+    return LatticeDistribution(tuple(token for token, _ in kept), tuple(weight for _, weight in kept))

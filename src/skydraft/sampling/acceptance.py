@@ -113,14 +113,14 @@ def _judge_without_bonus(case: _Case, holding: set[int]) -> Judgement:
 def _nodes_by_rejection(case: _Case, distributions: tuple[LatticeDistribution, ...]) -> set[int]:
     tree, draft = case.tree, case.draft
     target_probs = case.measured(lambda logits, ids: rejection.target_probs(logits, ids, case.params))
-    uniforms = rejection.acceptance_uniforms(case.params.seed, [tree.positions[node] for node in target_probs])
-    return {
-        node
-        for (node, target_prob), u in zip(target_probs.items(), uniforms, strict=True)
-        if rejection.accepts(
-            u, target_prob, rejection.draft_prob(distributions[node - draft.num_forced], draft.token_ids[node])
-        )
-    }
+    positions = [tree.positions[tree.parents[node]] for node in target_probs]
+    uniforms = rejection.acceptance_uniforms(case.params.seed, positions)
+    holding = set()
+    for (node, target_prob), u in zip(target_probs.items(), uniforms, strict=True):
+        draft_prob = rejection.draft_prob(distributions[node - draft.num_forced], draft.token_ids[node])
+        if rejection.accepts(u, target_prob, draft_prob):
+            holding.add(node)
+    return holding
 
 
 def _nodes_of_rank(case: _Case, max_rank: int) -> set[int]:

@@ -28,7 +28,7 @@ class DraftTree:
     parents: the row that judges each node.
     children: of each row, in the draft's order.
     positions: of what follows each row.
-    is_over: of each row, whether the text ends there.
+    is_over: of each row, whether the text ends there: no walk goes on from it.
     forced: the walk through the leading nodes that hold unconditionally.
     """
 
@@ -78,7 +78,7 @@ def read_tree(draft: Draft, params: SamplingParams) -> DraftTree:
     for node, (parent, token_id) in enumerate(zip(parents, draft.token_ids, strict=True)):
         children[parent].append(node)
         positions.append(positions[parent] + 1)
-        is_over.append(is_over[parent] or token_id in params.end_ids or positions[-1] >= params.max_tokens)
+        is_over.append(token_id in params.end_ids or positions[-1] >= params.max_tokens)
     _check_siblings(draft, children)
     forced = _forced_walk(draft.num_forced, is_over)
     return DraftTree(parents, tuple(map(tuple, children)), tuple(positions), tuple(is_over), forced)

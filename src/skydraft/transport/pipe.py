@@ -7,12 +7,13 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 from skydraft.transport.shaping import Shaper
 
-KERNEL_BYTES = 2**16  # that the proxy's sockets take in before it reads: else the kernel's queue hides the link's
+KERNEL_BYTES = 2**17  # that the proxy's sockets take in before it reads: else the kernel's queue hides the link's
 TIMER_S = 0.0011  # event loops wake up to a millisecond late: the last of a wait is spent awake
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER that makes closing a reset
 
@@ -244,5 +245,6 @@ class _Pipe:
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    with suppress(OSError):  # it may be gone already
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     transport.abort()

@@ -233,12 +233,14 @@ def _why_failed(url: str, error: Exception, timeout_s: float) -> str:
             return f"its certificate is not trusted ({error.verify_message})"
         case ssl.SSLError():
             return f"TLS failed ({error.reason or error}); is it a ws:// address?"
+        case ConnectionError() if url.startswith("wss:"):
+            return "TLS failed (it broke off); is it a ws:// address?"
         case InvalidStatus():
             return _why_status(error.response.status_code)
         case ProxyError() | InvalidProxy() | ImportError():
             return f"the proxy of this system's settings failed ({error})"
         case OSError():
-            return str(error.strerror or error)
+            return str(error.strerror or error) or "it broke off"
     return f"what answers is no skydraft cloud ({error})"
 
 

@@ -1,0 +1,47 @@
+"""Reports that no model wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from skydraft.core import Mode, Origin, ShareLevel, Token
+from skydraft.edge.border import DisclosureRecord
+from skydraft.edge.report import Report
+from skydraft.engines.load import load_tokenizer
+
+END_ID = 5
+TOKENIZER = load_tokenizer(f"table:vocab=64,end={END_ID}", "draft")
+
+EDGE, ACCEPTED, CORRECTED, CLOUD = Origin.EDGE, Origin.ACCEPTED, Origin.CORRECTED, Origin.CLOUD
+
+
+def report(
+    token_ids: Sequence[int] = (1, 2, 3, END_ID), origins: Sequence[Origin] = (ACCEPTED,), **facts: object
+) -> Report:
+    """A report of these tokens; the last origin is that of all that follow."""
+    all_origins = [*origins, *[origins[-1]] * len(token_ids)]
+    defaults: dict[str, object] = {
+        "text": TOKENIZER.decode(token_ids),
+        "tokens": tuple(map(Token, token_ids, all_origins)),
+        "mode": Mode.HYBRID,
+        "is_alone": False,
+        "first_token_s": 0.25,
+        "total_s": 1.5,
+        "rounds": 2,
+        "reconnects": 0,
+        "disclosure": record(),
+    }
+    return Report(**(defaults | facts))  # type: ignore[arg-type]
+
+
+def record(level: ShareLevel = ShareLevel.TOKENS, **up: int) -> DisclosureRecord:
+    """A disclosure record of these bytes up; by default of a prompt and two drafts."""
+    contents = Counter({"instruction text": 1, "drafts of the caption or text": 2})
+    return DisclosureRecord(level, Counter(up or {"prompt": 80, "drafts": 20}), Counter({"verdicts": 8}), contents)
+
+
+def features_record() -> DisclosureRecord:
+    """A disclosure record of a clip's features."""
+    contents = Counter({"instruction text": 2, "evidence: log_mel [128, 300] float16": 1})
+    return DisclosureRecord(ShareLevel.FEATURES, Counter(prompt=80, features=76800), Counter(tokens=30), contents)

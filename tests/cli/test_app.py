@@ -1,0 +1,60 @@
+import pytest
+
+import skydraft
+from skydraft.cli import run
+from skydraft.core import Mode
+
+COMMANDS = ("demo", "cloud", "caption", "generate")
+
+
+def test_help_names_every_command(capsys):
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {command} " in out for command in COMMANDS)
+    assert "..." not in out.partition("Commands:")[2], "a command's first sentence is cut off"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_has_a_help_text(capsys, command):
+    assert run([command, "--help"]) == 0
+    options = capsys.readouterr().out.partition("\nOptions:\n")[2].rstrip().split("\n  -")
+    assert len(options) > 10
+    assert all(len(option.split()) > 3 for option in options)
+    assert "--with-stdin" not in "".join(options)
+
+
+def test_version(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"skydraft {skydraft.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["fly"], "fly"),
+        (["caption"], "Missing argument 'FILE"),
+        (["caption", "a.wav", "--mode", "both"], "'both' is not one of 'hybrid', 'edge', 'cloud'"),
+        (["generate", "a", "--seed", "x"], "--seed"),
+        (["generate", "a", "b"], "b"),
+    ],
+)
+def test_wrong_usage_is_status_2(capsys, arguments, sentence):
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert sentence in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_wrong_setting_is_one_sentence_and_status_1(capsys):
+    assert run(["generate", "a", "--temperature", "-2"]) == 1
+    assert capsys.readouterr() == ("", "Error: temperature is -2.0 and must be 0 to 100\n")
+
+
+def test_commands_get_their_arguments_and_flags(monkeypatch):
+    seen = []
+    monkeypatch.setattr("skydraft.cli.caption.run_caption", lambda files, flags: seen.append((files, flags)) or 1)
+    assert run(["caption", "a.wav", "--mode", "edge", "--json", "b.wav", "--top-k", "4", "--offline-wait", "1.5"]) == 1
+    [(files, flags)] = seen
+    assert files == ["a.wav", "b.wav"]
+    assert (flags.mode, flags.json, flags.top_k, flags.offline_wait_s, flags.seed) == (Mode.EDGE, True, 4, 1.5, None)

@@ -1,0 +1,55 @@
+import pytest
+import typer
+
+from skydraft.cli.exits import describe, guard
+from skydraft.errors import ConfigError
+
+
+def ends(error, debug=False):
+    with pytest.raises(typer.Exit) as end, guard(debug):
+        raise error
+    return end.value.exit_code
+
+
+def test_an_error_is_one_sentence_and_status_1(capsys):
+    assert ends(ConfigError("the moon is\n\x1b[5mfull")) == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "Error: the moon is  [5mfull\n")
+
+
+def test_ctrl_c_is_quiet_and_status_130(capsys):
+    assert ends(KeyboardInterrupt()) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_unexpected_asks_for_a_report(capsys):
+    assert ends(ZeroDivisionError("division by zero")) == 1
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError: division by zero" in err
+    assert "please report it" in err
+    assert "Traceback" not in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_debug_shows_the_traceback(capsys, monkeypatch, by_variable):
+    if by_variable:
+        monkeypatch.setenv("SKYDRAFT_DEBUG", "1")
+    assert ends(ConfigError("wrong"), debug=not by_variable) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert err.endswith("\nError: wrong\n")
+
+
+def test_a_status_passes():
+    assert ends(typer.Exit(3)) == 3
+
+
+@pytest.mark.parametrize(("module", "extra"), [("uvicorn", "cloud"), ("torch.nn", "torch"), ("soxr", "audio")])
+def test_a_missing_package_names_the_extra_that_brings_it(module, extra):
+    sentence = describe(ModuleNotFoundError(f"No module named {module!r}", name=module))
+    assert sentence.endswith(f"pip install 'skydraft[{extra}]'")
+
+
+def test_another_missing_module_is_a_bug():
+    assert "report" in describe(ModuleNotFoundError("No module named 'skydraft.nowhere'", name="skydraft.nowhere"))

@@ -1,0 +1,51 @@
+import dataclasses
+
+import pytest
+
+from skydraft.cli.flags import CloudFlags, DemoFlags, OfflineChoice, WritingFlags
+from skydraft.config import CloudSettings, DeviceSettings, Offline
+from skydraft.core import Mode, ShareLevel
+from skydraft.errors import ConfigError
+
+
+def test_without_flags_the_settings_are_the_defaults():
+    assert WritingFlags().settings() == DemoFlags().settings() == DeviceSettings()
+    assert CloudFlags().settings() == CloudSettings()
+
+
+@pytest.mark.parametrize(("flags", "settings"), [(WritingFlags, DeviceSettings), (CloudFlags, CloudSettings)])
+def test_every_setting_that_a_person_may_want_has_a_flag(flags, settings):
+    names = {field.name for field in dataclasses.fields(flags)}
+    of_the_file_only = {"max_draft_tokens", "max_in_flight", "max_frame_bytes"}
+    assert set(settings.__struct_fields__) - names <= of_the_file_only
+
+
+def test_the_choices_of_offline_are_those_of_the_settings():
+    assert [choice.value for choice in OfflineChoice] == list(Offline.__args__)
+
+
+def test_flags_go_over_the_file_and_the_file_over_the_defaults(tmp_path):
+    file = tmp_path / "skydraft.toml"
+    file.write_text('[device]\nseed = 7\nmode = "cloud"\noffline = "fail"\n[cloud]\nport = 9\nnum_slots = 3\n')
+    device = WritingFlags(config=file, mode=Mode.EDGE, share=ShareLevel.NONE, offline=OfflineChoice.EDGE).settings()
+    assert device == DeviceSettings(seed=7, mode=Mode.EDGE, share=ShareLevel.NONE, offline="edge")
+    assert CloudFlags(config=file, port=0).settings() == CloudSettings(port=0, num_slots=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0 and must be 0 to 100"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"accept": "nearly"}, "acceptance rule 'nearly' is none of"),
+        ({"gate": "sometimes"}, "gate 'sometimes' is none of"),
+        ({"block_length": 65}, "block_length is 65"),
+        ({"cloud": "ftp://x"}, "the cloud's address 'ftp://x' is none of"),
+        ({"share": ShareLevel.NONE}, "share level none lets nothing leave the device"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_is_loaded(wrong, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        WritingFlags(**wrong).settings()

@@ -1,0 +1,122 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from skydraft.cli.render import MEANINGS, STYLES, Column, coloured, comparison, disclosure, legend, summary
+from skydraft.cli.results import Piece, result_of_text
+from skydraft.core import Mode, Origin
+from tests.cli.made_up import ACCEPTED, CLOUD, CORRECTED, EDGE, TOKENIZER, features_record, record, report
+
+
+def drawn(renderable, is_coloured=False, width=80):
+    console = Console(
+        file=io.StringIO(), width=width, force_terminal=is_coloured, color_system="truecolor" if is_coloured else None
+    )
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def result(*args, **facts):
+    return result_of_text(report(*args, **facts), TOKENIZER)
+
+
+def rows(table):
+    """The table by its labels, the first of a name."""
+    lines = [line for line in drawn(table).splitlines() if line[:21].strip()]
+    return {line[:21].strip(): line[21:].split() for line in reversed(lines)}
+
+
+def luminance(triplet):
+    channels = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in triplet]
+    return 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
+
+
+@pytest.mark.parametrize("origin", Origin)
+def test_colours_can_be_read_on_black_and_on_white(origin):
+    colour = Console().get_style(STYLES[origin]).color.get_truecolor()
+    light = luminance(colour)
+    assert (light + 0.05) / 0.05 > 3.7
+    assert 1.05 / (light + 0.05) > 3.7
+
+
+def test_each_origin_has_its_own_colour_and_meaning():
+    assert len(set(STYLES.values())) == len(set(MEANINGS.values())) == len(Origin)
+
+
+def test_coloured_text_is_the_text():
+    pieces = [Piece(1, "A", EDGE), Piece(2, " man", ACCEPTED), Piece(3, " sings", CORRECTED), Piece(4, ".", CLOUD)]
+    text = coloured(pieces)
+    assert text.plain == "A man sings."
+    assert [(span.start, span.end, span.style) for span in text.spans] == [
+        (0, 1, STYLES[EDGE]),
+        (2, 5, STYLES[ACCEPTED]),
+        (6, 11, STYLES[CORRECTED]),
+        (11, 12, STYLES[CLOUD]),
+    ]
+
+
+def test_a_model_cannot_send_control_codes_to_the_terminal():
+    assert coloured([Piece(1, "a\x1b[2Jb\x07\r", CLOUD)]).plain == "a[2Jb"
+
+
+def test_the_legend_fits_and_names_every_origin():
+    line = drawn(legend(), width=76)
+    assert line.count("\n") == 1
+    assert all(meaning in line for meaning in MEANINGS.values())
+
+
+def test_the_summary_counts_what_there_is():
+    made = report((1, 2, 3), (EDGE, ACCEPTED), reconnects=1)
+    assert summary(result_of_text(made, TOKENIZER)) == (
+        "3 tokens (1 device alone, 2 drafted, accepted); first after 0.25 s, all in 1.50 s; "
+        "2 rounds, 100 bytes up, 8 down; 1 reconnect"
+    )
+
+
+def test_the_summary_of_a_device_alone_has_no_traffic():
+    assert "bytes" not in summary(result((1,), (EDGE,), mode=Mode.EDGE, disclosure=record(drafts=0)))
+
+
+def test_the_disclosure_names_what_left():
+    assert disclosure(result()) == (
+        "Left the device: the instruction and the words of 2 drafts, 100 bytes. The sound and its features stayed."
+    )
+    assert disclosure(result(disclosure=features_record())) == (
+        "Left the device: log_mel [128, 300] float16, from which speech can be made audible again; in all 76,880 bytes."
+    )
+    nothing = record()
+    nothing.up.clear()
+    assert disclosure(result(disclosure=nothing)) == "Nothing left the device."
+
+
+def test_the_table_has_each_number_in_its_column():
+    hybrid = result((1, 2, 3, 5), (EDGE, ACCEPTED))
+    cloud = result((1, 2), (CLOUD,), disclosure=features_record(), first_token_s=12.34, rounds=0)
+    cells = rows(comparison([Column("1 hybrid\nshare tokens", hybrid), Column("3 cloud\nshare features", cloud)]))
+    assert cells["time to first token"] == ["0.25", "s", "12.3", "s"]
+    assert cells["tokens"] == ["4", "2"]
+    assert cells["device alone"] == ["1", "·"]
+    assert cells["drafted, accepted"] == ["3", "·"]
+    assert cells["cloud's own"] == ["·", "2"]
+    assert cells["rounds"] == ["2", "·"]
+    assert cells["bytes up"] == ["100", "76,880"]
+    assert cells["features"] == ["·", "76,800"]
+    assert cells["drafts"] == ["20", "·"]
+    assert cells["bytes down"] == ["8", "30"]
+    assert cells["verdicts"] == ["8", "·"]
+
+
+def test_the_table_shows_kinds_that_it_does_not_know():
+    assert rows(comparison([Column("1", result(disclosure=record(prompt=1, notes=2)))]))["notes"] == ["2"]
+
+
+def test_the_demo_table_fits_80_columns():
+    titles = (
+        "1 hybrid\nshare features",
+        "2 edge\nonly",
+        "3 cloud only\nshare features",
+        "4 hybrid exact\nshare features",
+    )
+    table = comparison([Column(title, result(disclosure=features_record())) for title in titles])
+    assert Console(width=200).measure(table).maximum <= 79

@@ -1,0 +1,106 @@
+import json
+
+import pytest
+
+from skydraft.cli.results import as_json, pieces_of, result_of_clip, result_of_text, to_line
+from skydraft.core import Origin, Token
+from skydraft.edge.device import CaptionedWindow
+from skydraft.engines.tokenizer import UNFINISHED
+from skydraft.errors import AudioError
+from tests.cli.made_up import ACCEPTED, CLOUD, CORRECTED, EDGE, TOKENIZER, features_record, record, report
+
+
+class ByteTokenizer:
+    """A token is a byte: characters of several bytes take several tokens."""
+
+    def decode(self, token_ids):
+        return bytes(token_ids).decode(errors="replace")
+
+
+def test_token_texts_concatenate_to_the_text():
+    result = result_of_text(report((1, 2, 3, 5), (EDGE, ACCEPTED, CORRECTED, CLOUD)), TOKENIZER)
+    assert "".join(piece.text for piece in result.pieces) == result.text == TOKENIZER.decode((1, 2, 3, 5))
+    assert [piece.origin for piece in result.pieces] == [EDGE, ACCEPTED, CORRECTED, CLOUD]
+
+
+def test_a_character_of_several_tokens_belongs_to_its_last():
+    pieces = pieces_of([Token(byte, Origin.EDGE) for byte in "aé".encode()], ByteTokenizer())
+    assert [piece.text for piece in pieces] == ["a", "", "é"]
+
+
+def test_an_unfinished_character_at_the_end_is_not_lost():
+    pieces = pieces_of([Token(byte, Origin.EDGE) for byte in "aé".encode()[:-1]], ByteTokenizer())
+    assert [piece.text for piece in pieces] == ["a", UNFINISHED]
+
+
+def test_a_text_without_tokens_has_no_pieces():
+    assert pieces_of([], TOKENIZER) == []
+
+
+def test_json_has_the_promised_keys_and_values():
+    made = report((1, 5), (EDGE, ACCEPTED), reconnects=1)
+    assert as_json({"file": "a.wav"}, result_of_text(made, TOKENIZER)) == {
+        "file": "a.wav",
+        "text": "be",
+        "mode": "hybrid",
+        "tokens": [{"id": 1, "text": "be", "origin": "edge"}, {"id": 5, "text": "", "origin": "accepted"}],
+        "first_token_s": 0.25,
+        "total_s": 1.5,
+        "rounds": 2,
+        "reconnects": 1,
+        "is_alone": False,
+        "bytes": {"up": {"prompt": 80, "drafts": 20}, "down": {"verdicts": 8}},
+        "disclosure": {
+            "share": "tokens",
+            "has_evidence": False,
+            "contents": {"instruction text": 1, "drafts of the caption or text": 2},
+        },
+    }
+
+
+def test_json_says_when_evidence_left():
+    shown = as_json({}, result_of_text(report(disclosure=features_record()), TOKENIZER))
+    assert shown["disclosure"]["has_evidence"] is True
+    assert shown["disclosure"]["share"] == "features"
+
+
+def test_json_is_one_line_of_ascii_that_holds_any_file_name():
+    line = to_line({"file": "caf\udcc3\n\x1b[31m.wav", "text": "日本"})
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line) == {"file": "caf\udcc3\n\x1b[31m.wav", "text": "日本"}
+
+
+def test_windows_are_joined_into_one_result():
+    windows = [
+        CaptionedWindow(0.0, 29.5, report((1, 2), (EDGE,))),
+        CaptionedWindow(29.5, 50.0, None),
+        CaptionedWindow(50.0, 60.123456, report((3, 4), (CLOUD,), first_token_s=9.0, is_alone=True)),
+    ]
+    result = result_of_clip("a.wav", windows, TOKENIZER)
+    texts = [TOKENIZER.decode((1, 2)), "", TOKENIZER.decode((3, 4))]
+    assert result.text == f"{texts[0]} {texts[2]}"
+    assert "".join(piece.text for piece in result.pieces) == result.text
+    assert [piece.token_id for piece in result.pieces] == [1, 2, 3, 4]
+    assert (result.first_token_s, result.total_s, result.rounds, result.is_alone) == (0.25, 3.0, 4, True)
+    assert (result.up, result.contents["drafts of the caption or text"]) == ({"prompt": 160, "drafts": 40}, 4)
+    assert as_json({}, result)["windows"] == [
+        {"start_s": 0.0, "end_s": 29.5, "text": texts[0]},
+        {"start_s": 29.5, "end_s": 50.0, "text": ""},
+        {"start_s": 50.0, "end_s": 60.123, "text": texts[2]},
+    ]
+
+
+def test_the_counters_of_a_report_are_left_as_they_were():
+    made = record()
+    result_of_clip("a.wav", [CaptionedWindow(0, 1, report(disclosure=made))] * 2, TOKENIZER)
+    assert made.up == {"prompt": 80, "drafts": 20}
+
+
+def test_a_clip_of_one_window_has_no_windows():
+    assert "windows" not in as_json({}, result_of_clip("a.wav", [CaptionedWindow(0, 3, report())], TOKENIZER))
+
+
+def test_a_clip_of_silent_windows_is_an_error():
+    with pytest.raises(AudioError, match=r"'a.wav' is silent from 0 s to 60 s; record again"):
+        result_of_clip("a.wav", [CaptionedWindow(0, 30, None), CaptionedWindow(30, 60, None)], TOKENIZER)

@@ -1,0 +1,90 @@
+"""The command line as people meet it: processes, their streams and their ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from skydraft.edge.local_cloud import ANNOUNCEMENT
+
+COMMAND = [sys.executable, "-m", "skydraft"]
+PATIENCE_S = 60.0  # on a busy machine
+
+
+def skydraft(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with nothing to read and no terminal."""
+    options = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": PATIENCE_S} | options
+    return subprocess.run([*COMMAND, *map(str, arguments)], **options)
+
+
+@contextlib.contextmanager
+def started(*arguments: str, **options) -> Iterator[subprocess.Popen[str]]:
+    """A command under way; killed at the end of the context."""
+    options = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    } | options
+    with subprocess.Popen([*COMMAND, *map(str, arguments)], **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def running_cloud(model: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A cloud and its address."""
+    with started("cloud", "--model", model, "--port", str(port), "--with-stdin", stdin=subprocess.PIPE) as process:
+        line = process.stdout.readline()
+        assert line.startswith(ANNOUNCEMENT), line + process.stderr.read()
+        yield process, line.removeprefix(ANNOUNCEMENT).strip()
+
+
+def wait_until(holds: Callable[[], object], what: str) -> None:
+    """Wait for something to come true."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline_s, f"not within {PATIENCE_S:g} s: {what}"
+        time.sleep(0.05)
+
+
+def num_sessions(address: str) -> int:
+    """What a cloud says of itself."""
+    with urllib.request.urlopen(f"http{address.removeprefix('ws')}/healthz", timeout=PATIENCE_S) as response:
+        return int(json.load(response)["sessions"])
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def children(process_id: int) -> list[int]:
+    """Processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()]
+
+
+def is_alive(process_id: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked about does not."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Ctrl-C: to the process and all of its group, as a terminal does it."""
+    os.killpg(process.pid, signal.SIGINT)

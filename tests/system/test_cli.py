@@ -1,0 +1,295 @@
+"""What the command line promises, with real processes. Models are tables; tests/system/test_cli_embedded.py hears."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import soundfile
+import tokenizers
+from websockets.sync.server import ServerConnection, serve
+
+from skydraft.protocol import codec, messages
+from tests.system.processes import (
+    children,
+    free_port,
+    interrupt,
+    is_alive,
+    num_sessions,
+    running_cloud,
+    skydraft,
+    started,
+    wait_until,
+)
+
+TARGET = "table:vocab=64,seed=3,order=2"
+DRAFT = f"{TARGET},noise=0.8"
+SLOW = ",pass_ms=20"
+HELP_CPU_S = 0.3
+PROMPT = "ba de fi"
+TONE = np.sin(np.arange(16_000) / 20).astype(np.float32) / 2
+
+linux_only = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="looks at processes through /proc")
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[str]:
+    with running_cloud(TARGET) as (_, address):
+        yield address
+
+
+def generate(*flags: object, draft: str = DRAFT, num_tokens: int = 24) -> subprocess.CompletedProcess[str]:
+    return skydraft("generate", PROMPT, "--draft", draft, "--max-tokens", str(num_tokens), *map(str, flags))
+
+
+def json_of(*flags: object, **arguments) -> dict:
+    done = generate("--json", *flags, **arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence of a command that failed."""
+    assert done.returncode == 1, done
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_help_takes_less_than_0_3_seconds_of_cpu():
+    times_s = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert skydraft("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times_s.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert statistics.median(times_s) < HELP_CPU_S
+
+
+def test_hybrid_with_a_cloud_for_the_occasion_writes_what_the_cloud_writes(cloud):
+    alone = json_of("--cloud", cloud, "--mode", "cloud")
+    together = json_of("--target", TARGET)
+    assert together["text"] == alone["text"] != ""
+    assert "".join(token["text"] for token in together["tokens"]) == together["text"]
+    assert [token["id"] for token in together["tokens"]] == [token["id"] for token in alone["tokens"]]
+    assert {token["origin"] for token in together["tokens"]} >= {"accepted", "corrected"}
+    assert (together["prompt"], together["mode"], together["disclosure"]["share"]) == (PROMPT, "hybrid", "tokens")
+    assert 0 < together["rounds"] < 24
+    assert 0 < together["first_token_s"] <= together["total_s"]
+    assert together["bytes"]["up"]["drafts"] > 0
+    assert together["bytes"]["down"]["verdicts"] > 0
+    assert alone["rounds"] == 0
+
+
+def test_the_seed_decides_the_text_and_the_mode_does_not(cloud):
+    flags = ("--cloud", cloud, "--temperature", "1", "--seed", "11")
+    hybrid, alone = json_of(*flags), json_of(*flags, "--mode", "cloud")
+    assert hybrid["text"] == alone["text"] != json_of("--cloud", cloud, "--mode", "cloud")["text"]
+
+
+def test_the_device_alone_sends_nothing_and_prints_plain_text():
+    done = generate("--mode", "edge", "--share", "none")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip().replace(" ", "").isalpha()
+    assert "\x1b" not in done.stdout
+
+
+def test_a_prompt_comes_from_standard_input(cloud):
+    done = skydraft("generate", "-", "--draft", DRAFT, "--mode", "cloud", "--cloud", cloud, "--json", "--max-tokens", "3",
+                    stdin=None, input="ba de fi")  # fmt: skip
+    assert json.loads(done.stdout)["prompt"] == PROMPT
+
+
+def test_bad_files_are_one_sentence_each_and_nothing_is_loaded_for_them(tmp_path):
+    files = bad_files(tmp_path)
+    done = skydraft("caption", *files, "--json", "--draft", "a-model-that-nobody-has")
+    assert done.returncode == 1
+    sentences = done.stderr.splitlines()
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["file"] for answer in answers] == [str(file) for file in files]
+    assert [f"Error: {answer['error']}" for answer in answers] == sentences
+    for (file, words), sentence in zip(files.items(), sentences, strict=True):
+        assert file.name in sentence
+        assert words in sentence
+
+
+def bad_files(folder):
+    """Files that cannot be captioned, and words of the reason."""
+    soundfile.write(folder / "silent.wav", np.zeros(16_000, np.float32), 16_000)
+    soundfile.write(folder / "nan.wav", np.where(np.arange(16_000) == 99, np.nan, TONE), 16_000, subtype="FLOAT")
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("this is not audio")
+    whole = folder / "whole.wav"
+    soundfile.write(whole, TONE, 16_000)
+    (folder / "cut.wav").write_bytes(whole.read_bytes()[:9_000])
+    words = {"missing": "does not exist", "empty": "is empty", "text": "not a sound file", "silent": "is silent"}
+    words |= {"nan": "1 of its 16,000 samples are NaN", "cut": "is cut off"}
+    return {folder / f"{name}.wav": reason for name, reason in words.items()}
+
+
+def test_a_model_without_ears_is_one_sentence(tmp_path):
+    soundfile.write(tmp_path / "tone.wav", TONE, 16_000)
+    done = skydraft("caption", tmp_path / "tone.wav", "--draft", DRAFT, "--mode", "edge")
+    assert "cannot hear tone.wav" in refusal(done)
+
+
+@pytest.mark.parametrize("offline", ["fail", "wait"])
+def test_a_cloud_that_is_not_there_is_one_sentence(offline):
+    address = f"127.0.0.1:{free_port()}"
+    done = generate("--cloud", address, "--offline", offline, "--offline-wait", "0.2")
+    *notes, sentence = done.stderr.splitlines(keepends=True)
+    assert [note.startswith("Note: ") for note in notes] == [True] * (offline == "wait")
+    assert done.returncode == 1
+    assert sentence.startswith("Error: ")
+    assert address in sentence
+    assert "nothing listens there" in sentence
+
+
+def test_a_device_goes_on_alone_where_no_cloud_is_there():
+    done = generate("--cloud", f"127.0.0.1:{free_port()}", "--offline", "edge", "--json")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["is_alone"], len(answer["tokens"])) == (0, True, 24)
+    assert {token["origin"] for token in answer["tokens"]} == {"edge"}
+    assert "goes on alone" in done.stderr
+
+
+def test_a_model_that_is_not_there_is_one_sentence_for_either_side():
+    assert "nowhere" in refusal(generate(draft="nowhere", *()))
+    sentence = refusal(generate("--target", "nowhere"))
+    assert "a cloud for nowhere did not start" in sentence
+
+
+def test_another_vocabulary_is_one_sentence_that_names_both_models(cloud, tmp_path):
+    folder = tmp_path / "other-tokens"
+    folder.mkdir()
+    words = {"[UNK]": 0, "ba": 1, "de": 2, "fi": 3}
+    tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]")).save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text('{"model_type": "llama", "vocab_size": 4}')
+    sentence = refusal(generate("--cloud", cloud, "--mode", "cloud", draft=str(folder)))
+    assert "do not share a vocabulary" in sentence
+    assert "other-tokens" in sentence
+    assert TARGET in sentence
+
+
+def test_a_cloud_of_another_version_is_one_sentence_that_names_both():
+    def answer(connection: ServerConnection) -> None:
+        connection.recv()
+        mark = messages.VocabularyMark(64, bytes(16), "later")
+        limits = messages.Limits(100, 64, 8)
+        connection.send(codec.encode(messages.Opened(99, 0, b"key", 0, bytes(8), mark, limits)))
+        connection.recv()
+
+    with serve(answer, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever).start()
+        done = generate("--cloud", "127.0.0.1:%d" % server.socket.getsockname()[1])
+        server.shutdown()
+    assert f"version {messages.PROTOCOL_VERSION} of the skydraft protocol and the other side version 99" in refusal(
+        done
+    )
+
+
+def test_a_device_that_loses_its_cloud_finishes_alone(cloud):
+    with running_cloud(TARGET + SLOW) as (process, address):
+        with writing_with(address, "--offline", "edge") as device:
+            process.kill()
+            out, err = device.communicate(timeout=60)
+    answer = json.loads(out)
+    assert (device.returncode, answer["is_alone"], len(answer["tokens"])) == (0, True, 150)
+    origins = [token["origin"] for token in answer["tokens"]]
+    num_together = origins.index("edge")
+    assert 0 < num_together < 150
+    assert set(origins[num_together:]) == {"edge"}
+    whole = json_of("--cloud", cloud, "--mode", "cloud", num_tokens=150)
+    assert whole["tokens"][num_together - 1]["id"] == answer["tokens"][num_together - 1]["id"]
+    assert err.count("\n") == 1
+    assert "goes on alone" in err
+
+
+def test_a_device_waits_for_a_lost_cloud_and_writes_the_same_text(cloud):
+    port = free_port()
+    with running_cloud(TARGET + SLOW, port) as (process, address), writing_with(address, "--offline", "wait") as device:
+        process.kill()
+        process.wait()
+        with running_cloud(TARGET, port):
+            out, err = device.communicate(timeout=60)
+    answer = json.loads(out)
+    assert (device.returncode, answer["is_alone"], answer["reconnects"]) == (0, False, 1)
+    assert answer["text"] == json_of("--cloud", cloud, "--mode", "cloud", num_tokens=150)["text"]
+    assert err.count("\n") == 1
+    assert "trying again" in err
+
+
+def writing_with(address, *flags):
+    """A device in the middle of a text of 150 tokens."""
+    device = started(
+        "generate", PROMPT, "--draft", DRAFT + SLOW, "--max-tokens", "150", "--json", "--cloud", address, *flags
+    )
+    wait_until(lambda: num_sessions(address), "a session at the cloud")
+    time.sleep(0.5)
+    return device
+
+
+@linux_only
+def test_ctrl_c_while_models_load_ends_everything_quietly():
+    with started("generate", PROMPT, "--draft", DRAFT, "--target", TARGET, start_new_session=True) as process:
+        wait_until(lambda: children(process.pid), "a cloud for the occasion")
+        [child] = children(process.pid)
+        interrupt(process)
+        assert process.communicate(timeout=60) == ("", "")
+        assert process.returncode == 130
+        assert not is_alive(child)
+
+
+@linux_only
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_the_cloud_for_the_occasion_ends_with_the_one_that_started_it(is_killed):
+    terminal, inside = os.openpty()
+    flags = ("--draft", DRAFT + SLOW, "--target", TARGET + SLOW, "--max-tokens", "10000")
+    with started(
+        "generate", PROMPT, *flags, stdout=inside, start_new_session=True, env=os.environ | {"TERM": "xterm-256color"}
+    ) as process:
+        os.close(inside)
+        shown = b""
+        while b"\x1b[38;5;" not in shown:  # a word in its origin's colour
+            shown += os.read(terminal, 4096)
+        [child] = children(process.pid)
+        if is_killed:
+            process.kill()
+        else:
+            interrupt(process)
+        threading.Thread(target=drain, args=(terminal,), daemon=True).start()
+        assert process.communicate(timeout=60)[1] == ""
+        assert process.returncode == (-9 if is_killed else 130)
+        wait_until(lambda: not is_alive(child), "the end of the cloud")
+    os.close(terminal)
+
+
+def drain(terminal: int) -> None:
+    try:
+        while os.read(terminal, 4096):
+            pass
+    except OSError:  # the other end is closed
+        return
+
+
+def test_a_cloud_says_where_it_listens_and_ctrl_c_ends_it_quietly():
+    with started("cloud", "--model", TARGET, "--port", "0", start_new_session=True) as process:
+        assert process.stdout.readline().startswith("skydraft cloud listens on ws://127.0.0.1:")
+        interrupt(process)
+        assert process.communicate(timeout=60) == ("", "")
+        assert process.returncode == 130
+
+
+def test_a_cloud_is_refused_a_port_in_use_and_the_whole_world(cloud):
+    port = cloud.rpartition(":")[2]
+    assert f"cannot listen on 127.0.0.1 port {port}" in refusal(skydraft("cloud", "--model", TARGET, "--port", port))
+    assert "--insecure-without-keys" in refusal(skydraft("cloud", "--model", TARGET, "--host", "0.0.0.0"))

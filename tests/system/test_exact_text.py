@@ -1,0 +1,56 @@
+"""Hybrid text == cloud-only text, token for token: real processes, real sockets, real models, real speech and text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from bench import identity
+from skydraft.config import DeviceSettings
+from skydraft.core import Mode, Origin
+from skydraft.edge.device import Device
+from skydraft.edge.local_cloud import local_cloud
+
+NUM_CLIPS = 4
+
+
+async def compare(clips: list[Path]) -> None:
+    async with identity.open_bench() as bench:
+        for clip in clips:
+            for temperature, seed in identity.TEMPERATURES_AND_SEEDS:
+                await bench.compare(clip, temperature, seed)
+    for tally in bench.tallies.values():
+        assert tally.different == []
+        assert tally.num_texts == len(clips) * len(identity.TEMPERATURES_AND_SEEDS)
+    assert bench.tallies["cut"].num_reconnects >= len(clips)
+
+
+async def test_captions_of_unheard_speakers_are_the_clouds_own(unseen_clips: list[Path]) -> None:
+    await compare(unseen_clips[:: len(unseen_clips) // NUM_CLIPS][:NUM_CLIPS])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_every_caption_of_unheard_speakers_is_the_clouds_own(unseen_clips: list[Path]) -> None:
+    await compare(unseen_clips)
+
+
+async def test_stories_are_the_clouds_own_with_every_draft(text_pair: Path) -> None:
+    prompts = [json.loads(line) for line in (text_pair / "prompts.jsonl").read_text().splitlines()]
+    async with local_cloud(str(text_pair / "target"), "--threads", "1") as url:
+        for prompt, name, temperature in zip(
+            prompts, ["draft-q4", "draft-d64", "draft-d32"], [0.0, 0.8, 1.2], strict=False
+        ):
+            settings = DeviceSettings(
+                draft=str(text_pair / name), cloud=url, temperature=temperature, seed=11, max_tokens=60
+            )
+            with Device.load(settings) as device:
+                hybrid = await device.generate(prompt["prompt"])
+            with Device.load(replace(settings, mode=Mode.CLOUD)) as device:
+                alone = await device.generate(prompt["prompt"])
+            assert [token.token_id for token in hybrid.tokens] == [token.token_id for token in alone.tokens]
+            assert hybrid.num_by_origin[Origin.ACCEPTED] > 10
+            assert hybrid.text == alone.text
