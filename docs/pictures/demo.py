@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from pathlib import Path
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from skydraft.audio.clips import bundled_clips
@@ -22,7 +24,10 @@ def main() -> None:
     """Perform the demo on a console that is recorded."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), highlight=False, color_system="truecolor")
     asyncio.run(perform(read_clip(bundled_clips()[0]), DeviceSettings(), Screen(console)))
-    PICTURE.write_text(console.export_svg(title="skydraft demo"), encoding="utf-8")
+    frame = re.sub(
+        r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL
+    )  # loads nothing from elsewhere
+    PICTURE.write_text(console.export_svg(title="skydraft demo", code_format=frame), encoding="utf-8")
 
 
 if __name__ == "__main__":

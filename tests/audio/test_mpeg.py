@@ -25,6 +25,33 @@ def test_frame_lengths_follow_the_standard(head: str, num_bytes: int, num_sample
 
 
 @pytest.mark.parametrize(
+    ("first_bytes", "samples_per_frame", "least_kbps", "most_kbps", "rates_hz"),
+    [
+        (0xFFFB, 1152, 32, 320, (44_100, 48_000, 32_000)),
+        (0xFFF3, 576, 8, 160, (22_050, 24_000, 16_000)),
+        (0xFFE3, 576, 8, 160, (11_025, 12_000, 8_000)),
+    ],
+)
+def test_every_bit_rate_and_sample_rate_gives_its_length(
+    first_bytes: int, samples_per_frame: int, least_kbps: int, most_kbps: int, rates_hz: tuple[int, ...]
+) -> None:
+    """The bit rates rise in steps of 8, then 16, 32 and 64 kbit/s: as many of each as the standard's columns show."""
+    steps = [8] * 4 + [16] * 4 + [32] * 4 + [64] if most_kbps == 320 else [8] * 7 + [16] * 6
+    kbps_column = [least_kbps + sum(steps[:index]) for index in range(14)]
+    assert kbps_column[-1] == most_kbps
+    for index, kbps in enumerate(kbps_column, start=1):
+        for rate_index, rate_hz in enumerate(rates_hz):
+            head = first_bytes.to_bytes(2, "big") + bytes([index << 4 | rate_index << 2, 0])
+            assert parse_header(head) == (samples_per_frame // 8 * kbps * 1000 // rate_hz, samples_per_frame)
+
+
+@pytest.mark.parametrize("tag", [b"Xing", b"Info", b"VBRI"])
+def test_a_length_tag_is_found(tag: bytes) -> None:
+    assert has_length_tag(bytes(36) + tag + bytes(8))
+    assert not has_length_tag(bytes(48))
+
+
+@pytest.mark.parametrize(
     "head",
     ["", "fffb90", "fefb9064", "ff7b9064", "fffd9064", "fffff064", "ffeb9064", "fffb0064", "fffbf064", "fffb9c64"],
     ids=[

@@ -8,7 +8,12 @@ def test_printable_is_one_line_without_control_codes():
 
 
 def test_harmless_keeps_lines_and_tabs():
-    assert harmless("a\n\tb \x1b[31m\x00é日") == "a\n\tb [31mé日"
+    assert harmless("a\n\tb \x1b[31m\x00\x9b\r\udcc3é日") == "a\n\tb [31mé日"
+
+
+def test_harmless_keeps_what_languages_need():
+    text = "une\u00a0fois\u3000日本 \U0001f469\u200d\U0001f680"  # a space that holds, a wide one, a joined emoji
+    assert harmless(text) == text
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 tokens"), (1, "1 token"), (1234, "1,234 tokens")])

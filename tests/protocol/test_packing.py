@@ -249,6 +249,11 @@ def test_numbers_above_the_number_of_distributions_are_refused(data: bytes) -> N
         packing.unpack_probs(data, 3, Rejection(2, 4))
 
 
+def test_more_bytes_than_an_offer_may_have_are_refused_unread() -> None:
+    with pytest.raises(RemoteProtocolError, match="4097 bytes .* may have 4096"):
+        packing.unpack_probs(b"\0" * 4097, 2, Rejection(1, 1))
+
+
 def test_a_number_with_more_digits_than_its_length_has_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="above"):
         packing.unpack_probs(b"\xff" * 20, 151_936, Rejection(8, 64))

@@ -5,6 +5,7 @@ Only `--help`'s share is imported at first; each command imports its own body wh
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from skydraft.cli.exits import INTERRUPTED
 
 def main() -> NoReturn:
     """Run the command line of this process and end it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal of few characters is no reason to fail
     try:
         status = run(sys.argv[1:])
     except KeyboardInterrupt:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+
+_CONTROLS = {"Cc", "Cs"}  # Unicode categories: control characters and lone surrogates
+_INVISIBLE = _CONTROLS | {"Cf", "Zl", "Zp"}  # and what turns the direction of text, or breaks lines
+
 
 def printable(text: str) -> str:
     """One line without control characters: a peer's sentence must not move the cursor."""
-    return "".join(character if character.isprintable() else " " for character in text).strip()
+    return "".join(" " if unicodedata.category(character) in _INVISIBLE else character for character in text).strip()
 
 
 def harmless(text: str) -> str:
     """Text as it is, line breaks and tabs included, without other control characters."""
-    return "".join(character for character in text if character.isprintable() or character in "\n\t ")
+    return "".join(item for item in text if item in "\n\t" or unicodedata.category(item) not in _CONTROLS)
 
 
 def counted(number: int, noun: str) -> str:

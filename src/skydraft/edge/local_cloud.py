@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from skydraft.errors import TransportError
 
@@ -71,7 +73,8 @@ async def _tail(stream: asyncio.StreamReader | None) -> str:
 async def _stop(process: asyncio.subprocess.Process) -> None:
     if process.returncode is not None:
         return
-    process.terminate()
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)  # process.terminate() would take the status away from asyncio's watcher
     try:
         await asyncio.wait_for(process.wait(), STOP_S)
     except TimeoutError:

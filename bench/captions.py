@@ -1,0 +1,88 @@
+"""What the cloud is for: the emotion word of real captions, by mode, on speakers that neither model has heard.
+
+Each clip of actors 19 and 20 is captioned by the device alone, by both with the audio kept on the device (the entropy
+gate at several thresholds, rank:20), by both with log-mel shared (exact), and by the cloud alone. The embedded pair, a
+cloud in a process of its own, loopback. Eight classes: chance is 12.5 %.
+
+Claims, for each way of writing: the share of captions whose emotion word is right; tokens judged by the cloud, rounds
+and payload bytes up for each clip; seconds for each clip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from bench.claims import Claim, parse_arguments, show
+from bench.identity import SPEECH, unseen_clips
+from skydraft.audio.read import read_clip
+from skydraft.config import DeviceSettings
+from skydraft.core import Mode, Origin, ShareLevel
+from skydraft.edge.device import Device
+from skydraft.edge.local_cloud import local_cloud
+from skydraft.edge.report import Report
+from skydraft.engines.load import load_engine, load_tokenizer
+from skydraft.engines.log_mel import load_log_mel
+from training.captions import emotion_of
+
+TOKENS = DeviceSettings(share=ShareLevel.TOKENS)
+FEATURES = DeviceSettings(share=ShareLevel.FEATURES)
+WAYS = {
+    "edge": replace(TOKENS, mode=Mode.EDGE),
+    "tokens_entropy_1.5": replace(TOKENS, gate="entropy:1.5"),
+    "tokens_entropy_2.5": TOKENS,
+    "tokens_always": replace(TOKENS, gate="always"),
+    "tokens_always_rank_3": replace(TOKENS, gate="always", accept="rank:3"),
+    "features_exact": FEATURES,
+    "cloud": replace(FEATURES, mode=Mode.CLOUD),
+    "cloud_unheard": replace(TOKENS, mode=Mode.CLOUD),
+}
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__.splitlines()[0])
+    if not SPEECH.is_dir():
+        raise SystemExit(f"bench.captions needs the recordings in {SPEECH}; see README.md for where they are from")
+    clips = unseen_clips()
+    show(asyncio.run(_measure(clips[::10] if arguments.quick else clips)), arguments.json)
+
+
+async def _measure(clips: list[Path]) -> Iterable[Claim]:
+    emotions = _emotions()
+    reports: dict[str, list[Report]] = {way: [] for way in WAYS}
+    engine, tokenizer = load_engine("embedded", "draft"), load_tokenizer("embedded", "draft")
+    hear = load_log_mel("embedded", "draft")
+    async with local_cloud("embedded") as url:
+        for clip in clips:
+            for way, settings in WAYS.items():
+                with Device(replace(settings, cloud=url), engine, tokenizer, hear) as device:
+                    (window,) = await device.caption(read_clip(clip))
+                assert window.report is not None
+                reports[way].append(window.report)
+    truths = [emotions[clip.name] for clip in clips]
+    return [claim for way in WAYS for claim in _claims(way, reports[way], truths)]
+
+
+def _claims(way: str, reports: list[Report], truths: list[str]) -> Iterator[Claim]:
+    num_clips = len(reports)
+    num_right = sum(emotion_of(report.text) == truth for report, truth in zip(reports, truths, strict=True))
+    num_judged = sum(len(report.tokens) - report.num_by_origin[Origin.EDGE] for report in reports)
+    yield Claim(f"{way}.emotion_right", num_right / num_clips, "of clips", num_clips)
+    yield Claim(f"{way}.judged", num_judged / sum(len(r.tokens) for r in reports), "of tokens", num_clips)
+    yield Claim(f"{way}.rounds", statistics.mean(r.rounds for r in reports), "a clip", num_clips)
+    yield Claim(f"{way}.bytes_up", statistics.mean(sum(r.disclosure.up.values()) for r in reports), "a clip", num_clips)
+    yield Claim(f"{way}.seconds", statistics.median(r.total_s for r in reports), "s, median", num_clips)
+
+
+def _emotions() -> dict[str, str]:
+    rows = [json.loads(line) for line in (SPEECH / "labels.jsonl").read_text().splitlines()]
+    return {Path(row["file"]).name: row["emotion"] for row in rows}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""Captions against labels and references; runs over many clips."""

@@ -1,0 +1,73 @@
+"""The command line with the embedded pair; in this process, which has torch already, with a real cloud beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import soundfile
+
+from skydraft.audio.clips import bundled_clips
+from skydraft.audio.read import read_clip
+from skydraft.cli import run
+from skydraft.models import embedded_path
+
+pytestmark = pytest.mark.skipif(
+    not (embedded_path("target") / "model.safetensors").is_file(), reason="needs the embedded pair"
+)
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    """3 s at 16 kHz."""
+    return read_clip(bundled_clips()[0]).samples
+
+
+def captions(capsys, *arguments) -> list[dict]:
+    assert run(["caption", "--json", "--threads", "1", *map(str, arguments)]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_files_of_other_kinds_are_converted_and_captioned(tmp_path, capsys, speech):
+    twice = np.repeat(speech, 3)  # 48 kHz, crudely
+    soundfile.write(tmp_path / "24-bit.wav", speech, 16_000, subtype="PCM_24")
+    soundfile.write(tmp_path / "stereo.wav", np.stack([twice, twice], axis=1), 48_000)
+    soundfile.write(tmp_path / "extensible.wav", speech, 16_000, format="WAVEX")
+    files = [tmp_path / name for name in ("24-bit.wav", "stereo.wav", "extensible.wav")]
+    answers = captions(capsys, *files, "--mode", "edge", "--share", "none")
+    assert [answer["file"] for answer in answers] == list(map(str, files))
+    assert answers[0]["text"] == answers[2]["text"] != ""
+    for answer in answers:
+        assert "".join(token["text"] for token in answer["tokens"]) == answer["text"]
+        assert {token["origin"] for token in answer["tokens"]} == {"edge"}
+        assert answer["bytes"] == {"up": {}, "down": {}}
+        assert "windows" not in answer
+
+
+def test_a_clip_over_30_seconds_is_captioned_in_windows(tmp_path, capsys, speech):
+    quiet = np.zeros(35 * 16_000, np.float32)
+    soundfile.write(tmp_path / "long.wav", np.concatenate([speech, quiet, speech]), 16_000)
+    [answer] = captions(capsys, tmp_path / "long.wav", "--mode", "edge")
+    windows = answer["windows"]
+    assert [window["start_s"] for window in windows[1:]] == [window["end_s"] for window in windows[:-1]]
+    assert (windows[0]["start_s"], windows[-1]["end_s"]) == (0.0, 41.0)
+    assert all(window["end_s"] - window["start_s"] <= 30 for window in windows)
+    assert " ".join(window["text"] for window in windows if window["text"]) == answer["text"]
+    assert "".join(token["text"] for token in answer["tokens"]) == answer["text"]
+
+
+def test_the_demo_shows_four_captions_and_compares_them(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["demo", "--threads", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert [out.count(f"\n {number} ") for number in (1, 2, 3, 4)] == [2, 1, 2, 2]
+    assert "that of the cloud alone" in out
+    assert "NOT" not in out
+    features = next(line for line in out.splitlines() if line.strip().startswith("features"))
+    assert re.fullmatch(r"\s+features\s+·\s+·\s+([\d,]+)\s+\1\s*", features)
+    assert "Left the device: the instruction and the words of" in out.replace("\n   ", " ")

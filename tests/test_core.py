@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from skydraft.core import (
+    Exact,
+    MinProb,
+    Rank,
+    Rejection,
+    SamplingParams,
+    TensorSegment,
+    parse_rule,
+)
+from skydraft.errors import ConfigError
+
+WITHOUT_EXTRAS = """
+import asyncio, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "transformers", "safetensors", "soundfile", "soxr", "fastapi", "uvicorn"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from skydraft.config import DeviceSettings
+from skydraft.edge.device import Device
+settings = DeviceSettings(draft="table:vocab=16,seed=1", mode="edge", share="none", max_tokens=12)
+with Device.load(settings) as device:
+    print(len(asyncio.run(device.generate("ba de")).tokens))
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("exact", Exact()),
+        ("rejection", Rejection(8, 64)),
+        ("rejection:4,100", Rejection(4, 100)),
+        ("rank", Rank(20)),
+        ("rank:3", Rank(3)),
+        ("prob:0.25", MinProb(0.25)),
+    ],
+)
+def test_rules_read_what_they_print(text: str, rule: object) -> None:
+    assert parse_rule(text) == rule
+    assert parse_rule(str(rule)) == rule
+
+
+@pytest.mark.parametrize("text", ["", "exactly", "exact:1", "rank:x", "rank:-1", "prob:", "prob:2", "rejection:4"])
+def test_other_rules_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_rule(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", -1),
+        ("temperature", float("nan")),
+        ("top_p", 0),
+        ("top_k", -1),
+        ("seed", 2**64),
+        ("max_tokens", 0),
+    ],
+)
+def test_sampling_parameters_out_of_range_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is .* and must be"):
+        SamplingParams(**{name: value})
+
+
+def test_a_text_ends_at_an_end_token_or_at_its_length() -> None:
+    params = SamplingParams(max_tokens=3, end_ids=(7,))
+    assert not params.is_end([])
+    assert not params.is_end([7, 1])
+    assert params.is_end([1, 7])
+    assert params.is_end([1, 2, 3])
+
+
+def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused() -> None:
+    with pytest.raises(ConfigError, match="should have 24 bytes .* and has 23"):
+        TensorSegment("log_mel", "float32", (2, 3), bytes(23))
+
+
+def test_a_device_without_torch_writes_text() -> None:
+    run = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, timeout=120)
+    assert run.stderr == ""
+    assert run.stdout == "12\n"
