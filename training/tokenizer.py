@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from skydraft.tasks.caption import AFTER_AUDIO, BEFORE_AUDIO, TEXT_ONLY
+
 VOCABULARY_SIZE = 640
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 AUDIO_BOS, AUDIO, AUDIO_EOS = "<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>"
@@ -15,7 +17,6 @@ SPECIAL_TOKENS = (
     END_OF_TEXT, TURN_START, TURN_END, AUDIO, AUDIO_BOS, AUDIO_EOS, VISION_BOS, VISION_EOS, IMAGE, VIDEO,
 )  # fmt: skip
 
-INSTRUCTION = "Describe how the speaker sounds."
 _QWEN_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -52,5 +53,4 @@ def train(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 def prompt(num_audio_tokens: int) -> str:
     """The captioning prompt; with 0 audio tokens, the one a model gets that has not heard the clip."""
-    audio = AUDIO_BOS + AUDIO * num_audio_tokens + AUDIO_EOS if num_audio_tokens else ""
-    return f"{TURN_START}user\n{audio}{INSTRUCTION}{TURN_END}\n{TURN_START}assistant\n"
+    return f"{BEFORE_AUDIO}{AUDIO * num_audio_tokens}{AFTER_AUDIO}" if num_audio_tokens else TEXT_ONLY

@@ -7,7 +7,6 @@ import io
 import re
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from skydraft.audio.clips import bundled_clips
@@ -24,10 +23,9 @@ def main() -> None:
     """Perform the demo on a console that is recorded."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), highlight=False, color_system="truecolor")
     asyncio.run(perform(read_clip(bundled_clips()[0]), DeviceSettings(), Screen(console)))
-    frame = re.sub(
-        r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL
-    )  # loads nothing from elsewhere
-    PICTURE.write_text(console.export_svg(title="skydraft demo", code_format=frame), encoding="utf-8")
+    picture = console.export_svg(title="skydraft demo")
+    alone = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)  # nothing is loaded from elsewhere
+    PICTURE.write_text(alone, encoding="utf-8")
 
 
 if __name__ == "__main__":

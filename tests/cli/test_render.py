@@ -69,8 +69,7 @@ def test_the_legend_fits_and_names_every_origin():
 def test_the_summary_counts_what_there_is():
     made = report((1, 2, 3), (EDGE, ACCEPTED), reconnects=1)
     assert summary(result_of_text(made, TOKENIZER)) == (
-        "3 tokens (1 device alone, 2 drafted, accepted); first after 0.25 s, all in 1.50 s; "
-        "2 rounds, 100 bytes up, 8 down; 1 reconnect"
+        "3 tokens (1 edge, 2 accepted); first after 0.25 s, all in 1.50 s; 2 rounds, 100 bytes up, 8 down; 1 reconnect"
     )
 
 

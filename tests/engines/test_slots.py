@@ -151,6 +151,7 @@ def test_a_slot_takes_as_much_as_it_has_room_for():
     book.place([Extension(0, [1] * 7)], 100)
     with pytest.raises(CacheOverflow, match="holds 3 tokens, and 8 more do not fit into 10"):
         book.place([Extension(0, [1] * 8)], 100)
+    assert book.allocate(10) == 1
     with pytest.raises(CacheOverflow, match="prompt has 11 tokens"):
         book.allocate(11)
 

@@ -69,6 +69,10 @@ GOLDEN: list[tuple[Message, str]] = [
         messages.Opened(1, 0, b"key", 0, EMPTY_LOG, MARK, LIMITS),
         f"98 05 01 00 c4036b6579 00 c408e4a6a0577479b2b4 {MARK_HEX} 93 cd0800 40 08",
     ),
+    (
+        messages.Opened(1, 7, b"", 0, EMPTY_LOG, messages.VocabularyMark(300, b"digest-1"), LIMITS),
+        "98 05 01 07 c400 00 c408e4a6a0577479b2b4 92 cd012c c4086469676573742d31 93 cd0800 40 08",
+    ),
     (messages.Verdict(3), "92 06 03"),
     (messages.Verdict(208, 151_645), "93 06 ccd0 ce0002505d"),
     (messages.Verdict(5, 7, 1, 2), "95 06 05 07 01 02"),
@@ -239,6 +243,7 @@ REFUSED = [
     (with_field(OPEN, 2, 2**31), "wrong session"),
     (with_field(OPEN, 3, [2**24 + 1, b"d" * 16]), "wrong vocabulary: Expected int <= 16777216"),
     (with_field(OPEN, 3, [300, b"d" * 16, "a\x07"]), "the name of a model has control characters"),
+    (with_field(OPEN, 3, [300, b"d" * 16, "name", 1]), "wrong vocabulary: Expected array of at most length 3, got 4"),
     (with_field(OPEN, 4, [0]), "max_tokens is 0 and must be 1 to"),
     (with_field(OPEN, 4, [1, [0] * (MAX_END_IDS + 1)]), "wrong sampling: Expected array of length <= 64"),
     (with_field(OPEN, 4, [1, [], -1]), "seed is -1 and must be"),
@@ -286,6 +291,11 @@ def test_a_decoder_does_not_quote_at_length() -> None:
 
 
 # Sizes
+
+
+def test_forced_tokens_do_not_count_as_drafted() -> None:
+    forced = messages.Draft(0, ids(*range(2000)), num_forced=2000)
+    assert codec.decode_edge_message(codec.encode(forced)) == forced
 
 
 def test_a_frame_above_the_limit_is_refused_by_its_size_alone() -> None:

@@ -127,7 +127,8 @@ class Batch:
             if not window.text:
                 screen.note(f"{file}: silent from {seconds(window.start_s)} to {seconds(window.end_s)}")
         if screen.err.is_terminal:
-            screen.note(f"{summary(result)}. {disclosure(result)}")
+            screen.note(f"{summary(result)}.")
+            screen.note(disclosure(result))
 
     def _fail(self, file: str, error: SkydraftError) -> None:
         self.num_failed += 1

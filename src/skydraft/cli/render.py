@@ -64,7 +64,7 @@ def legend() -> Text:
 def summary(result: Result) -> str:
     """One line on what a run did."""
     counts = result.num_by_origin
-    origins = ", ".join(f"{counts[origin]:,} {MEANINGS[origin]}" for origin in Origin if counts[origin])
+    origins = ", ".join(f"{counts[origin]:,} {origin.value}" for origin in Origin if counts[origin])
     parts = [
         f"{counted(len(result.pieces), 'token')} ({origins})",
         f"first after {seconds(result.first_token_s)}, all in {seconds(result.total_s)}",

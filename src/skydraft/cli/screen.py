@@ -46,11 +46,11 @@ class Screen:
 
     def note(self, sentence: str) -> None:
         """What a person should know and a program need not."""
-        self._notes.print(Text(printable(sentence), style="dim"), soft_wrap=True)
+        self._say(sentence, "dim")
 
     def warn(self, sentence: str) -> None:
         """What may surprise."""
-        self._notes.print(Text(f"Note: {printable(sentence)}", style="bold"), soft_wrap=True)
+        self._say(f"Note: {sentence}", "bold")
 
     def error(self, sentence: str) -> None:
         print_error(sentence)
@@ -75,6 +75,10 @@ class Screen:
         with Progress(*columns, console=self.err, transient=True) as progress:
             task = progress.add_task(what, total=total)
             yield lambda num_done: progress.update(task, completed=num_done)
+
+    def _say(self, sentence: str, style: str) -> None:
+        notes = self._notes
+        notes.print(Text(printable(sentence), style=style), soft_wrap=not notes.is_terminal)
 
     def _line(self, line: str) -> None:
         # Not through the console, which wraps lines and reads markup in them.

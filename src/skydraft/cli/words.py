@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 
-
 _CONTROLS = {"Cc", "Cs"}  # Unicode categories: control characters and lone surrogates
 _INVISIBLE = _CONTROLS | {"Cf", "Zl", "Zp"}  # and what turns the direction of text, or breaks lines
 

@@ -141,7 +141,7 @@ def _decode(data: bytes, limits: FrameLimits, side: _Side) -> Message:
     try:
         form = side.decoders[tag].decode(data)
         message = opening.from_wire(form) if isinstance(form, WireOpen) else form
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ConfigError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
         raise RemoteProtocolError(_complaint(error, tag, side)) from error
     check(message, limits)
     return message
@@ -167,17 +167,10 @@ _PATH = re.compile(r" - at \$\[(\d+)\]\S*$")
 
 
 def _complaint(error: Exception, tag: int, side: _Side) -> str:
-    reason, place = _reason(error), "cannot be read"
+    reason = "a text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).replace("`", "")
+    place = "cannot be read"
     if found := _PATH.search(reason):
         index = int(found[1])
         place = f"has a wrong {('tag', *side.kinds[tag].__struct_fields__)[index]}"
         reason = reason[: found.start()]
     return f"the {side.name} sent {_NAMES[tag]}, which {place}: {plain(reason, MAX_REASON_CHARS)}"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "arrays within arrays without end"
-    if isinstance(error, UnicodeDecodeError):
-        return "a text that is not UTF-8"
-    return str(error).replace("`", "")
