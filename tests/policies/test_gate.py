@@ -13,6 +13,7 @@ from skydraft.policies.gate import (
     LogProbGate,
     MarginGate,
     NeverGate,
+    choose_gate,
     default_gate,
     parse_gate,
 )
@@ -155,3 +156,18 @@ def test_a_cloud_that_has_the_evidence_judges_every_block(rule: Rank | MinProb) 
 @pytest.mark.parametrize("rule", [Exact(), Rejection(), Rank(20), MinProb(0.1)], ids=str)
 def test_nothing_goes_to_the_cloud_under_share_none(rule: Exact | Rejection | Rank | MinProb) -> None:
     assert default_gate(ShareLevel.NONE, rule) == NeverGate()
+
+
+@pytest.mark.parametrize("rule", [Exact(), Rejection()])
+@pytest.mark.parametrize("gate", ["entropy", "margin:0.1", "never"])
+def test_a_rule_that_promises_the_clouds_text_takes_no_gate_that_lets_tokens_pass(
+    rule: Exact | Rejection, gate: str
+) -> None:
+    with pytest.raises(ConfigError, match="nobody judged"):
+        choose_gate(gate, ShareLevel.FEATURES, rule)
+    assert choose_gate("always", ShareLevel.FEATURES, rule) == AlwaysGate()
+
+
+def test_no_gate_asked_for_is_the_default_one() -> None:
+    assert choose_gate(None, ShareLevel.TOKENS, Rank()) == default_gate(ShareLevel.TOKENS, Rank())
+    assert choose_gate("never", ShareLevel.TOKENS, Rank()) == NeverGate()

@@ -23,7 +23,7 @@ from skydraft.engines.table_spec import PREFIX, parse_table
 from skydraft.engines.tokenizer import Tokenizer
 from skydraft.errors import ConfigError
 from skydraft.policies.draft_length import draft_length
-from skydraft.policies.gate import default_gate, parse_gate
+from skydraft.policies.gate import choose_gate
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import caption_prompts
 from skydraft.tasks.chat import chat_prompts
@@ -136,7 +136,7 @@ class Device:
             mode=settings.mode,
             share=settings.share,
             rule=rule,
-            gate=parse_gate(settings.gate) if settings.gate else default_gate(settings.share, rule),
+            gate=choose_gate(settings.gate, settings.share, rule),
             draft_length=lambda: draft_length(settings.block_length),
             patience=Patience(settings.offline, settings.offline_wait_s),
             address=None if settings.cloud is None else CloudAddress(settings.cloud, settings.key),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from skydraft.core import AcceptanceRule, MinProb, Rank, ShareLevel, TokenSignals
+from skydraft.core import AcceptanceRule, Exact, MinProb, Rank, Rejection, ShareLevel, TokenSignals
 from skydraft.errors import ConfigError
 
 GATES = "entropy, entropy:NATS, margin, margin:PROB, logprob, logprob:NATS, always, never"
@@ -146,6 +146,25 @@ def parse_gate(text: str) -> Gate:
     except ValueError:
         pass
     raise ConfigError(f"gate {text!r} is none of {GATES}")
+
+
+def choose_gate(text: str | None, share: ShareLevel, rule: AcceptanceRule) -> Gate:
+    """The gate that was asked for, or the default one.
+
+    Args:
+        text: as `parse_gate` reads it; None: nothing was asked for.
+    Raises:
+        ConfigError: it is no gate, or would commit tokens unjudged under a rule that promises the cloud's text.
+    """
+    if text is None:
+        return default_gate(share, rule)
+    gate = parse_gate(text)
+    if isinstance(rule, Exact | Rejection) and not isinstance(gate, AlwaysGate):
+        raise ConfigError(
+            f"gate {gate} commits tokens that nobody judged, and under the rule {rule} the text is the cloud's: "
+            "use gate always, or the rule rank:R or prob:x"
+        )
+    return gate
 
 
 def default_gate(share: ShareLevel, rule: AcceptanceRule) -> Gate:
