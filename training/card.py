@@ -33,7 +33,8 @@ Trained on RAVDESS speech (Livingstone & Russo 2018, doi 10.1371/journal.pone.01
 actors saying two sentences in eight emotions. The weights are derived from it and carry the **same licence, CC BY-NC-SA
 4.0**: no commercial use. The code that trained them is under the project's licence. Split by actor: train 1-16, tune
 17-18, report 19-20. Captions are generated from the labels and from what was measured in each clip (pitch and its
-movement, loudness, rate). Training changes speed, adds synthetic rooms, microphones and noise.
+movement, loudness, rate). Training changes speed, adds synthetic rooms, microphones and noise. How these weights came
+about, and what did not help, is in the repository's training/README.md.
 
 ## Scores on actors 19 and 20, never trained or tuned on
 

@@ -23,5 +23,6 @@ def export(model: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: PreTrai
         pad_token_id=tokenizer.pad_token_id,
     )
     shipped.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(folder)
     feature_extractor().save_pretrained(folder)

@@ -215,7 +215,7 @@ async def test_a_dead_peer_is_found_in_time_while_receiving() -> None:
         before = time.perf_counter()
         with pytest.raises(TransportError, match=r"no sign of life for 0\.4 s"):
             await connection.receive()
-        assert 0.2 < time.perf_counter() - before < 1.5
+        assert 0.2 < time.perf_counter() - before < 3
         await connection.close()
 
 
@@ -226,7 +226,7 @@ async def test_a_dead_peer_is_found_in_time_while_sending() -> None:
         before = time.perf_counter()
         with pytest.raises(TransportError, match=r"no sign of life for 0\.4 s"):
             await connection.send(bytes(20_000_000))
-        assert time.perf_counter() - before < 2
+        assert time.perf_counter() - before < 4
         await connection.close()
 
 
@@ -238,7 +238,7 @@ async def test_closing_does_not_wait_for_a_dead_peer() -> None:
         await asyncio.sleep(0.05)
         before = time.perf_counter()
         await connection.close()
-        assert time.perf_counter() - before < 4
+        assert time.perf_counter() - before < 5
         with pytest.raises(TransportError):
             await sending
 
