@@ -41,6 +41,12 @@ def test_a_file_is_known_by_its_first_bytes(head: bytes, container: Container | 
     assert kind(head) is container
 
 
+def test_a_long_tag_is_passed_by() -> None:
+    """Its length is four bytes of seven bits."""
+    tag = b"ID3\x04\x00\x00" + bytes([1, 1, 1, 1]) + bytes(2**21 + 2**14 + 2**7 + 1)
+    assert kind(tag + b"fLaC") is Container.FLAC
+
+
 def test_only_mp3_is_believed_by_its_name() -> None:
     assert kind(b"junk before the first frame", ".MP3") is Container.MP3
     assert kind(b"junk before the first frame", ".wav") is None
@@ -55,6 +61,8 @@ def test_only_mp3_is_believed_by_its_name() -> None:
         (b"\xff\xf1\x50\x80", "AAC"),
         (b"#!AMR\n", "AMR"),
         (b"hello", None),
+        (b"\xff", None),
+        (b"", None),
     ],
 )
 def test_formats_that_people_have_are_named(head: bytes, name: str | None) -> None:
@@ -103,8 +111,17 @@ def test_an_ogg_without_the_mark_of_its_end_is_noted(tmp_path: Path) -> None:
     assert "not marked as the end" in ending.note
 
 
+@pytest.mark.parametrize(("flags", "is_marked"), [(0, False), (1, False), (2, False), (4, True), (5, True)])
+def test_the_mark_of_the_end_is_bit_2(flags: int, is_marked: bool) -> None:
+    page = b"OggS\0" + bytes([flags]) + bytes(20) + b"\x01" + b"\x03abc"
+    assert (find_ending(io.BytesIO(page), Container.OGG).note is None) is is_marked
+
+
 def test_an_ogg_cut_within_a_page_misses_something(tmp_path: Path) -> None:
     contents = write(tmp_path / "a.ogg", np.random.default_rng(0).uniform(-0.5, 0.5, 16_000)).read_bytes()
-    for length in range(28, len(contents), 97):
-        is_border = contents[length : length + 4] == b"OggS"
-        assert bool(find_ending(io.BytesIO(contents[:length]), Container.OGG).missing_bytes) is not is_border
+    borders = [place for place in range(len(contents)) if contents.startswith(b"OggS", place)]
+    assert len(borders) > 3
+    for length in {place + offset for place in borders for offset in (-200, -1, 0, 4, 5, 26, 27, 28, 60)}:
+        if 4 <= length < len(contents):
+            is_cut = find_ending(io.BytesIO(contents[:length]), Container.OGG).missing_bytes > 0
+            assert is_cut is not (length in borders), length

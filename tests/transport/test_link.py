@@ -3,7 +3,6 @@ busy."""
 
 import asyncio
 import socket
-import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -29,7 +29,7 @@ class Ending(NamedTuple):
     """How a file ends, compared with what its header says.
 
     missing_bytes: how many it lacks; for Ogg and MP3, whose header does not count bytes, 1 stands for some.
-    num_frames: samples of one channel, where they were counted here; None: the decoder knows.
+    num_frames: samples of one channel, where they were counted here; None: they were not.
     note: for the user, where the header says nothing.
     """
 
@@ -111,7 +111,7 @@ def file_size(file: BinaryIO) -> int:
 
 def _riff_ending(file: BinaryIO, samples_chunk: bytes) -> Ending:
     size = file_size(file)
-    for chunk in _chunks(file, size):
+    for chunk in _chunks(file):
         if chunk.name == samples_chunk:
             missing_bytes = max(0, chunk.start + chunk.length - size)
             if missing_bytes and chunk.length >= STREAM_BYTES:
@@ -120,7 +120,7 @@ def _riff_ending(file: BinaryIO, samples_chunk: bytes) -> Ending:
     return Ending()  # no samples at all: the decoder says so
 
 
-def _chunks(file: BinaryIO, size: int) -> Iterator[_Chunk]:
+def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
     """Walk the chunks; those of RIFF are little-endian, of RIFX and AIFF big-endian."""
     file.seek(0)
     byte_order = "<" if file.read(4) in (b"RIFF", b"RF64") else ">"
@@ -129,7 +129,7 @@ def _chunks(file: BinaryIO, size: int) -> Iterator[_Chunk]:
     for _ in range(MAX_CHUNKS):
         file.seek(start)
         header = file.read(8)
-        if len(header) < 8 or start > size:
+        if len(header) < 8:
             return
         name, length = struct.unpack(f"{byte_order}4sI", header)
         if name == b"ds64":
@@ -165,7 +165,7 @@ def _mp3_ending(file: BinaryIO) -> Ending:
     if has_length_tag(file.read(LENGTH_TAG_BYTES)):
         return Ending()
     frames = walk_frames(file, start)
-    return Ending(missing_bytes=int(frames.is_cut), num_frames=frames.num_samples or None)
+    return Ending(missing_bytes=int(frames.is_cut), num_frames=frames.num_samples)
 
 
 def _id3_length(file: BinaryIO) -> int:
