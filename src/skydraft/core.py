@@ -173,7 +173,7 @@ class MinProb(msgspec.Struct, frozen=True, tag="prob"):
         _require(0 < self.min_prob <= 1, "prob:x", self.min_prob, "above 0 and at most 1")
 
     def __str__(self) -> str:
-        return f"prob:{self.min_prob:g}"
+        return f"prob:{self.min_prob!r}"
 
 
 AcceptanceRule = Exact | Rejection | Rank | MinProb

@@ -122,6 +122,7 @@ def test_an_ogg_cut_within_a_page_misses_something(tmp_path: Path) -> None:
     borders = [place for place in range(len(contents)) if contents.startswith(b"OggS", place)]
     assert len(borders) > 3
     for length in {place + offset for place in borders for offset in (-200, -1, 0, 4, 5, 26, 27, 28, 60)}:
-        if 4 <= length < len(contents):
+        is_within_mark = any(0 < length - border < 4 for border in borders)  # too little to tell from trailing junk
+        if 4 <= length < len(contents) and not is_within_mark:
             is_cut = find_ending(io.BytesIO(contents[:length]), Container.OGG).missing_bytes > 0
             assert is_cut is not (length in borders), length

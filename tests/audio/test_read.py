@@ -71,6 +71,11 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     assert clip.notes == ("2 channels averaged to one",)
 
 
+def test_as_many_as_32_channels_are_read(tmp_path: Path) -> None:
+    clip = read_clip(write(tmp_path / "a.wav", np.repeat(tone()[:, None], 32, axis=1), subtype="FLOAT"))
+    np.testing.assert_allclose(clip.samples, tone(), atol=1e-7)
+
+
 def test_resampling_in_blocks_equals_resampling_at_once(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).uniform(-0.5, 0.5, 3 * 44_100 + 17).astype(np.float32)  # several blocks
     clip = read_clip(write(tmp_path / "a.wav", noise, 44_100, "FLOAT"))
@@ -228,6 +233,11 @@ def test_a_clip_below_a_tenth_of_a_second_is_refused(tmp_path: Path) -> None:
     assert read_clip(write(tmp_path / "b.wav", tone(0.1))).duration_s == 0.1
 
 
+@pytest.mark.parametrize("rate_hz", [4_000, 384_000])
+def test_the_lowest_and_the_highest_rate_are_read(tmp_path: Path, rate_hz: int) -> None:
+    assert read_clip(write(tmp_path / "a.wav", tone(1.0, rate_hz), rate_hz)).duration_s == pytest.approx(1.0, abs=1e-3)
+
+
 @pytest.mark.parametrize("rate_hz", [1, 3_999, 384_001, 2_000_000_000])
 def test_absurd_rates_are_refused(tmp_path: Path, rate_hz: int) -> None:
     (tmp_path / "a.wav").write_bytes(pcm_wav(pcm16(tone()), rate_hz=rate_hz))
@@ -275,15 +285,17 @@ def test_a_flac_header_that_lies_about_its_length_costs_no_memory(tmp_path: Path
     assert peak_bytes < 4_000_000
 
 
-def test_integers_stored_as_floats_are_refused(tmp_path: Path) -> None:
-    text = refusal(write(tmp_path / "a.wav", tone(peak=20_000), subtype="FLOAT"))
-    assert "samples up to 20,000 where full scale is 1" in text
+@pytest.mark.parametrize("peak", [17, 20_000])
+def test_integers_stored_as_floats_are_refused(tmp_path: Path, peak: int) -> None:
+    text = refusal(write(tmp_path / "a.wav", tone(peak=peak), subtype="FLOAT"))
+    assert f"samples up to {peak:,} where full scale is 1" in text
 
 
-def test_samples_a_little_above_full_scale_are_kept_and_noted(tmp_path: Path) -> None:
-    clip = read_clip(write(tmp_path / "a.wav", tone(peak=1.5), subtype="FLOAT"))
-    assert clip.notes == ("peak 1.50 is above full scale",)
-    assert np.abs(clip.samples).max() == pytest.approx(1.5, abs=1e-3)
+@pytest.mark.parametrize("peak", [1.5, 15.9])
+def test_samples_a_little_above_full_scale_are_kept_and_noted(tmp_path: Path, peak: float) -> None:
+    clip = read_clip(write(tmp_path / "a.wav", tone(peak=peak), subtype="FLOAT"))
+    assert clip.notes == (f"peak {peak:.2f} is above full scale",)
+    assert np.abs(clip.samples).max() == pytest.approx(peak, abs=1e-2)
 
 
 def test_numbers_near_the_end_of_float32_are_refused_without_a_warning(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from skydraft.audio.clips import bundled_clips
 from skydraft.audio.read import read_clip
 from skydraft.config import DeviceSettings
-from skydraft.core import SegmentKind, ShareLevel
+from skydraft.core import Mode, SegmentKind, ShareLevel
 from skydraft.edge.device import Device
 from skydraft.edge.report import Report
 from skydraft.protocol import codec, messages
@@ -89,7 +89,7 @@ async def test_under_features_the_log_mel_leaves_once_and_is_recorded(embedded_c
 
 
 async def test_a_device_that_shares_nothing_opens_no_connection(embedded_cloud: str) -> None:
-    settings = DeviceSettings(cloud=embedded_cloud, share=ShareLevel.NONE, mode="edge")  # type: ignore[arg-type]
+    settings = DeviceSettings(cloud=embedded_cloud, share=ShareLevel.NONE, mode=Mode.EDGE)
     up: list[bytes] = []
     async with tapped(embedded_cloud, up, []):
         with Device.load(settings) as device:
