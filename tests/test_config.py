@@ -57,3 +57,11 @@ def test_flags_go_over_the_file_and_none_was_not_given() -> None:
 def test_a_wrong_flag_is_refused() -> None:
     with pytest.raises(ConfigError, match="wrong setting"):
         with_flags(DeviceSettings(), seed="many")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"max_frame_bytes": -1}, {"max_length": -3}, {"num_threads": -1}, {"num_slots": 0}]
+)
+def test_numbers_out_of_range_are_refused_by_name(setting: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=f"cloud.{next(iter(setting))} is .* and must be"):
+        CloudSettings(**setting)

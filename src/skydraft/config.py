@@ -44,7 +44,7 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grace_s: float = 60.0
     max_draft_tokens: int = 64
     max_in_flight: int = 8
-    max_frame_bytes: int = 2**22
+    max_frame_bytes: int = 2**23
     num_threads: int = 0
 
     def __post_init__(self) -> None:
@@ -52,6 +52,9 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _require_range("cloud.num_slots", self.num_slots, 1, 4096)
         _require_range("cloud.max_draft_tokens", self.max_draft_tokens, 16, 4096)
         _require_range("cloud.max_in_flight", self.max_in_flight, 1, 64)
+        _require_range("cloud.max_frame_bytes", self.max_frame_bytes, 2**16, 2**30)
+        _require_range("cloud.max_length", self.max_length, 0, 2**20)
+        _require_range("cloud.num_threads", self.num_threads, 0, 1024)
         _require_range("cloud.grace_s", self.grace_s, 0, 86400)
 
 
@@ -97,6 +100,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"share level none lets nothing leave the device, and mode {self.mode.value} needs a cloud: "
                 "use mode edge, or share tokens or features"
             )
+        _require_range("device.num_threads", self.num_threads, 0, 1024)
         _require_range("device.block_length", self.block_length, 0, 64)
         _require_range("device.offline_wait_s", self.offline_wait_s, 0, 86400)
 

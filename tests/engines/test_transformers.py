@@ -216,4 +216,4 @@ def test_a_quantised_draft_is_close_and_not_equal(start: Start, saved: Saved):
     prompt = text_prompt(*range(8, 28))
     expected = plain(saved("llama"))(prompt, [])[-1]
     got = engine.open(prompt).logits.numpy()
-    assert 0 < np.linalg.norm(got - expected) / np.linalg.norm(expected) < 0.1
+    assert 1e-3 < np.linalg.norm(got - expected) / np.linalg.norm(expected) < 0.1

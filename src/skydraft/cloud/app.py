@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
 
@@ -22,6 +22,8 @@ from skydraft.protocol.messages import FaultCode
 
 log = logging.getLogger("skydraft.cloud")
 
+MAX_UNHANDLED = 16  # messages of a device that the scheduler has not come to: beyond, its socket is not read
+UNHANDLED_PAUSE_S = 0.005
 MAX_OUTBOX = 1024  # messages that a device has not read yet, before it is cut off
 CLOSE_PROTOCOL_ERROR = 1002
 CLOSE_TOO_SLOW = 1008
@@ -76,12 +78,14 @@ class _Connection:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue(MAX_OUTBOX)
-        self._sender: asyncio.Task[None] | None = None
+        self._num_submitted = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_cut = False
 
     async def serve(self) -> None:
         """Until the device leaves or breaks the protocol."""
         self._scheduler.connect(self._number, self._deliver)
-        self._sender = asyncio.create_task(self._send())
+        self._tasks.add(asyncio.create_task(self._send()))
         try:
             await self._receive()
         except WebSocketDisconnect:
@@ -90,7 +94,8 @@ class _Connection:
             await self._refuse(error)
         finally:
             self._scheduler.disconnect(self._number)
-            self._sender.cancel()
+            for task in self._tasks:
+                task.cancel()
 
     async def _receive(self) -> None:
         while True:
@@ -100,31 +105,43 @@ class _Connection:
             data = event.get("bytes")
             if data is None:
                 raise RemoteProtocolError("a text frame came and the protocol is made of binary frames")
-            self._scheduler.submit(self._number, codec.decode_edge_message(data, self._limits))
+            await self._submit(codec.decode_edge_message(data, self._limits))
+
+    async def _submit(self, message: messages.EdgeMessage) -> None:
+        if not self._scheduler.is_alive:
+            raise RemoteProtocolError("the cloud has failed and ends; its log says why")
+        self._scheduler.submit(self._number, message)
+        self._num_submitted += 1
+        # Polled, because a signal for each message would cost every round what only a flood needs.
+        while self._num_submitted - self._scheduler.num_handled(self._number) > MAX_UNHANDLED:  # noqa: ASYNC110
+            await asyncio.sleep(UNHANDLED_PAUSE_S)
 
     def _deliver(self, message: messages.CloudMessage) -> None:
         """Called in the scheduler's thread."""
         self._loop.call_soon_threadsafe(self._post, codec.encode(message))
 
     def _post(self, data: bytes) -> None:
+        if self._is_cut:
+            return
         try:
             self._outbox.put_nowait(data)
         except asyncio.QueueFull:
             log.warning("a device does not read: its connection is closed")
-            self._loop.create_task(self._socket.close(CLOSE_TOO_SLOW))
+            self._is_cut = True
+            self._tasks.add(self._loop.create_task(self._cut()))
+
+    async def _cut(self) -> None:
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self._socket.close(CLOSE_TOO_SLOW)
 
     async def _send(self) -> None:
-        try:
+        with suppress(WebSocketDisconnect, RuntimeError):  # Starlette raises RuntimeError on a socket closed meanwhile
             while True:
                 await self._socket.send_bytes(await self._outbox.get())
-        except (WebSocketDisconnect, RuntimeError):  # Starlette raises RuntimeError when the socket closed meanwhile
-            return
 
     async def _refuse(self, error: RemoteProtocolError) -> None:
         code = FaultCode.VERSION if isinstance(error, VersionMismatch) else FaultCode.PROTOCOL
         log.warning("a connection broke the protocol: %s", code)
-        try:
+        with suppress(WebSocketDisconnect, RuntimeError):
             await self._socket.send_bytes(codec.encode(messages.Fault(code, str(error))))
             await self._socket.close(CLOSE_PROTOCOL_ERROR)
-        except (WebSocketDisconnect, RuntimeError):
-            return

@@ -95,6 +95,7 @@ class Hub:
         for address in [address for address in self._by_address if address[0] == connection]:
             seat = self._by_address.pop(address)
             seat.connection, seat.away_since = None, now_s
+            seat.session.detach()
 
     def expire(self, now_s: float) -> None:
         """Forget the sessions whose devices have been away for longer than the grace time."""

@@ -50,6 +50,7 @@ class Scheduler:
         self._hub = hub
         self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._deliver: dict[ConnectionId, Deliver] = {}
+        self._num_handled: dict[ConnectionId, int] = {}
         self._thread = threading.Thread(target=self._run, name="skydraft-scheduler", daemon=True)
 
     @property
@@ -75,10 +76,23 @@ class Scheduler:
     def submit(self, connection: ConnectionId, message: messages.EdgeMessage) -> None:
         self._inbox.put(_Arrived(connection, message))
 
+    def num_handled(self, connection: ConnectionId) -> int:
+        """How many messages of a connection have been handled, so that its reader does not run ahead."""
+        return self._num_handled.get(connection, 0)
+
     def disconnect(self, connection: ConnectionId) -> None:
         self._inbox.put(_Disconnected(connection))
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception:
+            log.exception("the scheduler failed: all sessions end")
+            sentence = "the cloud failed; its log says why"
+            for deliver in self._deliver.values():
+                deliver(messages.Fault(messages.FaultCode.INTERNAL, sentence))
+
+    def _serve(self) -> None:
         is_busy, next_expiry_s = False, 0.0
         while True:
             for event in self._events(wait=not is_busy):
@@ -110,9 +124,11 @@ class Scheduler:
                 self._deliver[connection] = deliver
             case _Disconnected(connection):
                 self._deliver.pop(connection, None)
+                self._num_handled.pop(connection, None)
                 self._hub.disconnect(connection, time.monotonic())
             case _Arrived(connection, message):
                 self._send(self._receive(connection, message))
+                self._num_handled[connection] = self._num_handled.get(connection, 0) + 1
 
     def _receive(self, connection: ConnectionId, message: messages.EdgeMessage) -> list[Reply]:
         try:

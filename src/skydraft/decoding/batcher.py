@@ -39,8 +39,12 @@ class Batcher:
     def release(self, session: CloudSession) -> None:
         """Give the session's slot back."""
         slot = self._slots.pop(session, None)
-        if slot is not None:
+        if slot is None:
+            return
+        try:
             self._engine.close(slot)
+        except Exception:  # an engine that fails must not take the other sessions with it
+            log.exception("a slot could not be given back")
 
     def step(self) -> list[Reply]:
         """Run what waits as one forward pass; an empty list when nothing waits.

@@ -99,7 +99,10 @@ class CloudSession:
         if isinstance(message, messages.Generate):
             self._credit = message.up_to
             return
+        if self.is_complete:
+            return  # the offer crossed the end of the text on its way
         draft = offers.from_wire(message, self.terms.num_edge_ids, self.terms.rule, self._limits.max_draft_tokens)
+        self._check_length(draft)
         self._drop_stale()
         if len(self._waiting) >= self._limits.max_in_flight:
             raise RemoteProtocolError(
@@ -119,10 +122,14 @@ class CloudSession:
         if packing.log_digest(known_ids) != resume.digest:
             raise RemoteProtocolError(f"the device holds another text than the cloud at length {resume.length}")
         self.number = number
-        self._waiting.clear()
-        self._credit = 0
+        self.detach()
         missing_ids = self._log[resume.length :]
         return self._tokens(resume.length, missing_ids) if missing_ids else None
+
+    def detach(self) -> None:
+        """The device is away: it will say again what it wants."""
+        self._waiting.clear()
+        self._credit = 0
 
     def prefilled(self, logits: Array) -> None:
         """The slot has read the prompt.
@@ -189,6 +196,14 @@ class CloudSession:
             return Outcome(self._tokens(start, own_ids), kept)
         node = None if step.draft.parents is None else last_row
         return Outcome(messages.Verdict(len(self._log), judgement.token_id, self.number, node), kept)
+
+    def _check_length(self, draft: Draft) -> None:
+        """What lies beyond the end of any text is not kept: it could only fill the memory."""
+        end, most = draft.start + len(draft.token_ids), self.terms.sampling.max_tokens + self._limits.max_draft_tokens
+        if end > most:
+            raise RemoteProtocolError(
+                f"an offer reaches to position {end} and the text has at most {self.terms.sampling.max_tokens} tokens"
+            )
 
     def _tokens(self, start: int, token_ids: Sequence[int]) -> messages.Tokens:
         return messages.Tokens(start, packing.pack_ids(token_ids, self._id_bits), self.number)

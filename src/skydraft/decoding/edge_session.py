@@ -11,7 +11,16 @@ import enum
 from collections import deque
 from collections.abc import Sequence
 
-from skydraft.core import AcceptanceRule, Draft, LatticeDistribution, Origin, Prompt, SamplingParams, Token
+from skydraft.core import (
+    AcceptanceRule,
+    Draft,
+    LatticeDistribution,
+    Origin,
+    Prompt,
+    Rejection,
+    SamplingParams,
+    Token,
+)
 from skydraft.decoding.alignment import has_child, is_ahead, path_to, remainder
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import CloudFault, LocalProtocolError, RemoteProtocolError, VocabularyMismatch
@@ -89,6 +98,19 @@ class EdgeSession:
         return self.sampling.is_end(self._ids)
 
     @property
+    def can_follow(self) -> bool:
+        """Whether offers and credit may be sent: what follows a fresh `open` need not wait for its answer, but a
+        session that is to be resumed may turn out to be gone."""
+        return self.phase is Phase.OPEN or (self.phase is Phase.OPENING and not self._resume_key)
+
+    @property
+    def max_block_length(self) -> int:
+        """How many tokens one offer may ask about."""
+        if isinstance(self.rule, Rejection):
+            return min(self.limits.max_draft_tokens, packing.max_drawn_tokens(self.vocabulary.num_tokens, self.rule))
+        return self.limits.max_draft_tokens
+
+    @property
     def _cloud_ids(self) -> Sequence[int]:
         return self._ids if self._cloud_length == len(self._ids) else self._ids[: self._cloud_length]
 
@@ -159,7 +181,8 @@ class EdgeSession:
     def disconnect(self) -> None:
         """The connection is gone: what was in flight may or may not have arrived."""
         self.phase = Phase.APART
-        self._lost = tuple(self._in_flight)
+        if self._in_flight:  # else it may be the second time, and nothing was sent since the first
+            self._lost = tuple(self._in_flight)
         self._in_flight.clear()
 
     # What arrives
@@ -187,8 +210,12 @@ class EdgeSession:
 
     def _opened(self, opened: messages.Opened) -> tuple[Token, ...]:
         self._check_vocabulary(opened.vocabulary)
+        if not opened.resume_key and not self._resume_key:
+            raise RemoteProtocolError("the cloud opened a new session without a key to resume it by")
         self.limits = opened.limits
         self._resume_key = opened.resume_key
+        if opened.length <= self._cloud_length:
+            self._lost = ()  # no verdict was lost: nothing was judged that the device does not know of
         if not opened.resume_key:  # it forgot the session: `open` again, with the prompt
             self.phase = Phase.APART
             self._cloud_length = 0
@@ -219,10 +246,11 @@ class EdgeSession:
             raise RemoteProtocolError(f"the cloud refused {draft.num_forced - num_held} tokens that are committed")
         self.num_rounds += 1
         held_ids = [draft.token_ids[node] for node in path]
+        origins = [Origin.ACCEPTED] * num_held
         if verdict.token_id is None:
-            return self._grow(held_ids, Origin.ACCEPTED)
+            return self._grow(held_ids, origins)
         last = Origin.CORRECTED if has_child(draft, row) else Origin.CLOUD
-        return self._grow([*held_ids, verdict.token_id], Origin.ACCEPTED, last)
+        return self._grow([*held_ids, verdict.token_id], [*origins, last])
 
     def _answered_draft(self, verdict: messages.Verdict) -> Draft:
         """Which offer a verdict answers: the first in flight that extends what the cloud held, as the cloud decided."""
@@ -241,36 +269,47 @@ class EdgeSession:
                 f"the cloud wrote from position {message.start} and the device knows its text to {self._cloud_length}"
             )
         new_ids = token_ids[len(known_ids) :]
-        num_held = self._num_drafted(new_ids)
-        if num_held is None:
-            return self._grow(new_ids, Origin.CLOUD)
-        self.num_rounds += 1  # a verdict that was lost on the way
-        return self._grow(new_ids[:num_held], Origin.ACCEPTED) + self._grow(new_ids[num_held:], Origin.CORRECTED)
+        return self._grow(new_ids, self._origins_of(new_ids))
 
-    def _num_drafted(self, new_ids: Sequence[int]) -> int | None:
-        """How many tokens that a resumed session brings stood in an offer whose verdict was lost; None: no offer."""
+    def _origins_of(self, new_ids: Sequence[int]) -> list[Origin]:
+        """Of tokens that no verdict brought: the cloud's own, but for those of a verdict that was lost on the way."""
         log_ids = self._cloud_ids
         lost, self._lost = self._lost, ()
+        origins = [Origin.CLOUD] * len(new_ids)
         for draft in lost:
             rest = None if is_ahead(draft, log_ids) else remainder(draft, log_ids)
-            if rest is not None and rest.parents is None:
-                pairs = zip(rest.token_ids, new_ids, strict=False)
-                return next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), len(rest.token_ids))
-        return None
+            if rest is None or rest.parents is not None:
+                continue
+            self.num_rounds += 1
+            pairs = zip(rest.token_ids, new_ids, strict=False)
+            num_held = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), len(rest.token_ids))
+            origins[:num_held] = [Origin.ACCEPTED] * min(num_held, len(new_ids))
+            if num_held < min(len(rest.token_ids), len(new_ids)):
+                origins[num_held] = Origin.CORRECTED
+            break
+        return origins
 
-    def _grow(self, token_ids: Sequence[int], origin: Origin, last_origin: Origin | None = None) -> tuple[Token, ...]:
+    def _grow(self, token_ids: Sequence[int], origins: Sequence[Origin]) -> tuple[Token, ...]:
         """The cloud's log grew by these; the device may have committed the first of them before."""
+        self._check_text(token_ids)
         committed_ids = self._ids[self._cloud_length : self._cloud_length + len(token_ids)]
         num_committed = len(committed_ids)
         if committed_ids != list(token_ids[:num_committed]):
             raise RemoteProtocolError(
                 f"the cloud's text differs from what the device committed after position {self._cloud_length}"
             )
-        origins = [origin] * (len(token_ids) - 1) + [last_origin or origin] if token_ids else []
         self._cloud_length += len(token_ids)
         new_tokens = self._append(token_ids[num_committed:], origins[num_committed:])
         self._drop_stale()
         return new_tokens
+
+    def _check_text(self, token_ids: Sequence[int]) -> None:
+        strange_id = next((token_id for token_id in token_ids if token_id >= self.num_shared_ids), None)
+        if strange_id is not None:
+            raise RemoteProtocolError(f"the cloud wrote token {strange_id} and both know {self.num_shared_ids} tokens")
+        length = self._cloud_length + len(token_ids)
+        if length > self.sampling.max_tokens or any(token_id in self.sampling.end_ids for token_id in token_ids[:-1]):
+            raise RemoteProtocolError(f"the cloud wrote to position {length}, beyond the end of the text")
 
     def _append(self, token_ids: Sequence[int], origins: Sequence[Origin]) -> tuple[Token, ...]:
         self._ids.extend(token_ids)
@@ -280,12 +319,13 @@ class EdgeSession:
     def _drop_stale(self) -> None:
         log_ids = self._cloud_ids
         self._in_flight = deque(
-            draft for draft in self._in_flight if is_ahead(draft, log_ids) or remainder(draft, log_ids)
+            draft
+            for draft in self._in_flight
+            if not self.is_complete and (is_ahead(draft, log_ids) or remainder(draft, log_ids))
         )
 
     def _require_heard(self) -> None:
-        """What follows a fresh `open` need not wait for its answer; a resumed session may turn out to be gone."""
-        if self.phase is Phase.APART or (self.phase is Phase.OPENING and self._resume_key):
+        if not self.can_follow:
             raise LocalProtocolError(f"the session is {self.phase.value}: open it first")
 
 

@@ -19,6 +19,7 @@ from skydraft.transport.websocket import Connection, connect
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+ANSWER_S = 120.0  # a cloud that says nothing for so long is lost, though its connection stands
 
 
 class Patience(NamedTuple):
@@ -57,6 +58,7 @@ class Conversation:
         self._lost_at_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
         self._is_credited = False
+        self._has_spoken = False
 
     async def open(self) -> None:
         """Connect and have the session opened.
@@ -86,11 +88,12 @@ class Conversation:
         if self._connection is None:
             return
         try:
-            if self.session.phase is not Phase.APART:
+            if self._has_spoken:
                 await self._send(self.session.close())
         except TransportError:
             pass  # the cloud forgets the session by itself
-        await self._drop()
+        finally:
+            await self._drop()
 
     async def _open(self) -> None:
         await self._connect()
@@ -117,7 +120,7 @@ class Conversation:
 
     async def _give_credit(self, up_to: int) -> None:
         """A fresh session gets its credit with `open`; a resumed one when it is known what the cloud still holds."""
-        if self.session.token_ids:
+        if not self.session.can_follow:
             await self._open()
             if self.session.cloud_length < len(self.session.token_ids):
                 await self._send(self.session.offer(()))  # forced: what a cloud without a memory lacks
@@ -131,18 +134,29 @@ class Conversation:
     async def _send(self, message: messages.EdgeMessage) -> None:
         assert self._connection is not None
         await self._connection.send(self._border.let_out(message))
+        self._has_spoken = True
 
     async def _receive(self) -> None:
         assert self._connection is not None
+        message = self._border.let_in(await self._next_bytes())
         try:
-            self.session.receive(self._border.let_in(await self._connection.receive()))
+            self.session.receive(message)
         except VocabularyMismatch as mismatch:
             raise await explain_mismatch(self._address, self.session.vocabulary) from mismatch
         except CloudFault as fault:
             if fault.code == messages.FaultCode.VOCABULARY:
                 raise await explain_mismatch(self._address, self.session.vocabulary) from fault
             raise
-        self._lost_at_s, self._pause_s = None, FIRST_PAUSE_S
+        if isinstance(message, messages.Verdict | messages.Tokens):  # a cloud that only opens sessions is not back
+            self._lost_at_s, self._pause_s = None, FIRST_PAUSE_S
+
+    async def _next_bytes(self) -> bytes:
+        assert self._connection is not None
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await self._connection.receive()
+        except TimeoutError as error:
+            raise TransportError(f"the cloud at {self._address.url} has not answered for {ANSWER_S:g} s") from error
 
     async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:
         """Try until it works, as far as patience goes."""
@@ -158,21 +172,22 @@ class Conversation:
 
     async def _recover(self, error: TransportError | CloudFault, pause_s: float | None) -> None:
         await self._drop()
-        now_s = time.monotonic()
         if self._patience.offline != "wait":
             raise error
+        now_s = time.monotonic()
         if self._lost_at_s is None:
             self._lost_at_s = now_s
             self.num_reconnects += 1
             self._notify(f"{error}; trying again for {self._patience.wait_s:g} s")
-        elif now_s - self._lost_at_s > self._patience.wait_s:
+        left_s = self._lost_at_s + self._patience.wait_s - now_s
+        if left_s < (pause_s or 0.0):
             raise error
-        await asyncio.sleep(pause_s or self._pause_s)
+        await asyncio.sleep(min(pause_s or self._pause_s, left_s))
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     async def _drop(self) -> None:
         self.session.disconnect()
-        self._is_credited = False
+        self._is_credited = self._has_spoken = False
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()

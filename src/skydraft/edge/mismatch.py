@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import urllib.request
 
 import msgspec
@@ -35,7 +36,7 @@ async def explain_mismatch(address: CloudAddress, ours: Vocabulary) -> Vocabular
         fit(ours, Vocabulary(theirs.name, theirs.tokens, len(theirs.tokens)))
     except VocabularyMismatch as mismatch:
         return mismatch
-    except (OSError, ValueError, msgspec.MsgspecError):
+    except (OSError, ValueError, http.client.HTTPException, msgspec.MsgspecError):
         pass
     return VocabularyMismatch(ours.name, f"of the cloud at {address.url}", [])
 

@@ -18,7 +18,7 @@ from skydraft.edge.drafter import Block, Drafter
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
 from skydraft.engines.vocabulary import Vocabulary
-from skydraft.errors import ConfigError, TransportError
+from skydraft.errors import CloudFault, ConfigError, TransportError
 from skydraft.policies.draft_length import DraftLength
 from skydraft.policies.gate import Gate
 from skydraft.tasks.base import PromptPair
@@ -118,19 +118,22 @@ class _Run:
                 await self._write_in_cloud()
             else:
                 await self._write_together()
-        except TransportError as error:
-            if self._job.patience.offline != "edge":
+        except (TransportError, CloudFault) as error:
+            is_for_now = isinstance(error, TransportError) or error.retry_after_s is not None
+            if self._job.patience.offline != "edge" or not is_for_now:
                 raise
             self._is_alone = True
             self._notify(f"{error}; the device goes on alone")
             await self._write_alone()
 
     async def close(self) -> None:
-        if self._conversation is not None:
-            await self._conversation.close()
-        if self._drafter is not None and self._reading is not None:
-            await asyncio.gather(self._reading, return_exceptions=True)  # its error was raised where it was awaited
-            await self._in_worker(self._drafter.close)
+        try:
+            if self._conversation is not None:
+                await self._conversation.close()
+        finally:
+            if self._drafter is not None and self._reading is not None:
+                await asyncio.gather(self._reading, return_exceptions=True)  # its error was raised where it was awaited
+                await self._in_worker(self._drafter.close)
 
     def report(self) -> Report:
         total_s = time.perf_counter() - self._started_s
@@ -164,7 +167,7 @@ class _Run:
         await conversation.open()  # the cloud reads its prompt while the device reads its own
         await reading
         while not self._session.is_complete:
-            block = await self._draft(min(lengths.next_length(), self._session.limits.max_draft_tokens))
+            block = await self._draft(min(lengths.next_length(), self._session.max_block_length))
             if self._job.gate.decide(block.signals).is_escalated:
                 num_accepted = await self._ask(conversation, block)
                 lengths.observe(len(block.token_ids), num_accepted)

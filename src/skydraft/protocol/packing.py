@@ -184,6 +184,11 @@ def _codes(num_tokens: int, rule: Rejection) -> _Codes:
     return _Codes(starts, weightings, max(256, starts[-1]))
 
 
+def max_drawn_tokens(num_tokens: int, rule: Rejection) -> int:
+    """How many drawn tokens an offer can hold."""
+    return (8 * MAX_PROBS_BYTES) // (_codes(num_tokens, rule).base - 1).bit_length()
+
+
 def pack_probs(
     token_ids: Sequence[int], distributions: Sequence[LatticeDistribution], num_tokens: int, rule: Rejection
 ) -> bytes:

@@ -1,0 +1,180 @@
+"""Clouds that misbehave, over real sockets: nothing hangs, nothing leaks, and every end is one sentence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from skydraft.cloud.hub import Hub
+from skydraft.config import CloudSettings
+from skydraft.core import Mode, Prompt, SamplingParams, SegmentKind, ShareLevel, TokenSegment
+from skydraft.edge.address import CloudAddress
+from skydraft.edge.conversation import Patience
+from skydraft.edge.mismatch import explain_mismatch
+from skydraft.edge.report import Report
+from skydraft.edge.writer import Writer
+from skydraft.engines.base import Engine
+from skydraft.errors import CloudFault, DisclosureError, RemoteProtocolError, TransportError, VocabularyMismatch
+from skydraft.protocol import codec, messages, packing
+from skydraft.protocol.messages import FaultCode
+from skydraft.tasks.base import PromptPair
+from tests.edge.test_writer import DRAFT, JOB, TARGET
+from tests.linked import PROMPT, table
+
+VOCABULARY = table(TARGET).vocabulary
+MARK = messages.VocabularyMark(VOCABULARY.num_tokens, VOCABULARY.digest())
+Handler = Callable[[ServerConnection], Awaitable[None]]
+
+
+def opened(key: bytes = b"key") -> bytes:
+    limits = messages.Limits(4096, 64, 8)
+    return codec.encode(messages.Opened(1, 0, key, 0, packing.log_digest(()), MARK, limits))
+
+
+def busy(retry_after_s: float) -> bytes:
+    return codec.encode(messages.Fault(FaultCode.BUSY, "all places are taken", 0, retry_after_s))
+
+
+@asynccontextmanager
+async def cloud(handler: Handler) -> AsyncIterator[str]:
+    async with serve(handler, "127.0.0.1", 0, compression=None) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def write(url: str, engine: Engine | None = None, **changes: Any) -> Report:
+    writer = Writer(engine or table(DRAFT))
+    try:
+        async with asyncio.timeout(10):
+            return await writer.write(replace(JOB, address=CloudAddress(url), **changes), lambda _: None)
+    finally:
+        writer.close()
+
+
+async def test_a_cut_between_opening_and_the_first_token_is_resumed() -> None:
+    num_connections = 0
+
+    async def handler(socket: ServerConnection) -> None:
+        nonlocal num_connections
+        num_connections += 1
+        await socket.recv()
+        await socket.send(opened())
+        if num_connections > 1:
+            await socket.recv()
+            await socket.send(codec.encode(messages.Tokens(0, bytes([1] * 40))))
+            await socket.wait_closed()
+
+    async with cloud(handler) as url:
+        report = await write(url, mode=Mode.CLOUD, patience=Patience("wait", 5))
+    assert len(report.tokens) == 40
+    assert report.reconnects == 1
+
+
+async def test_a_cloud_that_opens_and_dies_is_not_waited_for_without_end() -> None:
+    async def handler(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(opened())
+        await socket.recv()
+
+    async with cloud(handler) as url:
+        with pytest.raises(TransportError):
+            await write(url, patience=Patience("wait", 0.5))
+
+
+async def test_a_cloud_that_is_busy_for_longer_than_patience_ends_it_at_once() -> None:
+    async def handler(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(busy(3600.0))
+        await socket.wait_closed()
+
+    async with cloud(handler) as url:
+        with pytest.raises(CloudFault, match="all places are taken"):
+            await write(url, patience=Patience("wait", 0.5))
+
+
+async def test_a_busy_cloud_lets_the_device_go_on_alone() -> None:
+    async def handler(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(busy(1.0))
+        await socket.wait_closed()
+
+    async with cloud(handler) as url:
+        assert (await write(url, patience=Patience("edge", 0))).is_alone
+
+
+async def test_a_cloud_that_opens_without_a_key_is_refused() -> None:
+    async def handler(socket: ServerConnection) -> None:
+        async for _ in socket:
+            await socket.send(opened(b""))
+
+    async with cloud(handler) as url:
+        with pytest.raises(RemoteProtocolError, match="without a key"):
+            await write(url)
+
+
+async def test_nothing_at_all_is_sent_where_the_opening_may_not_leave() -> None:
+    frames: list[bytes | str] = []
+
+    async def handler(socket: ServerConnection) -> None:
+        async for frame in socket:
+            frames.append(frame)  # noqa: PERF401
+
+    notes = Prompt((TokenSegment((1, 2), SegmentKind.EVIDENCE),))
+    async with cloud(handler) as url:
+        with pytest.raises(DisclosureError):
+            await write(url, prompts=PromptPair(PROMPT, notes))
+    assert frames == []
+
+
+async def test_a_refused_text_gives_its_slot_back() -> None:
+    async def handler(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+
+    engine = table(DRAFT, num_slots=1)
+    async with cloud(handler) as url:
+        with pytest.raises(DisclosureError):
+            await write(url, engine, share=ShareLevel.NONE)
+    engine.open(PROMPT)
+
+
+async def test_a_vocabulary_page_that_is_no_http_leaves_the_mismatch() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"hello there\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    async with server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        assert isinstance(await explain_mismatch(CloudAddress(url), VOCABULARY), VocabularyMismatch)
+
+
+async def test_a_lost_verdict_keeps_its_origins_through_two_lost_connections() -> None:
+    hub, num_connections = Hub(table(TARGET), CloudSettings()), 0
+
+    async def handler(socket: ServerConnection) -> None:
+        nonlocal num_connections
+        num_connections += 1
+        connection = num_connections
+        async for frame in socket:
+            if connection == 2:
+                return
+            assert isinstance(frame, bytes)
+            message = codec.decode_edge_message(frame)
+            replies = hub.receive(connection, message) + hub.step()
+            if connection == 1 and isinstance(message, messages.Draft):
+                hub.disconnect(connection, 0.0)
+                return
+            for _, reply in replies:
+                await socket.send(codec.encode(reply))
+
+    sampling = SamplingParams(max_tokens=20)
+    async with cloud(handler) as url:
+        report = await write(url, table(TARGET), patience=Patience("wait", 5), sampling=sampling)
+    assert [token.origin.value for token in report.tokens[:6]] == ["accepted"] * 5 + ["cloud"]
+    assert report.rounds >= 3
