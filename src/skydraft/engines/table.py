@@ -58,6 +58,7 @@ class TableEngine:
         self._order = order
         self._is_exact = self._num_rows == self._vocab_size**order
         self._factors = self._context_factors()
+        self._offsets = np.arange(order)
         self._vocabulary = vocabulary or word_vocabulary(self._vocab_size)
         self._accepts_tensors = accepts_tensors
         self._pass_s = pass_s
@@ -134,8 +135,9 @@ class TableEngine:
         """int [num_tokens, order]: the last tokens up to each new one, along its path."""
         tokens = self._tokens[placement.slot]
         if placement.tree.is_chain:
-            span = tokens[placement.start + 1 : placement.end + self._order]
-            return np.lib.stride_tricks.sliding_window_view(span, self._order)
+            last = np.arange(placement.start + 1, placement.end + 1)
+            windows: Ints = tokens[last[:, None] + self._offsets]
+            return windows
         nodes = range(placement.start - placement.tree.start, len(placement.tree.parents))
         return np.stack([tokens[self._path_indexes(placement, node)] for node in nodes])
 

@@ -85,7 +85,7 @@ class _Case(NamedTuple):
 def _judge_exactly(case: _Case) -> Judgement:
     tree, token_ids = case.tree, case.draft.token_ids
     choices = case.choices(tree.reachable_rows())
-    path, row = tree.walk({node for node in tree.judged_nodes() if token_ids[node] == choices[tree.parents[node]]})
+    path, row = tree.walk(lambda node: token_ids[node] == choices[tree.parents[node]])
     if row is None:
         return Judgement(path, None, False)
     return Judgement(path, choices[row], bool(tree.children[row]))
@@ -93,7 +93,7 @@ def _judge_exactly(case: _Case) -> Judgement:
 
 def _judge_by_rejection(case: _Case, rule: Rejection) -> Judgement:
     distributions = rejection.checked_distributions(case.draft, rule, case.logits.shape[-1])
-    path, row = case.tree.walk(_nodes_by_rejection(case, distributions))
+    path, row = case.tree.walk(_nodes_by_rejection(case, distributions).__contains__)
     if row is None:
         return Judgement(path, None, False)
     if not case.tree.children[row]:
@@ -104,7 +104,7 @@ def _judge_by_rejection(case: _Case, rule: Rejection) -> Judgement:
 
 
 def _judge_without_bonus(case: _Case, holding: set[int]) -> Judgement:
-    path, row = case.tree.walk(holding)
+    path, row = case.tree.walk(holding.__contains__)
     if row is None or not case.tree.children[row]:
         return Judgement(path, None, False)
     return Judgement(path, case.choices([row])[row], True)
@@ -155,6 +155,6 @@ def _check_logits(draft: Draft, target_logits: Array) -> None:
             f"[{num_nodes + 1}, vocab_size]"
         )
     vocab_size = target_logits.shape[1]
-    for token_id in draft.token_ids:
+    for token_id in (min(draft.token_ids, default=0), max(draft.token_ids, default=0)):
         if not 0 <= token_id < vocab_size:
             raise RemoteProtocolError(f"token {token_id} of the draft is not in the vocabulary, 0 to {vocab_size - 1}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,17 +46,18 @@ class DraftTree:
             row = frontier.pop()
             reachable.append(row)
             frontier += [node + 1 for node in self.children[row] if not self.is_over[node + 1]]
-        return sorted(reachable)
+        reachable.sort()
+        return reachable
 
     def judged_nodes(self) -> list[int]:
         """The nodes that a walk can come to, ascending."""
         return sorted(node for row in self.reachable_rows() for node in self.children[row])
 
-    def walk(self, holding: Collection[int]) -> Walk:
-        """Follow, from the last forced node, the first child that is in `holding`, for as long as there is one."""
+    def walk(self, holds: Callable[[int], bool]) -> Walk:
+        """Follow, from the last forced node, the first child that holds, for as long as there is one."""
         path, row = list(self.forced.path), self.forced.row
         while row is not None:
-            node = next((child for child in self.children[row] if child in holding), None)
+            node = next(filter(holds, self.children[row]), None)
             if node is None:
                 break
             path.append(node)
@@ -79,7 +80,8 @@ def read_tree(draft: Draft, params: SamplingParams) -> DraftTree:
         children[parent].append(node)
         positions.append(positions[parent] + 1)
         is_over.append(token_id in params.end_ids or positions[-1] >= params.max_tokens)
-    _check_siblings(draft, children)
+    if draft.parents is not None:
+        _check_siblings(draft, children)
     forced = _forced_walk(draft.num_forced, is_over)
     return DraftTree(parents, tuple(map(tuple, children)), tuple(positions), tuple(is_over), forced)
 
@@ -91,7 +93,7 @@ def _checked_parents(draft: Draft) -> tuple[int, ...]:
         raise RemoteProtocolError(f"the draft starts at position {draft.start} and must start at 0 or later")
     if len(parents) != num_nodes:
         raise RemoteProtocolError(f"the draft has {num_nodes} tokens and {len(parents)} parents; it must have one each")
-    for node, parent in enumerate(parents):
+    for node, parent in enumerate(draft.parents or ()):
         if not 0 <= parent <= node:
             raise RemoteProtocolError(f"node {node} of the draft has parent {parent}; it must be from 0 to {node}")
     if not 0 <= draft.num_forced <= num_nodes:
