@@ -17,7 +17,9 @@ CHATML = """{%- for message in messages %}
     {%- generation %}{{- message.content }}{% endgeneration %}
     {{- "<|im_end|>\\n" }}
 {%- endfor %}
-{%- if add_generation_prompt %}{{- "<|im_start|>assistant\\n" }}{% endif %}"""
+    {% if add_generation_prompt %}
+<|im_start|>assistant
+    {% endif %}"""
 MESSAGES = [{"role": "system", "content": "Be <brief> & kind."}, {"role": "user", "content": "Hello."}]
 
 

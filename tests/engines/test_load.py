@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2_5OmniThinkerForConditionalGeneration
+from transformers.utils import logging
 
 from skydraft.engines import checkpoint, load, weights
 from skydraft.engines.checkpoint import Checkpoint
@@ -63,8 +64,14 @@ def test_a_folder_is_loaded_as_what_its_config_names(saved: Saved, kind: str):
 
 
 def test_loading_says_nothing(saved: Saved, capfd: pytest.CaptureFixture[str]):
-    load_engine(str(saved("llama")), "draft", EngineSettings(quantize=True))
-    load_engine(str(saved("omni")), "target")
+    saved("omni")
+    logging.enable_progress_bar()
+    try:
+        load_engine(str(saved("llama")), "draft", EngineSettings(quantize=True))
+        load_engine(str(saved("omni")), "target")
+        assert logging.is_progress_bar_enabled()
+    finally:
+        logging.disable_progress_bar()
     assert capfd.readouterr() == ("", "")
 
 

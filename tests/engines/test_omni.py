@@ -131,7 +131,7 @@ def test_texts_with_and_without_sound_through_random_operations(
         seed,
         vocab_size=64,
         make_prompt=make_prompt,
-    ).run(40)
+    ).run(30)
 
 
 def test_greedy_text_equals_generate(start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration):
