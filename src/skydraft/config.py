@@ -68,6 +68,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gate: when a drafted block goes to the cloud; None: what fits share level and rule.
     offline: what to do when the cloud cannot be reached: wait and resume, finish on the device, or fail.
     offline_wait_s: how long `wait` waits.
+    raw: continue prompts as they are, also where the model has a chat format.
     block_length: tokens of a block; 0: 5, after a correction 3, after two blocks accepted whole 7.
     """
 
@@ -81,6 +82,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gate: str | None = None
     offline: Offline = "wait"
     offline_wait_s: float = 30.0
+    raw: bool = False
     block_length: int = 0
     temperature: float = 0.0
     top_k: int = 0

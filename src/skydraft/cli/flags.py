@@ -133,6 +133,9 @@ class WritingFlags:
     quantize: Annotated[
         bool | None, Option("--quantize", help="Round the device's model to 8 bits: less memory, on a CPU.")
     ] = None
+    raw: Annotated[
+        bool | None, Option("--raw", help="Continue a prompt as it is, also where the model has a chat format.")
+    ] = None
     config: ConfigFlag = None
     json: JsonFlag = False
     debug: DebugFlag = False

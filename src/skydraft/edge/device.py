@@ -16,6 +16,7 @@ from skydraft.edge.conversation import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, OnTokens, Writer
 from skydraft.engines.base import Engine
+from skydraft.engines.chat import load_chat_template
 from skydraft.engines.checkpoint import find_checkpoint
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
@@ -26,7 +27,7 @@ from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import choose_gate
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import caption_prompts
-from skydraft.tasks.chat import chat_prompts
+from skydraft.tasks.chat import Render, chat_prompts, raw
 
 Hear = Callable[[Samples], TensorSegment]
 
@@ -47,6 +48,7 @@ class Device:
     Args:
         engine: the draft model; None where the cloud writes alone.
         hear: samples -> model input; None where the models have no ears.
+        render: what a user says -> the whole prompt in the model's chat format; None where it has none.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class Device:
         engine: Engine | None,
         tokenizer: Tokenizer,
         hear: Hear | None = None,
+        render: Render | None = None,
     ) -> None:
         self.settings = settings
         self.tokenizer = tokenizer
         self._hear = hear
+        self._render = render
         self._writer = Writer(engine)
 
     @classmethod
@@ -80,6 +84,7 @@ class Device:
             load_engine(settings.draft, "draft", engine_settings) if needs_draft else None,
             load_tokenizer(settings.draft, "draft"),
             _load_ears(settings.draft),
+            _load_render(settings.draft),
         )
 
     def __enter__(self) -> Device:
@@ -118,9 +123,14 @@ class Device:
     async def generate(
         self, prompt: str, on_tokens: OnTokens = lambda _: None, notify: Notify = lambda _: None
     ) -> Report:
-        """Continue a prompt. Arguments and errors as `caption`."""
-        encode = partial(self.tokenizer.encode, add_special=True)
-        return await self._write(chat_prompts(encode, prompt, self.settings.share), on_tokens, notify)
+        """Answer a prompt in the model's chat format; continue it where there is none, or the settings say raw.
+
+        Arguments and errors as `caption`.
+        """
+        render = None if self.settings.raw else self._render
+        encode = partial(self.tokenizer.encode, add_special=render is None)  # a chat format brings its own
+        prompts = chat_prompts(encode, prompt, self.settings.share, render or raw)
+        return await self._write(prompts, on_tokens, notify)
 
     async def _write(self, prompts: PromptPair, on_tokens: OnTokens, notify: Notify) -> Report:
         return await self._writer.write(self._job(prompts), on_tokens, notify)
@@ -151,6 +161,12 @@ def _load_ears(model: str) -> Hear | None:
     from skydraft.engines.log_mel import LogMel, load_log_mel  # the torch extra
 
     return LogMel() if is_table else load_log_mel(model, "draft")
+
+
+def _load_render(model: str) -> Render | None:
+    """The chat format of a model; None for one without."""
+    template = None if model.startswith(PREFIX) else load_chat_template(find_checkpoint(model, "draft"))
+    return None if template is None else lambda text: template.render([{"role": "user", "content": text}])
 
 
 def _rule(settings: DeviceSettings, prompts: PromptPair) -> AcceptanceRule:

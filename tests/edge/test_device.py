@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from skydraft.config import DeviceSettings
+from skydraft.core import Mode, Prompt, SamplingParams, ShareLevel, TokenSegment
+from skydraft.edge.device import Device
+from skydraft.engines.load import load_engine, load_tokenizer
+from tests.linked import cloud_only
+
+MODEL = "table:vocab=64,seed=3,order=4"
+SETTINGS = DeviceSettings(draft=MODEL, mode=Mode.EDGE, share=ShareLevel.NONE, max_tokens=12)
+
+
+def alone(text: str) -> list[int]:
+    """What the model writes after a text."""
+    prompt = Prompt((TokenSegment(tuple(load_tokenizer(MODEL, "draft").encode(text))),))
+    return cloud_only(load_engine(MODEL, "draft"), SamplingParams(max_tokens=12), prompt)
+
+
+@pytest.mark.parametrize(("is_raw", "prompt"), [(False, "user: ba de assistant:"), (True, "ba de")])
+async def test_a_prompt_is_put_into_the_models_chat_format_unless_raw(is_raw: bool, prompt: str) -> None:
+    settings = DeviceSettings(draft=MODEL, mode=Mode.EDGE, share=ShareLevel.NONE, max_tokens=12, raw=is_raw)
+    engine, tokenizer = load_engine(MODEL, "draft"), load_tokenizer(MODEL, "draft")
+    with Device(settings, engine, tokenizer, render=lambda text: f"user: {text} assistant:") as device:
+        report = await device.generate("ba de")
+    assert [token.token_id for token in report.tokens] == alone(prompt)
+    assert alone("ba de") != alone("user: ba de assistant:")
+
+
+async def test_a_model_without_a_chat_format_continues_the_prompt() -> None:
+    with Device.load(SETTINGS) as device:
+        report = await device.generate("ba de")
+    assert [token.token_id for token in report.tokens] == alone("ba de")
+
+
+async def test_a_folder_with_a_chat_template_answers_in_it(text_pair: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "chatty"
+    shutil.copytree(text_pair / "draft-d32", folder, copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    (folder / "chat_template.jinja").write_text("Once {{ messages[0]['content'] }} upon")
+    texts = []
+    for model, prompt, is_raw in (
+        (folder, "a time", False),
+        (text_pair / "draft-d32", "Once a time upon", True),
+        (folder, "a time", True),
+    ):
+        settings = DeviceSettings(
+            draft=str(model), mode=Mode.EDGE, share=ShareLevel.NONE, max_tokens=12, temperature=1.0, raw=is_raw
+        )
+        with Device.load(settings) as device:
+            texts.append((await device.generate(prompt)).text)
+    assert texts[0] != texts[2]
