@@ -13,8 +13,8 @@ from typing import TypeAlias
 from skydraft.config import CloudSettings
 from skydraft.decoding.batcher import Batcher
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
+from skydraft.decoding.edge_session import mark_of
 from skydraft.engines.base import Engine
-from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import CacheOverflow, CloudFault, PromptRejected, RemoteProtocolError
 from skydraft.protocol import messages, packing, prompts
 from skydraft.protocol.messages import FaultCode
@@ -48,7 +48,7 @@ class Hub:
         self._batcher = Batcher(engine)
         self._engine = engine
         self._settings = settings
-        self._mark = _mark_of(engine.vocabulary)
+        self._mark = mark_of(engine.vocabulary)
         self._limits = messages.Limits(engine.limits.max_length, settings.max_draft_tokens, settings.max_in_flight)
         self._by_key: dict[bytes, Seat] = {}
         self._by_address: dict[tuple[ConnectionId, int], Seat] = {}
@@ -210,7 +210,3 @@ class Hub:
         self._by_key.pop(seat.key, None)
         self._by_session.pop(seat.session, None)
         self._by_address = {address: other for address, other in self._by_address.items() if other is not seat}
-
-
-def _mark_of(vocabulary: Vocabulary) -> messages.VocabularyMark:
-    return messages.VocabularyMark(vocabulary.num_tokens, vocabulary.digest(), vocabulary.name)
