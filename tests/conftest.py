@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).parents[2] / "shared"
-UNSEEN_ACTORS = (19, 20)
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +15,9 @@ def unseen_clips() -> list[Path]:
     labels = SHARED / "speech" / "labels.jsonl"
     if not labels.is_file():
         pytest.skip(f"needs the recordings in {labels.parent}")
-    rows = [json.loads(line) for line in labels.read_text().splitlines()]
-    return [SHARED / "speech" / row["file"] for row in rows if row["actor"] in UNSEEN_ACTORS]
+    from bench import identity  # the torch extra
+
+    return identity.unseen_clips(labels.parent)
 
 
 @pytest.fixture(scope="session")

@@ -136,7 +136,7 @@ class Hub:
             seat = None
         if seat is None:
             return [self._opened(None, message.session)]
-        self._by_address = {address: other for address, other in self._by_address.items() if other is not seat}
+        self._unseat(seat)
         self._by_address[connection, message.session] = seat
         seat.connection = connection
         log.info("session resumed at length %d", len(seat.session.token_ids))
@@ -209,4 +209,8 @@ class Hub:
         self._batcher.release(seat.session)
         self._by_key.pop(seat.key, None)
         self._by_session.pop(seat.session, None)
+        self._unseat(seat)
+
+    def _unseat(self, seat: Seat) -> None:
+        """No connection speaks for this session any more."""
         self._by_address = {address: other for address, other in self._by_address.items() if other is not seat}
