@@ -21,7 +21,6 @@ DEBUG_VARIABLE = "SKYDRAFT_DEBUG"
 EXTRAS = {
     "fastapi": "cloud",
     "uvicorn": "cloud",
-    "prometheus_client": "cloud",
     "soundfile": "audio",
     "soxr": "audio",
     "torch": "torch",

@@ -140,11 +140,6 @@ class CloudSession:
         self._kv_length = 0
         self._tail_logits = None if self._log else logits[: self.terms.num_shared_ids]
 
-    def evicted(self) -> None:
-        """The slot is gone: the next one must read prompt and log again."""
-        self._kv_length = 0
-        self._tail_logits = None
-
     def next_step(self) -> Step | None:
         """What to run next: the first offer that extends the log, else a token on credit, else nothing."""
         if self.is_complete:
