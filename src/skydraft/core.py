@@ -30,6 +30,16 @@ class Mode(enum.StrEnum):
     HYBRID = "hybrid"  # the device drafts, the cloud judges
     EDGE = "edge"  # the draft model alone
     CLOUD = "cloud"  # the target model alone
+    AUTO = "auto"  # one of these, chosen for each text and again during it
+
+
+class Objective(enum.StrEnum):
+    """What a mode is chosen for."""
+
+    LATENCY = "latency"  # the soonest text
+    COST = "cost"  # the fewest forward passes in the cloud
+    ENERGY = "energy"  # the least of the device's battery
+    PRIVACY = "privacy"  # the least that leaves the device
 
 
 class ShareLevel(enum.StrEnum):

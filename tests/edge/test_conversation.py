@@ -21,6 +21,7 @@ from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
 from skydraft.engines.base import Engine
 from skydraft.errors import CloudFault, DisclosureError, RemoteProtocolError, TransportError, VocabularyMismatch
+from skydraft.policies.way import chain
 from skydraft.protocol import codec, messages, packing
 from skydraft.protocol.messages import FaultCode
 from skydraft.tasks.base import PromptPair
@@ -168,13 +169,13 @@ async def test_a_lost_verdict_keeps_its_origins_through_two_lost_connections() -
             message = codec.decode_edge_message(frame)
             replies = hub.receive(connection, message) + hub.step()
             if connection == 1 and isinstance(message, messages.Draft):
-                hub.disconnect(connection, 0.0)
+                hub.disconnect(connection)
                 return
             for _, reply in replies:
                 await socket.send(codec.encode(reply))
 
     sampling = SamplingParams(max_tokens=20)
     async with cloud(handler) as url:
-        report = await write(url, table(TARGET), patience=Patience("wait", 5), sampling=sampling)
+        report = await write(url, table(TARGET), patience=Patience("wait", 5), sampling=sampling, way=chain(5))
     assert [token.origin.value for token in report.tokens[:6]] == ["accepted"] * 5 + ["cloud"]
     assert report.rounds >= 3

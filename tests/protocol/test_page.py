@@ -115,6 +115,7 @@ def test_every_limit_is_right() -> None:
     assert [int(row[1]) for row in rows(section("Limits"))] == [
         limits.MAX_TEXT_TOKENS,
         limits.MAX_DRAFT_TOKENS,
+        limits.MAX_IN_FLIGHT,
         limits.MAX_VOCABULARY,
         limits.MAX_SEGMENTS,
         limits.MAX_DIMENSIONS,

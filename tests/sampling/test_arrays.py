@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skydraft.sampling import arrays
-from skydraft.sampling.arrays import largest_indexes, largest_values, measure_tokens, row_blocks, take_rows
+from skydraft.sampling.arrays import largest, largest_values, measure_tokens, row_blocks, take_rows
 
 few_values = st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 2.0]), min_size=1, max_size=12).filter(
     lambda row: max(row) > -np.inf
@@ -16,15 +16,17 @@ few_values = st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 2.0]), min_size=1, ma
 
 
 @given(row=few_values, count=st.integers(1, 12))
-def test_largest_indexes_are_the_largest_first_and_the_first_of_equals(row: list[float], count: int) -> None:
-    expected = sorted((i for i, x in enumerate(row) if x > -np.inf), key=lambda i: (-row[i], i))[:count]
-    assert largest_indexes(np.array(row), count).tolist() == expected
+def test_the_largest_come_first_and_of_equals_the_first(row: list[float], count: int) -> None:
+    expected = sorted(range(len(row)), key=lambda i: (-row[i], i))[:count]
+    values, indexes = largest(np.array([row, row[::-1]]), count)
+    assert indexes[0].tolist() == expected
+    assert values[0].tolist() == [row[i] for i in expected] == values[1].tolist()
 
 
-def test_largest_indexes_are_the_same_in_torch(to_array: Callable[[np.ndarray], object]) -> None:
+def test_the_largest_are_the_same_in_torch(to_array: Callable[[np.ndarray], object]) -> None:
     row = np.random.default_rng(0).integers(-5, 5, 1000).astype(np.float64)
     expected = sorted(range(1000), key=lambda i: (-row[i], i))[:250]
-    assert largest_indexes(to_array(row), 250).tolist() == expected
+    assert largest(to_array(row[None]), 250)[1].tolist() == [expected]
 
 
 def test_largest_values_come_largest_first(to_array: Callable[[np.ndarray], object]) -> None:

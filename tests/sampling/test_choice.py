@@ -38,6 +38,12 @@ def perturbed(logits: np.ndarray, params: SamplingParams, positions: list[int]) 
     return warped + noise
 
 
+def log_scores(row: np.ndarray, params: SamplingParams, position: int) -> np.ndarray:
+    """Log-probabilities plus noise."""
+    warped = warp(row, params)
+    return perturbed(row[None, :], params, [position])[0] - np.log(np.exp(warped).sum())
+
+
 @pytest.mark.parametrize("logits", [PEAKED, FLAT, UNIFORM], ids=["peaked", "flat", "uniform"])
 @settings(max_examples=30)
 @given(params=some_params)
@@ -133,7 +139,7 @@ def test_a_row_without_a_finite_largest_logit_is_an_error(
     with pytest.raises(EngineError, match="not a finite number"):
         target_choices(to_array(logits), params, [0, 1, 2])
     with pytest.raises(EngineError, match="not a finite number"):
-        best_guesses(to_array(logits)[1], params, 0, 2)
+        best_guesses(to_array(logits), params, [0, 1, 2], 2)
 
 
 def test_positions_that_do_not_fit_the_rows_are_an_error() -> None:
@@ -149,36 +155,42 @@ def test_best_guesses_are_the_largest_perturbed_logits_in_order(params: Sampling
     for row in (PEAKED[0], FLAT[0]):
         sums = perturbed(row[None, :], params, [6])[0]
         expected = [i for i in np.argsort(-sums, kind="stable").tolist()[:count] if sums[i] > -np.inf]
-        assert best_guesses(row, params, 6, count, max_candidates=len(row)) == expected
-        assert best_guesses(torch.from_numpy(row), params, 6, count, max_candidates=len(row)) == expected
+        for array in (row, torch.from_numpy(row)):
+            (guesses,) = best_guesses(array[None], params, [6], count, max_candidates=len(row))
+            assert list(guesses.token_ids) == expected
+            assert guesses.scores == pytest.approx(log_scores(row, params, 6)[expected].tolist())
 
 
 @settings(max_examples=50)
 @given(params=some_params)
 def test_the_best_guess_of_a_model_is_its_own_choice(params: SamplingParams) -> None:
-    assert best_guesses(PEAKED[0], params, 6, 1, max_candidates=3000) == target_choices(PEAKED[:1], params, [6])
+    guesses = best_guesses(PEAKED[:2], params, [6, 9], 1, max_candidates=3000)
+    assert [each.token_ids[0] for each in guesses] == target_choices(PEAKED[:2], params, [6, 9])
 
 
 def test_greedy_guesses_are_the_most_probable_tokens_in_order(to_array: Callable[[np.ndarray], object]) -> None:
     row = to_array(np.array([0.0, 3.0, 1.0, 3.0, 2.0]))
-    assert best_guesses(row, SamplingParams(), 0, 4) == [1, 3, 4, 2]
-    assert best_guesses(row, SamplingParams(), 0, 9) == [1, 3, 4, 2, 0]
+    assert best_guesses(row[None], SamplingParams(), [0], 4)[0].token_ids == (1, 3, 4, 2)
+    assert best_guesses(row[None], SamplingParams(), [0], 9)[0].token_ids == (1, 3, 4, 2, 0)
 
 
 def test_fewer_guesses_come_where_fewer_tokens_survive() -> None:
-    assert len(best_guesses(FLAT[0], SamplingParams(temperature=1.0, top_k=3), 0, 8)) == 3
+    (guesses,) = best_guesses(FLAT[:1], SamplingParams(temperature=1.0, top_k=3), [0], 8)
+    assert len(guesses.token_ids) == len(guesses.scores) == 3
 
 
 def test_guesses_come_from_the_most_probable_candidates_only() -> None:
     params = [SamplingParams(temperature=50.0, seed=seed) for seed in range(20)]
-    guesses = {guess for each in params for guess in best_guesses(FLAT[0], each, 0, 4, max_candidates=6)}
+    guesses = {
+        guess for each in params for guess in best_guesses(FLAT[:1], each, [0], 4, max_candidates=6)[0].token_ids
+    }
     assert guesses <= set(np.argsort(-FLAT[0])[:6].tolist())
 
 
 @pytest.mark.parametrize(("count", "max_candidates"), [(0, 8), (1, 0)])
 def test_asking_for_no_guess_is_an_error(count: int, max_candidates: int) -> None:
     with pytest.raises(ValueError, match="must be 1 or more"):
-        best_guesses(FLAT[0], SamplingParams(), 0, count, max_candidates)
+        best_guesses(FLAT[:1], SamplingParams(), [0], count, max_candidates)
 
 
 @pytest.mark.parametrize("case", range(4))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from array_api_compat import array_namespace
 
 from skydraft.core import AcceptanceRule, Draft, Prompt, SamplingParams
-from skydraft.decoding.alignment import is_ahead, remainder
+from skydraft.decoding.alignment import Taken, is_ahead, remainder, take
 from skydraft.engines.base import Array
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import messages, offers, packing
@@ -40,12 +40,14 @@ class Step(NamedTuple):
 
     token_ids, parents: to append to its slot; the first num_lead are log tokens that the KV cache lacks.
     draft: what is judged; None on credit.
+    num_offers: that the draft was made of.
     """
 
     token_ids: tuple[int, ...]
     parents: tuple[int, ...] | None
     num_lead: int
     draft: Draft | None
+    num_offers: int = 0
 
 
 class Outcome(NamedTuple):
@@ -102,13 +104,15 @@ class CloudSession:
         if self.is_complete:
             return  # the offer crossed the end of the text on its way
         draft = offers.from_wire(message, self.terms.num_edge_ids, self.terms.rule, self._limits.max_draft_tokens)
+        if not draft.num_forced and max(draft.token_ids) >= self.terms.num_shared_ids:
+            return  # the device did not know yet which tokens are shared: it drops the offer too
         self._check_length(draft)
-        self._drop_stale()
-        if len(self._waiting) >= self._limits.max_in_flight:
-            raise RemoteProtocolError(
-                f"{len(self._waiting) + 1} offers are waiting and this cloud takes {self._limits.max_in_flight}"
-            )
         self._waiting.append(draft)
+        self._drop_stale()
+        if len(self._waiting) > self._limits.max_in_flight:
+            raise RemoteProtocolError(
+                f"{len(self._waiting)} offers are waiting and this cloud takes {self._limits.max_in_flight}"
+            )
 
     def reattach(self, number: int, resume: messages.Resume) -> messages.Tokens | None:
         """Go on over another connection.
@@ -131,6 +135,50 @@ class CloudSession:
         self._waiting.clear()
         self._credit = 0
 
+    @property
+    def num_waiting(self) -> int:
+        """Offers that wait."""
+        return len(self._waiting)
+
+    @property
+    def num_wanted(self) -> int:
+        """How many positions the next step takes at most; 0 where there is none."""
+        if self.is_complete:
+            return 0
+        length = len(self._log)
+        num_nodes = sum(
+            len(draft.token_ids) - (length - draft.start if draft.parents is None else 0)
+            for draft in self._waiting
+            if draft.start <= length
+        )
+        return length - self._kv_length + num_nodes if num_nodes else int(self._credit > length)
+
+    def absorb_forced(self, most: int) -> None:
+        """Where the next offer tells more than this many tokens, take all but the last of them into the log.
+
+        A cloud without a memory is told whole texts: they are to be read in pieces, as prompts are.
+        """
+        draft = self._waiting[0] if self._waiting else None
+        if draft is None or is_ahead(draft, self._log):
+            return
+        told_ids = draft.token_ids[len(self._log) - draft.start : max(0, draft.num_forced - 1)]
+        if len(told_ids) < most or not remainder(draft, self._log):
+            return
+        sampling = self.terms.sampling
+        if len(self._log) + len(told_ids) < sampling.max_tokens and set(told_ids).isdisjoint(sampling.end_ids):
+            self._log += told_ids
+            self._tail_logits = None
+            self._drop_stale()
+
+    def lost_cache(self) -> None:
+        """The slot was taken away."""
+        self._kv_length = 0
+        self._tail_logits = None
+
+    def caught_up(self, num_tokens: int) -> None:
+        """The slot has read so many more tokens of the log, which has others behind them."""
+        self._kv_length += num_tokens
+
     def prefilled(self, logits: Array) -> None:
         """The slot has read the prompt.
 
@@ -141,14 +189,15 @@ class CloudSession:
         self._tail_logits = None if self._log else logits[: self.terms.num_shared_ids]
 
     def next_step(self) -> Step | None:
-        """What to run next: the first offer that extends the log, else a token on credit, else nothing."""
+        """What to run next: the offers that extend the log, else a token on credit, else nothing."""
         if self.is_complete:
             return None
         lead_ids = tuple(self._log[self._kv_length :])
-        draft = self._next_draft()
-        if draft is not None:
+        taken = self._take_offers()
+        if taken is not None:
+            draft = taken.draft
             parents = None if draft.parents is None else _after_lead(len(lead_ids), draft.parents)
-            return Step((*lead_ids, *draft.token_ids), parents, len(lead_ids), draft)
+            return Step((*lead_ids, *draft.token_ids), parents, len(lead_ids), draft, len(taken.indexes))
         if self._credit > len(self._log):
             return Step(lead_ids, None, len(lead_ids), None)
         return None
@@ -184,13 +233,15 @@ class CloudSession:
         last_row = path[-1] + 1 if path else 0
         kept = (*range(step.num_lead), *(step.num_lead + node for node in path))
         self._kv_length += len(kept)
-        self._tail_logits = None if own_ids else rows[last_row]
+        # A row of its own: a view would hold the logits of the whole pass.
+        self._tail_logits = None if own_ids else array_namespace(rows).asarray(rows[last_row], copy=True)
         self._log += own_ids
         self._drop_stale()
         if step.draft is None:
             return Outcome(self._tokens(start, own_ids), kept)
         node = None if step.draft.parents is None else last_row
-        return Outcome(messages.Verdict(len(self._log), judgement.token_id, self.number, node), kept)
+        verdict = messages.Verdict(len(self._log), judgement.token_id, self.number, node, num_offers=step.num_offers)
+        return Outcome(verdict, kept)
 
     def _check_length(self, draft: Draft) -> None:
         """What lies beyond the end of any text is not kept: it could only fill the memory."""
@@ -203,12 +254,12 @@ class CloudSession:
     def _tokens(self, start: int, token_ids: Sequence[int]) -> messages.Tokens:
         return messages.Tokens(start, packing.pack_ids(token_ids, self._id_bits), self.number)
 
-    def _next_draft(self) -> Draft | None:
-        for index, draft in enumerate(self._waiting):
-            if not is_ahead(draft, self._log):
-                del self._waiting[index]
-                return remainder(draft, self._log)
-        return None
+    def _take_offers(self) -> Taken | None:
+        taken = take(self._waiting, self._log, self.terms.rule, self._limits.max_draft_tokens)
+        if taken is not None:
+            is_taken = set(taken.indexes)
+            self._waiting = deque(draft for index, draft in enumerate(self._waiting) if index not in is_taken)
+        return taken
 
     def _drop_stale(self) -> None:
         self._waiting = deque(

@@ -21,7 +21,7 @@ from skydraft.core import (
     SamplingParams,
     Token,
 )
-from skydraft.decoding.alignment import has_child, is_ahead, path_to, remainder
+from skydraft.decoding.alignment import has_child, is_ahead, path_to, remainder, take
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import CloudFault, LocalProtocolError, RemoteProtocolError, VocabularyMismatch
 from skydraft.protocol import messages, offers, packing, prompts
@@ -42,6 +42,9 @@ class EdgeSession:
         vocabulary: of the draft model, or of the tokenizer where there is none.
         prompt: what the cloud's model is conditioned on.
         number: of this session within its connection.
+
+    Attributes:
+        num_rounds: verdicts. num_positions: that the cloud computed for this text, as far as its answers tell.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class EdgeSession:
         self.limits = messages.LEAST_LIMITS
         self.num_shared_ids = vocabulary.num_tokens
         self.num_rounds = 0
+        self.num_positions = 0
         self.vocabulary = vocabulary
         self._id_bits = packing.id_bits(vocabulary.num_tokens)
         self._prompt = prompt
@@ -185,6 +189,13 @@ class EdgeSession:
             self._lost = tuple(self._in_flight)
         self._in_flight.clear()
 
+    def abandon(self) -> None:
+        """The device goes on without the cloud, whose log may have gone another way meanwhile: begin anew with it."""
+        self.disconnect()
+        self._lost = ()
+        self._resume_key = b""
+        self._cloud_length = 0
+
     # What arrives
 
     def receive(self, message: messages.CloudMessage) -> tuple[Token, ...]:
@@ -213,6 +224,7 @@ class EdgeSession:
         if not opened.resume_key and not self._resume_key:
             raise RemoteProtocolError("the cloud opened a new session without a key to resume it by")
         self.limits = opened.limits
+        self._in_flight = deque(draft for draft in self._in_flight if self._is_shared(draft))
         self._resume_key = opened.resume_key
         if opened.length <= self._cloud_length:
             self._lost = ()  # no verdict was lost: nothing was judged that the device does not know of
@@ -226,6 +238,10 @@ class EdgeSession:
             self._cloud_length = opened.length
         self.phase = Phase.OPEN
         return ()
+
+    def _is_shared(self, draft: Draft) -> bool:
+        """Whether the cloud takes an offer that left before its vocabulary was known."""
+        return bool(draft.num_forced) or max(draft.token_ids) < self.num_shared_ids
 
     def _check_vocabulary(self, theirs: messages.VocabularyMark) -> None:
         self.num_shared_ids = min(self.vocabulary.num_tokens, theirs.num_tokens)
@@ -245,6 +261,7 @@ class EdgeSession:
         if num_held < draft.num_forced:
             raise RemoteProtocolError(f"the cloud refused {draft.num_forced - num_held} tokens that are committed")
         self.num_rounds += 1
+        self.num_positions += 1 + len(draft.token_ids) - draft.num_forced
         held_ids = [draft.token_ids[node] for node in path]
         origins = [Origin.ACCEPTED] * num_held
         if verdict.token_id is None:
@@ -253,13 +270,16 @@ class EdgeSession:
         return self._grow([*held_ids, verdict.token_id], [*origins, last])
 
     def _answered_draft(self, verdict: messages.Verdict) -> Draft:
-        """Which offer a verdict answers: the first in flight that extends what the cloud held, as the cloud decided."""
-        log_ids = self._cloud_ids
-        for index, draft in enumerate(self._in_flight):
-            if not is_ahead(draft, log_ids) and (rest := remainder(draft, log_ids)):
-                del self._in_flight[index]
-                return rest
-        raise RemoteProtocolError(f"a verdict of length {verdict.length} answers no offer")
+        """What a verdict answers: the first offers in flight that extend what the cloud held, as it took them."""
+        taken = take(self._in_flight, self._cloud_ids, self.rule, max_offers=verdict.num_offers)
+        if taken is None or len(taken.indexes) < verdict.num_offers:
+            raise RemoteProtocolError(
+                f"a verdict of length {verdict.length} answers {verdict.num_offers} offers and "
+                f"{len(taken.indexes) if taken else 0} of those in flight extend the text"
+            )
+        is_taken = set(taken.indexes)
+        self._in_flight = deque(draft for index, draft in enumerate(self._in_flight) if index not in is_taken)
+        return taken.draft
 
     def _written(self, message: messages.Tokens) -> tuple[Token, ...]:
         token_ids = packing.unpack_ids(message.packed_ids, self._id_bits, self.vocabulary.num_tokens)
@@ -269,6 +289,7 @@ class EdgeSession:
                 f"the cloud wrote from position {message.start} and the device knows its text to {self._cloud_length}"
             )
         new_ids = token_ids[len(known_ids) :]
+        self.num_positions += len(new_ids)
         return self._grow(new_ids, self._origins_of(new_ids))
 
     def _origins_of(self, new_ids: Sequence[int]) -> list[Origin]:

@@ -83,6 +83,73 @@ class Conversation:
         """
         await self._persist(lambda: self._listen(up_to))
 
+    async def begin(self, credit: int | None) -> None:
+        """Connect and have the session opened or taken up again; what follows a fresh `open` need not wait.
+
+        Args:
+            credit: up to which position the cloud may write by itself; None: not at all.
+        Raises: as `open`, and nothing is tried again.
+        """
+        await self._connect()
+        if self.session.phase is Phase.APART:
+            await self._send(self.session.open())
+        if not self.session.can_follow:
+            await self._open()
+        if self.session.cloud_length < len(self.session.token_ids):
+            await self._send(self.session.offer(()))  # forced: what a cloud without a memory lacks
+        if credit is not None:
+            await self._send(self.session.credit(credit))
+
+    async def send(self, message: messages.EdgeMessage) -> None:
+        """Send, once. Raises: TransportError."""
+        await self._send(message)
+
+    async def receive(self) -> None:
+        """Wait for one message and take it into the session. Raises: as `open`, and nothing is tried again."""
+        await self._receive()
+
+    async def round_trip_s(self) -> float:
+        """Time a ping. Raises: TransportError."""
+        if self._connection is None:
+            raise TransportError(f"there is no connection to {self._address.url}")
+        return await self._connection.round_trip_s()
+
+    async def come_back(self) -> None:
+        """Try to have the session taken up again, for as long as it takes.
+
+        Raises:
+            CloudFault: the cloud refuses for good.
+            RemoteProtocolError, VocabularyMismatch: as EdgeSession.receive.
+        """
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return await self._open()
+            except (TransportError, CloudFault) as error:
+                if isinstance(error, CloudFault) and error.retry_after_s is None:
+                    raise
+                await self._drop()
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def recover(self, error: TransportError | CloudFault) -> None:
+        """After a loss: wait as long as is good before the next attempt.
+
+        Raises:
+            TransportError, CloudFault: `error`, where patience has ended or would not help.
+        """
+        pause_s = None
+        if isinstance(error, CloudFault):
+            if error.retry_after_s is None:
+                raise error
+            pause_s = error.retry_after_s
+        await self._recover(error, pause_s)
+
+    async def leave(self) -> None:
+        """The device goes on alone: what the cloud may still say of this text does not count any more."""
+        await self.close()
+        self.session.abandon()
+
     async def close(self) -> None:
         """Say that the session is over, where somebody listens, and close the connection."""
         if self._connection is None:
@@ -109,23 +176,12 @@ class Conversation:
             await self._receive()
 
     async def _listen(self, up_to: int) -> None:
-        await self._connect()
-        if self.session.phase is Phase.APART:
-            await self._send(self.session.open())
         if not self._is_credited:
-            await self._give_credit(up_to)
+            await self.begin(up_to)
+            self._is_credited = True
         length = len(self.session.token_ids)
         while len(self.session.token_ids) == length:
             await self._receive()
-
-    async def _give_credit(self, up_to: int) -> None:
-        """A fresh session gets its credit with `open`; a resumed one when it is known what the cloud still holds."""
-        if not self.session.can_follow:
-            await self._open()
-            if self.session.cloud_length < len(self.session.token_ids):
-                await self._send(self.session.offer(()))  # forced: what a cloud without a memory lacks
-        await self._send(self.session.credit(up_to))
-        self._is_credited = True
 
     async def _connect(self) -> None:
         if self._connection is None:
@@ -163,12 +219,8 @@ class Conversation:
         while True:
             try:
                 return await attempt()
-            except TransportError as error:
-                await self._recover(error, None)
-            except CloudFault as fault:
-                if fault.retry_after_s is None:
-                    raise
-                await self._recover(fault, fault.retry_after_s)
+            except (TransportError, CloudFault) as error:
+                await self.recover(error)
 
     async def _recover(self, error: TransportError | CloudFault, pause_s: float | None) -> None:
         await self._drop()

@@ -16,15 +16,17 @@ from skydraft.edge.conversation import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, OnTokens, Writer
 from skydraft.engines.base import Engine
-from skydraft.engines.chat import load_chat_template
 from skydraft.engines.checkpoint import find_checkpoint
-from skydraft.engines.load import load_engine, load_tokenizer
+from skydraft.engines.gguf_files import is_gguf
+from skydraft.engines.load import load_chat_format, load_engine, load_tokenizer
+from skydraft.engines.paced import split_pace
 from skydraft.engines.settings import EngineSettings
 from skydraft.engines.table_spec import PREFIX, parse_table
 from skydraft.engines.tokenizer import Tokenizer
 from skydraft.errors import ConfigError
 from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import choose_gate
+from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import caption_prompts
 from skydraft.tasks.chat import Render, chat_prompts, raw
@@ -79,12 +81,13 @@ class Device:
             num_threads=settings.num_threads,
             quantize=settings.quantize,
         )
+        _, model = split_pace(settings.draft)
         return cls(
             settings,
             load_engine(settings.draft, "draft", engine_settings) if needs_draft else None,
             load_tokenizer(settings.draft, "draft"),
-            _load_ears(settings.draft),
-            _load_render(settings.draft),
+            _load_ears(model),
+            _load_render(model),
         )
 
     def __enter__(self) -> Device:
@@ -149,12 +152,17 @@ class Device:
             gate=choose_gate(settings.gate, settings.share, rule),
             draft_length=lambda: draft_length(settings.block_length),
             patience=Patience(settings.offline, settings.offline_wait_s),
+            objective=settings.objective,
+            way=parse_way(settings.way),
+            max_escalated=settings.max_escalated,
             address=None if settings.cloud is None else CloudAddress(settings.cloud, settings.key),
         )
 
 
 def _load_ears(model: str) -> Hear | None:
     """What turns samples into the model's input; None for a model that only reads."""
+    if is_gguf(model):
+        return None
     is_table = model.startswith(PREFIX)
     if (is_table and not parse_table(model).tensors) or (not is_table and not find_checkpoint(model, "draft").is_omni):
         return None
@@ -165,7 +173,7 @@ def _load_ears(model: str) -> Hear | None:
 
 def _load_render(model: str) -> Render | None:
     """The chat format of a model; None for one without."""
-    template = None if model.startswith(PREFIX) else load_chat_template(find_checkpoint(model, "draft"))
+    template = load_chat_format(model, "draft")
     return None if template is None else lambda text: template.render([{"role": "user", "content": text}])
 
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from skydraft.core import AcceptanceRule, LatticeDistribution, Prompt, Rejection, SamplingParams, TokenSignals
+from skydraft.decoding.guess_tree import GuessTree, Node
+from skydraft.edge.tree_reader import Reading, TreeReader
 from skydraft.engines.base import Array, Engine, Extension, Slot
-from skydraft.sampling.choice import best_guesses
+from skydraft.sampling.choice import Guesses, best_guesses
 from skydraft.sampling.lattice import draw, to_lattice
 from skydraft.sampling.signals import token_signals
 
@@ -32,19 +34,40 @@ class Drafter:
         self._sampling = sampling
         self._rule = rule
         self._slot: Slot | None = None
-        self._held: list[int] = []  # generated tokens in the slot
+        self._held: list[int] = []  # generated tokens in the slot, where it holds no tree
+        self._reader: TreeReader | None = None
         self._prompt_row: Array = None
 
     def open(self, prompt: Prompt) -> None:
         """Read the prompt. Raises what `Engine.open` raises."""
         self._slot, self._prompt_row = self._engine.open(prompt)[:2]
-        self._held = []
+        self._held, self._reader = [], None
 
     def close(self) -> None:
         """Give the slot back, where there is one."""
         if self._slot is not None:
             self._engine.close(self._slot)
             self._slot = None
+
+    def follow(self, text_ids: Sequence[int]) -> None:
+        """From now on read trees that hang from this text: `plan` and `guess` instead of `draft`."""
+        self._leave_tree(text_ids)
+        self._reader = TreeReader(self._engine, self._open_slot, self._prompt_row, self._keep(text_ids))
+
+    def plan(self, tree: GuessTree, nodes: Sequence[Node]) -> Reading:
+        """As TreeReader.plan."""
+        assert self._reader is not None, "follow the text first"
+        return self._reader.plan(tree, nodes)
+
+    def guess(self, reading: Reading, nodes: Sequence[Node], num_guesses: int) -> list[Guesses]:
+        """What may follow each of the nodes that a reading was planned for.
+
+        Raises:
+            CacheOverflow: the slot is full; its tree is lost.
+        """
+        assert self._reader is not None, "follow the text first"
+        rows = self._reader.run(reading)[-len(nodes) :]
+        return best_guesses(rows, self._sampling, [node.position + 1 for node in nodes], num_guesses)
 
     def draft(self, text_ids: Sequence[int], num_tokens: int, num_shared_ids: int) -> Block:
         """Guess what follows the text.
@@ -53,6 +76,7 @@ class Drafter:
             num_tokens: how many tokens; there are fewer where the text ends.
             num_shared_ids: ids from here on are not drafted: the target does not have them.
         """
+        self._leave_tree(text_ids)
         row = self._read(text_ids)
         ids, signals, distributions = list(text_ids), [], []
         for left in reversed(range(num_tokens)):
@@ -71,16 +95,27 @@ class Drafter:
         if isinstance(self._rule, Rejection):
             distribution = to_lattice(row, self._sampling, self._rule)
             return draw(distribution, self._sampling.seed, position), distribution
-        return best_guesses(row, self._sampling, position, 1)[0], None
+        return best_guesses(row[None, :], self._sampling, [position], 1)[0].token_ids[0], None
 
     def _read(self, text_ids: Sequence[int]) -> Array:
         """Bring the slot to the text; returns the logits [vocab_size] after it."""
+        num_kept = self._keep(text_ids)
+        return self._extend(text_ids[num_kept:]) if text_ids else self._prompt_row
+
+    def _keep(self, text_ids: Sequence[int]) -> int:
+        """Drop what is not of this text; returns how many of its tokens the slot still holds."""
         # The last token is read again where only its logits are missing; after the prompt they are kept.
         num_kept = min(_num_common(self._held, text_ids), max(0, len(text_ids) - 1))
         if num_kept < len(self._held):
             self._engine.crop(self._open_slot, num_kept)
             del self._held[num_kept:]
-        return self._extend(text_ids[num_kept:]) if text_ids else self._prompt_row
+        return num_kept
+
+    def _leave_tree(self, text_ids: Sequence[int]) -> None:
+        if self._reader is not None:
+            self._held = list(text_ids[: self._reader.num_held])
+            self._engine.crop(self._open_slot, len(self._held))
+            self._reader = None
 
     def _extend(self, token_ids: Sequence[int]) -> Array:
         (logits,) = self._engine.extend([Extension(self._open_slot, token_ids)])

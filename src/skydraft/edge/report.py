@@ -15,7 +15,8 @@ class Report:
 
     mode: as asked for; `is_alone`: the cloud was lost and the device finished by itself.
     first_token_s, total_s: from the start of the run, the prompt's prefill included.
-    rounds: verdicts. reconnects: how often the connection was lost and taken up again.
+    rounds: verdicts. num_positions: that the cloud computed.
+    reconnects: how often the connection was lost and taken up again.
     """
 
     text: str
@@ -25,6 +26,7 @@ class Report:
     first_token_s: float
     total_s: float
     rounds: int
+    num_positions: int
     reconnects: int
     disclosure: DisclosureRecord
 

@@ -9,18 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from skydraft.core import AcceptanceRule, Mode, Origin, Prompt, SamplingParams, ShareLevel, Token
+from skydraft.core import AcceptanceRule, Exact, Mode, Objective, Origin, Prompt, SamplingParams, ShareLevel, Token
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.address import CloudAddress
 from skydraft.edge.border import Border
 from skydraft.edge.conversation import Conversation, Patience
 from skydraft.edge.drafter import Block, Drafter
+from skydraft.edge.hybrid import Hybrid
+from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import CloudFault, ConfigError, TransportError
 from skydraft.policies.draft_length import DraftLength
-from skydraft.policies.gate import Gate
+from skydraft.policies.gate import EscalationCap, Gate
+from skydraft.policies.planner import Planner
+from skydraft.policies.way import Way
 from skydraft.tasks.base import PromptPair
 
 ALONE_LENGTH = 1  # tokens at a time where nobody judges: each is shown as it comes
@@ -39,6 +43,8 @@ class Job:
     decode: token ids -> text.
     draft_length: makes the policy of block lengths, fresh for each text.
     address: of the cloud; None in mode edge.
+    max_escalated: share of the tokens that may be judged, where the gate decides block by block.
+    objective, way: what drafting under `exact` is to achieve, and how; no way: by measurement.
     """
 
     prompts: PromptPair
@@ -52,6 +58,9 @@ class Job:
     draft_length: Callable[[], DraftLength]
     patience: Patience
     address: CloudAddress | None = None
+    objective: Objective = Objective.LATENCY
+    way: Way | None = None
+    max_escalated: float = 1.0
 
 
 class Writer:
@@ -63,10 +72,15 @@ class Writer:
 
     def __init__(self, engine: Engine | None) -> None:
         self._engine = engine
+        self._planners: dict[tuple[CloudAddress | None, Objective, Way | None], Planner] = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="skydraft-draft")
 
     def close(self) -> None:
         self._worker.shutdown()
+
+    def _planner_for(self, job: Job) -> Planner:
+        """What was learnt of a cloud in one text serves the next."""
+        return self._planners.setdefault((job.address, job.objective, job.way), Planner(job.objective, job.way))
 
     async def write(self, job: Job, on_tokens: OnTokens, notify: Notify = lambda _: None) -> Report:
         """Write one text.
@@ -80,7 +94,7 @@ class Writer:
             DisclosureError: the share level keeps something on the device that was about to leave.
             EngineError: the draft model cannot take the prompt.
         """
-        run = _Run(job, self._engine, self._worker, on_tokens, notify)
+        run = _Run(job, self._engine, self._planner_for(job), self._worker, on_tokens, notify)
         try:
             await run.write()
         finally:
@@ -92,9 +106,16 @@ class _Run:
     """One text under way."""
 
     def __init__(
-        self, job: Job, engine: Engine | None, worker: ThreadPoolExecutor, on_tokens: OnTokens, notify: Notify
+        self,
+        job: Job,
+        engine: Engine | None,
+        planner: Planner,
+        worker: ThreadPoolExecutor,
+        on_tokens: OnTokens,
+        notify: Notify,
     ) -> None:
         self._job = job
+        self._planner = planner
         self._worker = worker
         self._on_tokens = on_tokens
         self._notify = notify
@@ -105,26 +126,67 @@ class _Run:
         self._border = Border(job.share)
         self._session = EdgeSession(job.vocabulary, job.prompts.cloud or Prompt(()), job.sampling, job.rule)
         self._drafter = None if engine is None else Drafter(engine, job.sampling, job.rule)
+        self._choice = ModeChoice(
+            mode=job.mode,
+            share=job.share,
+            objective=job.objective,
+            has_cloud=job.address is not None,
+            has_draft=engine is not None,
+            does_cloud_see_all=job.prompts.cloud == job.prompts.edge,
+            planner=planner,
+        )
         self._reading: asyncio.Task[None] | None = None
         self._conversation = None
         if job.address is not None:
             self._conversation = Conversation(self._session, self._border, job.address, job.patience, notify)
 
     async def write(self) -> None:
-        if self._job.mode is Mode.EDGE or self._job.prompts.cloud is None:
-            return await self._write_alone()
-        try:
-            if self._job.mode is Mode.CLOUD:
-                await self._write_in_cloud()
+        while not self._session.is_complete:
+            mode = self._choice.at(len(self._session.token_ids))
+            if mode is Mode.EDGE or self._job.prompts.cloud is None:
+                await self._write_alone(lambda: self._is_up_to(Mode.EDGE))
+                continue
+            try:
+                await self._write_with_cloud(mode)
+            except (TransportError, CloudFault) as error:
+                is_for_now = isinstance(error, TransportError) or error.retry_after_s is not None
+                if self._job.patience.offline != "edge" or not is_for_now:
+                    raise
+                self._is_alone = True
+                self._notify(f"{error}; the device goes on alone")
+                await self._write_until_back()
             else:
-                await self._write_together()
-        except (TransportError, CloudFault) as error:
-            is_for_now = isinstance(error, TransportError) or error.retry_after_s is not None
-            if self._job.patience.offline != "edge" or not is_for_now:
-                raise
-            self._is_alone = True
-            self._notify(f"{error}; the device goes on alone")
-            await self._write_alone()
+                await self._leave_cloud()
+
+    def _is_up_to(self, mode: Mode) -> bool:
+        """Whether the text goes on, in this mode."""
+        return not self._session.is_complete and self._choice.at(len(self._session.token_ids)) is mode
+
+    async def _write_with_cloud(self, mode: Mode) -> None:
+        if mode is Mode.CLOUD:
+            await self._write_in_cloud()
+        elif isinstance(self._job.rule, Exact):
+            await self._write_exactly()
+        else:
+            await self._write_by_blocks()
+
+    async def _leave_cloud(self) -> None:
+        """Another mode goes on: towards the cloud it begins with what is written."""
+        if not self._session.is_complete:
+            await self._cloud().leave()
+
+    async def _write_until_back(self) -> None:
+        """On the device alone, until the cloud can be reached again."""
+        await self._cloud().leave()
+        coming_back = asyncio.create_task(self._cloud().come_back())
+        try:
+            await self._write_alone(lambda: not self._session.is_complete and not coming_back.done())
+        finally:
+            coming_back.cancel()
+            await asyncio.gather(coming_back, return_exceptions=True)
+        if not self._session.is_complete:
+            coming_back.result()
+            self._notify("the cloud is back")
 
     async def close(self) -> None:
         try:
@@ -145,30 +207,42 @@ class _Run:
             first_token_s=total_s if self._first_token_s is None else self._first_token_s,
             total_s=total_s,
             rounds=self._session.num_rounds,
+            num_positions=self._session.num_positions,
             reconnects=0 if self._conversation is None else self._conversation.num_reconnects,
             disclosure=self._border.record,
         )
 
-    async def _write_alone(self) -> None:
+    async def _write_alone(self, goes_on: Callable[[], bool]) -> None:
         await self._read_prompt()
-        while not self._session.is_complete:
+        while goes_on():
             self._session.commit((await self._draft(ALONE_LENGTH)).token_ids)
             self._show()
 
     async def _write_in_cloud(self) -> None:
         conversation = self._cloud()
-        while not self._session.is_complete:
+        while self._is_up_to(Mode.CLOUD):
             await conversation.listen(self._job.sampling.max_tokens)
             self._show()
 
-    async def _write_together(self) -> None:
-        conversation, lengths = self._cloud(), self._job.draft_length()
+    async def _write_exactly(self) -> None:
+        """The cloud's own text, as fast as both can."""
+        drafter = self._require_drafter()
+        hybrid = Hybrid(self._session, self._cloud(), drafter, self._planner, self._worker, self._show)
+        await hybrid.write(asyncio.create_task(self._follow(drafter)), lambda: self._is_up_to(Mode.HYBRID))
+
+    async def _follow(self, drafter: Drafter) -> None:
+        await self._read_prompt()
+        await self._in_worker(lambda: drafter.follow(self._session.token_ids))
+
+    async def _write_by_blocks(self) -> None:
+        """Block by block, as the gate decides: the cloud is asked where the device is unsure."""
+        conversation, lengths, cap = self._cloud(), self._job.draft_length(), EscalationCap(self._job.max_escalated)
         reading = self._read_prompt()
         await conversation.open()  # the cloud reads its prompt while the device reads its own
         await reading
-        while not self._session.is_complete:
+        while self._is_up_to(Mode.HYBRID):
             block = await self._draft(min(lengths.next_length(), self._session.max_block_length))
-            if self._job.gate.decide(block.signals).is_escalated:
+            if cap.allows(len(block.token_ids), self._job.gate.decide(block.signals).is_escalated):
                 num_accepted = await self._ask(conversation, block)
                 lengths.observe(len(block.token_ids), num_accepted)
             else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from skydraft.core import AcceptanceRule, Exact, MinProb, Rank, Rejection, ShareLevel, TokenSignals
@@ -122,6 +122,30 @@ class NeverGate:
 
     def __str__(self) -> str:
         return "never"
+
+
+@dataclass
+class EscalationCap:
+    """Lets no more than a share of one text's tokens go to the cloud, whatever the gate would like.
+
+    Raises:
+        ConfigError: the share is not 0 to 1.
+    """
+
+    max_share: float
+    _num_tokens: int = field(default=0, init=False)
+    _num_escalated: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_share <= 1:
+            raise ConfigError(f"the share of tokens that may be escalated is {self.max_share:g} and must be 0 to 1")
+
+    def allows(self, num_tokens: int, is_wanted: bool) -> bool:
+        """Whether the next block of so many tokens goes to the cloud; it is counted either way."""
+        self._num_tokens += num_tokens
+        is_allowed = is_wanted and self._num_escalated + num_tokens <= self.max_share * self._num_tokens
+        self._num_escalated += num_tokens * is_allowed
+        return is_allowed
 
 
 def parse_gate(text: str) -> Gate:

@@ -10,6 +10,7 @@ import msgspec
 
 MAX_TEXT_TOKENS = 2**20  # of one session's text: positions are 0 to this
 MAX_DRAFT_TOKENS = 4096  # nodes of one offer that are not forced, whatever a cloud announces
+MAX_IN_FLIGHT = 64  # offers of one session without an answer, whatever a cloud announces
 MAX_VOCABULARY = 2**24  # tokens: an id takes at most 24 bits
 MAX_SESSION = 2**31 - 1  # number of a session within its connection
 MAX_VERSION = 127  # one byte, so that it is found without a decoder

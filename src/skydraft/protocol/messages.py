@@ -19,6 +19,7 @@ from skydraft.protocol.limits import (
     MAX_DIGEST_BYTES,
     MAX_DIMENSIONS,
     MAX_DRAFT_TOKENS,
+    MAX_IN_FLIGHT,
     MAX_KEY_BYTES,
     MAX_NAME_CHARS,
     MAX_RETRY_AFTER_S,
@@ -189,13 +190,17 @@ class Opened(WireMessage, frozen=True, tag=5):
 
 
 class Verdict(WireMessage, frozen=True, tag=6):
-    """The answer to an offer that extended the log. Cloud to device. Fields as in core.Verdict."""
+    """The answer to offers that extended the log. Cloud to device. The other fields as in core.Verdict.
+
+    num_offers: how many offers were judged together, the first that extended the log.
+    """
 
     length: Position
     token_id: TokenId | None = None
     session: SessionNumber = 0
     node: NodeRow | None = None
     is_final: bool = True
+    num_offers: Annotated[int, Meta(ge=1, le=MAX_IN_FLIGHT)] = 1
 
 
 class Tokens(WireMessage, frozen=True, tag=7):

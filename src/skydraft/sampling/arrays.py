@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -33,19 +32,23 @@ def largest_values(x: Array, count: int) -> Array:
     return xp.flip(xp.sort(xp.partition(x, -count, axis=-1)[..., -count:], axis=-1), axis=-1)
 
 
-def largest_indexes(row: Array, count: int) -> Array:
-    """Where the `count` largest of a row [n] are, largest first; of equal values the first.
+def largest(x: Array, count: int) -> tuple[Array, Array]:
+    """The `count` largest of each row [num_rows, n], largest first, and where they are; of equal values the first.
 
     Returns:
-        int64 [at most count]: -inf is left out, since much of a warped row is, which partitions slowly.
+        values and int64 indexes, both [num_rows, min(count, n)].
     """
-    xp = array_namespace(row)
-    (indexes,) = xp.nonzero(row > -math.inf)
-    values = row[indexes]
-    if count < values.shape[0]:
-        (places,) = xp.nonzero(values >= largest_values(values, count)[-1])
-        indexes, values = indexes[places], values[places]
-    return indexes[xp.argsort(values, descending=True, stable=True)][:count]
+    xp = array_namespace(x)
+    count = min(count, x.shape[-1])
+    edge = largest_values(x, count)[:, -1:]
+    # Of values equal to the smallest that is taken, the first are taken: they are as many as are missing above it.
+    is_above, is_at = x > edge, x == edge
+    num_missing = count - xp.count_nonzero(is_above, axis=-1)[:, None]
+    is_taken = is_above | (is_at & (xp.cumulative_sum(xp.astype(is_at, xp.int64), axis=-1) <= num_missing))
+    indexes = xp.reshape(xp.nonzero(is_taken)[1], (x.shape[0], count))
+    values = xp.take_along_axis(x, indexes, axis=-1)
+    order = xp.argsort(values, axis=-1, descending=True, stable=True)
+    return xp.take_along_axis(values, order, axis=-1), xp.take_along_axis(indexes, order, axis=-1)
 
 
 def at_indexes(rows: Array, indexes: Array) -> Array:

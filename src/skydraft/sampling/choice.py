@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
 from skydraft.core import SamplingParams
-from skydraft.sampling.arrays import Array, integers_like, largest_indexes, row_blocks
+from skydraft.sampling.arrays import Array, integers_like, largest, row_blocks, to_float64
 from skydraft.sampling.noise import Stream, gumbel
 from skydraft.sampling.race import gumbel_argmax, winners
 from skydraft.sampling.warp import require_finite, warp
@@ -52,34 +54,58 @@ def sampled_choices(logits: Array, params: SamplingParams, positions: Sequence[i
     return token_ids
 
 
+class Guesses(NamedTuple):
+    """What a model would choose at one position, and what it would choose in place of that.
+
+    token_ids: different ones, the best first.
+    scores: of each: its log-probability, plus its noise where it is sampled. Natural logarithms.
+    """
+
+    token_ids: tuple[int, ...]
+    scores: tuple[float, ...]
+
+
 def best_guesses(
-    logits_row: Array, params: SamplingParams, position: int, count: int, max_candidates: int = 1024
-) -> list[int]:
-    """What this model would choose, and what it would choose in place of that: the best guesses of another's choice.
+    logits: Array, params: SamplingParams, positions: Sequence[int], count: int, max_candidates: int = 256
+) -> list[Guesses]:
+    """This model's best guesses of another's choices, position by position.
 
     Only the max_candidates most probable tokens are considered. A target's choice that is none of them cannot be
     guessed, so agreement falls by at most the probability of the others; the text does not change.
 
     Args:
-        logits_row: float [vocab_size].
-        count: how many guesses, 1 or more.
-    Returns:
-        Different token ids, the best first; fewer than count where fewer survive the warping.
+        logits: float [num_rows, vocab_size].
+        positions: of each row.
+        count: how many guesses, 1 or more; there are fewer where fewer survive the warping.
     Raises:
-        ValueError: count or max_candidates is below 1, or the position negative.
-        EngineError: the row has no finite largest logit.
+        ValueError: count or max_candidates is below 1, there is not one position for each row, or one is negative.
+        EngineError: a row has no finite largest logit.
     Source: Daliri et al. 2024, arXiv 2408.07978: shared noise agrees with probability at least (1 - TV) / (1 + TV).
     """
     if min(count, max_candidates) < 1:
         raise ValueError(f"count is {count} and max_candidates {max_candidates}; both must be 1 or more")
-    _check_positions(logits_row[None, :], [position])
-    require_finite(logits_row)
-    if params.is_greedy:
-        return list(largest_indexes(logits_row, count).tolist())
-    warped = warp(logits_row, params)
-    candidate_ids = array_namespace(warped).sort(largest_indexes(warped, max_candidates))
-    sums = warped[candidate_ids] + gumbel(params.seed, position, candidate_ids, Stream.TARGET)
-    return list(candidate_ids[largest_indexes(sums, count)].tolist())
+    _check_positions(logits, positions)
+    require_finite(logits)
+    scores, ids = _candidates(logits, params, count if params.is_greedy else max_candidates)
+    if not params.is_greedy:
+        places = integers_like(positions, logits)[:, None]
+        scores, order = largest(scores + gumbel(params.seed, places, ids, Stream.TARGET), count)
+        ids = array_namespace(ids).take_along_axis(ids, order, axis=-1)
+    return [_guesses(*row) for row in zip(ids.tolist(), scores.tolist(), strict=True)]
+
+
+def _candidates(logits: Array, params: SamplingParams, count: int) -> tuple[Array, Array]:
+    """Log-probabilities of the most probable tokens and their ids [num_rows, count]; of equal ones the lowest ids."""
+    weights = to_float64(logits) if params.is_greedy else warp(logits, params)
+    xp = array_namespace(weights)
+    scores, ids = largest(weights, count)
+    top = scores[:, :1]
+    return scores - top - xp.log(xp.sum(xp.exp(weights - top), axis=-1, keepdims=True)), ids
+
+
+def _guesses(token_ids: list[int], scores: list[float]) -> Guesses:
+    num_finite = sum(score > -math.inf for score in scores)
+    return Guesses(tuple(token_ids[:num_finite]), tuple(scores[:num_finite]))
 
 
 def _check_positions(logits: Array, positions: Sequence[int]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from skydraft.core import LatticeDistribution, Rejection, SamplingParams
-from skydraft.sampling.arrays import Array, largest_indexes
+from skydraft.sampling.arrays import Array, largest
 from skydraft.sampling.choice import greedy_choices
 from skydraft.sampling.logarithm import log
 from skydraft.sampling.noise import Stream, gumbel
@@ -35,10 +35,10 @@ def to_lattice(logits_row: Array, params: SamplingParams, rule: Rejection) -> La
     if params.is_greedy:
         return LatticeDistribution((greedy_choices(logits_row[None, :])[0],), (rule.lattice,))
     warped = warp(logits_row, params)
-    indexes = largest_indexes(warped, rule.top_k)
-    token_ids, probs = indexes.tolist(), probabilities(warped[indexes]).tolist()
+    values, indexes = largest(warped[None, :], rule.top_k)
+    probs = probabilities(values[0]).tolist()
     weights = round_to_lattice(probs, rule.lattice)
-    kept = [(token_id, weight) for token_id, weight in sorted(zip(token_ids, weights, strict=True)) if weight]
+    kept = [(token_id, weight) for token_id, weight in sorted(zip(indexes[0].tolist(), weights, strict=True)) if weight]
     return LatticeDistribution(tuple(token_id for token_id, _ in kept), tuple(weight for _, weight in kept))
 
 

@@ -57,9 +57,10 @@ def log_probabilities(logits: Array) -> Array:
     return scaled - xp.log(xp.sum(xp.exp(scaled), axis=-1, keepdims=True))
 
 
-def require_finite(logits_row: Array) -> None:
-    """Raise EngineError where the largest of the logits [vocab_size] is not finite."""
-    if not math.isfinite(float(array_namespace(logits_row).max(logits_row))):
+def require_finite(logits: Array) -> None:
+    """Raise EngineError where the largest logit of a row [num_rows, vocab_size] is not finite."""
+    xp = array_namespace(logits)
+    if not bool(xp.all(xp.isfinite(xp.max(logits, axis=-1)))):
         raise no_finite_logits()
 
 

@@ -1,0 +1,116 @@
+"""When to draft what, and when to offer it: the device's half of hybrid decoding under `exact`. No sockets, no clocks.
+
+One tree of guesses grows where it is likely to be right, and offers are cut from it. The ways to draft that the field
+knows differ in a few numbers only (`policies/way`): how wide a draft step is, what an offer waits for, how many are in
+flight, and whether the cloud writes on meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from skydraft.decoding.edge_session import EdgeSession
+from skydraft.decoding.guess_tree import GuessTree, Node
+from skydraft.policies.confidence import Confidence
+from skydraft.policies.way import Way
+from skydraft.protocol import messages
+from skydraft.sampling.choice import Guesses
+
+
+class Growth(NamedTuple):
+    """What the text grew by. num_guessed: of the new tokens, from the first on, were among the device's guesses."""
+
+    num_tokens: int
+    num_guessed: int
+
+
+class Drafting:
+    """Drafts for one session, whose rule is `exact`.
+
+    Args:
+        way: how; it may be replaced at any time.
+
+    Attributes:
+        tokens_per_s: of the text lately, as the caller measures it: what a draft step must beat where `way` is patient.
+        step_s: what a draft step takes.
+    """
+
+    def __init__(self, session: EdgeSession, confidence: Confidence, way: Way) -> None:
+        self.way = way
+        self.tree = GuessTree(confidence)
+        self.tokens_per_s = 0.0
+        self.step_s = 0.0
+        self._session = session
+        self._reading: Sequence[Node] = ()
+        self.advance()
+
+    def advance(self) -> Growth:
+        """Take in what the session's text grew by."""
+        new_ids = self._session.token_ids[self.tree.length :]
+        return Growth(len(new_ids), self.tree.advance(new_ids))
+
+    def disconnected(self) -> None:
+        """What was in flight is lost."""
+        self.tree.forget_offers()
+
+    def next_step(self) -> list[Node]:
+        """What the draft model should read next; empty where nothing is worth it before an answer comes."""
+        if self._session.is_complete or not self.way.width:
+            return []
+        if self._session.num_in_flight and not self.way.is_eager:
+            return []
+        nodes = self._reading = self._worth_reading(self.way.width)
+        self.tree.read(nodes)
+        return nodes
+
+    def drafted(self, nodes: Sequence[Node], guesses: Sequence[Guesses]) -> None:
+        """The draft model has read what `next_step` gave."""
+        self._reading = ()
+        for node, guess in zip(nodes, guesses, strict=True):
+            self.tree.grow(node, guess, self._session.num_shared_ids)
+
+    def offer(self) -> messages.Draft | None:
+        """What to send now."""
+        session, way = self._session, self.way
+        if not session.can_follow or session.is_complete or session.cloud_length < len(session.token_ids):
+            return None
+        if session.num_in_flight >= min(way.max_in_flight, session.limits.max_in_flight):
+            return None
+        if way.block_length:
+            return self._block()
+        nodes = self.tree.unoffered(way.least_offer_prob, session.limits.max_draft_tokens - self.tree.num_offered())
+        if not nodes or self._waits_for_more(nodes):
+            return None
+        draft = self.tree.offer(nodes)
+        return session.offer(draft.token_ids, draft.parents)
+
+    def _waits_for_more(self, nodes: Sequence[Node]) -> bool:
+        """Whether an offer of these is better sent later, with more."""
+        way = self.way
+        if way.is_patient and self._is_worth_waiting():
+            return True
+        is_moving = way.has_credit or self._session.num_in_flight or self._coming(1)  # else nothing more will come
+        return bool(is_moving) and sum(map(self.tree.prob, nodes)) < way.least_gain
+
+    def _worth_reading(self, count: int) -> list[Node]:
+        return self.tree.best_to_read(count, self.way.least_prob, self._session.sampling.max_tokens)
+
+    def _block(self) -> messages.Draft | None:
+        """A chain of the length that is asked for, behind those in flight."""
+        nodes = self.tree.unoffered(0.0, self.way.block_length)
+        if not nodes or (len(nodes) < self.way.block_length and self._coming(1)):
+            return None
+        for node in nodes:
+            node.is_offered = True
+        token_ids = [node.token_id for node in nodes if node.token_id is not None]
+        start = nodes[0].position
+        return self._session.offer(token_ids, start=None if start == self._session.cloud_length else start)
+
+    def _is_worth_waiting(self) -> bool:
+        """Whether one more draft step gains more tokens than its time is worth: the marginal value theorem."""
+        return sum(map(self.tree.prob, self._coming(self.way.width))) > self.step_s * self.tokens_per_s
+
+    def _coming(self, count: int) -> Sequence[Node]:
+        """What is being read or would be read next."""
+        return [node for node in self._reading if self.tree.holds(node)] or self._worth_reading(count)

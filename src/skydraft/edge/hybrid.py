@@ -1,0 +1,186 @@
+"""Device and cloud write a text together under `exact`: the device listens while it drafts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import NamedTuple
+
+from skydraft.decoding.drafting import Drafting
+from skydraft.decoding.edge_session import EdgeSession
+from skydraft.decoding.guess_tree import Node
+from skydraft.edge.conversation import Conversation
+from skydraft.edge.drafter import Drafter
+from skydraft.edge.tree_reader import Reading
+from skydraft.errors import CacheOverflow, CloudFault, TransportError
+from skydraft.policies.planner import Planner
+from skydraft.policies.way import CLOUD
+from skydraft.sampling.choice import Guesses
+
+PING_PERIOD_S = 1.0
+
+
+class _Step(NamedTuple):
+    """A draft step under way. It gives the guesses after each node and the seconds that it took."""
+
+    nodes: list[Node]
+    reading: Reading
+    result: asyncio.Future[tuple[list[Guesses], float]]
+
+
+class Hybrid:
+    """Writes one text.
+
+    Args:
+        worker: where the draft model runs; this class draws from it one call at a time.
+        open_drafter: reads the device's prompt; awaited once, while the cloud reads its own.
+        show: called when the text has grown.
+    """
+
+    def __init__(
+        self,
+        session: EdgeSession,
+        conversation: Conversation,
+        drafter: Drafter,
+        planner: Planner,
+        worker: Executor,
+        show: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._conversation = conversation
+        self._drafter = drafter
+        self._planner = planner
+        self._worker = worker
+        self._show = show
+        self._drafting = Drafting(session, planner.confidence, planner.begin())
+        # Until it is measured: at no tokens per second, a patient way would wait for ever.
+        self._drafting.tokens_per_s = 1 / max(planner.estimates.verify_s.at(1), 1e-4)
+        self._drafting.step_s = planner.estimates.draft_s.at(self._drafting.way.width)
+        self._wake = asyncio.Event()
+        self._step: _Step | None = None
+        self._has_room = True
+        self._begun_s = time.monotonic()
+        self._grew_at_s: float | None = None
+        self._num_positions = 0
+
+    async def write(self, reading_prompt: asyncio.Task[None], goes_on: Callable[[], bool]) -> None:
+        """Until the text is complete.
+
+        Args:
+            reading_prompt: opens the drafter.
+            goes_on: whether to go on; asked whenever the text has grown.
+        Raises:
+            TransportError, CloudFault: the cloud is lost, and patience does not cover it.
+            RemoteProtocolError, VocabularyMismatch: as EdgeSession.receive.
+            EngineError: the draft model cannot take the prompt.
+        """
+        reading_prompt.add_done_callback(lambda _: self._wake.set())
+        try:
+            while goes_on():
+                try:
+                    await self._converse(reading_prompt, goes_on)
+                except (TransportError, CloudFault) as error:
+                    self._drafting.disconnected()
+                    await self._conversation.recover(error)
+        finally:
+            if self._step is not None:
+                await asyncio.gather(self._step.result, return_exceptions=True)
+
+    async def _converse(self, reading_prompt: asyncio.Task[None], goes_on: Callable[[], bool]) -> None:
+        """Over one connection."""
+        most, is_credited = self._session.sampling.max_tokens, self._drafting.way.has_credit
+        await self._conversation.begin(most if is_credited else None)
+        self._grew_at_s = None
+        tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._watch_link())]
+        for task in tasks:
+            task.add_done_callback(lambda _: self._wake.set())
+        try:
+            while goes_on():
+                self._wake.clear()
+                self._finish_step()
+                if self._drafting.way.has_credit and not is_credited:  # the way has changed
+                    await self._conversation.send(self._session.credit(most))
+                    is_credited = True
+                await self._send_offers()
+                if reading_prompt.done():
+                    reading_prompt.result()
+                    self._start_step()
+                await self._wake.wait()
+                if tasks[0].done():
+                    tasks[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        while not self._session.is_complete:
+            await self._conversation.receive()
+            self._observe_growth()
+            self._show()
+            self._wake.set()
+
+    async def _watch_link(self) -> None:
+        with suppress(TransportError):  # `_listen` finds it too
+            while True:
+                self._planner.estimates.observe_round_trip(await self._conversation.round_trip_s())
+                await asyncio.sleep(PING_PERIOD_S)
+
+    async def _send_offers(self) -> None:
+        while (offer := self._drafting.offer()) is not None:
+            await self._conversation.send(offer)
+
+    def _start_step(self) -> None:
+        if self._step is not None or not self._has_room:
+            return
+        nodes = self._drafting.next_step()
+        if not nodes:
+            return
+        reading = self._drafter.plan(self._drafting.tree, nodes)
+        num_guesses = self._drafting.way.num_guesses
+        call = self._timed(lambda: self._drafter.guess(reading, nodes, num_guesses))
+        result = asyncio.get_running_loop().run_in_executor(self._worker, call)
+        result.add_done_callback(lambda _: self._wake.set())
+        self._step = _Step(nodes, reading, result)
+
+    def _finish_step(self) -> None:
+        step = self._step
+        if step is None or not step.result.done():
+            return
+        self._step = None
+        try:
+            guesses, seconds = step.result.result()
+        except CacheOverflow:  # no room to guess any more: the cloud writes the rest
+            self._has_room = False
+            self._drafting.way = CLOUD
+            return
+        if step.reading.token_ids:
+            self._planner.estimates.draft_s.observe(len(step.reading.token_ids), seconds)
+        self._drafting.drafted(step.nodes, guesses)
+
+    def _observe_growth(self) -> None:
+        """An answer came: learn from it, and plan again."""
+        drafting, estimates = self._drafting, self._planner.estimates
+        growth = drafting.advance()
+        if not growth.num_tokens:
+            return
+        now_s, num_positions = time.monotonic(), self._session.num_positions
+        if self._grew_at_s is not None and drafting.way.has_credit:  # the cloud writes without a pause
+            estimates.verify_s.observe(num_positions - self._num_positions, now_s - self._grew_at_s)
+        self._grew_at_s, self._num_positions = now_s, num_positions
+        estimates.observe_text(growth.num_tokens, growth.num_guessed)
+        drafting.tokens_per_s = drafting.tree.length / (now_s - self._begun_s)
+        drafting.step_s = estimates.draft_s.at(drafting.way.width)
+        if self._has_room:
+            drafting.way = self._planner.review(drafting.tree.length, num_positions)
+
+    @staticmethod
+    def _timed(call: Callable[[], list[Guesses]]) -> Callable[[], tuple[list[Guesses], float]]:
+        def timed() -> tuple[list[Guesses], float]:
+            begin_s = time.perf_counter()
+            return call(), time.perf_counter() - begin_s
+
+        return timed

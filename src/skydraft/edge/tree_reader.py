@@ -1,0 +1,111 @@
+"""Reads nodes of a guess tree with a draft model: keeps the slot's KV cache in step with the tree.
+
+The slot holds the first tokens of the text (its trunk) and then nodes of the tree in the order in which they were read.
+When the text has grown, the nodes that it went by join the trunk and those that it left are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from skydraft.decoding.guess_tree import GuessTree, Node
+from skydraft.engines.base import Array, Engine, Extension, Slot
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One draft step: what is dropped, then what is read.
+
+    start: of the slot's tree, in generated tokens, before this step.
+    path, rest: of the nodes read so far, those to keep: None keeps all.
+    token_ids, parents: to append; empty where only the logits after the prompt are asked for.
+    grows_tree: the slot holds nodes that these grow from.
+    """
+
+    start: int
+    path: tuple[int, ...] | None
+    rest: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    parents: tuple[int, ...]
+    grows_tree: bool
+
+
+class TreeReader:
+    """One text on one slot. `plan` and `run` are called in turns: plan in the thread of the tree, run in any other.
+
+    Args:
+        prompt_row: float [vocab_size], after the prompt.
+        num_held: generated tokens that the slot has read.
+    """
+
+    def __init__(self, engine: Engine, slot: Slot, prompt_row: Array, num_held: int) -> None:
+        self._engine = engine
+        self._slot = slot
+        self._prompt_row = prompt_row
+        self._start = num_held  # generated tokens in the trunk
+        self._row_of: dict[Node, int] = {}  # nodes that the slot holds behind its trunk; 1 is the first
+
+    @property
+    def num_held(self) -> int:
+        """How many of the text's tokens the slot holds in front of the tree."""
+        return self._start
+
+    def plan(self, tree: GuessTree, nodes: Sequence[Node]) -> Reading:
+        """Say how to read these nodes.
+
+        Args:
+            nodes: parents before their children; each a child of a node that was read, or the root.
+        """
+        start, root = self._start, tree.root
+        missing = self._missing(root)
+        path, rest = self._drop(tree, missing)
+        grows_tree = bool(self._row_of)
+        new = [*missing, *(node for node in nodes if node is not root and node.position >= self._start)]
+        parents = []
+        for node in new:
+            parents.append(self._row_of.get(node.parent, 0) if node.parent else 0)
+            self._row_of[node] = len(self._row_of) + 1
+        token_ids = tuple(node.token_id for node in new if node.token_id is not None)
+        return Reading(start, path, rest, token_ids, tuple(parents), grows_tree)
+
+    def run(self, reading: Reading) -> Array:
+        """Returns the logits [num_tokens, vocab_size] after each token read; [1, vocab_size] after the prompt."""
+        if reading.path is not None:
+            self._engine.keep_path(self._slot, reading.start, reading.path, reading.rest)
+        if not reading.token_ids:
+            return self._prompt_row[None, :]
+        extension = Extension(self._slot, reading.token_ids, reading.parents, reading.grows_tree)
+        return self._engine.extend([extension])[0]
+
+    def _missing(self, root: Node) -> list[Node]:
+        """Tokens of the text that the slot has not read, the last of them the root."""
+        missing: list[Node] = []
+        node: Node | None = root
+        while node is not None and node.position >= self._start and node not in self._row_of:
+            missing.append(node)
+            node = node.parent
+        return missing[::-1]
+
+    def _drop(self, tree: GuessTree, missing: Sequence[Node]) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:
+        """Forget what the text left; what it went by joins the trunk."""
+        last = missing[0].parent if missing else tree.root
+        lineage = _lineage(last, self._start)
+        if not self._row_of or not (lineage or missing):
+            return None, ()
+        path = [node for node in lineage if node in self._row_of]
+        below = [] if missing else [node for node in self._row_of if node is not tree.root and tree.holds(node)]
+        kept_path = tuple(self._row_of[node] - 1 for node in path)
+        kept_rest = tuple(self._row_of[node] - 1 for node in below)
+        self._start += len(path)
+        self._row_of = {node: row for row, node in enumerate(below, start=1)}
+        return kept_path, kept_rest
+
+
+def _lineage(node: Node | None, start: int) -> list[Node]:
+    """A node and its ancestors from position `start` on, the first first."""
+    lineage: list[Node] = []
+    while node is not None and node.position >= start:
+        lineage.append(node)
+        node = node.parent
+    return lineage[::-1]

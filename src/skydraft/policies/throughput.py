@@ -1,0 +1,60 @@
+"""What each way to write gives in tokens per second: the model of docs/throughput.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What throughput depends on. Times in seconds.
+
+    draft_s: a draft step of the width in use.
+    verify_s: a forward pass of the cloud with the nodes that are offered. step_s: with one position.
+    round_trip_s: of the link.
+    run_length: mean number of tokens from one that the device's guesses lack to the next, that one included.
+    """
+
+    draft_s: float
+    verify_s: float
+    step_s: float
+    round_trip_s: float
+    run_length: float
+
+
+def cloud_tokens_per_s(conditions: Conditions) -> float:
+    """The cloud alone: streaming, so that the link does not matter."""
+    return 1.0 / conditions.step_s
+
+
+def edge_tokens_per_s(step_s: float) -> float:
+    """The device alone, with the time of a draft step of one token."""
+    return 1.0 / step_s
+
+
+def stop_and_wait_tokens_per_s(conditions: Conditions, block_length: int) -> float:
+    """Draft a block, send it, wait: (expected tokens) / (block + round trip + pass).
+
+    A run ends with probability 1 / run_length at each token.
+    """
+    hold = 1.0 - 1.0 / conditions.run_length
+    expected = sum(hold**depth for depth in range(block_length + 1))
+    cycle_s = block_length * conditions.draft_s + conditions.round_trip_s + conditions.verify_s
+    return expected / cycle_s
+
+
+def free_running_tokens_per_s(conditions: Conditions) -> float:
+    """The cloud writes on by itself and takes guesses as they come.
+
+    After a token that was not guessed the device starts behind: the cloud has written for a round trip before the
+    first new guess arrives, and half a pass more before it is taken in. The device gains on the cloud with the
+    difference of their paces, and is ahead after `lag` tokens. Until then a token takes a pass, from then on a draft
+    step. Runs are geometric, so the share of tokens beyond `lag` is exp(-lag / run_length).
+    """
+    gain_s = conditions.verify_s - conditions.draft_s
+    if gain_s <= 0:
+        return 1.0 / conditions.verify_s
+    lag = (conditions.round_trip_s + conditions.verify_s / 2) / gain_s
+    ahead = math.exp(-lag / conditions.run_length)
+    return 1.0 / (conditions.verify_s * (1.0 - ahead) + conditions.draft_s * ahead)

@@ -1,0 +1,311 @@
+"""One engine for many sessions: what a pass takes in, who waits, and who loses a slot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pytest
+
+from skydraft.core import Draft, Exact, Prompt, SamplingParams, TokenSegment
+from skydraft.decoding.batcher import Answer, Batcher, BatchLimits, Pass
+from skydraft.decoding.cloud_session import CloudSession, SessionTerms
+from skydraft.engines.base import Array, Engine, EngineLimits, Extension, Prefilled, PromptChunk, Slot
+from skydraft.engines.table import TableEngine
+from skydraft.engines.table_spec import load_table
+from skydraft.engines.vocabulary import Vocabulary
+from skydraft.errors import EngineError
+from skydraft.protocol import messages, offers
+from tests.linked import PROMPT, cloud_only
+
+MODEL = "table:vocab=8,seed=5,order=2"
+WIDE_OPEN = messages.Limits(100_000, 64, 8)
+
+
+def engine(num_slots: int = 8, max_length: int = 4096) -> TableEngine:
+    return load_table(MODEL, EngineLimits(num_slots, max_length))
+
+
+def prompt(num_tokens: int) -> Prompt:
+    return Prompt((TokenSegment(tuple(1 + i % 7 for i in range(num_tokens))),))
+
+
+def new_session(seed: int = 0, max_tokens: int = 24, prompt: Prompt = PROMPT) -> CloudSession:
+    sampling = SamplingParams(temperature=0.8, seed=seed, max_tokens=max_tokens)
+    return CloudSession(SessionTerms(prompt, sampling, Exact(), 8, 8), WIDE_OPEN)
+
+
+def admitted(batcher: Batcher, session: CloudSession, owner: str = "") -> CloudSession:
+    batcher.admit(session, owner, batcher.measure(session.terms.prompt))
+    return session
+
+
+def credit(batcher: Batcher, session: CloudSession, up_to: int = 1000) -> None:
+    session.receive(messages.Generate(up_to))
+    batcher.wake(session)
+
+
+def offer(batcher: Batcher, session: CloudSession, token_ids: Iterable[int], num_forced: int = 0) -> None:
+    draft = Draft(len(session.token_ids), tuple(token_ids), num_forced=num_forced)
+    session.receive(offers.to_wire(draft, 0, 8, Exact()))
+    batcher.wake(session)
+
+
+def passes(batcher: Batcher) -> list[Pass]:
+    """All until nothing waits."""
+    done = []
+    while batcher.is_busy:
+        done.append(batcher.step())
+        assert len(done) < 10_000
+    return done
+
+
+def alone(session: CloudSession) -> list[int]:
+    return cloud_only(engine(), session.terms.sampling, session.terms.prompt)
+
+
+def faults(done: Iterable[Pass]) -> list[Answer]:
+    return [answer for one in done for answer in one.answers if isinstance(answer.message, messages.Fault)]
+
+
+def test_prompts_offers_and_credit_of_many_sessions_are_one_forward_pass() -> None:
+    table = engine()
+    batcher = Batcher(table, BatchLimits())
+    old = [admitted(batcher, new_session(seed)) for seed in (1, 2)]
+    passes(batcher)
+    before = table.counters.num_passes
+    offer(batcher, old[0], [1, 2, 3])
+    credit(batcher, old[1], 2)
+    batcher.step()  # the first token on credit needs no pass, and is said at once
+    admitted(batcher, new_session(3))
+    offer(batcher, old[0], [1, 2, 3])
+    done = batcher.step()
+    assert table.counters.num_passes == before + 2
+    assert done.num_sessions == 3
+    assert {type(answer.message) for answer in done.answers} == {messages.Tokens, messages.Verdict}
+    assert sorted(answer.num_offered for answer in done.answers) == [0, 3]
+
+
+def test_a_long_prompt_holds_up_nobody_by_more_than_its_chunk() -> None:
+    batcher = Batcher(engine(), BatchLimits(max_positions=256, prefill_tokens=100))
+    writer = admitted(batcher, new_session(1, max_tokens=40))
+    passes(batcher)
+    credit(batcher, writer)
+    batcher.step()
+    newcomer = admitted(batcher, new_session(2, prompt=prompt(1000)))
+    reading = [batcher.step() for _ in range(10)]
+    assert [one.num_positions for one in reading] == [101] * 10
+    assert all(len(one.answers) == 1 for one in reading)
+    assert newcomer.num_wanted == 0
+    credit(batcher, newcomer)
+    passes(batcher)
+    for session in (writer, newcomer):
+        assert list(session.token_ids) == alone(session)
+
+
+def test_a_pass_takes_no_more_positions_than_it_may_unless_one_offer_is_longer() -> None:
+    batcher = Batcher(engine(), BatchLimits(max_positions=20, prefill_tokens=5))
+    sessions = [admitted(batcher, new_session(seed)) for seed in range(6)]
+    passes(batcher)
+    for session in sessions:
+        offer(batcher, session, [1] * 7)
+    offer(batcher, sessions[5], [2] * 30)  # the two offers are judged as one, of 37 positions
+    done = passes(batcher)
+    assert [one.num_positions for one in done] == [14, 14, 7, 37]
+    assert sum(len(one.answers) for one in done) == 6
+
+
+def test_a_key_with_many_sessions_does_not_slow_down_a_key_with_one() -> None:
+    batcher = Batcher(engine(40), BatchLimits(max_positions=4, prefill_tokens=4))
+    many = [admitted(batcher, new_session(seed), "many") for seed in range(30)]
+    one = admitted(batcher, new_session(99), "one")
+    passes(batcher)
+    for session in (*many, one):
+        credit(batcher, session)
+    num_answers = 0
+    while len(one.token_ids) < 24:
+        num_answers += sum(answer.session is one for answer in batcher.step().answers)
+        assert batcher._number < 150
+    assert num_answers == 24
+    passes(batcher)
+    assert all(list(session.token_ids) == alone(session) for session in (*many, one))
+
+
+def test_the_session_that_has_been_idle_longest_loses_its_slot() -> None:
+    table = engine(2)
+    batcher = Batcher(table, BatchLimits())
+    first, second = (admitted(batcher, new_session(seed)) for seed in (1, 2))
+    passes(batcher)
+    offer(batcher, first, [1])
+    passes(batcher)
+    third = admitted(batcher, new_session(3))
+    assert sum(one.num_evicted for one in passes(batcher)) == 1
+    before = table.counters.num_prompt_tokens
+    offer(batcher, first, [1])
+    offer(batcher, third, [1])
+    passes(batcher)
+    assert table.counters.num_prompt_tokens == before  # these two still have theirs
+    offer(batcher, second, [1])
+    done = passes(batcher)
+    assert table.counters.num_prompt_tokens == before + 3
+    assert sum(one.num_restored for one in done) == 1
+
+
+def test_a_session_with_work_under_way_keeps_its_slot_until_it_has_had_its_turn() -> None:
+    batcher = Batcher(engine(1), BatchLimits())
+    first, second = (admitted(batcher, new_session(seed, max_tokens=300)) for seed in (1, 2))
+    for session in (first, second):
+        credit(batcher, session)
+    done = passes(batcher)
+    assert faults(done) == []
+    speakers = [one.answers[0].session for one in done if one.answers]
+    turns = 1 + sum(a is not b for a, b in pairwise(speakers))
+    assert 4 <= turns <= 10  # each at least as long as what had to be read again for it
+    for session in (first, second):
+        assert list(session.token_ids) == alone(session)
+
+
+def test_a_text_that_was_evicted_is_read_again_in_pieces_and_goes_on() -> None:
+    batcher = Batcher(engine(1), BatchLimits(max_positions=64, prefill_tokens=16))
+    first = admitted(batcher, new_session(1, max_tokens=200, prompt=prompt(50)))
+    credit(batcher, first, 100)
+    passes(batcher)
+    admitted(batcher, new_session(2))
+    passes(batcher)
+    assert first.kv_length == 0
+    credit(batcher, first, 200)
+    done = passes(batcher)
+    assert max(one.num_positions for one in done) <= 32
+    assert sum(one.num_restored for one in done) == 1
+    assert list(first.token_ids) == alone(first)
+
+
+def test_a_cloud_without_a_memory_is_told_a_long_text_in_pieces() -> None:
+    batcher = Batcher(engine(), BatchLimits(max_positions=64, prefill_tokens=16))
+    truth = alone(new_session(1, max_tokens=500))
+    session = admitted(batcher, new_session(1, max_tokens=500))
+    offer(batcher, session, truth[:400], num_forced=398)
+    done = passes(batcher)
+    assert max(one.num_positions for one in done) <= 32
+    (answer,) = [answer for one in done for answer in one.answers]
+    assert answer.message == messages.Verdict(401, truth[400])
+    assert (answer.num_emitted, answer.num_offered, answer.num_accepted) == (3, 2, 2)
+    assert list(session.token_ids) == truth[:401]
+
+
+def test_a_long_offer_is_judged_and_not_taken_for_what_is_told() -> None:
+    batcher = Batcher(engine(), BatchLimits())
+    session = admitted(batcher, new_session(1, max_tokens=100))
+    offer(batcher, session, [(token_id + 1) % 8 for token_id in alone(session)[:60]])
+    (answer,) = [answer for one in passes(batcher) for answer in one.answers]
+    assert answer.message == messages.Verdict(1, alone(session)[0])
+
+
+def test_a_text_that_is_told_to_its_end_is_not_read_on() -> None:
+    session = new_session(1, max_tokens=100)
+    truth = alone(session)
+    batcher = Batcher(engine(), BatchLimits())
+    admitted(batcher, session)
+    offer(batcher, session, truth, num_forced=100)
+    (answer,) = [answer for one in passes(batcher) for answer in one.answers]
+    assert answer.message == messages.Verdict(100)
+
+
+def test_a_session_of_which_a_token_is_unknown_falls_alone() -> None:
+    batcher = Batcher(engine(), BatchLimits())
+    good, bad = (admitted(batcher, new_session(seed)) for seed in (1, 2))
+    bad._log.append(99)  # as a device with a larger vocabulary may tell it
+    for session in (good, bad):
+        credit(batcher, session)
+    (fault,) = faults(passes(batcher))
+    assert (fault.session, fault.message.code) == (bad, messages.FaultCode.LIMIT)
+    assert batcher.num_sessions == 1
+    assert list(good.token_ids) == alone(good)
+
+
+def test_memory_of_a_pass_does_not_outlive_it() -> None:
+    """A session may keep a row; a view would keep the rows of all."""
+
+    class Recorder(TableEngine):
+        def extend(self, extensions):
+            self.last = [rows.copy() for rows in super().extend(extensions)]
+            return self.last
+
+    spec = load_table(MODEL, EngineLimits(4, 100))
+    batcher = Batcher(recorder := Recorder(spec._table, 2, limits=spec.limits), BatchLimits())
+    session = admitted(batcher, new_session())
+    passes(batcher)
+    tail = session._tail_logits
+    assert tail.tolist() == recorder.last[0][-1].tolist()
+    assert (tail.base if tail.base is not None else tail).nbytes == tail.nbytes
+
+
+class WholePrompts:
+    """An engine that reads prompts whole only, as one that knows nothing of chunks does."""
+
+    def __init__(self, table: TableEngine) -> None:
+        self._table = table
+
+    @property
+    def name(self) -> str:
+        return self._table.name
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._table.vocabulary
+
+    @property
+    def limits(self) -> EngineLimits:
+        return self._table.limits
+
+    def open(self, prompt: Prompt) -> Prefilled:
+        return self._table.open(prompt)
+
+    def extend(self, extensions: list[Extension]) -> list[Array]:
+        return self._table.extend(extensions)
+
+    def crop(self, slot: Slot, keep_length: int) -> None:
+        self._table.crop(slot, keep_length)
+
+    def keep_path(self, slot: Slot, start: int, path: list[int]) -> None:
+        self._table.keep_path(slot, start, path)
+
+    def close(self, slot: Slot) -> None:
+        self._table.close(slot)
+
+
+def test_an_engine_that_reads_prompts_whole_reads_one_at_a_time_between_passes() -> None:
+    table = engine(2)
+    whole: Engine = WholePrompts(table)
+    batcher = Batcher(whole, BatchLimits(prefill_tokens=2))
+    sessions = [admitted(batcher, new_session(seed, max_tokens=100)) for seed in range(4)]
+    for session in sessions:
+        credit(batcher, session)
+    done = passes(batcher)
+    assert faults(done) == []
+    assert sum(one.num_evicted for one in done) > 0
+    for session in sessions:
+        assert list(session.token_ids) == alone(session)
+    with pytest.raises(EngineError, match="5000 tokens and a slot has room for 4096"):
+        batcher.measure(prompt(5000))
+
+
+def test_a_failing_engine_fails_the_session_that_it_fails_for() -> None:
+    class Fragile(TableEngine):
+        def extend(self, extensions):
+            if any(isinstance(item, PromptChunk) and item.num_tokens == 13 for item in extensions):
+                raise RuntimeError("the device failed")
+            return super().extend(extensions)
+
+    spec = load_table(MODEL, EngineLimits(4, 100))
+    batcher = Batcher(Fragile(spec._table, 2, limits=spec.limits), BatchLimits())
+    bad = admitted(batcher, new_session(1, prompt=prompt(13)))
+    good = admitted(batcher, new_session(2))
+    credit(batcher, good)
+    (fault,) = faults(passes(batcher))
+    assert (fault.session, fault.message.code) == (bad, messages.FaultCode.INTERNAL)
+    assert "device failed" not in fault.message.sentence
+    assert list(good.token_ids) == alone(good)
+    for seed in range(4):  # its slot is free again
+        admitted(batcher, new_session(seed))
+    assert sum(one.num_evicted for one in passes(batcher)) == 1

@@ -1,0 +1,191 @@
+"""Drafting in every way, linked in memory to a real cloud half: the text is the cloud's own, whatever happens when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skydraft.config import CloudSettings
+from skydraft.core import Exact, SamplingParams
+from skydraft.decoding.drafting import Drafting
+from skydraft.decoding.edge_session import EdgeSession, Phase
+from skydraft.decoding.guess_tree import Node
+from skydraft.edge.drafter import Drafter
+from skydraft.edge.tree_reader import Reading
+from skydraft.policies.confidence import Confidence
+from skydraft.policies.way import CLOUD, FREE, TREE, Way, chain
+from tests.linked import PROMPT, Linked, cloud_only, table
+
+TARGET = "table:vocab=8,seed=5,order=2"
+DRAFTS = [TARGET, "table:vocab=8,seed=5,order=2,noise=1", "table:vocab=8,seed=99"]
+WAYS = [FREE, TREE, CLOUD, chain(1), chain(5), chain(3, max_in_flight=4, is_eager=True), chain(4, is_eager=True)]
+
+
+class Bench:
+    """A device, a cloud and a link in one thread; each moves when it is told to."""
+
+    def __init__(self, draft: str, way: Way, sampling: SamplingParams, cloud: CloudSettings | None = None) -> None:
+        self.session = EdgeSession(table(TARGET).vocabulary, PROMPT, sampling, Exact())
+        self.link = Linked(self.session, table(TARGET), cloud or CloudSettings())
+        self.drafter = Drafter(table(draft), sampling, Exact())
+        self.drafter.open(PROMPT)
+        self.drafter.follow(())
+        self.drafting = Drafting(self.session, Confidence(), way)
+        self.step: tuple[list[Node], Reading] | None = None
+        self.num_offers = 0
+
+    def connect(self) -> None:
+        if self.session.phase is Phase.APART:
+            self.link.send(self.session.open())
+        if self.session.can_follow and self.session.phase is not Phase.APART and self.drafting.way.has_credit:
+            self.link.send(self.session.credit(self.session.sampling.max_tokens))
+
+    def think(self) -> None:
+        """The device begins a draft step, or ends the one under way; and sends what is to be sent."""
+        if self.step is not None:
+            nodes, reading = self.step
+            self.drafting.drafted(nodes, self.drafter.guess(reading, nodes, self.drafting.way.num_guesses))
+            self.step = None
+        elif nodes := self.drafting.next_step():
+            self.step = nodes, self.drafter.plan(self.drafting.tree, nodes)
+        while (offer := self.drafting.offer()) is not None:
+            self.num_offers += 1
+            self.link.send(offer)
+
+    def listen(self) -> None:
+        self.link.carry_down()
+        self.drafting.advance()
+
+    def cut(self) -> None:
+        self.link.cut()
+        self.drafting.disconnected()
+
+
+def play(bench: Bench, rng: Random, cut_share: float = 0.0) -> None:
+    """Device, link and cloud move in random order until the text is complete."""
+    moves = [bench.think, bench.link.carry_up, bench.link.think, bench.listen]
+    for _ in range(20_000):
+        if bench.session.is_complete:
+            return
+        bench.connect()
+        if rng.random() < cut_share:
+            bench.cut()
+            continue
+        rng.choice(moves)()
+        if bench.session.phase is Phase.OPEN and bench.drafting.way.has_credit and rng.random() < 0.1:
+            bench.link.send(bench.session.credit(bench.session.sampling.max_tokens))
+    raise AssertionError(f"the text stands still at {len(bench.session.token_ids)} tokens")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    way=st.sampled_from(WAYS),
+    draft=st.sampled_from(DRAFTS),
+    seed=st.integers(0, 2**32),
+    temperature=st.sampled_from([0.0, 0.9]),
+    cut_share=st.sampled_from([0.0, 0.0, 0.01]),
+    max_in_flight=st.sampled_from([1, 2, 32]),
+    max_draft_tokens=st.sampled_from([16, 64]),
+)
+def test_the_text_is_the_clouds_own_in_every_way_and_order(
+    way: Way, draft: str, seed: int, temperature: float, cut_share: float, max_in_flight: int, max_draft_tokens: int
+) -> None:
+    sampling = SamplingParams(temperature=temperature, seed=seed, max_tokens=30)
+    cloud = CloudSettings(max_in_flight=max_in_flight, max_draft_tokens=max_draft_tokens)
+    bench = Bench(draft, way, sampling, cloud)
+    play(bench, Random(seed), cut_share)
+    assert list(bench.session.token_ids) == cloud_only(table(TARGET), sampling)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_the_way_may_change_at_any_time(seed: int) -> None:
+    rng = Random(seed)
+    sampling = SamplingParams(temperature=0.9, seed=seed, max_tokens=30)
+    bench = Bench(DRAFTS[1], FREE, sampling)
+    think = bench.think
+
+    def change_and_think() -> None:
+        if rng.random() < 0.1:
+            bench.drafting.way = replace(rng.choice(WAYS), has_credit=True)
+        think()
+
+    bench.think = change_and_think  # type: ignore[method-assign]
+    play(bench, rng)
+    assert list(bench.session.token_ids) == cloud_only(table(TARGET), sampling)
+
+
+def rounds(way: Way, draft: str = TARGET, max_tokens: int = 24) -> Bench:
+    """Play with a cloud that waits until the device has nothing more to do."""
+    bench = Bench(draft, way, SamplingParams(max_tokens=max_tokens))
+    bench.connect()
+    bench.link.settle()
+    while not bench.session.is_complete:
+        for _ in range(40):
+            bench.think()
+        bench.link.settle()
+        bench.drafting.advance()
+    return bench
+
+
+def test_stop_and_wait_offers_chains_of_its_length_and_waits() -> None:
+    bench = rounds(chain(5))
+    assert bench.session.num_rounds == bench.num_offers == 4  # 5 tokens and a bonus token each
+    assert bench.session.num_positions == 24
+
+
+def test_a_tree_holds_more_tokens_a_round_than_a_chain() -> None:
+    tree, line = rounds(replace(TREE, is_patient=False, least_gain=5.0), DRAFTS[1]), rounds(chain(5), DRAFTS[1])
+    assert tree.session.num_rounds < line.session.num_rounds
+
+
+def test_pipelined_offers_hang_from_those_in_flight() -> None:
+    bench = Bench(TARGET, chain(3, max_in_flight=4, is_eager=True), SamplingParams(max_tokens=40))
+    bench.connect()
+    bench.link.settle()
+    for _ in range(60):
+        bench.think()
+    assert bench.session.num_in_flight == 4
+    bench.link.settle()
+    bench.drafting.advance()
+    assert len(bench.session.token_ids) >= 12
+    assert bench.session.num_rounds > 1
+
+
+def test_what_is_prepared_leaves_the_moment_the_verdict_arrives() -> None:
+    bench = Bench(TARGET, chain(4, is_eager=True), SamplingParams(max_tokens=40))
+    bench.connect()
+    bench.link.settle()
+    for _ in range(60):
+        bench.think()
+    assert bench.num_offers == 1
+    bench.link.settle()
+    bench.drafting.advance()
+    assert bench.drafting.offer() is not None
+
+
+def test_nothing_is_drafted_while_an_answer_is_awaited_unless_the_way_is_eager() -> None:
+    bench = Bench(TARGET, chain(4), SamplingParams(max_tokens=40))
+    bench.connect()
+    bench.link.settle()
+    for _ in range(60):
+        bench.think()
+    assert bench.step is None
+    assert bench.drafting.next_step() == []
+
+
+def nodes_before_the_first_offer(tokens_per_s: float) -> int:
+    bench = Bench(DRAFTS[1], TREE, SamplingParams(max_tokens=40))
+    bench.connect()
+    bench.link.settle()
+    bench.drafting.step_s, bench.drafting.tokens_per_s = 0.01, tokens_per_s
+    while not bench.num_offers:
+        bench.think()
+    return bench.drafting.tree.num_offered()
+
+
+def test_the_faster_the_text_grows_the_less_a_patient_offer_waits_for() -> None:
+    assert nodes_before_the_first_offer(90.0) < nodes_before_the_first_offer(20.0)

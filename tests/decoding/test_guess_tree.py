@@ -1,0 +1,154 @@
+"""The tree of guesses: what it keeps, offers and learns when the text grows."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from skydraft.decoding.guess_tree import GuessTree, Node
+from skydraft.policies.confidence import Confidence
+from skydraft.sampling.choice import Guesses
+
+NUM_IDS = 100
+
+
+def grow(tree: GuessTree, node: Node, *token_ids: int, lead: float = 2.0) -> list[Node]:
+    """Guesses of falling scores behind a node; returns their nodes."""
+    tree.read([node])
+    scores = tuple(-lead * rank for rank in range(len(token_ids)))
+    tree.grow(node, Guesses(token_ids, scores), NUM_IDS)
+    return [node.children[token_id] for token_id in token_ids if token_id < NUM_IDS]
+
+
+@pytest.fixture
+def tree() -> GuessTree:
+    """A guess 1 or 2; behind 1: 3 or 4, behind 2: 5; behind 3: 6."""
+    tree = GuessTree(Confidence())
+    one, two = grow(tree, tree.root, 1, 2)
+    three, _ = grow(tree, one, 3, 4)
+    grow(tree, two, 5)
+    grow(tree, three, 6)
+    return tree
+
+
+def test_an_offer_has_parents_before_children_and_starts_at_the_end_of_the_text(tree: GuessTree) -> None:
+    draft = tree.offer(tree.unoffered(1e-9, 100))
+    assert draft.start == 0
+    assert draft.parents is not None
+    assert all(parent <= node for node, parent in enumerate(draft.parents))
+    by_path = {}
+    for token_id, parent in zip(draft.token_ids, draft.parents, strict=True):
+        by_path[len(by_path) + 1] = (*by_path.get(parent, ()), token_id)
+    assert set(by_path.values()) == {(1,), (2,), (1, 3), (1, 4), (2, 5), (1, 3, 6)}
+
+
+def test_an_offer_brings_what_stands_between_the_text_and_its_nodes(tree: GuessTree) -> None:
+    six = tree.root.children[1].children[3].children[6]
+    draft = tree.offer([six])
+    assert (draft.token_ids, draft.parents) == ((1, 3, 6), None)
+
+
+def test_what_was_offered_is_not_offered_again_until_it_is_lost(tree: GuessTree) -> None:
+    tree.offer(tree.unoffered(1e-9, 100))
+    assert tree.unoffered(1e-9, 100) == []
+    assert tree.num_offered() == 6
+    tree.forget_offers()
+    assert len(tree.unoffered(1e-9, 100)) == 6
+
+
+def test_the_most_probable_nodes_come_first_and_improbable_ones_not_at_all(tree: GuessTree) -> None:
+    nodes = tree.unoffered(1e-9, 3)
+    assert nodes == sorted(nodes, key=lambda node: -node.log_prob)
+    assert all(tree.prob(node) >= 0.3 for node in tree.unoffered(0.3, 100))
+    assert len(tree.unoffered(0.3, 100)) < 6
+
+
+def test_a_verdict_keeps_what_was_guessed_below_the_new_end(tree: GuessTree) -> None:
+    three = tree.root.children[1].children[3]
+    assert tree.advance([1, 3]) == 2
+    assert tree.root is three
+    assert list(tree.root.children) == [6]
+    assert tree.prob(tree.root) == 1.0
+
+
+def test_a_token_that_was_not_guessed_begins_a_new_tree(tree: GuessTree) -> None:
+    assert tree.advance([1, 50, 51]) == 1
+    assert (tree.root.token_id, tree.root.position, tree.length) == (51, 2, 3)
+    assert tree.best_to_read(8, 0.01, 100)[0] is tree.root
+
+
+def test_what_is_read_of_a_branch_that_the_text_left_is_dropped(tree: GuessTree) -> None:
+    five = tree.root.children[2].children[5]
+    tree.advance([1])
+    assert not tree.holds(five)
+    tree.grow(five, Guesses((7,), (0.0,)), NUM_IDS)
+    assert all(node.token_id != 7 for node in tree.nodes())
+
+
+def test_nodes_are_read_once_and_not_behind_the_end_of_the_text(tree: GuessTree) -> None:
+    fresh = tree.best_to_read(8, 1e-9, end=100)
+    assert {node.token_id for node in fresh} == {4, 5, 6}
+    assert tree.best_to_read(8, 1e-9, end=3) == [node for node in fresh if node.position < 2]
+    tree.read(fresh)
+    assert tree.best_to_read(8, 1e-9, end=100) == []
+
+
+def test_tokens_that_the_target_does_not_have_are_not_guessed() -> None:
+    tree = GuessTree(Confidence())
+    (known,) = grow(tree, tree.root, NUM_IDS, 5)
+    assert list(tree.root.children.values()) == [known]
+    assert len(tree.root.scores) == 1
+
+
+def test_it_learns_how_good_the_draft_is_from_the_text(tree: GuessTree) -> None:
+    confidence = Confidence()
+    learning = GuessTree(confidence)
+    for _ in range(300):
+        grow(learning, learning.root, 1, 2, 3)
+        learning.advance([9])
+    assert confidence.miss > 0.8
+
+
+def test_behind_a_correction_the_text_is_tried_as_it_was_drafted(tree: GuessTree) -> None:
+    tree.advance([2])  # 3 and 6 were drafted behind 1
+    assert tree.root.is_read
+    other = GuessTree(Confidence())
+    one = grow(other, other.root, 1)[0]
+    three = grow(other, one, 3)[0]
+    grow(other, three, 6)
+    other.advance([50])
+    assert [node.token_id for node in other.nodes()] == [50, 3, 6]
+    assert [node.token_id for node in other.best_to_read(8, 1e-9, 100)] == [50, 3, 6]
+    assert other.prob(other.root.children[3]) < 0.5
+
+
+def test_what_was_recycled_counts_as_the_draft_sees_it_once_it_has_read_the_correction() -> None:
+    for guess, is_kept in ((3, True), (8, False)):
+        confidence = Confidence()
+        tree = GuessTree(confidence)
+        one = grow(tree, tree.root, 1)[0]
+        grow(tree, one, 3)
+        tree.advance([50])
+        recycled = tree.root.children[3]
+        grow(tree, tree.root, guess)
+        assert tree.holds(recycled) is is_kept
+        assert tree.prob(tree.root.children[guess]) == pytest.approx(1 - confidence.miss)
+
+
+def test_recycling_is_tried_less_where_texts_do_not_re_join() -> None:
+    tree = GuessTree(Confidence())
+    probs = []
+    for _ in range(200):
+        one = grow(tree, tree.root, 1)[0]
+        grow(tree, one, 3)
+        tree.advance([50])
+        probs.append(tree.prob(tree.root.children[3]))
+        tree.advance([60])
+    assert probs[-1] < probs[0] / 3
+
+
+def test_log_probabilities_add_up_along_a_path(tree: GuessTree) -> None:
+    six = tree.root.children[1].children[3].children[6]
+    expected = math.prod(Confidence().probabilities(scores)[0] for scores in ((0.0, -2.0), (0.0, -2.0), (0.0,)))
+    assert tree.prob(six) == pytest.approx(expected)

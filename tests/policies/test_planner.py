@@ -1,0 +1,89 @@
+"""The planner chooses by what was measured, and with hysteresis."""
+
+from __future__ import annotations
+
+import timeit
+
+from skydraft.core import Objective
+from skydraft.policies.planner import Planner
+from skydraft.policies.way import CLOUD, TREE
+
+
+def measured(planner: Planner, draft_s: float, step_s: float, round_trip_s: float, run_length: float) -> Planner:
+    estimates = planner.estimates
+    for count in (1, 2, 8, 9) * 30:
+        estimates.draft_s.observe(count, draft_s)
+        estimates.verify_s.observe(count, step_s)
+    estimates.round_trip_s, estimates.run_length = round_trip_s, run_length
+    return planner
+
+
+def way_after(planner: Planner, length: int, num_positions: int | None = None):
+    return planner.review(length, num_positions or 2 * length)
+
+
+def test_it_drafts_before_anything_is_known() -> None:
+    planner = Planner()
+    assert planner.begin().width > 0
+    assert way_after(planner, 8).width > 0
+
+
+def test_a_draft_slower_than_the_cloud_is_given_up_and_tried_again() -> None:
+    planner = measured(Planner(), draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
+    planner.begin()
+    assert way_after(planner, 8) is CLOUD
+    assert way_after(planner, 40) is CLOUD
+    measured(planner, draft_s=0.005, step_s=0.03, round_trip_s=0.02, run_length=5)
+    assert way_after(planner, 40) is CLOUD  # not before it is time for another look
+    assert way_after(planner, 8 + 64).width > 0
+
+
+def test_the_next_text_tries_drafts_again() -> None:
+    planner = measured(Planner(), draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
+    planner.begin()
+    assert way_after(planner, 8) is CLOUD
+    assert planner.begin().width > 0
+
+
+def test_a_gain_that_is_too_small_to_see_does_not_switch_back() -> None:
+    planner = measured(Planner(), draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
+    planner.begin()
+    assert way_after(planner, 8) is CLOUD
+    measured(planner, draft_s=0.028, step_s=0.03, round_trip_s=0.05, run_length=2)
+    assert way_after(planner, 100) is CLOUD
+
+
+def test_what_judging_a_node_costs_sets_how_probable_it_must_be() -> None:
+    cheap, dear = Planner(), Planner()
+    for count in (1, 9, 17, 33) * 30:
+        cheap.estimates.verify_s.observe(count, 0.03)
+        dear.estimates.verify_s.observe(count, 0.03 + 0.002 * (count - 1))
+    for planner in (cheap, dear):
+        planner.begin()
+    assert way_after(dear, 8).least_offer_prob > 3 * way_after(cheap, 8).least_offer_prob
+
+
+def test_under_cost_what_is_judged_in_vain_makes_offers_rarer() -> None:
+    planner = Planner(Objective.COST)
+    planner.begin()
+    before = way_after(planner, 8, num_positions=10).least_offer_prob
+    for length in range(16, 200, 8):
+        wasteful = way_after(planner, length, num_positions=3 * length).least_offer_prob
+    assert wasteful > before
+    for length in range(200, 600, 8):
+        thrifty = way_after(planner, length, num_positions=length).least_offer_prob
+    assert thrifty < before
+
+
+def test_a_way_that_was_chosen_stays() -> None:
+    planner = measured(Planner(fixed=TREE), draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
+    assert planner.begin() is TREE
+    assert way_after(planner, 100) is TREE
+
+
+def test_a_review_takes_microseconds() -> None:
+    planner = measured(Planner(), draft_s=0.01, step_s=0.03, round_trip_s=0.05, run_length=5)
+    planner.begin()
+    lengths = iter(range(8, 10**6, 8))
+    seconds = min(timeit.repeat(lambda: planner.review(next(lengths), 1000), number=200, repeat=5)) / 200
+    assert seconds < 100e-6
