@@ -4,7 +4,7 @@ import skydraft
 from skydraft.cli import run
 from skydraft.core import Mode
 
-COMMANDS = ("demo", "cloud", "caption", "generate")
+COMMANDS = ("demo", "cloud", "caption", "generate", "doctor")
 
 
 def test_help_names_every_command(capsys):

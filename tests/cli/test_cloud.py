@@ -1,25 +1,54 @@
 import pytest
 
 from skydraft.cli import run
-from skydraft.cli.cloud import require_loopback
-from skydraft.errors import ConfigError
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.5.5.5", "::1", "localhost"])
-def test_this_machine_needs_no_keys(host):
-    require_loopback(host, is_waived=False)
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "cloud.example", ""])
-def test_other_machines_are_kept_out_until_somebody_says_otherwise(host):
-    with pytest.raises(ConfigError, match="knows no API keys yet.*--insecure-without-keys"):
-        require_loopback(host, is_waived=False)
-    require_loopback(host, is_waived=True)
-
-
-def test_a_cloud_for_the_whole_world_is_refused_before_its_model_is_loaded(capsys):
-    assert run(["cloud", "--model", "a-model-that-nobody-has", "--host", "0.0.0.0"]) == 1
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--host", "0.0.0.0"], "host 0.0.0.0 is open to other machines and there are no API keys"),
+        (["--behind-proxy"], "a proxy lets other machines in and there are no API keys"),
+        (["--tls-cert", "cert.pem"], "give both --tls-cert and --tls-key"),
+        (["--keys", "missing.toml"], "make it with: skydraft cloud-key add NAME --keys missing.toml"),
+        (["--tls-cert", "missing.pem", "--tls-key", "missing.key"], "missing.pem .* cannot be used: No such file"),
+    ],
+)
+def test_a_cloud_that_would_be_open_or_is_set_up_wrongly_is_refused_before_its_model_is_loaded(flags, words, capsys):
+    assert run(["cloud", "--model", "a-model-that-nobody-has", *flags]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("Error: host 0.0.0.0 is open to other machines")
+    assert err.startswith("Error: ")
     assert err.count("\n") == 1
+    with pytest.raises(ValueError, match=words):
+        raise ValueError(err)
+
+
+def test_beyond_this_machine_keys_are_not_enough_without_tls(tmp_path, capsys):
+    keys = tmp_path / "keys.toml"
+    assert run(["cloud-key", "add", "phone", "--keys", str(keys)]) == 0
+    capsys.readouterr()
+    assert run(["cloud", "--model", "a-model-that-nobody-has", "--host", "0.0.0.0", "--keys", str(keys)]) == 1
+    assert "pass unencrypted: give --tls-cert and --tls-key, or say --behind-proxy" in capsys.readouterr().err
+
+
+def test_a_new_key_is_all_that_is_printed_and_the_note_goes_to_standard_error(tmp_path, capsys):
+    assert run(["cloud-key", "add", "phone", "--keys", str(tmp_path / "keys.toml")]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("skydraft.phone.")
+    assert out.count("\n") == 1
+    assert "only time that the key is shown" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["add", "a b"], "a key's name is 1 to 64"),
+        (["add", "phone", "--max-sessions", "0"], "wrong limit of a key"),
+        (["remove", "phone"], "cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_key_is_one_sentence(arguments, words, tmp_path, capsys):
+    assert run(["cloud-key", *arguments, "--keys", str(tmp_path / "keys.toml")]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Error: ")
+    assert words in err

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skydraft.engines.base import EngineLimits, Extension
+from skydraft.engines.base import EngineLimits, Extension, PromptChunk
 from skydraft.engines.slots import SlotBook, Tree
 from skydraft.errors import CacheOverflow, EngineError
 
@@ -181,3 +181,29 @@ def test_lineage_of_a_random_tree_is_the_transitive_closure():
             parent = parents[parent - 1]
         assert set(np.flatnonzero(tree.lineage[node])) == path
         assert tree.depths[node] == len(path) - 1
+
+
+def test_a_reserved_slot_reads_its_prompt_in_pieces_and_nothing_else_before():
+    book = SlotBook(LIMITS)
+    slot = book.reserve([5, 6, 7])
+    for extension in (Extension(slot, [1]), PromptChunk(slot, 4), PromptChunk(slot, 0)):
+        with pytest.raises(ValueError, match="prompt"):
+            book.place([extension], 100)
+    with pytest.raises(ValueError, match="cannot be cropped"):
+        book.crop(slot, 0)
+    placements = []
+    for num_tokens in (2, 1):
+        (placement,) = book.place([PromptChunk(slot, num_tokens)], 100)
+        book.commit([placement])
+        placements.append((placement.token_ids, placement.start, placement.num_rows))
+    assert placements == [([5, 6], 0, 0), ([7], 2, 1)]
+    assert book.num_unread(slot) == 0
+    with pytest.raises(ValueError, match="has 0 left"):
+        book.place([PromptChunk(slot, 1)], 100)
+    extend(book, Extension(slot, [1]))
+    assert book.crop(slot, 0) == 3
+
+
+def test_a_slot_that_was_reserved_and_not_read_is_closed_clean():
+    book = SlotBook(LIMITS)
+    assert book.release(book.reserve([5, 6, 7])) == 0

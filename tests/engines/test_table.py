@@ -143,7 +143,6 @@ def test_noise_makes_a_draft_that_resembles_its_target():
         ("table:end=64", "end is 64"),
         ("table:seed=-1", "a seed is -1"),
         ("table:sharpness", "Expected `float`"),
-        ("table:pass_ms=-1", "pass_ms is -1"),
     ],
 )
 def test_wrong_descriptions_name_what_is_wrong(model: str, reason: str):

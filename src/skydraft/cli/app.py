@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from skydraft import __version__
 from skydraft.cli.exits import guard
-from skydraft.cli.flags import CloudFlags, DemoFlags, WritingFlags, takes
+from skydraft.cli.flags import CloudFlags, DebugFlag, DemoFlags, DoctorFlags, KeyFlags, WritingFlags, takes
 
 app = typer.Typer(
     name="skydraft",
@@ -64,6 +65,40 @@ def cloud(flags: CloudFlags) -> None:
         run_cloud(flags)
 
 
+cloud_key = typer.Typer(
+    name="cloud-key", no_args_is_help=True, help="Make and take back API keys of a cloud.", rich_markup_mode=None
+)
+app.add_typer(cloud_key)
+
+
+@cloud_key.command("add")
+@takes(KeyFlags)
+def add_key(
+    flags: KeyFlags, name: Annotated[str, typer.Argument(help="Whose key: letters, digits, hyphens, underscores.")]
+) -> None:
+    """Make a key and print it, once: the file keeps its hash only.
+
+    A running cloud takes it within seconds. A device gives it with --key or SKYDRAFT_KEY.
+    """
+    with guard(flags.debug):
+        from skydraft.cli.cloud_key import run_add_key
+
+        run_add_key(name, flags)
+
+
+@cloud_key.command("remove")
+def remove_key(
+    name: Annotated[str, typer.Argument(help="Whose key.")],
+    keys: Annotated[Path, typer.Option("--keys", metavar="FILE", help="The file of keys.")],
+    debug: DebugFlag = False,
+) -> None:
+    """Take a key back; a running cloud closes its connections within seconds."""
+    with guard(debug):
+        from skydraft.cloud.keys import remove_key
+
+        remove_key(keys, name)
+
+
 @app.command()
 @takes(WritingFlags)
 def caption(
@@ -96,3 +131,17 @@ def generate(
         from skydraft.cli.generate import run_generate
 
         run_generate(prompt, flags)
+
+
+@app.command()
+@takes(DoctorFlags)
+def doctor(flags: DoctorFlags) -> None:
+    """Look at this machine, its draft model and a cloud.
+
+    Measures what drafting and judging take, for some seconds, and says what is wrong and what to do. The exit status
+    is 1 where something is.
+    """
+    with guard(flags.debug):
+        from skydraft.cli.doctor import run_doctor
+
+        raise typer.Exit(run_doctor(flags))

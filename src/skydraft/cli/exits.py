@@ -21,6 +21,8 @@ DEBUG_VARIABLE = "SKYDRAFT_DEBUG"
 EXTRAS = {
     "fastapi": "cloud",
     "uvicorn": "cloud",
+    "prometheus_client": "cloud",
+    "opentelemetry": "otel",
     "soundfile": "audio",
     "soxr": "audio",
     "torch": "torch",

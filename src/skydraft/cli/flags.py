@@ -12,13 +12,14 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 from typer import Option
 
 from skydraft.config import CloudSettings, DeviceSettings, load_settings, with_flags
-from skydraft.core import Mode, SamplingParams, ShareLevel
+from skydraft.core import Mode, Objective, SamplingParams, ShareLevel
 from skydraft.policies.gate import parse_gate
+from skydraft.policies.way import parse_way
 from skydraft.transport.address import session_url
 
 Flags = TypeVar("Flags")
 
-MODELS = "a folder, a Hugging Face name, or 'embedded'"
+MODELS = "a folder, a Hugging Face name, a GGUF file, or 'embedded'"
 
 
 class OfflineChoice(enum.StrEnum):
@@ -27,6 +28,22 @@ class OfflineChoice(enum.StrEnum):
     WAIT = "wait"
     EDGE = "edge"
     FAIL = "fail"
+
+
+class LogFormatChoice(enum.StrEnum):
+    """config.LogFormat as typer takes it."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevelChoice(enum.StrEnum):
+    """config.LogLevel as typer takes it."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 ModelFlag = Annotated[str | None, Option("--draft", metavar="MODEL", help=f"The device's model: {MODELS}.")]
@@ -60,6 +77,10 @@ DtypeFlag = Annotated[
     str | None,
     Option("--dtype", metavar="TYPE", help="Of the weights: float32, bfloat16, float16 or auto. [default: float32]"),
 ]
+KeyFlag = Annotated[str | None, Option("--key", metavar="KEY", envvar="SKYDRAFT_KEY", help="API key of the cloud.")]
+QuantizeFlag = Annotated[
+    bool | None, Option("--quantize", help="Round the device's model to 8 bits: less memory, on a CPU.")
+]
 ConfigFlag = Annotated[Path | None, Option("--config", metavar="FILE", help="Settings (TOML); flags go over them.")]
 JsonFlag = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
 DebugFlag = Annotated[bool, Option("--debug", help="Show the traceback of an error. Also SKYDRAFT_DEBUG=1.")]
@@ -74,7 +95,15 @@ class WritingFlags:
         Option(
             "--mode",
             help="Who writes. hybrid: the device drafts and the cloud judges. edge: the device alone. "
-            "cloud: the cloud alone. [default: hybrid]",
+            "cloud: the cloud alone. auto: whichever serves the objective. [default: hybrid]",
+        ),
+    ] = None
+    objective: Annotated[
+        Objective | None,
+        Option(
+            "--objective",
+            help="What drafting is to achieve. latency: the soonest text. cost: little work in the cloud. "
+            "energy: little on the device. privacy: little that leaves it. [default: latency]",
         ),
     ] = None
     cloud: Annotated[
@@ -83,9 +112,7 @@ class WritingFlags:
             "--cloud", metavar="URL", help="The cloud, as ws://HOST:PORT. [default: one is started for the occasion]"
         ),
     ] = None
-    key: Annotated[str | None, Option("--key", metavar="KEY", envvar="SKYDRAFT_KEY", help="API key of the cloud.")] = (
-        None
-    )
+    key: KeyFlag = None
     draft: ModelFlag = None
     target: TargetFlag = None
     share: ShareFlag = None
@@ -112,9 +139,30 @@ class WritingFlags:
     max_tokens: Annotated[
         int | None, Option("--max-tokens", metavar="N", help="A text ends after N tokens. [default: 128]")
     ] = None
+    way: Annotated[
+        str | None,
+        Option(
+            "--way",
+            metavar="WAY",
+            help="How drafts are made under exact: auto measures; wait:N, pipelined:N and prepared:N (chains of N "
+            "tokens), tree, free and cloud are fixed. [default: auto]",
+        ),
+    ] = None
+    max_escalated: Annotated[
+        float | None,
+        Option(
+            "--max-escalated",
+            metavar="SHARE",
+            help="Of the tokens under rank and prob, 0 to 1 may be judged. [default: 1]",
+        ),
+    ] = None
     block_length: Annotated[
         int | None,
-        Option("--block-length", metavar="N", help="Tokens of a draft. [default: 5, adapting between 3 and 7]"),
+        Option(
+            "--block-length",
+            metavar="N",
+            help="Tokens of a draft that is judged as a block. [default: 5, adapting between 3 and 7]",
+        ),
     ] = None
     offline: Annotated[
         OfflineChoice | None,
@@ -130,9 +178,7 @@ class WritingFlags:
     num_threads: ThreadsFlag = None
     device: DeviceFlag = None
     dtype: DtypeFlag = None
-    quantize: Annotated[
-        bool | None, Option("--quantize", help="Round the device's model to 8 bits: less memory, on a CPU.")
-    ] = None
+    quantize: QuantizeFlag = None
     raw: Annotated[
         bool | None, Option("--raw", help="Continue a prompt as it is, also where the model has a chat format.")
     ] = None
@@ -172,6 +218,28 @@ class DemoFlags:
 
 
 @dataclasses.dataclass(frozen=True)
+class DoctorFlags:
+    """What `doctor` takes."""
+
+    cloud: Annotated[
+        str | None, Option("--cloud", metavar="URL", help="The cloud, as ws://HOST:PORT. [default: none is looked at]")
+    ] = None
+    key: KeyFlag = None
+    draft: ModelFlag = None
+    num_threads: ThreadsFlag = None
+    device: DeviceFlag = None
+    dtype: DtypeFlag = None
+    quantize: QuantizeFlag = None
+    config: ConfigFlag = None
+    json: JsonFlag = False
+    debug: DebugFlag = False
+
+    def settings(self) -> DeviceSettings:
+        """As `WritingFlags.settings`."""
+        return checked(with_flags(load_settings(self.config).device, **_settings_in(self, DeviceSettings)))
+
+
+@dataclasses.dataclass(frozen=True)
 class CloudFlags:
     """What `cloud` takes."""
 
@@ -198,17 +266,67 @@ class CloudFlags:
         float | None,
         Option("--grace", metavar="SECONDS", help="How long a session outlives its connection. [default: 60]"),
     ] = None
+    keys: Annotated[
+        str | None,
+        Option(
+            "--keys",
+            metavar="FILE",
+            help="API keys, made with skydraft cloud-key. [default: none; this machine only is served]",
+        ),
+    ] = None
+    tls_cert: Annotated[str | None, Option("--tls-cert", metavar="FILE", help="Certificate chain (PEM).")] = None
+    tls_key: Annotated[str | None, Option("--tls-key", metavar="FILE", help="Its private key (PEM).")] = None
+    behind_proxy: Annotated[
+        bool | None, Option("--behind-proxy", help="A proxy in front ends TLS: listen without it.")
+    ] = None
+    allowed_origins: Annotated[
+        list[str] | None,
+        Option("--allow-origin", metavar="ORIGIN", help="Web pages that may connect, as https://example.org."),
+    ] = None
+    drain_s: Annotated[
+        float | None,
+        Option("--drain", metavar="SECONDS", help="How long running texts may go on after SIGTERM. [default: 20]"),
+    ] = None
+    log_format: Annotated[
+        LogFormatChoice | None, Option("--log-format", help="Of the log on standard error. [default: text]")
+    ] = None
+    log_level: Annotated[
+        LogLevelChoice | None, Option("--log-level", help="From which on things are logged. [default: warning]")
+    ] = None
+    otel_endpoint: Annotated[
+        str | None,
+        Option(
+            "--otel-endpoint",
+            metavar="URL",
+            envvar="OTEL_EXPORTER_OTLP_ENDPOINT",
+            help="OpenTelemetry collector, as http://HOST:4318. [default: none]",
+        ),
+    ] = None
     config: ConfigFlag = None
-    insecure_without_keys: Annotated[
-        bool,
-        Option("--insecure-without-keys", help="Listen beyond this machine though anybody may then use the model."),
-    ] = False
     with_stdin: Annotated[bool, Option("--with-stdin", hidden=True, help="End when standard input closes.")] = False
     debug: DebugFlag = False
 
     def settings(self) -> CloudSettings:
         """As `WritingFlags.settings`."""
         return with_flags(load_settings(self.config).cloud, **_settings_in(self, CloudSettings))
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyFlags:
+    """What `cloud-key add` takes; None: the default of cloud.keys.KeyGrant."""
+
+    keys: Annotated[Path, Option("--keys", metavar="FILE", help="The file of keys; made where there is none.")]
+    max_sessions: Annotated[
+        int | None, Option("--max-sessions", metavar="N", help="Sessions at once. [default: 64]")
+    ] = None
+    tokens_per_minute: Annotated[
+        int | None, Option("--tokens-per-minute", metavar="N", help="Of text. [default: 0, no limit]")
+    ] = None
+    max_in_flight: Annotated[
+        int | None, Option("--max-in-flight", metavar="N", help="Drafts that wait to be judged. [default: 128]")
+    ] = None
+    sees_metrics: Annotated[bool | None, Option("--sees-metrics", help="It may read /metrics.")] = None
+    debug: DebugFlag = False
 
 
 def checked(settings: DeviceSettings) -> DeviceSettings:
@@ -221,6 +339,7 @@ def checked(settings: DeviceSettings) -> DeviceSettings:
     SamplingParams(**sampling)
     if settings.gate is not None:
         parse_gate(settings.gate)
+    parse_way(settings.way)
     if settings.cloud is not None:
         session_url(settings.cloud)
     return settings
@@ -232,7 +351,7 @@ def takes(flags_type: type[Flags]) -> Callable[[Callable[..., None]], Callable[.
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(flags_type, include_extras=True)
         options = [
-            _keyword(field.name, hints[field.name], field.default)
+            _keyword(field.name, hints[field.name], _default(field))
             for field in dataclasses.fields(flags_type)  # type: ignore[arg-type]
         ]
         own = [item for item in inspect.signature(command, eval_str=True).parameters.values() if item.name != "flags"]
@@ -248,6 +367,10 @@ def takes(flags_type: type[Flags]) -> Callable[[Callable[..., None]], Callable[.
         return flat
 
     return decorate
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from skydraft.core import Prompt
 from skydraft.engines.vocabulary import Vocabulary
@@ -28,12 +28,21 @@ class Extension(NamedTuple):
     parents: of each token: 0 is the slot's present end, i + 1 is token i of this extension. None is a chain.
     grows_tree: these tokens are the next nodes of the tree that the slot was last extended by: parents count from
         that tree's root, 0, and its first node, 1. For drafting a tree level by level.
+    num_rows: of how many of the last tokens the logits are wanted; None: of all. An engine may give all.
     """
 
     slot: Slot
     token_ids: Sequence[int]
     parents: Sequence[int] | None = None
     grows_tree: bool = False
+    num_rows: int | None = None
+
+
+class PromptChunk(NamedTuple):
+    """The next tokens of a reserved slot's prompt."""
+
+    slot: Slot
+    num_tokens: int
 
 
 class EngineLimits(NamedTuple):
@@ -67,8 +76,8 @@ class Engine(Protocol):
         """Append to several slots in one forward pass.
 
         Returns:
-            For each extension float [num_tokens, vocab_size]; row i after token i (and its ancestors). The arrays
-            are the caller's to read, not to write.
+            For each extension float [num_tokens, vocab_size]; row i after token i (and its ancestors); where it says
+            num_rows, the last rows may be all. The arrays are the caller's to read, not to write.
         Raises:
             CacheOverflow: a slot has no room; no slot was changed.
             EngineError: a token id is outside of the vocabulary; no slot was changed.
@@ -82,12 +91,60 @@ class Engine(Protocol):
         Of a tree that was just added, as many leading nodes may be kept as follow one another.
         """
 
-    def keep_path(self, slot: Slot, start: int, path: Sequence[int]) -> None:
+    def keep_path(self, slot: Slot, start: int, path: Sequence[int], rest: Sequence[int] = ()) -> None:
         """Of the last extension, which began at position start, keep the tokens of this root-to-node path only.
 
         path: indexes into the extension (of a tree that grew: into the whole tree), ascending, each the parent of
             the next.
+        rest: more nodes to keep, ascending, each below the path's end with all that is between: they are the slot's
+            tree from now on, numbered in this order.
         """
 
     def close(self, slot: Slot) -> None:
         """Give the slot back."""
+
+
+@runtime_checkable
+class ChunkedEngine(Engine, Protocol):
+    """An engine that reads prompts piece by piece, in the same forward passes as other slots' tokens."""
+
+    def measure(self, prompt: Prompt) -> int:
+        """How many tokens the prompt takes in a slot; nothing is computed.
+
+        Raises:
+            CacheOverflow: more than a slot has room for.
+            PromptRejected: the model cannot take a segment of it.
+        """
+
+    def reserve(self, prompt: Prompt) -> Slot:
+        """Give the prompt a slot. `extend` reads it by `PromptChunk`s, and takes nothing else for the slot before.
+
+        What is no text is prepared here, whole: an audio tower listens to all of a clip before it can say anything.
+
+        Raises:
+            CacheOverflow, PromptRejected: as `open`.
+        """
+
+    def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Array]:
+        """As Engine.extend.
+
+        Returns:
+            For a chunk float [1, vocab_size] after the prompt's last token, or [0, vocab_size] where it ends before.
+        Raises:
+            ValueError: also where a chunk is longer than what is left of the prompt.
+        """
+
+
+@runtime_checkable
+class NarrowEngine(Engine, Protocol):
+    """An engine for which many logits are dear, or not to be had: it is told how many matter."""
+
+    def open_narrow(self, prompt: Prompt, num_logits: int | None) -> Prefilled:
+        """As `open`, where of each of the slot's rows only the num_logits largest matter; the others may be -inf.
+
+        num_logits: 1 or more; None: all matter.
+
+        Raises:
+            CacheOverflow, PromptRejected: as `open`.
+            EngineError: it cannot tell so many.
+        """

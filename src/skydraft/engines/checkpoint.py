@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from skydraft.errors import ModelLoadError
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "models"
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja")
+TOKENIZER_FILES = ("*.json", "*.jinja")
 DEFAULT_MAX_LENGTH = 4096
 
 JsonObject = Mapping[str, Any]
@@ -69,9 +70,11 @@ class Checkpoint:
         return size if isinstance(size, int) else None
 
 
-def find_checkpoint(model: str, role: Role) -> Checkpoint:
+def find_checkpoint(model: str, role: Role, files: Sequence[str] = HUB_FILES) -> Checkpoint:
     """Resolve `embedded`, a folder or a Hugging Face name; the last is fetched, or taken from the local cache.
 
+    Args:
+        files: patterns of what to fetch.
     Raises:
         ModelLoadError: there is no such model, or it cannot be fetched.
     """
@@ -85,7 +88,7 @@ def find_checkpoint(model: str, role: Role) -> Checkpoint:
             f"there is no model folder {model}; give a folder, a Hugging Face name such as Qwen/Qwen2.5-Omni-3B, "
             f"`{EMBEDDED}` or `table:...`"
         )
-    return Checkpoint.open(_fetch(model), model)
+    return Checkpoint.open(_fetch(model, files), model)
 
 
 def read_json(path: Path, is_required: bool = True) -> JsonObject:
@@ -116,11 +119,11 @@ def _may_be_hub_name(model: str) -> bool:
     return model.count("/") == 1 and not model.startswith((".", "/", "~")) and not model.endswith("/")
 
 
-def _fetch(model: str) -> Path:
+def _fetch(model: str, files: Sequence[str]) -> Path:
     import huggingface_hub  # only a Hugging Face name needs it, and it comes with `tokenizers`
 
     try:
-        return Path(huggingface_hub.snapshot_download(model, allow_patterns=list(HUB_FILES)))
+        return Path(huggingface_hub.snapshot_download(model, allow_patterns=list(files)))
     except (OSError, ValueError) as error:
         raise ModelLoadError(
             f"{model} is no folder, and it cannot be fetched from Hugging Face ({_first_line(error)}): check the name "

@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.util
 
 from skydraft.engines.base import Engine, EngineLimits
+from skydraft.engines.chat import ChatTemplate, load_chat_template
 from skydraft.engines.checkpoint import DEFAULT_MAX_LENGTH, Checkpoint, find_checkpoint
+from skydraft.engines.gguf_files import find_gguf, is_gguf
+from skydraft.engines.paced import pace_engine, split_pace
+from skydraft.engines.served import folder_name, is_served, load_served
 from skydraft.engines.settings import EngineSettings, Role
 from skydraft.engines.table_spec import PREFIX, load_table, parse_table, spec_vocabulary
 from skydraft.engines.tokenizer import FolderTokenizer, Tokenizer
@@ -19,7 +23,8 @@ def load_engine(model: str, role: Role, settings: EngineSettings = DEFAULT_SETTI
     """Load a model.
 
     Args:
-        model: `embedded`, a folder, a Hugging Face name, or `table:...`.
+        model: `embedded`, a folder, a Hugging Face name, a GGUF file, `vllm:...`, `sglang:...` or `table:...`;
+            `paced:...:` before it gives it another pace.
         role: which of the embedded pair; and only a draft may be quantised, for rounded activations make the logits
             of one text depend on the others of its batch.
     Raises:
@@ -28,11 +33,9 @@ def load_engine(model: str, role: Role, settings: EngineSettings = DEFAULT_SETTI
     """
     if settings.quantize and role == "target":
         raise ConfigError("quantize is for draft models: a quantised target's choices would depend on its batch")
-    if model.startswith(PREFIX):
-        return load_table(model, EngineLimits(settings.num_slots, settings.max_length or DEFAULT_MAX_LENGTH))
-    checkpoint = find_checkpoint(model, role)
-    _require_torch(checkpoint)
-    return _load_decoder(checkpoint, settings)
+    pace, model = split_pace(model)
+    engine = _load_unpaced(model, role, settings)
+    return engine if pace is None else pace_engine(engine, pace)
 
 
 def load_tokenizer(model: str, role: Role) -> Tokenizer:
@@ -41,9 +44,47 @@ def load_tokenizer(model: str, role: Role) -> Tokenizer:
     Raises:
         ModelLoadError: there is no such model, or it has no readable tokenizer.
     """
+    _, model = split_pace(model)
     if model.startswith(PREFIX):
         return WordTokenizer(spec_vocabulary(parse_table(model), model))
-    return FolderTokenizer(find_checkpoint(model, role))
+    if is_gguf(model):
+        path = find_gguf(model)
+        from skydraft.engines.llama_tokenizer import load_gguf_tokenizer  # the llamacpp extra
+
+        return load_gguf_tokenizer(path)
+    return FolderTokenizer(find_checkpoint(folder_name(model), role))
+
+
+def load_chat_format(model: str, role: Role) -> ChatTemplate | None:
+    """Load a model's chat template; None for one without.
+
+    Raises:
+        ModelLoadError: there is no such model, or its template cannot be used.
+    """
+    _, model = split_pace(model)
+    if model.startswith(PREFIX):
+        return None
+    if is_gguf(model):
+        path = find_gguf(model)
+        from skydraft.engines.llama_tokenizer import load_gguf_chat_template  # the llamacpp extra
+
+        return load_gguf_chat_template(path)
+    return load_chat_template(find_checkpoint(folder_name(model), role))
+
+
+def _load_unpaced(model: str, role: Role, settings: EngineSettings) -> Engine:
+    if model.startswith(PREFIX):
+        return load_table(model, EngineLimits(settings.num_slots, settings.max_length or DEFAULT_MAX_LENGTH))
+    if is_served(model):
+        return load_served(model, role, settings)
+    if is_gguf(model):
+        path = find_gguf(model)
+        from skydraft.engines.llama_load import load_llamacpp  # the llamacpp extra
+
+        return load_llamacpp(path, settings)
+    checkpoint = find_checkpoint(model, role)
+    _require_torch(checkpoint)
+    return _load_decoder(checkpoint, settings)
 
 
 def _load_decoder(checkpoint: Checkpoint, settings: EngineSettings) -> Engine:

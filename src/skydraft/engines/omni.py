@@ -15,7 +15,7 @@ from skydraft.engines.checkpoint import Checkpoint
 from skydraft.engines.kv_cache import ATTENTION_NAME, BatchPlan, SlotCache
 from skydraft.engines.log_mel import MAX_VALUE, MIN_FRAMES, NAME
 from skydraft.engines.settings import EngineSettings
-from skydraft.engines.slot_engine import SlotEngine
+from skydraft.engines.slot_engine import Inputs, SlotEngine
 from skydraft.engines.tokenizer import FolderTokenizer
 from skydraft.engines.transformers import start_decoder
 from skydraft.engines.vocabulary import Vocabulary
@@ -59,18 +59,24 @@ class OmniModel:
         self._require_framed(prompt, token_ids)
         return token_ids
 
-    def inputs(self, prompt: Prompt, token_ids: list[int]) -> Tensor:
+    def embeddings(self, prompt: Prompt, token_ids: list[int]) -> Tensor | None:
+        sounds = list(self._sounds(prompt))
+        if not sounds:
+            return None
         embeddings = self._embed(torch.tensor(token_ids, device=self.device))
-        for sound in self._sounds(prompt):
+        for sound in sounds:
             embeddings[sound.start : sound.start + sound.num_tokens] = self._listen(sound.segment)
         return embeddings
 
-    def logits(self, inputs: Tensor, plan: BatchPlan, cache: SlotCache, rows: slice) -> Tensor:
-        embeddings = self._embed(inputs) if inputs.ndim == 2 else inputs
+    def logits(self, inputs: Inputs, plan: BatchPlan, cache: SlotCache) -> Tensor:
+        embeddings = self._embed(inputs.token_ids)
+        for start, part in inputs.embedded:
+            embeddings[0, start : start + len(part)] = part
         output = self.model.model.language_model(
             inputs_embeds=embeddings, position_ids=plan.positions, past_key_values=cache, use_cache=True, plan=plan
         )
-        return self.model.lm_head(output.last_hidden_state[0, rows]).float()  # type: ignore[no-any-return]
+        hidden = output.last_hidden_state[0]
+        return self.model.lm_head(hidden if plan.rows is None else hidden[plan.rows]).float()  # type: ignore[no-any-return]
 
     def plain_logits(self, token_ids: Tensor) -> Tensor:
         positions = torch.arange(token_ids.shape[1], device=self.device)[None]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from array_api_compat import array_namespace
+
 from skydraft.core import Prompt, TensorSegment, TokenSegment
+from skydraft.engines.base import Array
 from skydraft.errors import EngineError, PromptRejected
 
 
@@ -51,3 +54,15 @@ def reject_tensors(prompt: Prompt, name: str) -> None:
             f"{name} reads text only, and the prompt has the tensor {tensor.name!r}: use a model that takes it, or "
             "leave it out"
         )
+
+
+def require_finite(logits: Array, name: str) -> None:
+    """Refuse a prompt that a model can make nothing of.
+
+    Args:
+        logits: float [1, vocab_size], after the prompt's last token.
+    Raises:
+        PromptRejected: one of them is no number.
+    """
+    if not bool(array_namespace(logits).isfinite(logits).all()):
+        raise PromptRejected(f"{name} gives no finite logits after this prompt")

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from skydraft.core import Prompt, TokenSegment
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, Slot
+from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, Slot
 from skydraft.engines.kv_cache import BatchPlan, SlotCache
-from skydraft.engines.prompts import check_prompt
-from skydraft.engines.slots import Placement, SlotBook, Tree
+from skydraft.engines.prompts import check_prompt, require_finite
+from skydraft.engines.slots import Placement, SlotBook
 from skydraft.engines.vocabulary import Vocabulary
-from skydraft.errors import ModelLoadError, PromptRejected
+from skydraft.errors import ModelLoadError
 
 PROBE_LENGTH = 8
 MAX_PROBE_DIFFERENCE = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}  # of the logits' norm
+
+
+class Inputs(NamedTuple):
+    """What a model reads in one forward pass.
+
+    token_ids: int [1, num_tokens].
+    embedded: embeddings [num_embedded, hidden_size] that stand in place of the ids from an index on.
+    """
+
+    token_ids: Tensor
+    embedded: Sequence[tuple[int, Tensor]] = ()
 
 
 class DecoderModel(Protocol):
@@ -35,17 +46,18 @@ class DecoderModel(Protocol):
             PromptRejected: the model cannot take a segment.
         """
 
-    def inputs(self, prompt: Prompt, token_ids: list[int]) -> Tensor:
-        """What the model reads: token ids [num_tokens] or embeddings [num_tokens, hidden_size]."""
+    def embeddings(self, prompt: Prompt, token_ids: list[int]) -> Tensor | None:
+        """What the model reads of a prompt [num_tokens, hidden_size]; None where its ids say it all.
 
-    def logits(self, inputs: Tensor, plan: BatchPlan, cache: SlotCache, rows: slice) -> Tensor:
+        Raises:
+            PromptRejected: a tensor has values that the model cannot take.
+        """
+
+    def logits(self, inputs: Inputs, plan: BatchPlan, cache: SlotCache) -> Tensor:
         """One forward pass.
 
-        Args:
-            inputs: token ids [1, num_tokens] or embeddings [1, num_tokens, hidden_size].
-            rows: of which tokens the logits are wanted.
         Returns:
-            float32 [num_wanted, vocab_size].
+            float32 [num_wanted, vocab_size]: of the tokens in plan.rows.
         """
 
     def plain_logits(self, token_ids: Tensor) -> Tensor:
@@ -63,6 +75,7 @@ class SlotEngine:
         self._book = SlotBook(limits)
         self._cache = SlotCache(model.num_layers, limits)
         self._prefill_chunk = prefill_chunk
+        self._unread: dict[Slot, Tensor] = {}  # embeddings of prompts that are being read
 
     @property
     def name(self) -> str:
@@ -81,57 +94,70 @@ class SlotEngine:
         """Size of the KV cache of all slots."""
         return self._cache.num_bytes()
 
-    def open(self, prompt: Prompt) -> Prefilled:
+    def measure(self, prompt: Prompt) -> int:
         token_ids = self._model.token_ids(prompt)
         check_prompt(token_ids, self.vocabulary.size)
-        slot = self._book.allocate(len(token_ids))
+        self._book.require_room(len(token_ids))
+        return len(token_ids)
+
+    @torch.no_grad()
+    def reserve(self, prompt: Prompt) -> Slot:
+        self.measure(prompt)
+        token_ids = self._model.token_ids(prompt)
+        embeddings = self._model.embeddings(prompt, token_ids)
+        slot = self._book.reserve(token_ids)
+        if embeddings is not None:
+            self._unread[slot] = embeddings
+        return slot
+
+    def open(self, prompt: Prompt) -> Prefilled:
+        slot = self.reserve(prompt)
         try:
-            logits = self._prefill(slot, prompt, token_ids)
+            while num_unread := self._book.num_unread(slot):
+                (logits,) = self.extend([PromptChunk(slot, min(num_unread, self._prefill_chunk))])
+            require_finite(logits, self.name)
         except BaseException:
             self.close(slot)
             raise
-        return Prefilled(slot, logits)
+        return Prefilled(slot, logits[0])
 
     @torch.no_grad()
-    def extend(self, extensions: Sequence[Extension]) -> list[Tensor]:
+    def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Tensor]:
         placements = self._book.place(extensions, self.vocabulary.size)
         if not placements:
             return []
-        in_slots = sorted(placements, key=lambda placement: placement.slot)
-        plan = BatchPlan(in_slots, self._model.device)
-        logits = self._run(plan, plan.token_ids, slice(None))
+        plan = BatchPlan(placements, self._model.device)
+        self._cache.use(plan)
+        logits = self._model.logits(Inputs(plan.token_ids, self._embedded(plan.placements)), plan, self._cache)
         self._book.commit(placements)
-        counts = [len(placement.token_ids) for placement in in_slots]
-        of_slot = dict(zip([p.slot for p in in_slots], logits.split_with_sizes(counts), strict=True))
+        for slot in [slot for slot in self._unread if not self._book.num_unread(slot)]:
+            del self._unread[slot]
+        rows = logits.split_with_sizes([placement.num_rows for placement in plan.placements])
+        of_slot = dict(zip([placement.slot for placement in plan.placements], rows, strict=True))
         return [of_slot[extension.slot] for extension in extensions]
 
     def crop(self, slot: Slot, keep_length: int) -> None:
         self._book.crop(slot, keep_length)
 
-    def keep_path(self, slot: Slot, start: int, path: Sequence[int]) -> None:
-        sources = self._book.keep_path(slot, start, path)
-        is_in_place = not len(sources) or list(path) == list(range(len(path)))
-        if not is_in_place:
-            self._cache.move(slot, sources, int(sources[0]) - path[0])
+    def keep_path(self, slot: Slot, start: int, path: Sequence[int], rest: Sequence[int] = ()) -> None:
+        first = self._book.tree_start(slot)
+        sources = self._book.keep_path(slot, start, path, rest)
+        if sources.tolist() != list(range(first, first + len(sources))):
+            self._cache.move(slot, sources, first)
 
     def close(self, slot: Slot) -> None:
+        self._unread.pop(slot, None)
         self._cache.wipe(slot, self._book.release(slot))
 
-    @torch.no_grad()
-    def _prefill(self, slot: Slot, prompt: Prompt, token_ids: list[int]) -> Tensor:
-        inputs = self._model.inputs(prompt, token_ids)
-        for start in range(0, len(token_ids), self._prefill_chunk):
-            ids = token_ids[start : start + self._prefill_chunk]
-            placement = Placement(slot, ids, start, Tree(start, tuple(range(len(ids)))))
-            plan = BatchPlan([placement], self._model.device)
-            logits = self._run(plan, inputs[None, start : start + len(ids)], slice(-1, None))
-        if not bool(torch.isfinite(logits).all()):
-            raise PromptRejected(f"{self.name} gives no finite logits after this prompt of {len(token_ids)} tokens")
-        return logits[0]
-
-    def _run(self, plan: BatchPlan, inputs: Tensor, rows: slice) -> Tensor:
-        self._cache.use(plan)
-        return self._model.logits(inputs, plan, self._cache, rows)
+    def _embedded(self, placements: Sequence[Placement]) -> list[tuple[int, Tensor]]:
+        """Of the prompts that do not consist of ids, what is read of them in this pass, and from which index on."""
+        embedded, first = [], 0
+        for placement in placements:
+            embeddings = self._unread.get(placement.slot)
+            if embeddings is not None:
+                embedded.append((first, embeddings[placement.start : placement.end]))
+            first += len(placement.token_ids)
+        return embedded
 
 
 def start_engine(model: DecoderModel, limits: EngineLimits, prefill_chunk: int) -> SlotEngine:

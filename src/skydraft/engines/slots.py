@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from skydraft.engines.base import EngineLimits, Extension, Slot
+from skydraft.engines.base import EngineLimits, Extension, PromptChunk, Slot
 from skydraft.engines.prompts import check_token_ids
 from skydraft.errors import CacheOverflow
 
@@ -75,12 +75,18 @@ class Placement(NamedTuple):
 
     start: index of the first new token.
     tree: its last nodes are the new tokens.
+    wanted: of how many of the last tokens the logits are wanted; None: of all.
     """
 
     slot: Slot
     token_ids: Sequence[int]
     start: int
     tree: Tree
+    wanted: int | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.token_ids) if self.wanted is None else self.wanted
 
     @property
     def end(self) -> int:
@@ -100,6 +106,7 @@ class _SlotState:
     length: int  # tokens with an index, those of an undecided tree included
     high_water: int  # tokens that ever had one
     tree: Tree | None = None
+    prompt_ids: Sequence[int] = ()  # of a reserved slot
 
 
 class SlotBook:
@@ -109,17 +116,25 @@ class SlotBook:
         self.limits = limits
         self._states: dict[Slot, _SlotState] = {}
 
-    def allocate(self, prompt_length: int) -> Slot:
-        """Open the lowest free slot.
+    def require_room(self, prompt_length: int) -> None:
+        """Refuse prompts that no slot has room for.
 
         Raises:
-            CacheOverflow: no slot is free, or the prompt is longer than a slot.
+            CacheOverflow: saying both lengths.
         """
         if prompt_length > self.limits.max_length:
             raise CacheOverflow(
                 f"the prompt has {prompt_length} tokens and a slot has room for {self.limits.max_length}: "
                 "shorten it or raise max_length"
             )
+
+    def allocate(self, prompt_length: int) -> Slot:
+        """Open the lowest free slot.
+
+        Raises:
+            CacheOverflow: no slot is free, or the prompt is longer than a slot.
+        """
+        self.require_room(prompt_length)
         slot = next((slot for slot in range(self.limits.num_slots) if slot not in self._states), None)
         if slot is None:
             raise CacheOverflow(
@@ -128,13 +143,24 @@ class SlotBook:
         self._states[slot] = _SlotState(prompt_length, prompt_length, prompt_length)
         return slot
 
+    def reserve(self, prompt_ids: Sequence[int]) -> Slot:
+        """Open a slot for a prompt of which nothing has been read; errors as `allocate`."""
+        slot = self.allocate(len(prompt_ids))
+        self._states[slot] = _SlotState(len(prompt_ids), 0, 0, prompt_ids=prompt_ids)
+        return slot
+
+    def num_unread(self, slot: Slot) -> int:
+        """How many tokens of its prompt a slot has yet to read."""
+        state = self._state(slot)
+        return max(0, state.prompt_length - state.length)
+
     def release(self, slot: Slot) -> int:
         """Close a slot; returns how many of its indexes were ever used."""
         high_water = self._state(slot).high_water
         del self._states[slot]
         return high_water
 
-    def place(self, extensions: Sequence[Extension], vocabulary_size: int) -> list[Placement]:
+    def place(self, extensions: Sequence[Extension | PromptChunk], vocabulary_size: int) -> list[Placement]:
         """Say where the tokens of each extension go; the slots stay as they are.
 
         Raises:
@@ -144,7 +170,10 @@ class SlotBook:
         """
         if len({extension.slot for extension in extensions}) < len(extensions):
             raise ValueError(f"one slot is extended twice in one pass: {[e.slot for e in extensions]}")
-        placements = [self._place(extension, vocabulary_size) for extension in extensions]
+        placements = [
+            self._place_chunk(item) if isinstance(item, PromptChunk) else self._place(item, vocabulary_size)
+            for item in extensions
+        ]
         for placement in placements:  # a pass may fail when it has written already
             state = self._states[placement.slot]
             state.high_water = max(state.high_water, placement.end)
@@ -171,11 +200,16 @@ class SlotBook:
         state.length, state.tree = length, None
         return length
 
-    def keep_path(self, slot: Slot, start: int, path: Sequence[int]) -> Ints:
-        """Keep a path of the last extension; its tokens get the indexes from the extension's first on.
+    def tree_start(self, slot: Slot) -> int:
+        """The index of the first node of the slot's tree; without one its length."""
+        state = self._state(slot)
+        return state.length if state.tree is None else state.tree.start
+
+    def keep_path(self, slot: Slot, start: int, path: Sequence[int], rest: Sequence[int] = ()) -> Ints:
+        """Keep a path of the last extension and nodes below it; they get the indexes from the extension's first on.
 
         Returns:
-            int [len(path)]: the indexes that they had.
+            int [len(path) + len(rest)]: the indexes that they had.
         """
         state = self._state(slot)
         tree = state.tree
@@ -183,8 +217,10 @@ class SlotBook:
             raise ValueError(f"the last extension of slot {slot} did not begin at position {start}")
         if not tree.holds_path(path):
             raise ValueError(f"{list(path)} is no path from the root of a tree with parents {list(tree.parents)}")
-        state.length, state.tree = tree.start + len(path), None
-        return tree.start + np.array(path, dtype=np.int64)
+        below = _subtree(tree, path[-1] + 1 if path else 0, rest)
+        kept = [*path, *rest]
+        state.length, state.tree = tree.start + len(kept), Tree(tree.start + len(path), below) if below else None
+        return tree.start + np.array(kept, dtype=np.int64)
 
     def _place(self, extension: Extension, vocabulary_size: int) -> Placement:
         state = self._state(extension.slot)
@@ -197,7 +233,17 @@ class SlotBook:
                 f"{self.limits.max_length}: shorten the text or raise max_length"
             )
         check_token_ids(extension.token_ids, vocabulary_size)
-        return Placement(extension.slot, extension.token_ids, start, tree)
+        return Placement(extension.slot, extension.token_ids, start, tree, extension.num_rows)
+
+    def _place_chunk(self, chunk: PromptChunk) -> Placement:
+        state, num_unread = self._state(chunk.slot), self.num_unread(chunk.slot)
+        if not 1 <= chunk.num_tokens <= num_unread:
+            raise ValueError(
+                f"slot {chunk.slot} is to read {chunk.num_tokens} tokens of its prompt and has {num_unread} left"
+            )
+        token_ids = state.prompt_ids[state.length : state.length + chunk.num_tokens]
+        tree = Tree(state.length, tuple(range(chunk.num_tokens)))
+        return Placement(chunk.slot, token_ids, state.length, tree, int(chunk.num_tokens == num_unread))
 
     def _state(self, slot: Slot) -> _SlotState:
         state = self._states.get(slot)
@@ -206,8 +252,20 @@ class SlotBook:
         return state
 
 
+def _subtree(tree: Tree, root: int, nodes: Sequence[int]) -> tuple[int, ...]:
+    """Parents of some of the nodes below a row (0: the tree's root, i + 1: node i), which becomes the root."""
+    new_row = {root: 0}
+    for node in nodes:
+        if not 0 <= node < len(tree.parents) or tree.parents[node] not in new_row or node + 1 in new_row:
+            raise ValueError(f"node {node} cannot be kept: its parent is not, or it was named twice or out of order")
+        new_row[node + 1] = len(new_row)
+    return tuple(new_row[tree.parents[node]] for node in nodes)
+
+
 def _grown_tree(state: _SlotState, extension: Extension) -> Tree:
     num_new = len(extension.token_ids)
+    if state.length < state.prompt_length:
+        raise ValueError(f"slot {extension.slot} is extended and has not read its prompt to the end")
     parents = tuple(range(num_new)) if extension.parents is None else tuple(extension.parents)
     if not num_new or len(parents) != num_new:
         raise ValueError(f"slot {extension.slot} is extended by {num_new} tokens with {len(parents)} parents")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skydraft.core import Prompt, TensorSegment
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, Slot
+from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, Slot
 from skydraft.engines.prompts import check_prompt, reject_tensors, text_ids
 from skydraft.engines.slots import Ints, Placement, SlotBook
 from skydraft.engines.vocabulary import Vocabulary
@@ -39,7 +38,6 @@ class TableEngine:
         table: float32 [num_rows, vocab_size]. With num_rows = vocab_size ** order, a context has the row
             sum(token[-1 - j] * vocab_size ** j) (missing tokens count as 0); with fewer rows a hash chooses one.
         accepts_tensors: else a tensor segment is rejected. Accepted ones shift the rows by a digest of their bytes.
-        pass_s: how long a forward pass takes.
     """
 
     def __init__(
@@ -50,7 +48,6 @@ class TableEngine:
         limits: EngineLimits = DEFAULT_LIMITS,
         vocabulary: Vocabulary | None = None,
         accepts_tensors: bool = False,
-        pass_s: float = 0.0,
     ) -> None:
         self._table = np.array(table, dtype=np.float32)
         self._table.flags.writeable = False  # extend gives out views
@@ -61,7 +58,6 @@ class TableEngine:
         self._offsets = np.arange(order)
         self._vocabulary = vocabulary or word_vocabulary(self._vocab_size)
         self._accepts_tensors = accepts_tensors
-        self._pass_s = pass_s
         self._book = SlotBook(limits)
         # Entry i of a slot lies at order + i, behind `order` zeros that stand for what is missing.
         self._tokens = np.zeros((limits.num_slots, order + limits.max_length), dtype=np.int64)
@@ -81,18 +77,25 @@ class TableEngine:
         return self._book.limits
 
     def open(self, prompt: Prompt) -> Prefilled:
+        slot = self.reserve(prompt)
+        (logits,) = self.extend([PromptChunk(slot, self._book.num_unread(slot))])
+        return Prefilled(slot, logits[0])
+
+    def measure(self, prompt: Prompt) -> int:
         if not self._accepts_tensors:
             reject_tensors(prompt, self.name)
         token_ids = text_ids(prompt)
         check_prompt(token_ids, self._vocab_size)
-        slot = self._book.allocate(len(token_ids))
-        self._tokens[slot, self._order : self._order + len(token_ids)] = token_ids
-        self._shifts[slot] = _tensor_digest(prompt)
-        self.counters.num_prompt_tokens += len(token_ids)
-        self._pass()
-        return Prefilled(slot, self._last_row(slot, len(token_ids))[0])
+        self._book.require_room(len(token_ids))
+        return len(token_ids)
 
-    def extend(self, extensions: Sequence[Extension]) -> list[Floats]:
+    def reserve(self, prompt: Prompt) -> Slot:
+        self.measure(prompt)
+        slot = self._book.reserve(text_ids(prompt))
+        self._shifts[slot] = _tensor_digest(prompt)
+        return slot
+
+    def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Floats]:
         placements = self._book.place(extensions, self._vocab_size)
         if not placements:
             return []
@@ -100,29 +103,32 @@ class TableEngine:
             begin = self._order + placement.start
             self._tokens[placement.slot, begin : begin + len(placement.token_ids)] = placement.token_ids
         self._book.commit(placements)
-        self.counters.num_tokens_extended += sum(len(placement.token_ids) for placement in placements)
-        self._pass()
+        self._count(extensions, placements)
         return [self._logits(placement) for placement in placements]
 
     def crop(self, slot: Slot, keep_length: int) -> None:
         self._book.crop(slot, keep_length)
 
-    def keep_path(self, slot: Slot, start: int, path: Sequence[int]) -> None:
-        kept = self._order + self._book.keep_path(slot, start, path)
-        if len(kept):
-            begin = kept[0] - path[0]
-            self._tokens[slot, begin : begin + len(kept)] = self._tokens[slot, kept]
+    def keep_path(self, slot: Slot, start: int, path: Sequence[int], rest: Sequence[int] = ()) -> None:
+        begin = self._order + self._book.tree_start(slot)
+        kept = self._order + self._book.keep_path(slot, start, path, rest)
+        self._tokens[slot, begin : begin + len(kept)] = self._tokens[slot, kept]
 
     def close(self, slot: Slot) -> None:
         self._book.release(slot)
 
-    def _pass(self) -> None:
+    def _count(self, extensions: Sequence[Extension | PromptChunk], placements: Sequence[Placement]) -> None:
         self.counters.num_passes += 1
-        if self._pass_s:
-            time.sleep(self._pass_s)
+        for item, placement in zip(extensions, placements, strict=True):
+            if isinstance(item, PromptChunk):
+                self.counters.num_prompt_tokens += len(placement.token_ids)
+            else:
+                self.counters.num_tokens_extended += len(placement.token_ids)
 
     def _logits(self, placement: Placement) -> Floats:
-        if len(placement.token_ids) == 1 and placement.tree.is_chain:
+        if not placement.num_rows:
+            return self._table[:0]
+        if placement.num_rows == 1 and placement.tree.is_chain:
             return self._last_row(placement.slot, placement.end)
         return self._table[self._rows(self._windows(placement), placement.slot)]
 

@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 
 from skydraft.engines.base import EngineLimits
+from skydraft.engines.spec_text import SpecText
 from skydraft.engines.table import Floats, TableEngine
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.engines.words import word_vocabulary
-from skydraft.errors import ModelLoadError
 
 PREFIX = "table:"
 MAX_TABLE_ENTRIES = 2**22  # 16 MiB; in a larger table contexts share rows
@@ -24,7 +24,6 @@ class TableSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     noise, noise_seed: standard deviation and seed of what is added to the logits: for a draft like its target.
     tensors: 1 takes tensor segments; the logits then depend on their bytes.
     end: id of the token that ends a text; -1: none does.
-    pass_ms: how long a forward pass takes, in place of a large model's.
     """
 
     vocab: int = 64
@@ -35,7 +34,6 @@ class TableSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     noise_seed: int = 1
     tensors: int = 0
     end: int = -1
-    pass_ms: float = 0.0
 
 
 def load_table(model: str, limits: EngineLimits) -> TableEngine:
@@ -51,7 +49,6 @@ def load_table(model: str, limits: EngineLimits) -> TableEngine:
         limits=limits,
         vocabulary=spec_vocabulary(spec, model),
         accepts_tensors=bool(spec.tensors),
-        pass_s=spec.pass_ms / 1000,
     )
 
 
@@ -61,16 +58,12 @@ def parse_table(model: str) -> TableSpec:
     Raises:
         ModelLoadError: the string has an unknown or wrong setting.
     """
-    pairs = [item.partition("=") for item in model.removeprefix(PREFIX).split(",") if item]
-    try:
-        spec = msgspec.convert({name.strip(): value.strip() for name, _, value in pairs}, TableSpec, strict=False)
-    except msgspec.ValidationError as error:
-        raise ModelLoadError(f"{model!r} does not describe a table: {error}") from error
-    _require(model, 2 <= spec.vocab <= MAX_VOCABULARY, "vocab", spec.vocab, f"2 to {MAX_VOCABULARY}")
-    _require(model, 1 <= spec.order <= 8, "order", spec.order, "1 to 8")
-    _require(model, -1 <= spec.end < spec.vocab, "end", spec.end, f"-1 to {spec.vocab - 1}")
-    _require(model, spec.seed >= 0 and spec.noise_seed >= 0, "a seed", min(spec.seed, spec.noise_seed), "0 or more")
-    _require(model, 0 <= spec.pass_ms <= 60_000, "pass_ms", spec.pass_ms, "0 to 60000")
+    text = SpecText(model, "a table")
+    spec = text.read(model.removeprefix(PREFIX), TableSpec)
+    text.require(2 <= spec.vocab <= MAX_VOCABULARY, "vocab", spec.vocab, f"2 to {MAX_VOCABULARY}")
+    text.require(1 <= spec.order <= 8, "order", spec.order, "1 to 8")
+    text.require(-1 <= spec.end < spec.vocab, "end", spec.end, f"-1 to {spec.vocab - 1}")
+    text.require(spec.seed >= 0 and spec.noise_seed >= 0, "a seed", min(spec.seed, spec.noise_seed), "0 or more")
     return spec
 
 
@@ -87,8 +80,3 @@ def random_table(spec: TableSpec) -> Floats:
 def spec_vocabulary(spec: TableSpec, name: str) -> Vocabulary:
     """The words that go with a table."""
     return word_vocabulary(spec.vocab, name, (spec.end,) if spec.end >= 0 else ())
-
-
-def _require(model: str, holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ModelLoadError(f"{model!r} does not describe a table: {name} is {value} and must be {allowed}")

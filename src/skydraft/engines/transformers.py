@@ -16,7 +16,7 @@ from skydraft.engines.checkpoint import Checkpoint
 from skydraft.engines.kv_cache import ATTENTION_NAME, BatchPlan, SlotCache
 from skydraft.engines.prompts import reject_tensors, text_ids
 from skydraft.engines.settings import EngineSettings
-from skydraft.engines.slot_engine import SlotEngine, start_engine
+from skydraft.engines.slot_engine import Inputs, SlotEngine, start_engine
 from skydraft.engines.tokenizer import FolderTokenizer
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.engines.weights import (
@@ -48,17 +48,22 @@ class CausalModel:
         reject_tensors(prompt, self.vocabulary.name)
         return text_ids(prompt)
 
-    def inputs(self, prompt: Prompt, token_ids: list[int]) -> Tensor:
-        return torch.tensor(token_ids, device=self.device)
+    def embeddings(self, prompt: Prompt, token_ids: list[int]) -> None:
+        return None
 
-    def logits(self, inputs: Tensor, plan: BatchPlan, cache: SlotCache, rows: slice) -> Tensor:
+    def logits(self, inputs: Inputs, plan: BatchPlan, cache: SlotCache) -> Tensor:
         # The head has as many rows as the vocabulary: a prompt's other rows must not go through it.
-        kept = {"logits_to_keep": 1 if rows.start == -1 else 0} if self._keeps_rows else {}
+        kept = {"logits_to_keep": plan.rows} if self._keeps_rows and plan.rows is not None else {}
         output = self.model(
-            input_ids=inputs, position_ids=plan.positions, past_key_values=cache, use_cache=True, plan=plan, **kept
+            input_ids=inputs.token_ids,
+            position_ids=plan.positions,
+            past_key_values=cache,
+            use_cache=True,
+            plan=plan,
+            **kept,
         )
         logits: Tensor = output.logits[0]
-        return (logits if self._keeps_rows else logits[rows]).float()
+        return (logits if kept or plan.rows is None else logits[plan.rows]).float()
 
     def plain_logits(self, token_ids: Tensor) -> Tensor:
         return self.model(input_ids=token_ids, use_cache=False).logits[0].float()  # type: ignore[no-any-return]

@@ -48,7 +48,7 @@ class Vocabulary:
             return self._full_digest
         if not 0 <= num_tokens < self.num_tokens:
             raise ValueError(f"{self.name} has {self.num_tokens} tokens; the first {num_tokens} were to be summed up")
-        return _digest(self.tokens[:num_tokens])
+        return self._prefix_digests[DIGEST_BYTES * num_tokens : DIGEST_BYTES * (num_tokens + 1)]
 
     def token(self, token_id: int) -> str | None:
         """The token of an id; None for a hole and for padding."""
@@ -57,6 +57,15 @@ class Vocabulary:
     @cached_property
     def _full_digest(self) -> bytes:
         return _digest(self.tokens[: self.num_tokens])
+
+    @cached_property
+    def _prefix_digests(self) -> bytes:
+        """Of no token, of the first, of the first two ...: each peer may ask for another number of them."""
+        hasher, digests = _hasher(), bytearray()
+        for token in self.tokens[: self.num_tokens]:
+            digests += hasher.copy().digest()
+            hasher.update(_delimited(token))
+        return bytes(digests)
 
 
 def fit(draft: Vocabulary, target: Vocabulary) -> int:
@@ -90,11 +99,15 @@ def _spell(token: str | None) -> str:
 
 
 def _digest(tokens: Iterable[str | None]) -> bytes:
-    # Lengths stand before tokens so that no two maps run together to the same bytes; a hole has no length.
-    return hashlib.blake2b(b"".join(map(_delimited, tokens)), digest_size=DIGEST_BYTES).digest()
+    return _hasher(b"".join(map(_delimited, tokens))).digest()
+
+
+def _hasher(data: bytes = b"") -> hashlib.blake2b:
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES)
 
 
 def _delimited(token: str | None) -> bytes:
+    # Lengths stand before tokens so that no two maps run together to the same bytes; a hole has no length.
     if token is None:
         return b"-"
     data = token.encode("utf-8", "surrogatepass")

@@ -26,6 +26,12 @@ def session_url(address: str) -> str:
     return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, path, "", ""))
 
 
+def is_loopback(url: str) -> bool:
+    """Whether a URL leads to this machine itself."""
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
 def _split(address: str) -> SplitResult:
     try:
         parts = urlsplit(address if "://" in address else f"ws://{address}")

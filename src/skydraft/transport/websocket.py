@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidPro
 from websockets.frames import Close, CloseCode
 
 from skydraft.errors import CloudFault, TransportError
-from skydraft.transport.address import session_url
+from skydraft.transport.address import is_loopback, session_url
 
 FRAGMENT_BYTES = 2**14  # pings and pongs pass between the fragments of a long message
 UNSENT_BYTES = 2**15  # that the kernel holds back: more would only delay pings, and hide that a peer is dead
@@ -61,12 +61,12 @@ async def connect(
         tls: which certificates to trust; None: those that the system trusts.
     Raises:
         ConfigError: the address is none.
-        CloudFault: the cloud refuses the key (code "unauthorized").
+        CloudFault: the cloud refuses the key, or wants one (code "unauthorized").
         TransportError: no cloud could be reached there.
     """
     url = session_url(address)
     options: dict[str, Any] = {"ssl": tls} if tls is not None and url.startswith("wss:") else {}
-    if _is_loopback(url):
+    if is_loopback(url):
         options["proxy"] = None  # a proxy's loopback is not ours
     try:
         wire = await connect_websocket(
@@ -81,7 +81,7 @@ async def connect(
             **options,
         )
     except (OSError, InvalidHandshake, InvalidProxy, EOFError, UnicodeError, ImportError) as error:
-        raise _failure(url, error, timeout_s) from error
+        raise _failure(url, error, timeout_s, has_key=bool(token)) from error
     assert isinstance(wire, _Wire)
     return Connection(wire, url, dead_after_s, max_frame_bytes)
 
@@ -142,6 +142,20 @@ class Connection:
         self.num_bytes_received += len(data)
         return data
 
+    async def round_trip_s(self, timeout_s: float = 10.0) -> float:
+        """Time a ping and its answer, in seconds. May be cancelled.
+
+        Raises:
+            TransportError: the connection is lost, or no answer came in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await (await self._wire.ping())
+        except ConnectionClosed as error:
+            raise self._loss(error) from error
+        except TimeoutError as error:
+            raise TransportError(f"{self.url} has not answered a ping within {timeout_s:g} s") from error
+
     async def close(self) -> None:
         """Say goodbye; takes at most CLOSE_TIMEOUT_S. Closing twice does no harm."""
         self._why_aborted = self._why_aborted or "this side closed it"
@@ -186,11 +200,6 @@ def _tune(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
-
-
 def _why_closed(error: ConnectionClosed, max_frame_bytes: int) -> str:
     if error.rcvd is not None and (error.rcvd_then_sent or error.sent is None):
         return _why_cloud_closed(error.rcvd)
@@ -213,11 +222,12 @@ def _why_cloud_closed(close: Close) -> str:
     return f"the cloud closed it with code {close.code}" + (f" ({close.reason})" if close.reason else "")
 
 
-def _failure(url: str, error: Exception, timeout_s: float) -> TransportError | CloudFault:
+def _failure(url: str, error: Exception, timeout_s: float, has_key: bool) -> TransportError | CloudFault:
     if isinstance(error, InvalidStatus) and error.response.status_code in _REFUSED_KEY:
-        return CloudFault(
-            "unauthorized", f"{url} does not accept the key (HTTP {error.response.status_code}): check it"
-        )
+        status = f"(HTTP {error.response.status_code})"
+        if has_key:
+            return CloudFault("unauthorized", f"{url} does not accept the key {status}: check it")
+        return CloudFault("unauthorized", f"{url} asks for an API key {status}: give one with --key or SKYDRAFT_KEY")
     return TransportError(f"no cloud could be reached at {url}: {_why_failed(url, error, timeout_s)}")
 
 

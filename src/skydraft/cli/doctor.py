@@ -1,0 +1,125 @@
+"""`skydraft doctor`: what this machine, its draft model and a cloud can do, and what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from skydraft.cli.exits import FAILED
+from skydraft.cli.flags import DoctorFlags
+from skydraft.cli.results import JsonObject
+from skydraft.cli.screen import Screen
+from skydraft.cli.words import printable
+from skydraft.edge.checkup import Checkup, State, check_up
+from skydraft.edge.machine import MATMUL_SIZE, Machine, Speed
+
+GIB = 2**30
+STYLES = {State.OK: "color(64)", State.WEAK: "color(166)", State.FAILED: "bold color(160)"}
+LABEL_WIDTH = 18  # of the longest: failed cloud alone
+
+Line = tuple[Text, str]  # its label, and what it says
+
+
+def run_doctor(flags: DoctorFlags) -> int:
+    """Look and tell.
+
+    Returns:
+        The exit status: FAILED where something is wrong.
+    Raises:
+        ConfigError: a flag is wrong.
+    """
+    settings, screen = flags.settings(), Screen()
+    with screen.busy("Measuring for some seconds ..."):
+        checkup = asyncio.run(check_up(settings))
+    if flags.json:
+        screen.json(as_json(checkup))
+    else:
+        show(checkup, screen)
+    return 0 if checkup.is_well else FAILED
+
+
+def show(checkup: Checkup, screen: Screen) -> None:
+    """Print what was found, for a person."""
+    sections = {
+        "This machine": _machine_lines(checkup),
+        "Checks": _check_lines(checkup),
+        "Advice": _advice_lines(checkup),
+    }
+    for title, lines in filter(lambda section: section[1], sections.items()):
+        screen.out.print(Text(f" {title}", style="bold"))
+        screen.out.print(Padding(_table(lines), (0, 0, 1, 2)))
+
+
+def as_json(checkup: Checkup) -> JsonObject:
+    """What --json prints: all that was measured, None where the look did not come to it."""
+    return {"is_well": checkup.is_well, **msgspec.to_builtins(checkup)}
+
+
+def _table(lines: Iterable[Line]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(min_width=LABEL_WIDTH, no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, sentence in lines:
+        table.add_row(label, Text(printable(sentence)))
+    return table
+
+
+def _machine_lines(checkup: Checkup) -> list[Line]:
+    machine, speed, proposal = checkup.machine, checkup.speed, checkup.proposal
+    lines = [
+        ("system", _system(machine)),
+        ("memory", f"{machine.memory_bytes / GIB:.1f} GiB, {machine.free_memory_bytes / GIB:.1f} GiB free"),
+        ("battery", _battery(machine)),
+        ("speed", _speed(speed)),
+        ("tier", f"{proposal.tier.value}: {proposal.reason}"),
+        ("draft with", _draft_with(checkup)),
+        ("its part", proposal.work),
+    ]
+    return [(Text(label, "dim"), sentence) for label, sentence in lines]
+
+
+def _system(machine: Machine) -> str:
+    cores = f"{machine.system}, {machine.num_cores} core{'' if machine.num_cores == 1 else 's'}"
+    accelerator = machine.accelerator
+    return f"{cores}, {accelerator.name} (--device {accelerator.device})" if accelerator else f"{cores}, no accelerator"
+
+
+def _battery(machine: Machine) -> str:
+    if machine.battery_share is None:
+        return "none"
+    return f"{machine.battery_share:.0%}, {'plugged in' if machine.is_plugged else 'not plugged in'}"
+
+
+def _speed(speed: Speed) -> str:
+    gflops = 2 * MATMUL_SIZE**3 / speed.matmul_s / 1e9
+    sentence = f"reads {speed.memory_bytes_per_s / 1e9:.1f} GB/s, multiplies {gflops:.0f} GFLOP/s (float32)"
+    if speed.accelerator_bytes_per_s is None:
+        return sentence
+    return f"{sentence}; its accelerator reads {speed.accelerator_bytes_per_s / 1e9:.0f} GB/s"
+
+
+def _draft_with(checkup: Checkup) -> str:
+    size, precision = checkup.proposal.size, checkup.proposal.precision
+    if size is None or precision is None:
+        return "nothing"
+    return f"a model like {size.example}, {size.num_params / 1e6:,.0f} million parameters ({precision.flags})"
+
+
+def _check_lines(checkup: Checkup) -> list[Line]:
+    return [
+        (Text.assemble((f"{finding.state.value:<7}", STYLES[finding.state]), finding.check), finding.sentence)
+        for finding in checkup.findings
+    ]
+
+
+def _advice_lines(checkup: Checkup) -> list[Line]:
+    if checkup.decision is None:
+        return []
+    # The trial's prompt went to both; a cloud that lacks the evidence cannot write alone, however fast it is.
+    scope = ", where the cloud sees all that the device does" if checkup.rounds is not None else ""
+    return [(Text("mode"), f"--mode {checkup.decision.mode.value}{scope}: {checkup.decision.reason}")]

@@ -1,0 +1,118 @@
+"""How attention sees the new tokens of a forward pass: as grids of slots by tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skydraft.engines.slots import Ints, Placement
+
+
+class Grid:
+    """Some slots of a forward pass, whose new tokens attention sees together.
+
+    Rows are the slots of a range that holds all slots of the grid; columns are the new tokens of a slot, the longest
+    extension's count wide. What lies in the grid beyond the new tokens is computed and thrown away.
+
+    Args:
+        placements: by ascending slot.
+    """
+
+    def __init__(self, placements: Sequence[Placement], device: torch.device) -> None:
+        self._placements = placements
+        self._device = device
+        self._counts = [len(placement.token_ids) for placement in placements]
+        self.width = max(self._counts)
+        self.kv_length = max(placement.end for placement in placements)
+        self.num_tokens = sum(self._counts)
+        slots = [placement.slot for placement in placements]
+        # Rows that no one asked for cost less than copying those that were, up to about as many.
+        self._is_range = slots[-1] - slots[0] < 2 * len(slots)
+        self._first = slots[0] if self._is_range else 0
+        self.num_rows = slots[-1] - slots[0] + 1 if self._is_range else len(slots)
+        self._rows = [slot - self._first for slot in slots] if self._is_range else list(range(len(slots)))
+        self._is_full = self.num_tokens == self.num_rows * self.width
+        self._masks: dict[tuple[int, torch.dtype], Tensor | None] = {}
+
+    def read(self, store: Tensor) -> Tensor:
+        """What the rows may attend to: [num_rows, heads, kv_length, dim]; a view where the slots lie close together."""
+        used = store[:, :, : self.kv_length]
+        if self._is_range:
+            return used[self._first : self._first + self.num_rows]
+        return used.index_select(0, self._slot_index)
+
+    def spread(self, states: Tensor) -> Tensor:
+        """[num_tokens, ...] to [num_rows * width, ...]"""
+        return states if self._is_full else states.index_select(0, self._token_of_cell)
+
+    def collect(self, cells: Tensor) -> Tensor:
+        """[num_rows * width, ...] to [num_tokens, ...]"""
+        return cells if self._is_full else cells.index_select(0, self._cell_of_token)
+
+    def mask(self, num_groups: int, dtype: torch.dtype) -> Tensor | None:
+        """What is added to attention scores: 0 where a token may look, else -inf.
+
+        Args:
+            num_groups: query heads that share a key head; their queries lie one after the other.
+        Returns:
+            [num_rows, 1, num_groups * width, kv_length], or None where every token may look at everything.
+        """
+        key = (num_groups, dtype)
+        if key not in self._masks:
+            self._masks[key] = self._make_mask(num_groups, dtype)
+        return self._masks[key]
+
+    def _make_mask(self, num_groups: int, dtype: torch.dtype) -> Tensor | None:
+        if self.width == 1 and self._is_full and self._sees_all:
+            return None
+        mask = torch.zeros(self._visible.shape, dtype=dtype, device=self._device)
+        mask.masked_fill_(~self._visible, float("-inf"))
+        mask = mask[:, None].expand(-1, num_groups, -1, -1)
+        return mask.reshape(self.num_rows, 1, num_groups * self.width, self.kv_length)
+
+    @property
+    def _sees_all(self) -> bool:
+        return all(p.end == self.kv_length and p.tree.is_chain for p in self._placements)
+
+    @cached_property
+    def _visible(self) -> Tensor:
+        """bool [num_rows, width, kv_length]: what the token of a cell may look at; one index for an empty cell."""
+        last = torch.zeros(self.num_rows, self.width, dtype=torch.long)
+        for row, placement, count in zip(self._rows, self._placements, self._counts, strict=True):
+            last[row, :count] = torch.arange(placement.start, placement.end)
+        visible = torch.arange(self.kv_length, device=self._device) <= last.to(self._device)[:, :, None]
+        for row, placement, count in zip(self._rows, self._placements, self._counts, strict=True):
+            if not placement.tree.is_chain:
+                lineage = torch.from_numpy(placement.tree.lineage[-count:])
+                visible[row, :count, placement.tree.start : placement.end] = lineage.to(self._device)
+        return visible
+
+    @cached_property
+    def _slot_index(self) -> Tensor:
+        return self._put(np.array([placement.slot for placement in self._placements]))
+
+    @cached_property
+    def _cells(self) -> Ints:
+        """int [num_tokens]: the cell of each token."""
+        cells = (
+            np.arange(row * self.width, row * self.width + count)
+            for row, count in zip(self._rows, self._counts, strict=True)
+        )
+        return np.concatenate(list(cells))
+
+    @cached_property
+    def _cell_of_token(self) -> Tensor:
+        return self._put(self._cells)
+
+    @cached_property
+    def _token_of_cell(self) -> Tensor:
+        tokens = np.zeros(self.num_rows * self.width, dtype=np.int64)
+        tokens[self._cells] = np.arange(self.num_tokens)
+        return self._put(tokens)
+
+    def _put(self, values: Ints) -> Tensor:
+        return torch.from_numpy(values).to(self._device)

@@ -1,0 +1,187 @@
+"""Engines that are asked about whole texts: a slot is a log of token ids, and what computes keeps a prefix cache.
+
+Cropping a log and keeping a path of a tree are edits of a list. A tree is asked about as texts: each of its branches
+with what stands before it, which the prefix cache has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from skydraft.core import Prompt
+from skydraft.engines.base import EngineLimits, Extension, Prefilled, Slot
+from skydraft.engines.prompts import check_prompt, reject_tensors, text_ids
+from skydraft.engines.slots import Placement, SlotBook
+from skydraft.engines.vocabulary import Vocabulary
+from skydraft.errors import EngineError, PromptRejected
+
+Floats = npt.NDArray[np.float32]
+
+
+class Reading(NamedTuple):
+    """A question about a text.
+
+    token_ids: the whole text, prompt included.
+    num_rows: of how many of its last tokens the logits are wanted, 1 or more.
+    num_logits: how many of the largest logits of a row matter; None: all.
+    """
+
+    token_ids: Sequence[int]
+    num_rows: int
+    num_logits: int | None
+
+
+class TextReader(Protocol):
+    """What computes the logits."""
+
+    @property
+    def max_logits(self) -> int | None:
+        """The largest num_logits that it can answer; None: there is no largest."""
+
+    def read(self, readings: Sequence[Reading]) -> list[Floats]:
+        """Answer all questions together.
+
+        Returns:
+            For each float32 [num_rows, vocab_size], the last row after the text's last token; -inf where a logit is
+            not among those that matter.
+        Raises:
+            EngineError: it cannot.
+        """
+
+
+class _Branch(NamedTuple):
+    """Nodes of a tree that one text asks about.
+
+    path: from the tree's root to the last of them.
+    num_rows: how many of its last nodes they are.
+    """
+
+    path: list[int]
+    num_rows: int
+
+
+class LogEngine:
+    """A NarrowEngine on a TextReader; its errors are those of NarrowEngine."""
+
+    def __init__(self, reader: TextReader, vocabulary: Vocabulary, limits: EngineLimits) -> None:
+        self._reader = reader
+        self._vocabulary = vocabulary
+        self._book = SlotBook(limits)
+        self._logs: dict[Slot, list[int]] = {}  # by index, as SlotBook counts: the nodes of a tree as they were given
+        self._num_logits: dict[Slot, int | None] = {}
+
+    @property
+    def name(self) -> str:
+        return self._vocabulary.name
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._vocabulary
+
+    @property
+    def limits(self) -> EngineLimits:
+        return self._book.limits
+
+    def open(self, prompt: Prompt) -> Prefilled:
+        return self.open_narrow(prompt, None)
+
+    def open_narrow(self, prompt: Prompt, num_logits: int | None) -> Prefilled:
+        self._check_width(num_logits)
+        reject_tensors(prompt, self.name)
+        token_ids = text_ids(prompt)
+        check_prompt(token_ids, self.vocabulary.size)
+        slot = self._book.allocate(len(token_ids))
+        try:
+            (rows,) = self._reader.read([Reading(token_ids, 1, num_logits)])
+            self._check_row(rows[0])
+        except BaseException:
+            self._book.release(slot)
+            raise
+        self._logs[slot] = token_ids
+        self._num_logits[slot] = num_logits
+        return Prefilled(slot, rows[0])
+
+    def extend(self, extensions: Sequence[Extension]) -> list[Floats]:
+        placements = self._book.place(extensions, self.vocabulary.size)
+        branches = [_branches(placement) for placement in placements]
+        readings = [
+            self._reading(placement, branch)
+            for placement, of_slot in zip(placements, branches, strict=True)
+            for branch in of_slot
+        ]
+        answers = iter(self._reader.read(readings) if readings else [])
+        self._book.commit(placements)
+        for placement in placements:
+            self._logs[placement.slot][placement.start :] = placement.token_ids
+        return [
+            self._gather(placement, of_slot, answers) for placement, of_slot in zip(placements, branches, strict=True)
+        ]
+
+    def crop(self, slot: Slot, keep_length: int) -> None:
+        length = self._book.crop(slot, keep_length)
+        del self._logs[slot][length:]
+
+    def keep_path(self, slot: Slot, start: int, path: Sequence[int], rest: Sequence[int] = ()) -> None:
+        first = self._book.tree_start(slot)
+        log = self._logs[slot]
+        log[first:] = [log[index] for index in self._book.keep_path(slot, start, path, rest)]
+
+    def close(self, slot: Slot) -> None:
+        self._book.release(slot)
+        del self._logs[slot], self._num_logits[slot]
+
+    def _check_width(self, num_logits: int | None) -> None:
+        most = self._reader.max_logits
+        if most is None or (num_logits or self.vocabulary.size) <= most:
+            return
+        wanted = "the logits of the whole vocabulary" if num_logits is None else f"the {num_logits} largest logits"
+        raise EngineError(
+            f"what runs {self.name} tells at most the {most} largest logits of a row, and this needs {wanted}: "
+            f"use temperature 0 or a top_k of at most {most}, and acceptance rule exact, rejection or rank:R with R at "
+            f"most {most}"
+        )
+
+    def _check_row(self, row: Floats) -> None:
+        if not np.isfinite(row.max()):
+            raise PromptRejected(f"{self.name} gives no finite logits after this prompt")
+
+    def _reading(self, placement: Placement, branch: _Branch) -> Reading:
+        root = placement.tree.start
+        log = self._logs[placement.slot]
+        nodes = [*log[root : placement.start], *placement.token_ids]
+        text = log[:root] + [nodes[node] for node in branch.path]
+        return Reading(text, branch.num_rows, self._num_logits[placement.slot])
+
+    def _gather(self, placement: Placement, branches: Sequence[_Branch], answers: Iterator[Floats]) -> Floats:
+        """Put the rows of a slot's branches into the order of its nodes: float32 [num_rows, vocab_size]."""
+        rows = np.empty((placement.num_rows, self.vocabulary.size), dtype=np.float32)
+        first = len(placement.tree.parents) - placement.num_rows
+        for branch in branches:
+            places = [node - first for node in branch.path[-branch.num_rows :]]
+            rows[places] = next(answers)
+        return rows
+
+
+def _branches(placement: Placement) -> list[_Branch]:
+    """Cover the nodes whose logits are wanted by as few texts as possible: a text for each leaf among them."""
+    parents = placement.tree.parents
+    left = set(range(len(parents) - placement.num_rows, len(parents)))
+    branches = []
+    while left:
+        path = _path_to(max(left), parents)
+        num_rows = sum(node in left for node in path)  # the last ones: what another branch has, it has up to the root
+        left.difference_update(path)
+        branches.append(_Branch(path, num_rows))
+    return branches
+
+
+def _path_to(node: int, parents: Sequence[int]) -> list[int]:
+    path, row = [], node + 1
+    while row:
+        path.append(row - 1)
+        row = parents[row - 1]
+    return path[::-1]

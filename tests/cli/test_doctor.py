@@ -1,0 +1,139 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from skydraft.cli import run
+from skydraft.cli.doctor import as_json, show
+from skydraft.cli.results import to_line
+from skydraft.cli.screen import Screen
+from skydraft.core import Mode
+from skydraft.edge import machine, trial
+from skydraft.edge.checkup import Checkup, CloudFacts
+from skydraft.edge.machine import Machine, Speed, drafting_capacity
+from skydraft.edge.trial import DraftSpeed, LinkSpeed, Rounds
+from skydraft.engines.accelerator import Accelerator
+from skydraft.policies.strategy import Decision
+from skydraft.policies.tiers import propose
+from tests.system.processes import free_port, running_cloud
+
+MODEL = "table:vocab=64,seed=3,order=2"
+GPU = Accelerator("Some GPU", "cuda", 8 * 10**9, 7 * 10**9)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "LOOK_S", 0.01)
+    monkeypatch.setattr(machine, "MEASURE_S", 0.01)
+    monkeypatch.setattr(trial, "MEASURE_S", 0.1)
+
+
+def made_up(accelerator=None, battery_share=None, bytes_per_s=20e9) -> Checkup:
+    machine = Machine("Linux x86_64", 4, 0.0, 16 * 2**30, 8 * 2**30, battery_share, battery_share is None, accelerator)
+    speed = Speed(bytes_per_s, 0.02, 300e9 if accelerator else None)
+    checkup = Checkup(machine, speed, propose(drafting_capacity(machine, speed)))
+    checkup.draft = DraftSpeed(0.01, 0.03)
+    checkup.link = LinkSpeed(0.04, 0.001, 20)
+    checkup.cloud = CloudFacts(version="0.1.0", model="large")
+    checkup.note("draft", "quick")
+    checkup.note("link", "slow", "move")
+    checkup.fail("vocabulary", "id 0 is 'a\x1b[31m' here and 'b' there")
+    checkup.decision = Decision(Mode.EDGE, "it is so")
+    return checkup
+
+
+def shown(checkup: Checkup, width: int = 80, **options) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False, **options)
+    show(checkup, Screen(console, console))
+    return console.file.getvalue()
+
+
+def test_each_check_has_its_state_its_name_and_its_sentence():
+    lines = [" ".join(line.split()) for line in shown(made_up()).splitlines()]
+    assert "ok draft quick" in lines
+    assert "weak link slow: move" in lines
+    assert "failed vocabulary id 0 is 'a [31m' here and 'b' there" in lines
+    assert "mode --mode edge: it is so" in lines
+
+
+def test_the_machine_is_described_with_what_to_draft_with():
+    text = " ".join(shown(made_up()).split())
+    assert "Linux x86_64, 4 cores, no accelerator" in text
+    assert "16.0 GiB, 8.0 GiB free" in text
+    assert "reads 20.0 GB/s, multiplies 107 GFLOP/s (float32)" in text
+    assert "tier phone: memory read at 20.0 GB/s gives Qwen2.5-0.5B in 8 bits about 21 tokens/s" in text
+    assert "a model like Qwen2.5-0.5B, 494 million parameters (--quantize)" in text
+
+
+def test_battery_and_accelerator_are_named_where_they_are():
+    text = " ".join(shown(made_up(GPU, battery_share=0.42)).split())
+    assert "Some GPU (--device cuda)" in text
+    assert "battery 42%, not plugged in" in text
+    assert "its accelerator reads 300 GB/s" in text
+
+
+def test_a_machine_that_should_not_draft_is_told_so():
+    assert "draft with nothing" in " ".join(shown(made_up(bytes_per_s=1e8)).split())
+
+
+def test_states_have_colours_on_a_terminal_only():
+    assert "\x1b[" in shown(made_up(), force_terminal=True, color_system="truecolor")
+    assert "\x1b[" not in shown(made_up())
+
+
+def test_no_line_is_wider_than_the_terminal():
+    assert max(len(line) for line in shown(made_up(), width=60).splitlines()) <= 60
+
+
+def test_json_has_every_number_under_its_name():
+    facts = json.loads(to_line(as_json(made_up(GPU))))
+    assert facts["is_well"] is False
+    assert facts["machine"]["accelerator"]["device"] == "cuda"
+    assert facts["proposal"]["size"]["example"] == "Qwen2.5-1.5B"
+    assert facts["draft"]["batch_step_s"] == 0.03
+    assert facts["link"]["round_trip_s"] == 0.04
+    assert facts["findings"][1] == {"check": "link", "state": "weak", "sentence": "slow: move"}
+    assert facts["decision"] == {"mode": "edge", "reason": "it is so"}
+    assert facts["rounds"] is None
+
+
+def test_an_address_that_is_none_is_refused_before_anything_is_measured(capsys):
+    assert run(["doctor", "--cloud", "ftp://host"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Error: the cloud's address 'ftp://host' is none of host:port")
+
+
+def test_a_cloud_in_order_is_status_0_and_one_line_for_a_program(capsys, quick):
+    with running_cloud(MODEL) as (_, address):
+        assert run(["doctor", "--cloud", address, "--draft", MODEL, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    facts = json.loads(out)
+    assert facts["is_well"] is True
+    assert facts["cloud"]["model"] == MODEL
+    assert facts["rounds"]["num_accepted"] == facts["rounds"]["num_drafted"] > 0
+
+
+def test_a_cloud_out_of_reach_is_status_1_and_one_clear_sentence(capsys, quick):
+    port = free_port()
+    assert run(["doctor", "--cloud", f"ws://127.0.0.1:{port}", "--draft", MODEL]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert f"failed cloud no cloud could be reached at ws://127.0.0.1:{port}/v1/session: nothing listens there" in (
+        " ".join(out.split())
+    )
+
+
+def test_advice_from_a_trial_says_what_it_holds_for():
+    checkup = made_up()
+    assert "where the cloud sees all" not in shown(checkup)
+    checkup.rounds = Rounds(0.01, 0.02, 0.03, 10, 5, 40.0)
+    assert "--mode edge, where the cloud sees all that the device does: it is so" in " ".join(shown(checkup).split())
+
+
+def test_without_anything_to_advise_there_is_no_such_section():
+    checkup = made_up()
+    checkup.decision = None
+    assert "Advice" not in shown(checkup)

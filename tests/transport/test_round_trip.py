@@ -1,0 +1,51 @@
+"""Pings over the device's end of a connection."""
+
+import asyncio
+import time
+
+import pytest
+
+from skydraft.errors import TransportError
+from skydraft.transport.link import Link
+from skydraft.transport.pipe import Address
+from skydraft.transport.shaping import LinkSettings, PathSettings
+from skydraft.transport.websocket import connect
+from tests.transport.test_websocket import cloud, connected, port_of
+
+
+async def test_a_round_trip_takes_the_delays_of_both_ways() -> None:
+    ways = LinkSettings(PathSettings(delay_ms=20), PathSettings(delay_ms=30))
+    async with cloud() as server, Link(Address("127.0.0.1", port_of(server)), ways) as link:
+        connection = await connect(f"127.0.0.1:{link.address.port}")
+        assert 0.05 <= min([await connection.round_trip_s() for _ in range(3)]) < 0.2
+        await connection.close()
+
+
+async def test_messages_and_pings_pass_each_other() -> None:
+    async with connected() as connection:
+        await connection.send(b"before")
+        assert await connection.round_trip_s() > 0
+        assert await connection.receive() == b"before"
+
+
+async def test_a_ping_without_an_answer_ends_in_time() -> None:
+    async with cloud() as server, Link(Address("127.0.0.1", port_of(server))) as link:
+        connection = await connect(f"127.0.0.1:{link.address.port}")
+        link.freeze(5.0)
+        start_s = time.monotonic()
+        with pytest.raises(TransportError, match="has not answered a ping within 0.1 s"):
+            await connection.round_trip_s(timeout_s=0.1)
+        assert time.monotonic() - start_s < 2
+        link.cut()
+        await connection.close()
+
+
+async def test_a_lost_connection_is_told_as_such() -> None:
+    async with cloud() as server, Link(Address("127.0.0.1", port_of(server))) as link:
+        connection = await connect(f"127.0.0.1:{link.address.port}")
+        link.freeze(5.0)
+        pinging = asyncio.create_task(connection.round_trip_s())
+        await asyncio.sleep(0.05)
+        link.cut()
+        with pytest.raises(TransportError, match="is lost"):
+            await pinging
