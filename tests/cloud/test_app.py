@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 
 import pytest
 from websockets.exceptions import ConnectionClosedError
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
-from skydraft.core import Exact, SamplingParams
-from skydraft.decoding.edge_session import EdgeSession
 from skydraft.protocol import codec, messages
 from skydraft.protocol.messages import FaultCode
-from tests.linked import PROMPT, cloud_only, table
-
-MODEL = "table:vocab=8,seed=5,order=2"
-SAMPLING = SamplingParams(temperature=0.7, seed=3, max_tokens=20)
-
-
-def new_session() -> EdgeSession:
-    return EdgeSession(table(MODEL).vocabulary, PROMPT, SAMPLING, Exact())
-
-
-def get(address: str, path: str) -> dict[str, object]:
-    with urllib.request.urlopen(address.replace("ws://", "http://") + path, timeout=10) as response:
-        answer: dict[str, object] = json.load(response)
-        return answer
-
-
-def tell(socket: ClientConnection, message: messages.EdgeMessage) -> None:
-    socket.send(codec.encode(message))
-
-
-def hear(socket: ClientConnection) -> messages.CloudMessage:
-    return codec.decode_cloud_message(socket.recv(timeout=10, decode=False))
+from tests.cloud.running import MODEL, SAMPLING, get, hear, new_session, tell
+from tests.linked import cloud_only, table
 
 
 def test_a_session_over_a_real_socket_writes_the_clouds_text(address: str) -> None:
@@ -120,7 +97,7 @@ def test_a_fault_in_one_session_leaves_the_connection_and_the_others(address: st
 
 
 def test_health_names_what_is_served(address: str) -> None:
-    health = get(address, "/healthz")
+    health = json.loads(get(address, "/healthz").text)
     assert health["ok"] is True
     assert health["model"] == MODEL
     assert health["protocol"] == messages.PROTOCOL_VERSION
@@ -128,4 +105,5 @@ def test_health_names_what_is_served(address: str) -> None:
 
 def test_the_vocabulary_can_be_asked_for(address: str) -> None:
     vocabulary = table(MODEL).vocabulary
-    assert get(address, "/v1/vocabulary") == {"name": vocabulary.name, "tokens": list(vocabulary.tokens)}
+    answer = json.loads(get(address, "/v1/vocabulary").text)
+    assert answer == {"name": vocabulary.name, "tokens": list(vocabulary.tokens)}

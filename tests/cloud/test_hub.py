@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
+
 import pytest
 
 from skydraft.cloud.hub import Hub
+from skydraft.cloud.keys import KeyLimits
+from skydraft.cloud.metrics import Metrics
 from skydraft.config import CloudSettings
 from skydraft.core import Exact, Prompt, SamplingParams, TensorSegment, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.errors import CloudFault
-from skydraft.protocol import messages
+from skydraft.protocol import messages, packing
 from skydraft.protocol.messages import FaultCode
 from tests.linked import PROMPT, Linked, cloud_only, table
 
@@ -19,6 +24,51 @@ def opening(number: int = 0, prompt: Prompt = PROMPT, sampling: SamplingParams =
     return EdgeSession(table(MODEL).vocabulary, prompt, sampling, Exact(), number).open()
 
 
+@dataclass
+class Clock:
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key's limits, with others than the one that a test is about out of the way."""
+
+    name: str
+
+    def limits(self, max_sessions: int = 100, tokens_per_minute: int = 0, max_in_flight: int = 1000) -> KeyLimits:
+        return KeyLimits(self.name, max_sessions, tokens_per_minute, max_in_flight)
+
+
+ALICE, BOB = Key("alice"), Key("bob")
+
+
+def opened(hub: Hub, connection: int, number: int = 0, **arguments) -> messages.Opened:
+    ((_, answer),) = hub.receive(connection, opening(number, **arguments))
+    assert isinstance(answer, messages.Opened)
+    return answer
+
+
+def resuming(key: bytes) -> messages.Open:
+    resume = messages.Resume(key, 0, packing.log_digest(()))
+    return messages.Open(1, 0, opening().vocabulary, SAMPLING, Exact(), resume=resume)
+
+
+def run_dry(hub: Hub) -> list[tuple[int, messages.CloudMessage]]:
+    """Until nothing waits any more."""
+    replies = []
+    while hub.is_busy:
+        replies += hub.step()
+    return replies
+
+
+def counted(metrics: Metrics, name: str) -> float:
+    (line,) = [line for line in metrics.exposition().decode().splitlines() if line.startswith(f"skydraft_{name} ")]
+    return float(line.split()[1])
+
+
 def the_fault(replies: list[tuple[int, messages.CloudMessage]]) -> messages.Fault:
     ((_, message),) = replies
     assert isinstance(message, messages.Fault)
@@ -26,9 +76,9 @@ def the_fault(replies: list[tuple[int, messages.CloudMessage]]) -> messages.Faul
 
 
 def test_a_full_cloud_says_when_to_try_again() -> None:
-    hub = Hub(table(MODEL, num_slots=2), CloudSettings())
-    hub.receive(0, opening(0))
-    hub.receive(0, opening(1))
+    hub = Hub(table(MODEL), CloudSettings(max_sessions=2))
+    for number in (0, 1):
+        opened(hub, 0, number)
     fault = the_fault(hub.receive(0, opening(2)))
     assert fault.code is FaultCode.BUSY
     assert fault.retry_after_s
@@ -37,35 +87,74 @@ def test_a_full_cloud_says_when_to_try_again() -> None:
 
 
 def test_a_full_cloud_forgets_the_session_that_has_been_away_longest() -> None:
-    hub = Hub(table(MODEL, num_slots=2), CloudSettings())
-    for connection in (0, 1):
-        hub.receive(connection, opening())
-    hub.disconnect(1, now_s=1.0)
-    hub.disconnect(0, now_s=2.0)
-    ((_, opened),) = hub.receive(2, opening())
-    assert isinstance(opened, messages.Opened)
+    clock = Clock()
+    hub = Hub(table(MODEL), CloudSettings(max_sessions=2), clock=clock)
+    keys = [opened(hub, connection).resume_key for connection in (0, 1)]
+    for connection, clock.now_s in ((1, 1.0), (0, 2.0)):
+        hub.disconnect(connection)
+    opened(hub, 2)
     assert hub.num_sessions == 2
-    hub.expire(now_s=1e6)
-    assert hub.num_sessions == 1  # connection 2 is still there
+    known = [hub.receive(connection, resuming(key))[0][1].resume_key for connection, key in enumerate(keys, 3)]
+    assert known == [keys[0], b""]
 
 
-def test_a_closed_session_gives_its_slot_back() -> None:
-    hub = Hub(table(MODEL, num_slots=1), CloudSettings())
+def test_a_prompt_that_nobody_can_read_costs_no_session_its_place() -> None:
+    metrics = Metrics()
+    hub = Hub(table(MODEL, num_slots=1), CloudSettings(max_sessions=1), metrics)
+    key = opened(hub, 0).resume_key
+    run_dry(hub)
+    hub.disconnect(0)
+    for prompt, code in ((TokenSegment((1,) * 5000), FaultCode.LIMIT), (TokenSegment(()), FaultCode.PROMPT)):
+        assert the_fault(hub.receive(1, opening(prompt=Prompt((prompt,))))).code is code
+    ((_, answer),) = hub.receive(1, resuming(key))
+    assert answer.resume_key == key
+    assert counted(metrics, "evictions_total") == 0
+
+
+def test_texts_take_no_more_memory_than_they_may() -> None:
+    hub = Hub(table(MODEL + ",tensors=1"), CloudSettings(max_state_bytes=2**26))
+    mib4 = Prompt((TokenSegment((1,)), TensorSegment("log_mel", "float32", (2**20,), bytes(2**22))))
+    num_opened = 0
+    while isinstance(message := hub.receive(0, opening(num_opened, mib4))[0][1], messages.Opened):
+        num_opened += 1
+    assert num_opened == 15  # and not 16: ids take place too
+    assert (message.code, bool(message.retry_after_s)) == (FaultCode.BUSY, True)
+    hub.receive(0, messages.Close(3))
+    opened(hub, 0, 99, prompt=mib4)
+
+
+def test_a_closed_session_gives_its_slot_and_its_place_back() -> None:
+    hub = Hub(table(MODEL, num_slots=1), CloudSettings(max_sessions=1))
     for _ in range(3):
-        ((_, opened),) = hub.receive(0, opening())
-        assert isinstance(opened, messages.Opened)
+        opened(hub, 0)
+        run_dry(hub)
         assert hub.receive(0, messages.Close(0)) == []
     assert hub.num_sessions == 0
 
 
 def test_sessions_outlive_their_connection_for_the_grace_time() -> None:
-    hub = Hub(table(MODEL), CloudSettings(grace_s=10))
-    hub.receive(0, opening())
-    hub.disconnect(0, now_s=100.0)
-    hub.expire(now_s=109.0)
-    assert hub.num_sessions == 1
-    hub.expire(now_s=111.0)
-    assert hub.num_sessions == 0
+    clock = Clock(100.0)
+    hub = Hub(table(MODEL), CloudSettings(grace_s=10), clock=clock)
+    opened(hub, 0)
+    hub.disconnect(0)
+    for clock.now_s, num_left in ((109.0, 1), (111.0, 0)):
+        assert hub.expire() == []
+        assert hub.num_sessions == num_left
+
+
+def test_a_session_of_which_nothing_is_asked_leaves_and_may_come_back() -> None:
+    clock = Clock()
+    hub = Hub(table(MODEL), CloudSettings(idle_s=30, grace_s=10), clock=clock)
+    keys = [opened(hub, 0, number).resume_key for number in (0, 1)]
+    run_dry(hub)
+    clock.now_s = 20.0
+    hub.receive(0, messages.Generate(2, 1))
+    run_dry(hub)
+    clock.now_s = 31.0
+    fault = the_fault(hub.expire())
+    assert (fault.session, fault.code, fault.retry_after_s) == (0, FaultCode.BUSY, 0.0)
+    ((_, answer),) = hub.receive(0, resuming(keys[0]))
+    assert answer.resume_key == keys[0]
 
 
 def test_a_resumed_session_leaves_the_connection_that_hangs() -> None:
@@ -77,9 +166,93 @@ def test_a_resumed_session_leaves_the_connection_that_hangs() -> None:
     linked.send(linked.session.credit(20))
     linked.settle()
     assert list(linked.session.token_ids) == cloud_only(table(MODEL), SAMPLING)
-    linked.hub.disconnect(0, now_s=0.0)
-    linked.hub.expire(now_s=1e6)
+    linked.hub.disconnect(0)
+    linked.now_s += 100
+    linked.hub.expire()
     assert linked.hub.num_sessions == 1
+
+
+def test_a_resume_key_opens_only_its_own_keys_session() -> None:
+    hub = Hub(table(MODEL), CloudSettings())
+    for connection, key in ((0, ALICE), (1, BOB), (2, ALICE)):
+        hub.connect(connection, key.limits())
+    resume_key = opened(hub, 0).resume_key
+    hub.disconnect(0)
+    unknown = hub.receive(1, resuming(b"no such session!"))
+    assert hub.receive(1, resuming(resume_key)) == unknown
+    ((_, answer),) = hub.receive(2, resuming(resume_key))
+    assert answer.resume_key == resume_key
+
+
+def test_a_key_has_no_more_sessions_than_it_may() -> None:
+    hub = Hub(table(MODEL), CloudSettings())
+    for connection, key in ((0, ALICE), (1, BOB)):
+        hub.connect(connection, key.limits(max_sessions=2))
+    bobs = opened(hub, 1).resume_key
+    for number in (0, 1):
+        opened(hub, 0, number)
+    fault = the_fault(hub.receive(0, opening(2)))
+    assert fault.code is FaultCode.BUSY
+    assert "key alice has 2 sessions" in fault.sentence
+    hub.disconnect(1)
+    hub.disconnect(0)
+    hub.connect(2, ALICE.limits(max_sessions=2))
+    opened(hub, 2)  # in place of its own
+    hub.connect(3, BOB.limits())
+    assert hub.receive(3, resuming(bobs))[0][1].resume_key == bobs
+
+
+def test_a_key_writes_no_more_tokens_a_minute_than_it_may_and_then_goes_on() -> None:
+    linked = Linked(EdgeSession(table(MODEL).vocabulary, PROMPT, SAMPLING, Exact()), table(MODEL))
+    limits = ALICE.limits(tokens_per_minute=6)
+    linked.hub.connect(0, limits)
+    linked.open()
+    waits_s: list[float] = []
+    while True:
+        linked.send(linked.session.credit(20))
+        with suppress(CloudFault):
+            linked.settle()
+        if linked.session.is_complete:
+            break
+        refused = the_fault(linked.hub.receive(linked.connection, opening(5)))
+        assert "key alice has used its 6 tokens a minute" in refused.sentence
+        waits_s.append(refused.retry_after_s)
+        linked.now_s += refused.retry_after_s
+        linked.cut()
+        linked.hub.connect(linked.connection, limits)
+        linked.open()
+    assert list(linked.session.token_ids) == cloud_only(table(MODEL), SAMPLING)
+    assert linked.hub.num_sessions == 1
+    assert 130 <= linked.now_s <= 160  # 14 of 20 tokens had to be waited for, 10 s each
+    assert all(6 <= wait_s <= 16 for wait_s in waits_s)
+
+
+def test_a_key_has_no_more_offers_waiting_than_it_may() -> None:
+    hub = Hub(table(MODEL), CloudSettings())
+    hub.connect(0, ALICE.limits(max_in_flight=2))
+    for number in range(3):
+        opened(hub, 0, number)
+    for number in range(2):
+        assert hub.receive(0, messages.Draft(0, b"\x01", number)) == []
+    fault = the_fault(hub.receive(0, messages.Draft(0, b"\x01", 2)))
+    assert (fault.code, fault.session) == (FaultCode.BUSY, 2)
+    assert "2 offers of this key" in fault.sentence
+    run_dry(hub)
+    assert hub.receive(0, messages.Draft(1, b"\x01", 1)) == []
+
+
+def test_work_that_waits_is_counted_from_when_it_was_asked_for() -> None:
+    clock, metrics = Clock(), Metrics()
+    hub = Hub(table(MODEL), CloudSettings(), metrics, clock)
+    opened(hub, 0)
+    run_dry(hub)
+    clock.now_s = 50.0
+    hub.receive(0, messages.Draft(0, b"\x01"))
+    clock.now_s = 53.0
+    run_dry(hub)
+    assert counted(metrics, "queue_seconds_sum") == 3.0
+    assert counted(metrics, "tokens_offered_total") == 1
+    assert counted(metrics, "sessions") == 1
 
 
 def test_an_unknown_resume_key_is_answered_by_an_empty_one() -> None:
@@ -95,7 +268,7 @@ def test_a_device_that_went_another_way_starts_afresh() -> None:
     hub = Hub(table(MODEL), CloudSettings())
     ((_, opened),) = hub.receive(0, opening())
     assert isinstance(opened, messages.Opened)
-    hub.disconnect(0, 0.0)
+    hub.disconnect(0)
     resume = messages.Resume(opened.resume_key, 3, b"12345678")
     ((_, again),) = hub.receive(1, messages.Open(1, 0, opening().vocabulary, SAMPLING, Exact(), resume=resume))
     assert isinstance(again, messages.Opened)
@@ -143,9 +316,7 @@ def test_a_slot_that_overflows_takes_no_other_session_with_it() -> None:
     small.receive(0, opening(1))
     small.receive(0, messages.Generate(20, 0))
     small.receive(0, messages.Generate(20, 1))
-    replies = []
-    while step := small.step():
-        replies += step
+    replies = run_dry(small)
     faults = [message for _, message in replies if isinstance(message, messages.Fault)]
     assert [fault.session for fault in faults] == [0]
     assert sum(isinstance(message, messages.Tokens) and message.session == 1 for _, message in replies) == 20

@@ -41,9 +41,10 @@ def started(*arguments: str, **options) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextlib.contextmanager
-def running_cloud(model: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running_cloud(model: str, port: int = 0, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A cloud and its address."""
-    with started("cloud", "--model", model, "--port", str(port), "--with-stdin", stdin=subprocess.PIPE) as process:
+    arguments = ("--model", model, "--port", str(port), "--with-stdin", *flags)
+    with started("cloud", *arguments, stdin=subprocess.PIPE) as process:
         line = process.stdout.readline()
         assert line.startswith(ANNOUNCEMENT), line + process.stderr.read()
         yield process, line.removeprefix(ANNOUNCEMENT).strip()

@@ -35,7 +35,7 @@ from tests.system.processes import (
 
 TARGET = "table:vocab=64,seed=3,order=2"
 DRAFT = f"{TARGET},noise=0.8"
-SLOW = ",pass_ms=20"
+SLOW = "paced:step_ms=20:"
 HELP_CPU_S = 0.3
 PROMPT = "ba de fi"
 LONG = 100  # tokens of a text in which something happens
@@ -197,7 +197,7 @@ def test_a_cloud_of_another_version_is_one_sentence_that_names_both():
 
 
 async def test_a_device_that_loses_its_cloud_finishes_alone(cloud):
-    with running_cloud(TARGET + SLOW) as (process, address):
+    with running_cloud(SLOW + TARGET) as (process, address):
         async with Link(upstream(address)) as link:
             with writing_through(link, "--offline", "edge") as device:
                 await rounds(link)
@@ -217,7 +217,7 @@ async def test_a_device_that_loses_its_cloud_finishes_alone(cloud):
 
 async def test_a_device_waits_for_a_lost_cloud_and_writes_the_same_text(cloud):
     port = free_port()
-    with running_cloud(TARGET + SLOW, port) as (process, address):
+    with running_cloud(SLOW + TARGET, port) as (process, address):
         async with Link(upstream(address)) as link:
             with writing_through(link, "--offline", "wait") as device:
                 await rounds(link)
@@ -244,7 +244,7 @@ def writing_through(link: Link, *flags: str) -> contextlib.AbstractContextManage
     """A device that writes a text with a cloud at the other end of a link."""
     cloud = f"{link.address.host}:{link.address.port}"
     length = ("--max-tokens", str(LONG))
-    return started("generate", PROMPT, "--draft", DRAFT + SLOW, "--cloud", cloud, *length, "--json", *flags)
+    return started("generate", PROMPT, "--draft", SLOW + DRAFT, "--cloud", cloud, *length, "--json", *flags)
 
 
 async def rounds(link: Link) -> None:
@@ -270,7 +270,7 @@ def test_ctrl_c_while_models_load_ends_everything_quietly():
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_the_cloud_for_the_occasion_ends_with_the_one_that_started_it(is_killed):
     terminal, inside = os.openpty()
-    flags = ("--draft", DRAFT + SLOW, "--target", TARGET + SLOW, "--max-tokens", "3000")
+    flags = ("--draft", SLOW + DRAFT, "--target", SLOW + TARGET, "--max-tokens", "3000")
     with started(
         "generate", PROMPT, *flags, stdout=inside, start_new_session=True, env=os.environ | {"TERM": "xterm-256color"}
     ) as process:

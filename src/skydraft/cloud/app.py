@@ -1,147 +1,170 @@
-"""The service: the WebSocket endpoint, the vocabulary, health."""
+"""The endpoints: sessions, the vocabulary, health and metrics."""
 
 from __future__ import annotations
 
-import asyncio
+import dataclasses
 import itertools
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
 
-from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
+import msgspec
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.responses import PlainTextResponse
 
 from skydraft import __version__
-from skydraft.cloud.hub import Hub
+from skydraft.cloud.connection import Connection
+from skydraft.cloud.guard import Refusal
+from skydraft.cloud.keys import Holder
 from skydraft.cloud.scheduler import Scheduler
-from skydraft.config import CloudSettings
+from skydraft.cloud.service import Service, State
+from skydraft.cloud.wire import ABORT
 from skydraft.engines.base import Engine
-from skydraft.errors import RemoteProtocolError, VersionMismatch
-from skydraft.protocol import codec, messages
-from skydraft.protocol.limits import FrameLimits
+from skydraft.engines.paced import PacedEngine
+from skydraft.protocol import messages
 from skydraft.protocol.messages import FaultCode
 
 log = logging.getLogger("skydraft.cloud")
 
-MAX_UNHANDLED = 16  # messages of a device that the scheduler has not come to: beyond, its socket is not read
-UNHANDLED_PAUSE_S = 0.005
-MAX_OUTBOX = 1024  # messages that a device has not read yet, before it is cut off
-CLOSE_PROTOCOL_ERROR = 1002
-CLOSE_TOO_SLOW = 1008
+RETRY_AFTER_S = 1
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_CODES = {
+    HTTPStatus.UNAUTHORIZED: FaultCode.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN: FaultCode.UNAUTHORIZED,
+    HTTPStatus.TOO_MANY_REQUESTS: FaultCode.LIMIT,
+    HTTPStatus.SERVICE_UNAVAILABLE: FaultCode.BUSY,
+}
 
 
-def make_app(engine: Engine, settings: CloudSettings) -> FastAPI:
-    """The service over one engine."""
-    scheduler = Scheduler(Hub(engine, settings))
-    limits = FrameLimits(max_frame_bytes=settings.max_frame_bytes, max_draft_tokens=settings.max_draft_tokens)
-    connection_ids = itertools.count()
+def make_app(service: Service, start: Callable[[], None]) -> FastAPI:
+    """The endpoints of a service.
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        scheduler.start()
-        yield
-        scheduler.stop()
+    Args:
+        start: called once in the event loop, before the first request.
+    """
+    app = FastAPI(title="skydraft", version=__version__, lifespan=_lifespan(service, start), openapi_url=None)
+    _add_health(app, service)
+    _add_metrics(app, service)
+    _add_vocabulary(app, service)
+    _add_sessions(app, service)
 
-    app = FastAPI(title="skydraft", version=__version__, lifespan=lifespan, openapi_url=None)
-
-    @app.get("/healthz")
-    async def healthz(response: Response) -> dict[str, object]:
-        """Whether the scheduler runs; what is served."""
-        response.status_code = 200 if scheduler.is_alive else 503
-        return {
-            "ok": scheduler.is_alive,
-            "version": __version__,
-            "protocol": messages.PROTOCOL_VERSION,
-            "model": engine.name,
-            "sessions": scheduler.num_sessions,
-        }
-
-    @app.get("/v1/vocabulary")
-    async def vocabulary() -> dict[str, object]:
-        """The id -> token map, for a device that wants to know why its own does not fit."""
-        return {"name": engine.vocabulary.name, "tokens": engine.vocabulary.tokens}
-
-    @app.websocket("/v1/session")
-    async def session(socket: WebSocket) -> None:
-        await socket.accept()
-        await _Connection(next(connection_ids), socket, scheduler, limits).serve()
+    @app.exception_handler(Refusal)
+    async def refuse(_: Request, refusal: Refusal) -> Response:
+        return _answer(service, refusal)
 
     return app
 
 
-class _Connection:
-    """Carries bytes between one socket and the scheduler."""
+def _lifespan(service: Service, start: Callable[[], None]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        start()
+        yield
+        service.stop()
 
-    def __init__(self, number: int, socket: WebSocket, scheduler: Scheduler, limits: FrameLimits) -> None:
-        self._number = number
-        self._socket = socket
-        self._scheduler = scheduler
-        self._limits = limits
-        self._loop = asyncio.get_running_loop()
-        self._outbox: asyncio.Queue[bytes] = asyncio.Queue(MAX_OUTBOX)
-        self._num_submitted = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._is_cut = False
+    return lifespan
 
-    async def serve(self) -> None:
-        """Until the device leaves or breaks the protocol."""
-        self._scheduler.connect(self._number, self._deliver)
-        self._tasks.add(asyncio.create_task(self._send()))
+
+def _add_health(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz")
+    async def healthz(response: Response) -> dict[str, object]:
+        """Whether the process works, so that it need not be started again; what is served."""
+        is_well = service.state is not State.FAILED
+        response.status_code = HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
+        return {
+            "ok": is_well,
+            "version": __version__,
+            "protocol": messages.PROTOCOL_VERSION,
+            "model": service.engine.name if service.engine else None,
+            **_pace_counts(service.engine),
+        }
+
+    @app.get("/readyz")
+    async def readyz(response: Response) -> dict[str, object]:
+        """Whether new texts are taken."""
+        state = service.state
+        response.status_code = HTTPStatus.OK if state is State.READY else HTTPStatus.SERVICE_UNAVAILABLE
+        return {"state": state.value}
+
+
+def _pace_counts(engine: Engine | None) -> dict[str, object]:
+    """Of an emulated model whether it kept its pace, so that a bench can refuse other times."""
+    return {"pace": dataclasses.asdict(engine.counts)} if isinstance(engine, PacedEngine) else {}
+
+
+def _add_metrics(app: FastAPI, service: Service) -> None:
+    @app.get("/metrics")
+    def metrics(request: Request) -> Response:
+        """Counts for Prometheus; for this machine and for keys that may see them."""
+        service.guard.check_metrics(request)
+        return Response(service.metrics.exposition(), media_type=METRICS_TYPE)
+
+
+def _add_vocabulary(app: FastAPI, service: Service) -> None:
+    cache: list[bytes] = []
+
+    @app.get("/v1/vocabulary")
+    def vocabulary(request: Request) -> Response:
+        """The id -> token map, for a device that wants to know why its own does not fit."""
+        service.guard.holder_of(request)
+        if service.engine is None:
+            raise _still_loading()
+        if not cache:
+            name, tokens = service.engine.vocabulary.name, service.engine.vocabulary.tokens
+            cache.append(msgspec.json.encode({"name": name, "tokens": tokens}))
+        return Response(cache[0], media_type="application/json")
+
+
+def _add_sessions(app: FastAPI, service: Service) -> None:
+    numbers = itertools.count()
+
+    @app.websocket("/v1/session")
+    async def session(socket: WebSocket) -> None:
         try:
-            await self._receive()
-        except WebSocketDisconnect:
-            pass
-        except RemoteProtocolError as error:
-            await self._refuse(error)
-        finally:
-            self._scheduler.disconnect(self._number)
-            for task in self._tasks:
-                task.cancel()
-
-    async def _receive(self) -> None:
-        while True:
-            event = await self._socket.receive()
-            if event["type"] == "websocket.disconnect":
-                return
-            data = event.get("bytes")
-            if data is None:
-                raise RemoteProtocolError("a text frame came and the protocol is made of binary frames")
-            await self._submit(codec.decode_edge_message(data, self._limits))
-
-    async def _submit(self, message: messages.EdgeMessage) -> None:
-        if not self._scheduler.is_alive:
-            raise RemoteProtocolError("the cloud has failed and ends; its log says why")
-        self._scheduler.submit(self._number, message)
-        self._num_submitted += 1
-        # Polled, because a signal for each message would cost every round what only a flood needs.
-        while self._num_submitted - self._scheduler.num_handled(self._number) > MAX_UNHANDLED:  # noqa: ASYNC110
-            await asyncio.sleep(UNHANDLED_PAUSE_S)
-
-    def _deliver(self, message: messages.CloudMessage) -> None:
-        """Called in the scheduler's thread."""
-        self._loop.call_soon_threadsafe(self._post, codec.encode(message))
-
-    def _post(self, data: bytes) -> None:
-        if self._is_cut:
+            holder, scheduler = _admit(socket, service)
+        except Refusal as refusal:
+            await socket.send_denial_response(_answer(service, refusal))
             return
+        number = next(numbers)
+        connection = Connection(number, socket, holder, service, scheduler, socket.scope["state"][ABORT])
+        facts = {"connection": number, "key": holder.limits.name}
+        service.connections.add(connection)
+        log.info("a device connected", extra={"facts": facts})
         try:
-            self._outbox.put_nowait(data)
-        except asyncio.QueueFull:
-            log.warning("a device does not read: its connection is closed")
-            self._is_cut = True
-            self._tasks.add(self._loop.create_task(self._cut()))
+            with service.metrics.connection(holder.limits.name):
+                await socket.accept()
+                await connection.serve()
+        finally:
+            service.connections.discard(connection)
+            log.info("a device is gone", extra={"facts": facts})
 
-    async def _cut(self) -> None:
-        with suppress(WebSocketDisconnect, RuntimeError):
-            await self._socket.close(CLOSE_TOO_SLOW)
 
-    async def _send(self) -> None:
-        with suppress(WebSocketDisconnect, RuntimeError):  # Starlette raises RuntimeError on a socket closed meanwhile
-            while True:
-                await self._socket.send_bytes(await self._outbox.get())
+def _admit(socket: WebSocket, service: Service) -> tuple[Holder, Scheduler]:
+    """Who comes, and who works for them.
 
-    async def _refuse(self, error: RemoteProtocolError) -> None:
-        code = FaultCode.VERSION if isinstance(error, VersionMismatch) else FaultCode.PROTOCOL
-        log.warning("a connection broke the protocol: %s", code)
-        with suppress(WebSocketDisconnect, RuntimeError):
-            await self._socket.send_bytes(codec.encode(messages.Fault(code, str(error))))
-            await self._socket.close(CLOSE_PROTOCOL_ERROR)
+    Raises:
+        Refusal: they may not, there is no room, or the model is not there yet.
+    """
+    holder = service.guard.holder_of(socket)
+    if service.scheduler is None:
+        raise _still_loading()
+    if service.state is State.FAILED:
+        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "this cloud has failed; its log says why")
+    service.guard.check_room(holder, (connection.holder for connection in service.connections))
+    return holder, service.scheduler
+
+
+def _still_loading() -> Refusal:
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "this cloud is still loading its model")
+
+
+def _answer(service: Service, refusal: Refusal) -> Response:
+    code = _CODES[refusal.status]
+    service.metrics.refused(code)
+    log.warning("a request was refused: %s", refusal.sentence, extra={"facts": {"status": refusal.status.value}})
+    headers = {"WWW-Authenticate": "Bearer"} if refusal.status is HTTPStatus.UNAUTHORIZED else {}
+    if code in (FaultCode.BUSY, FaultCode.LIMIT):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    return PlainTextResponse(refusal.sentence, refusal.status, headers)

@@ -1,17 +1,23 @@
 """All sessions of a cloud: who they belong to, how they are resumed, when they are forgotten.
 
-Used by the scheduler's thread alone: messages in, messages out, the time is an argument.
+Used by the scheduler's thread alone: messages in, messages out.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from skydraft.cloud.account import Account
+from skydraft.cloud.keys import OPEN_TO_ALL, KeyLimits
+from skydraft.cloud.metrics import Metrics
 from skydraft.config import CloudSettings
-from skydraft.decoding.batcher import Batcher
+from skydraft.core import Prompt, TokenSegment
+from skydraft.decoding.batcher import Answer, Batcher, BatchLimits, Pass
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
 from skydraft.decoding.edge_session import mark_of
 from skydraft.engines.base import Engine
@@ -22,41 +28,76 @@ from skydraft.protocol.messages import FaultCode
 log = logging.getLogger("skydraft.cloud")
 
 ConnectionId: TypeAlias = int
+Address: TypeAlias = tuple[ConnectionId, int]
 Reply = tuple[ConnectionId, messages.CloudMessage]
 
 RESUME_KEY_BYTES = 16
 BUSY_RETRY_S = 1.0
+TOKEN_BYTES = 40  # of a token id in memory: an int and what points to it
 
 
 @dataclass(eq=False)
 class Seat:
     """A session and who holds it now.
 
-    connection: None while the device is away, since `away_since`.
+    num_bytes: that its prompt and its text may take.
+    address: None while the device is away, since `away_since`.
+    heard_s: when the device last said something.
+    asked_s: since when something waits for its forward pass.
     """
 
     session: CloudSession
     key: bytes
-    connection: ConnectionId | None
+    account: Account
+    num_bytes: int
+    address: Address | None
+    heard_s: float
     away_since: float = 0.0
+    asked_s: float = 0.0
 
 
 class Hub:
-    """Sessions of many connections over one engine."""
+    """Sessions of many connections over one engine.
 
-    def __init__(self, engine: Engine, settings: CloudSettings) -> None:
-        self._batcher = Batcher(engine)
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: CloudSettings,
+        metrics: Metrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._batcher = Batcher(engine, BatchLimits(settings.max_positions, settings.prefill_tokens))
         self._engine = engine
         self._settings = settings
+        self._metrics = metrics or Metrics()
+        self._clock = clock
         self._mark = mark_of(engine.vocabulary)
         self._limits = messages.Limits(engine.limits.max_length, settings.max_draft_tokens, settings.max_in_flight)
+        self._num_bytes = 0
+        self._accounts: dict[str, Account] = {}  # as many as there are keys
+        self._account_of: dict[ConnectionId, Account] = {}
         self._by_key: dict[bytes, Seat] = {}
-        self._by_address: dict[tuple[ConnectionId, int], Seat] = {}
+        self._by_address: dict[Address, Seat] = {}
         self._by_session: dict[CloudSession, Seat] = {}
 
     @property
     def num_sessions(self) -> int:
         return len(self._by_key)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `step` has something to do."""
+        return self._batcher.is_busy
+
+    def connect(self, connection: ConnectionId, limits: KeyLimits) -> None:
+        """A connection comes with a key. One that was never announced may do what is open to all."""
+        account = self._accounts.setdefault(limits.name, Account(limits, self._clock()))
+        account.limits = limits
+        self._account_of[connection] = account
 
     def receive(self, connection: ConnectionId, message: messages.EdgeMessage) -> list[Reply]:
         """Take in a message.
@@ -70,75 +111,82 @@ class Hub:
                     return [(connection, reply) for reply in self._open(connection, message)]
                 case messages.Close():
                     self._forget(self._by_address.get((connection, message.session)))
+                    return []
                 case messages.Draft() | messages.Generate():
-                    self._seat_at(connection, message.session).session.receive(message)
-            return []
+                    return self._hear(self._seat_at((connection, message.session)), message)
         except CloudFault as fault:
-            return [(connection, self._refuse(connection, message.session, fault))]
+            return [(connection, self._refuse((connection, message.session), fault))]
         except RemoteProtocolError as error:
             broken = CloudFault(FaultCode.PROTOCOL, str(error))
-            return [(connection, self._refuse(connection, message.session, broken))]
+            return [(connection, self._refuse((connection, message.session), broken))]
 
     def step(self) -> list[Reply]:
-        """Run what waits as one forward pass; an empty list when nothing waits."""
-        replies = []
-        for session, message in self._batcher.step():
-            seat = self._by_session[session]
-            if seat.connection is not None:
-                replies.append((seat.connection, message))
-            if isinstance(message, messages.Fault):
-                self._forget(seat)
-        return replies
+        """Run what waits as one forward pass. What it says may be nothing, though it read a part of a prompt."""
+        began_s = self._clock()
+        done = self._batcher.step()
+        ended_s = self._clock()
+        self._count(done, ended_s - began_s)
+        spenders = {self._by_session[answer.session].account for answer in done.answers if answer.num_emitted}
+        replies = [reply for answer in done.answers for reply in self._note(answer, began_s, ended_s)]
+        return replies + self._stop_spenders(spenders)
 
-    def disconnect(self, connection: ConnectionId, now_s: float) -> None:
+    def disconnect(self, connection: ConnectionId) -> None:
         """The connection is gone; its sessions wait for their devices to come back."""
+        self._account_of.pop(connection, None)
         for address in [address for address in self._by_address if address[0] == connection]:
-            seat = self._by_address.pop(address)
-            seat.connection, seat.away_since = None, now_s
-            seat.session.detach()
+            self._send_away(self._by_address[address])
 
-    def expire(self, now_s: float) -> None:
-        """Forget the sessions whose devices have been away for longer than the grace time."""
-        for seat in list(self._by_key.values()):
-            if seat.connection is None and now_s - seat.away_since > self._settings.grace_s:
+    def expire(self) -> list[Reply]:
+        """Forget sessions whose devices have been away for the grace time, and send away those that say nothing."""
+        now_s, settings = self._clock(), self._settings
+        for seat in [seat for seat in self._by_key.values() if seat.address is None]:
+            if now_s - seat.away_since > settings.grace_s:
                 self._forget(seat)
+        silent = [
+            seat
+            for seat in self._by_address.values()
+            if now_s - seat.heard_s > settings.idle_s and not seat.session.num_wanted
+        ]
+        sentence = f"nothing was asked of this text for {settings.idle_s:g} s: open it again"
+        return [reply for seat in silent for reply in self._pause(seat, sentence, 0.0)]
 
     # Opening
 
     def _open(self, connection: ConnectionId, message: messages.Open) -> list[messages.CloudMessage]:
-        if (connection, message.session) in self._by_address:
+        address = (connection, message.session)
+        if address in self._by_address:
             raise RemoteProtocolError(f"session {message.session} is open on this connection already")
         self._check_vocabulary(message.vocabulary)
+        account = self._account(connection)
+        self._require_tokens(account)
         if message.resume is not None:
-            return self._resume(connection, message, message.resume)
-        session = CloudSession(self._terms(message), self._limits, message.session)
-        self._make_room()
-        try:
-            self._batcher.admit(session)
-        except PromptRejected as error:
-            raise CloudFault(FaultCode.PROMPT, str(error)) from error
-        except CacheOverflow as error:
-            raise CloudFault(FaultCode.LIMIT, str(error)) from error
-        seat = Seat(session, secrets.token_bytes(RESUME_KEY_BYTES), connection)
-        self._by_key[seat.key] = self._by_session[session] = seat
-        self._by_address[connection, message.session] = seat
+            return self._resume(address, account, message.resume)
+        terms = self._terms(message)
+        num_prompt = self._measure(terms.prompt)
+        num_bytes = _num_bytes(terms)
+        self._make_room(account, num_bytes)
+        session = CloudSession(terms, self._limits, message.session)
+        seat = Seat(session, secrets.token_bytes(RESUME_KEY_BYTES), account, num_bytes, address, self._clock())
+        self._batcher.admit(session, account, num_prompt)
+        self._by_key[seat.key] = self._by_session[session] = self._by_address[address] = seat
+        self._num_bytes += num_bytes
+        account.seats.add(seat)
+        self._metrics.opened()
         log.info("session opened: %d open", self.num_sessions)
         return [self._opened(seat)]
 
-    def _resume(
-        self, connection: ConnectionId, message: messages.Open, resume: messages.Resume
-    ) -> list[messages.CloudMessage]:
+    def _resume(self, address: Address, account: Account, resume: messages.Resume) -> list[messages.CloudMessage]:
         seat = self._by_key.get(resume.key)
+        if seat is None or seat.account is not account:  # of another's session nobody learns that it exists
+            return [self._opened(None, address[1])]
         try:
-            missing = seat.session.reattach(message.session, resume) if seat else None
+            missing = seat.session.reattach(address[1], resume)
         except RemoteProtocolError:  # the device went another way: its own text counts, and it sends it again
             self._forget(seat)
-            seat = None
-        if seat is None:
-            return [self._opened(None, message.session)]
+            return [self._opened(None, address[1])]
         self._unseat(seat)
-        self._by_address[connection, message.session] = seat
-        seat.connection = connection
+        self._by_address[address] = seat
+        seat.address, seat.heard_s = address, self._clock()
         log.info("session resumed at length %d", len(seat.session.token_ids))
         return [self._opened(seat), *([missing] if missing else [])]
 
@@ -179,38 +227,155 @@ class Hub:
                 f"the draft model {theirs.name} and the target model {self._mark.name} do not share a vocabulary",
             )
 
-    def _make_room(self) -> None:
-        """Where all slots are taken, forget the session that has been away longest."""
-        if self._batcher.num_sessions < self._engine.limits.num_slots:
-            return
-        away = [seat for seat in self._by_key.values() if seat.connection is None]
-        if not away:
-            raise CloudFault(
-                FaultCode.BUSY, f"all {self._engine.limits.num_slots} places of this cloud are taken", BUSY_RETRY_S
+    def _measure(self, prompt: Prompt) -> int:
+        try:
+            return self._batcher.measure(prompt)
+        except PromptRejected as error:
+            raise CloudFault(FaultCode.PROMPT, str(error)) from error
+        except CacheOverflow as error:
+            raise CloudFault(FaultCode.LIMIT, str(error)) from error
+
+    def _make_room(self, account: Account, num_bytes: int) -> None:
+        """Where a limit is reached, forget the sessions that have been away longest: their devices can begin again."""
+        settings, limits = self._settings, account.limits
+        while len(account.seats) >= limits.max_sessions:
+            self._forget_away(
+                account.seats, f"the key {limits.name} has {limits.max_sessions} sessions open and may have no more"
             )
+        while self.num_sessions >= settings.max_sessions:
+            self._forget_away(self._by_key.values(), f"all {settings.max_sessions} places of this cloud are taken")
+        while self._num_bytes + num_bytes > settings.max_state_bytes:
+            self._forget_away(
+                self._by_key.values(), f"the {settings.max_state_bytes} bytes of this cloud for texts are taken"
+            )
+
+    def _forget_away(self, seats: Iterable[Seat], sentence: str) -> None:
+        away = [seat for seat in seats if seat.address is None]
+        if not away:
+            raise CloudFault(FaultCode.BUSY, sentence, BUSY_RETRY_S)
         self._forget(min(away, key=lambda seat: seat.away_since))
+
+    # Work
+
+    def _hear(self, seat: Seat, message: messages.Draft | messages.Generate) -> list[Reply]:
+        now_s, session = self._clock(), seat.session
+        seat.heard_s = now_s
+        if wait_s := seat.account.wait_s(now_s):
+            return self._pause(seat, _all_spent(seat.account), wait_s)
+        if isinstance(message, messages.Draft) and self._has_too_many_in_flight(seat.account):
+            most = seat.account.limits.max_in_flight
+            return self._pause(seat, f"{most} offers of this key are waiting to be judged already", BUSY_RETRY_S)
+        if not session.num_wanted:
+            seat.asked_s = now_s
+        session.receive(message)
+        self._batcher.wake(session)
+        return []
+
+    def _has_too_many_in_flight(self, account: Account) -> bool:
+        most = account.limits.max_in_flight
+        if len(account.seats) * self._settings.max_in_flight < most:  # they cannot be so many: no need to count
+            return False
+        return sum(seat.session.num_waiting for seat in account.seats) >= most
+
+    def _count(self, done: Pass, forward_s: float) -> None:
+        if done.num_positions:
+            num_emitted = sum(answer.num_emitted for answer in done.answers)
+            self._metrics.passed(done.num_sessions, done.num_positions, num_emitted, forward_s)
+        for _ in range(done.num_evicted):
+            self._metrics.evicted()
+        for _ in range(done.num_restored):
+            self._metrics.restored()
+
+    def _note(self, answer: Answer, began_s: float, ended_s: float) -> list[Reply]:
+        """Count what came out of a pass, and address it."""
+        seat = self._by_session[answer.session]
+        reply = [] if seat.address is None else [(seat.address[0], answer.message)]
+        if isinstance(answer.message, messages.Fault):
+            self._metrics.refused(answer.message.code)
+            self._forget(seat)
+            return reply
+        self._metrics.waited(began_s - seat.asked_s)
+        seat.asked_s = ended_s
+        seat.account.spend(answer.num_emitted, ended_s)
+        if answer.num_offered:
+            self._metrics.judged(answer.num_offered, answer.num_accepted)
+        return reply
+
+    def _stop_spenders(self, accounts: Iterable[Account]) -> list[Reply]:
+        """Pause what waits of keys that have used their tokens up."""
+        now_s = self._clock()
+        return [
+            reply
+            for account in accounts
+            if (wait_s := account.wait_s(now_s))
+            for seat in [seat for seat in account.seats if seat.session.num_wanted]
+            for reply in self._pause(seat, _all_spent(account), wait_s)
+        ]
+
+    def _pause(self, seat: Seat, sentence: str, wait_s: float) -> list[Reply]:
+        """End the session for its device, which may take it up again after some time."""
+        if seat.address is None:
+            return []
+        connection, number = seat.address
+        self._send_away(seat)
+        return [(connection, self._fault(CloudFault(FaultCode.BUSY, sentence, wait_s), number))]
+
+    def _require_tokens(self, account: Account) -> None:
+        if wait_s := account.wait_s(self._clock()):
+            raise CloudFault(FaultCode.BUSY, _all_spent(account), wait_s)
 
     # Ending
 
-    def _seat_at(self, connection: ConnectionId, number: int) -> Seat:
-        seat = self._by_address.get((connection, number))
+    def _account(self, connection: ConnectionId) -> Account:
+        if connection not in self._account_of:
+            self.connect(connection, OPEN_TO_ALL)
+        return self._account_of[connection]
+
+    def _seat_at(self, address: Address) -> Seat:
+        seat = self._by_address.get(address)
         if seat is None:
-            raise RemoteProtocolError(f"session {number} is not open on this connection")
+            raise RemoteProtocolError(f"session {address[1]} is not open on this connection")
         return seat
 
-    def _refuse(self, connection: ConnectionId, number: int, fault: CloudFault) -> messages.Fault:
+    def _refuse(self, address: Address, fault: CloudFault) -> messages.Fault:
+        self._forget(self._by_address.get(address))
+        return self._fault(fault, address[1])
+
+    def _fault(self, fault: CloudFault, number: int) -> messages.Fault:
         log.warning("session refused: %s", fault.code)
-        self._forget(self._by_address.get((connection, number)))
+        self._metrics.refused(fault.code)
         return messages.Fault(FaultCode(fault.code), fault.sentence, number, fault.retry_after_s)
+
+    def _send_away(self, seat: Seat) -> None:
+        """No connection speaks for this session any more; the device will say again what it wants."""
+        self._unseat(seat)
+        seat.away_since = self._clock()
+        seat.session.detach()
 
     def _forget(self, seat: Seat | None) -> None:
         if seat is None:
             return
         self._batcher.release(seat.session)
-        self._by_key.pop(seat.key, None)
-        self._by_session.pop(seat.session, None)
         self._unseat(seat)
+        del self._by_key[seat.key]
+        del self._by_session[seat.session]
+        seat.account.seats.discard(seat)
+        self._num_bytes -= seat.num_bytes
+        self._metrics.closed()
 
     def _unseat(self, seat: Seat) -> None:
-        """No connection speaks for this session any more."""
-        self._by_address = {address: other for address, other in self._by_address.items() if other is not seat}
+        if seat.address is not None:
+            del self._by_address[seat.address]
+            seat.address = None
+
+
+def _all_spent(account: Account) -> str:
+    return f"the key {account.limits.name} has used its {account.limits.tokens_per_minute} tokens a minute"
+
+
+def _num_bytes(terms: SessionTerms) -> int:
+    """What a session's prompt and text may take, in memory."""
+    return TOKEN_BYTES * terms.sampling.max_tokens + sum(
+        TOKEN_BYTES * len(segment.token_ids) if isinstance(segment, TokenSegment) else len(segment.data)
+        for segment in terms.prompt.segments
+    )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skydraft.cloud.hub import ConnectionId, Hub, Reply
+from skydraft.cloud.keys import KeyLimits
 from skydraft.protocol import messages
 
 log = logging.getLogger("skydraft.cloud")
@@ -29,6 +30,7 @@ class _Arrived:
 class _Connected:
     connection: ConnectionId
     deliver: Deliver
+    holder: KeyLimits
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,13 @@ class Scheduler:
         self._inbox.put(None)
         self._thread.join()
 
-    def connect(self, connection: ConnectionId, deliver: Deliver) -> None:
-        """From now on, call `deliver`, in the scheduler's thread, with what this connection is to be sent."""
-        self._inbox.put(_Connected(connection, deliver))
+    def connect(self, connection: ConnectionId, deliver: Deliver, holder: KeyLimits) -> None:
+        """From now on, call `deliver`, in the scheduler's thread, with what this connection is to be sent.
+
+        Args:
+            holder: of the key that it came with.
+        """
+        self._inbox.put(_Connected(connection, deliver, holder))
 
     def submit(self, connection: ConnectionId, message: messages.EdgeMessage) -> None:
         self._inbox.put(_Arrived(connection, message))
@@ -93,17 +99,16 @@ class Scheduler:
                 deliver(messages.Fault(messages.FaultCode.INTERNAL, sentence))
 
     def _serve(self) -> None:
-        is_busy, next_expiry_s = False, 0.0
+        next_expiry_s = 0.0
         while True:
-            for event in self._events(wait=not is_busy):
+            for event in self._events(wait=not self._hub.is_busy):
                 if event is None:
                     return
                 self._handle(event)
-            replies = self._hub.step()
-            self._send(replies)
-            is_busy = bool(replies)
+            if self._hub.is_busy:
+                self._send(self._hub.step())
             if (now_s := time.monotonic()) >= next_expiry_s:
-                self._hub.expire(now_s)
+                self._send(self._hub.expire())
                 next_expiry_s = now_s + EXPIRY_PERIOD_S
 
     def _events(self, wait: bool) -> list[_Event]:
@@ -120,12 +125,13 @@ class Scheduler:
 
     def _handle(self, event: _Connected | _Disconnected | _Arrived) -> None:
         match event:
-            case _Connected(connection, deliver):
+            case _Connected(connection, deliver, holder):
                 self._deliver[connection] = deliver
+                self._hub.connect(connection, holder)
             case _Disconnected(connection):
                 self._deliver.pop(connection, None)
                 self._num_handled.pop(connection, None)
-                self._hub.disconnect(connection, time.monotonic())
+                self._hub.disconnect(connection)
             case _Arrived(connection, message):
                 self._send(self._receive(connection, message))
                 self._num_handled[connection] = self._num_handled.get(connection, 0) + 1

@@ -1,16 +1,32 @@
-"""Runs the service: loads the model, binds the port, says where it listens."""
+"""Runs the service: binds the port, loads the model, says where it listens, and ends in good order."""
 
 from __future__ import annotations
 
+import logging
+import signal
 import socket
+import ssl
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
 from skydraft.cloud.app import make_app
+from skydraft.cloud.files import Stamp, stamp
+from skydraft.cloud.guard import Guard, require_guards
+from skydraft.cloud.keys import KeyRing
+from skydraft.cloud.service import Service
+from skydraft.cloud.tracing import make_metrics
+from skydraft.cloud.wire import MAX_HEAD_BYTES, GuardedSocket, http_protocol
 from skydraft.config import CloudSettings
 from skydraft.engines.base import Engine
 from skydraft.errors import ConfigError
+
+log = logging.getLogger("skydraft.cloud")
+
+CLOSING_S = 5  # for goodbyes to all devices, before connections are ended by force
+TICKS_PER_REFRESH = 10  # uvicorn ticks ten times a second
 
 
 def bind(settings: CloudSettings) -> socket.socket:
@@ -33,32 +49,140 @@ def bind(settings: CloudSettings) -> socket.socket:
     return listener
 
 
-def make_server(engine: Engine, settings: CloudSettings, announce: Callable[[str], None]) -> uvicorn.Server:
+def make_server(load: Callable[[], Engine], settings: CloudSettings, announce: Callable[[str], None]) -> Server:
     """The service, ready to `run(sockets=[listener])` until SIGINT, SIGTERM or `should_exit`.
 
+    Health is answered from the start; sessions are taken when `load`, called in a thread, has given the engine.
+
     Args:
-        announce: told the address once connections are taken.
+        announce: told the address once sessions are taken.
+    Raises:
+        ConfigError: the settings would leave the cloud open, or the files of keys or TLS are wrong.
     """
-    config = uvicorn.Config(
-        make_app(engine, settings),
-        ws_max_size=settings.max_frame_bytes,
-        ws_per_message_deflate=False,  # ids do not compress, and it takes time
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=5,
-    )
-    return _Server(config, announce)
+    require_guards(settings)
+    ring = KeyRing(Path(settings.keys)) if settings.keys else None
+    service = Service(settings, Guard(settings, ring), make_metrics(settings.otel_endpoint))
+    certificate = Certificate(Path(settings.tls_cert), Path(settings.tls_key or "")) if settings.tls_cert else None
+    return Server(service, load, announce, certificate)
 
 
-class _Server(uvicorn.Server):
-    """Says where it listens once it does."""
+class Certificate:
+    """A certificate and its key, read again when a renewal replaces them.
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[str], None]) -> None:
-        super().__init__(config)
+    Raises:
+        ConfigError: the files cannot be read or do not fit together.
+    """
+
+    def __init__(self, cert: Path, key: Path) -> None:
+        self._cert = cert
+        self._key = key
+        self._stamps = self._look()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._load()
+
+    def refresh(self) -> None:
+        """Use the files for new connections if they have changed; wrong ones leave it as it was."""
+        stamps = self._look()
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        try:
+            self._load()
+            log.info("certificate read again")
+        except ConfigError as error:
+            log.error("the certificate stays as it was: %s", error)
+
+    def _look(self) -> tuple[Stamp, Stamp]:
+        return stamp(self._cert), stamp(self._key)
+
+    def _load(self) -> None:
+        try:
+            # Tried apart, since one that fails half way would spoil the context that new connections are made with.
+            # An empty password makes a protected key an error; without one OpenSSL would ask at the terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key, "")
+            self.context.load_cert_chain(self._cert, self._key, "")
+        except (OSError, ValueError) as error:
+            why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            raise ConfigError(
+                f"the certificate {self._cert} with the key {self._key} cannot be used: {why}; both are PEM files, and "
+                "the key has no password"
+            ) from error
+
+
+class Server(uvicorn.Server):
+    """Announces the service when it is ready; SIGTERM lets running texts end before it ends."""
+
+    def __init__(
+        self,
+        service: Service,
+        load: Callable[[], Engine],
+        announce: Callable[[str], None],
+        certificate: Certificate | None,
+    ) -> None:
+        self.service = service
+        self._load = load
         self._announce = announce
+        self._certificate = certificate
+        self._listeners: list[socket.socket] = []
+        super().__init__(self._configuration())
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the end.
+
+        Raises:
+            SkydraftError: what kept the model from being loaded.
+        """
+        super().run(sockets)
+        if self.service.failure is not None:
+            raise self.service.failure
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._listeners = sockets or []
         await super().startup(sockets)
-        for listener in sockets or []:
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_PER_REFRESH == 0:
+            self.service.refresh_keys()
+            if self._certificate is not None:
+                self._certificate.refresh()
+        self.should_exit = self.should_exit or self.service.is_drained
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM and not self.service.is_draining:
+            self._captured_signals.append(sig)
+            self.service.begin_drain()
+        else:
+            super().handle_exit(sig, frame)
+
+    def _configuration(self) -> uvicorn.Config:
+        settings = self.service.settings
+        config = uvicorn.Config(
+            make_app(self.service, self._start),
+            http=http_protocol(settings.max_connections),
+            ws=GuardedSocket,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            ws_max_size=settings.max_frame_bytes,
+            ws_per_message_deflate=False,  # ids do not compress, it takes time, and a small bomb could unpack
+            proxy_headers=False,  # addresses are only used to know this machine's own, and headers can say anything
+            server_header=False,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=CLOSING_S,
+        )
+        config.load()
+        config.ssl = self._certificate.context if self._certificate else None
+        return config
+
+    def _start(self) -> None:
+        self.service.load(self._load, self._loaded)
+
+    def _loaded(self) -> None:
+        if self.service.failure is not None:
+            self.should_exit = True
+            return
+        scheme = "wss" if self._certificate else "ws"
+        for listener in self._listeners:
             host, port = listener.getsockname()[:2]
-            self._announce(f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}")
+            self._announce(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")

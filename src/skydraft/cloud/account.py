@@ -1,0 +1,49 @@
+"""What the holder of a key has used, against its limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skydraft.cloud.keys import KeyLimits
+
+if TYPE_CHECKING:
+    from skydraft.cloud.hub import Seat
+
+MINUTE_S = 60.0
+REFILL_S = 6.0  # who has used its tokens up waits for a tenth of a minute's: for less it would be back at once
+
+
+class Account:
+    """The sessions of one key, and the tokens that it has left.
+
+    Tokens flow in evenly, up to those of a minute; what is written is taken out, below 0 if need be.
+
+    Args:
+        limits: may be replaced, when a file of keys is read again.
+        now_s: of a monotonic clock.
+    """
+
+    def __init__(self, limits: KeyLimits, now_s: float) -> None:
+        self.limits = limits
+        self.seats: set[Seat] = set()
+        self._num_left = float(limits.tokens_per_minute)
+        self._counted_s = now_s
+
+    def spend(self, num_tokens: int, now_s: float) -> None:
+        """Some text was written."""
+        self._count(now_s)
+        self._num_left -= num_tokens
+
+    def wait_s(self, now_s: float) -> float:
+        """How long to wait before more may be written; 0: not at all."""
+        self._count(now_s)
+        per_s = self.limits.tokens_per_minute / MINUTE_S
+        if not per_s or self._num_left > 0:
+            return 0.0
+        return REFILL_S - self._num_left / per_s
+
+    def _count(self, now_s: float) -> None:
+        per_minute = self.limits.tokens_per_minute
+        came_in = (now_s - self._counted_s) * per_minute / MINUTE_S
+        self._num_left = min(float(per_minute), self._num_left + came_in)
+        self._counted_s = now_s

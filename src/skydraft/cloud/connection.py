@@ -1,0 +1,191 @@
+"""Carries messages between one device's socket and the scheduler, and knows how long to wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+from skydraft.cloud.keys import Holder
+from skydraft.cloud.scheduler import Scheduler
+from skydraft.cloud.service import Service, State
+from skydraft.errors import CloudFault, RemoteProtocolError, VersionMismatch
+from skydraft.protocol import codec, messages
+from skydraft.protocol.messages import FaultCode
+
+log = logging.getLogger("skydraft.cloud")
+
+MAX_UNHANDLED = 16  # messages of a device that the scheduler has not come to: beyond, its socket is not read
+UNHANDLED_PAUSE_S = 0.005
+MAX_OUTBOX = 1024  # messages that a device has not read yet, before it is cut off
+DRAIN_RETRY_S = 1.0
+GOODBYE_S = 1.0  # to say why a connection is closed
+ABORT_S = 5.0  # from there to its end by force
+CLOSE_PROTOCOL_ERROR = 1002
+CLOSE_POLICY = 1008
+CLOSE_FAILED = 1011
+
+
+class Connection:
+    """One device.
+
+    Args:
+        number: of the connection, for scheduler and logs.
+        holder: whose key it came with.
+        abort: ends the connection by force.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        socket: WebSocket,
+        holder: Holder,
+        service: Service,
+        scheduler: Scheduler,
+        abort: Callable[[], None],
+    ) -> None:
+        self.holder = holder
+        self._number = number
+        self._socket = socket
+        self._service = service
+        self._scheduler = scheduler
+        self._abort = abort
+        self._loop = asyncio.get_running_loop()
+        self._outbox: asyncio.Queue[bytes] = asyncio.Queue(MAX_OUTBOX)
+        self._num_submitted = 0
+        self._sessions: set[int] = set()
+        self._patience = asyncio.timeout(service.settings.open_s)
+        self._why_closed = (CLOSE_POLICY, f"no session was asked for within {service.settings.open_s:g} s")
+        self._is_dismissed = False
+
+    @property
+    def has_session(self) -> bool:
+        """Whether a text is under way."""
+        return bool(self._sessions)
+
+    async def serve(self) -> None:
+        """Until the device leaves, breaks the protocol or is sent away."""
+        self._scheduler.connect(self._number, self._deliver, self.holder.limits)
+        sender = asyncio.create_task(self._send())
+        try:
+            async with self._patience:
+                await self._receive()
+        except TimeoutError:
+            await self._say_goodbye(*self._why_closed)
+        except WebSocketDisconnect:
+            pass
+        except VersionMismatch as error:
+            await self._refuse(FaultCode.VERSION, str(error), CLOSE_PROTOCOL_ERROR)
+        except RemoteProtocolError as error:
+            await self._refuse(FaultCode.PROTOCOL, str(error), CLOSE_PROTOCOL_ERROR)
+        except CloudFault as fault:
+            await self._refuse(FaultCode(fault.code), fault.sentence, CLOSE_FAILED)
+        finally:
+            self._scheduler.disconnect(self._number)
+            sender.cancel()
+            self._loop.call_later(ABORT_S, self._abort)
+
+    def dismiss(self, code: int, why: str) -> None:
+        """Close the connection. why: for a person at the device, 120 bytes at most."""
+        if not self._is_dismissed:
+            self._is_dismissed, self._why_closed = True, (code, why)
+            self._wait_until(self._loop.time())
+
+    # From the device
+
+    async def _receive(self) -> None:
+        while True:
+            event = await self._socket.receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            data = event.get("bytes")
+            if data is None:
+                raise RemoteProtocolError("a text frame came and the protocol is made of binary frames")
+            await self._take(codec.decode_edge_message(data, self._service.frame_limits))
+
+    async def _take(self, message: messages.EdgeMessage) -> None:
+        self._note_life()
+        if isinstance(message, messages.Open) and self._service.state is State.DRAINING:
+            self._service.metrics.refused(FaultCode.BUSY)
+            sentence = "this cloud is shutting down and takes no more texts"
+            self._post(messages.Fault(FaultCode.BUSY, sentence, message.session, DRAIN_RETRY_S))
+        else:
+            if isinstance(message, messages.Close):
+                self._sessions.discard(message.session)
+            await self._submit(message)
+
+    async def _submit(self, message: messages.EdgeMessage) -> None:
+        if not self._scheduler.is_alive:
+            raise CloudFault(FaultCode.INTERNAL, "the cloud has failed and ends; its log says why")
+        self._scheduler.submit(self._number, message)
+        self._num_submitted += 1
+        # Polled, because a signal for each message would cost every round what only a flood needs.
+        while self._num_submitted - self._scheduler.num_handled(self._number) > MAX_UNHANDLED:  # noqa: ASYNC110
+            await asyncio.sleep(UNHANDLED_PAUSE_S)
+
+    # To the device
+
+    def _deliver(self, message: messages.CloudMessage) -> None:
+        """Called in the scheduler's thread."""
+        with suppress(RuntimeError):  # the event loop has ended before the scheduler
+            self._loop.call_soon_threadsafe(self._post, message)
+
+    def _post(self, message: messages.CloudMessage) -> None:
+        self._note_session(message)
+        try:
+            self._outbox.put_nowait(codec.encode(message))
+        except asyncio.QueueFull:
+            self.dismiss(CLOSE_POLICY, f"{MAX_OUTBOX} messages to it were not read")
+
+    def _note_session(self, message: messages.CloudMessage) -> None:
+        match message:
+            case messages.Opened() if message.resume_key:
+                self._sessions.add(message.session)
+            case messages.Fault(session=None):
+                self._sessions.clear()
+            case messages.Fault():
+                self._sessions.discard(message.session)
+
+    async def _send(self) -> None:
+        stall_s = self._service.settings.stall_s
+        with suppress(WebSocketDisconnect, RuntimeError):  # Starlette raises RuntimeError on a socket closed meanwhile
+            while True:
+                data = await self._outbox.get()
+                try:
+                    async with asyncio.timeout(stall_s):
+                        await self._socket.send_bytes(data)
+                except TimeoutError:
+                    self.dismiss(CLOSE_POLICY, f"a message to it was not taken within {stall_s:g} s")
+                    return
+                self._note_life()
+
+    # Its end
+
+    def _note_life(self) -> None:
+        """Something whole has passed: an idle time begins."""
+        if not self._is_dismissed:
+            idle_s = self._service.settings.idle_s
+            self._why_closed = (CLOSE_POLICY, f"nothing passed over it for {idle_s:g} s")
+            self._wait_until(self._loop.time() + idle_s)
+
+    def _wait_until(self, when_s: float) -> None:
+        with suppress(RuntimeError):  # it has ended already, or not begun
+            self._patience.reschedule(when_s)
+
+    async def _refuse(self, code: FaultCode, sentence: str, close_code: int) -> None:
+        self._service.metrics.refused(code)
+        log.warning("a connection was refused", extra={"facts": {"connection": self._number, "code": code.value}})
+        with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._socket.send_bytes(codec.encode(messages.Fault(code, sentence)))
+        await self._say_goodbye(close_code)
+
+    async def _say_goodbye(self, code: int, why: str | None = None) -> None:
+        if why is not None:
+            log.warning("a connection was closed: %s", why, extra={"facts": {"connection": self._number}})
+        with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._socket.close(code, why)

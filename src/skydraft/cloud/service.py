@@ -1,0 +1,128 @@
+"""A cloud from the loading of its model to its end: what the endpoints share and ask."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from skydraft.cloud.guard import Guard
+from skydraft.cloud.hub import Hub
+from skydraft.cloud.metrics import Metrics
+from skydraft.cloud.scheduler import Scheduler
+from skydraft.config import CloudSettings
+from skydraft.engines.base import Engine
+from skydraft.protocol.limits import FrameLimits
+
+if TYPE_CHECKING:
+    from skydraft.cloud.connection import Connection
+
+log = logging.getLogger("skydraft.cloud")
+
+CLOSE_REVOKED = 1008
+
+
+class State(StrEnum):
+    """Where a cloud is in its life."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"  # texts under way may end, others do not begin
+    FAILED = "failed"
+
+
+class Service:
+    """Holds engine, scheduler and connections. For the event loop's thread, but for `begin_drain`.
+
+    connections: those of devices that are there now.
+    """
+
+    def __init__(self, settings: CloudSettings, guard: Guard, metrics: Metrics) -> None:
+        self.settings = settings
+        self.guard = guard
+        self.metrics = metrics
+        self.frame_limits = FrameLimits(
+            max_frame_bytes=settings.max_frame_bytes,
+            max_prompt_tokens=settings.max_prompt_tokens,
+            max_tensor_bytes=settings.max_tensor_bytes,
+            max_draft_tokens=settings.max_draft_tokens,
+        )
+        self.connections: set[Connection] = set()
+        self.engine: Engine | None = None
+        self.scheduler: Scheduler | None = None
+        self.failure: Exception | None = None
+        self._drains_until_s: float | None = None
+
+    @property
+    def state(self) -> State:
+        if self.failure is not None or (self.scheduler is not None and not self.scheduler.is_alive):
+            return State.FAILED
+        if self.is_draining:
+            return State.DRAINING
+        return State.LOADING if self.scheduler is None else State.READY
+
+    def load(self, load: Callable[[], Engine], on_end: Callable[[], None]) -> None:
+        """Load the engine in a thread, which does not hold up the end of the process, and start to serve.
+
+        Args:
+            on_end: told in the event loop when the model is loaded, or has failed to, which is in `failure` then.
+        """
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            result: Engine | Exception
+            try:
+                result = load()
+            except Exception as error:
+                result = error
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(finish, result)
+
+        def finish(result: Engine | Exception) -> None:
+            if isinstance(result, Exception):
+                self.failure = result
+            else:
+                self._serve(result)
+            on_end()
+
+        threading.Thread(target=work, daemon=True, name="skydraft-load").start()
+
+    def stop(self) -> None:
+        """Finish the forward pass under way and end."""
+        if self.scheduler is not None and self.scheduler.is_alive:
+            self.scheduler.stop()
+        self.metrics.shutdown()
+
+    def begin_drain(self) -> None:
+        """Take no more texts; those under way may end within `drain_s`. Safe in a signal handler."""
+        self._drains_until_s = time.monotonic() + self.settings.drain_s
+
+    @property
+    def is_draining(self) -> bool:
+        return self._drains_until_s is not None
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether draining has begun and come to its end."""
+        if self._drains_until_s is None:
+            return False
+        is_idle = not any(connection.has_session for connection in self.connections)
+        return is_idle or time.monotonic() >= self._drains_until_s
+
+    def refresh_keys(self) -> None:
+        """Read the keys again if their file has changed, and send away those whose keys are gone."""
+        if self.guard.reload():
+            for connection in self.connections:
+                if not self.guard.is_still_good(connection.holder):
+                    connection.dismiss(CLOSE_REVOKED, "its API key is no longer good")
+
+    def _serve(self, engine: Engine) -> None:
+        self.engine = engine
+        self.scheduler = Scheduler(Hub(engine, self.settings, self.metrics))
+        self.scheduler.start()
+        log.info("model loaded", extra={"facts": {"model": engine.name, "num_slots": engine.limits.num_slots}})

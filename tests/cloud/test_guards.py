@@ -1,0 +1,506 @@
+"""Attempts to get past the guards of a cloud, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket as sockets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as connect_websocket
+
+from skydraft.cloud import connection, wire
+from skydraft.cloud.guard import is_loopback, require_guards
+from skydraft.cloud.keys import KeyGrant, add_key, remove_key
+from skydraft.config import CloudSettings
+from skydraft.core import Exact, Prompt, SamplingParams, TensorSegment, TokenSegment
+from skydraft.errors import CloudFault, ConfigError
+from skydraft.protocol import codec, messages, packing
+from skydraft.protocol.messages import FaultCode
+from skydraft.transport import websocket
+from tests.cloud.running import (
+    SAMPLING,
+    Running,
+    bearer,
+    get,
+    hear,
+    hear_fault,
+    new_session,
+    open_session,
+    running,
+    tell,
+    wait_until,
+)
+
+PAGE = "https://good.example"
+SHORT_S = 0.4
+
+
+@pytest.fixture(scope="module")
+def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys") / "keys.toml"
+
+
+@pytest.fixture(scope="module")
+def keys(keys_file: Path) -> dict[str, str]:
+    """What was handed out, by name."""
+    seeing = KeyGrant(max_sessions=2, sees_metrics=True)
+    return {"phone": add_key(keys_file, "phone", seeing), "laptop": add_key(keys_file, "laptop", KeyGrant())}
+
+
+@pytest.fixture(scope="module")
+def cloud(keys_file: Path, keys: dict[str, str]) -> Iterator[Running]:
+    """A cloud with keys and small limits."""
+    settings = CloudSettings(
+        port=0,
+        keys=str(keys_file),
+        allowed_origins=(PAGE,),
+        max_frame_bytes=100_000,
+        max_prompt_tokens=50,
+        max_tensor_bytes=1000,
+        max_connections=4,
+        max_connections_per_key=2,
+    )
+    with running(settings) as cloud:
+        yield cloud
+
+
+def connect(cloud: Running, key: str | None = None, **options) -> ClientConnection:
+    headers = dict(options.pop("additional_headers", {})) | (bearer(key) if key else {})
+    return connect_websocket(cloud.address + "/v1/session", additional_headers=headers, **options)
+
+
+def refusal(cloud: Running, key: str | None = None, **options) -> tuple[int, str]:
+    """The status and sentence of a handshake that fails."""
+    with pytest.raises(InvalidStatus) as caught:
+        connect(cloud, key, **options)
+    response = caught.value.response
+    return response.status_code, (response.body or b"").decode()
+
+
+# Keys
+
+
+def test_without_a_key_or_with_a_wrong_one_nobody_comes_in(cloud: Running, keys: dict[str, str]) -> None:
+    assert refusal(cloud) == (401, "this cloud asks for an API key: Authorization: Bearer KEY")
+    for wrong in (keys["phone"][:-1], keys["phone"].replace("phone", "laptop"), "x"):
+        assert refusal(cloud, wrong) == (401, "nobody has this API key")
+    for scheme in ("Basic ", "", "Bearer"):
+        status, _ = refusal(cloud, additional_headers={"Authorization": scheme + keys["phone"]})
+        assert status == 401
+    assert not cloud.server.service.connections
+
+
+def test_with_a_key_a_session_opens(cloud: Running, keys: dict[str, str]) -> None:
+    with connect(cloud, keys["phone"]) as socket:
+        session = new_session()
+        open_session(socket, session)
+        tell(socket, session.close())
+
+
+@pytest.mark.parametrize(
+    ("key", "words"), [(None, "asks for an API key .HTTP 401.: give one with --key"), ("x", "does not accept the key")]
+)
+def test_the_device_says_in_a_sentence_that_its_key_is_missing_or_wrong(
+    cloud: Running, key: str | None, words: str
+) -> None:
+    with pytest.raises(CloudFault, match=words) as caught:
+        asyncio.run(websocket.connect(cloud.address, token=key))
+    assert caught.value.code == FaultCode.UNAUTHORIZED
+
+
+def test_the_vocabulary_is_for_holders_of_keys(cloud: Running, keys: dict[str, str]) -> None:
+    answer = get(cloud.address, "/v1/vocabulary")
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert "ba" not in answer.text
+    assert get(cloud.address, "/v1/vocabulary", **bearer(keys["laptop"])).status == 200
+
+
+def test_health_is_for_all_and_says_nothing_of_devices(cloud: Running) -> None:
+    answer = get(cloud.address, "/healthz")
+    assert answer.status == 200
+    assert set(json.loads(answer.text)) == {"ok", "version", "protocol", "model"}
+
+
+def test_a_key_taken_back_ends_its_connections_and_no_others(
+    cloud: Running, keys: dict[str, str], keys_file: Path
+) -> None:
+    key = add_key(keys_file, "guest", KeyGrant())
+    wait_until(lambda: get(cloud.address, "/v1/vocabulary", **bearer(key)).status == 200)
+    with connect(cloud, keys["laptop"]) as other, connect(cloud, key) as socket:
+        session = new_session()
+        open_session(socket, session)
+        remove_key(keys_file, "guest")
+        with pytest.raises(ConnectionClosed, match="1008 .* its API key is no longer good"):
+            socket.recv(timeout=10)
+        open_session(other, new_session())
+    assert refusal(cloud, key)[0] == 401
+
+
+def test_a_resume_key_opens_no_session_of_another_key(cloud: Running, keys: dict[str, str]) -> None:
+    session = new_session()
+    with connect(cloud, keys["phone"]) as socket:
+        tell(socket, session.open())
+        opened = hear(socket)
+        assert isinstance(opened, messages.Opened)
+        session.receive(opened)
+        tell(socket, session.offer([1, 2, 3]))
+        session.receive(hear(socket))
+    stolen = messages.Resume(opened.resume_key, len(session.token_ids), packing.log_digest(session.token_ids))
+    opening = new_session().open()
+    theft = messages.Open(1, 0, opening.vocabulary, SAMPLING, Exact(), resume=stolen)
+    with connect(cloud, keys["laptop"]) as thief:
+        tell(thief, theft)
+        answer = hear(thief)
+        assert isinstance(answer, messages.Opened)
+        assert (answer.resume_key, answer.length) == (b"", 0)
+    with connect(cloud, keys["phone"]) as socket:
+        tell(socket, theft)
+        answer = hear(socket)
+        assert isinstance(answer, messages.Opened)
+        assert (answer.resume_key, answer.length) == (opened.resume_key, len(session.token_ids))
+        tell(socket, messages.Close(0))
+
+
+def test_a_key_has_no_more_sessions_than_its_limit(cloud: Running, keys: dict[str, str]) -> None:
+    with connect(cloud, keys["phone"]) as one, connect(cloud, keys["phone"]) as two:
+        for number in (0, 1):
+            open_session(one, new_session(number))
+        tell(two, new_session(0).open())
+        fault = hear_fault(two)
+        assert fault.code is FaultCode.BUSY
+        assert fault.retry_after_s is not None
+        tell(one, messages.Close(1))
+        open_session(two, new_session(1))
+        for socket, number in ((one, 0), (two, 1)):
+            tell(socket, messages.Close(number))
+
+
+def test_a_key_that_has_used_its_tokens_waits_over_whatever_connection(keys_file: Path, keys: dict[str, str]) -> None:
+    key = add_key(keys_file, "thrifty", KeyGrant(tokens_per_minute=10))
+    with running(CloudSettings(port=0, keys=str(keys_file))) as cloud:
+        with connect(cloud, key) as socket:
+            tell(socket, new_session().open())
+            tell(socket, messages.Generate(20))
+            assert "10 tokens a minute" in (fault := hear_fault(socket)).sentence
+            assert fault.code is FaultCode.BUSY
+        with connect(cloud, key) as socket:
+            tell(socket, new_session().open())
+            fault = hear_fault(socket)
+            assert fault.code is FaultCode.BUSY
+            assert fault.retry_after_s is not None
+            assert fault.retry_after_s > 1
+        with connect(cloud, keys["laptop"]) as socket:
+            open_session(socket, new_session())
+
+
+def test_a_key_has_no_more_offers_waiting_than_its_limit(keys_file: Path) -> None:
+    key = add_key(keys_file, "modest", KeyGrant(max_in_flight=1))
+    with running(CloudSettings(port=0, keys=str(keys_file))) as cloud, connect(cloud, key) as socket:
+        for number in (0, 1):
+            open_session(socket, new_session(number))
+        tell(socket, messages.Draft(5, b"\x01", session=0))  # leaves a gap before itself, so it waits
+        tell(socket, messages.Draft(5, b"\x01", session=1))
+        fault = hear_fault(socket)
+        assert (fault.code, fault.session) == (FaultCode.BUSY, 1)
+
+
+# Web pages and proxies
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://good.example", PAGE + ".evil.example"])
+def test_a_web_page_that_is_not_allowed_gets_nothing_even_with_a_key(
+    cloud: Running, keys: dict[str, str], origin: str
+) -> None:
+    assert refusal(cloud, keys["phone"], origin=origin) == (403, "web pages of this origin may not use this cloud")
+    for path in ("/v1/vocabulary", "/metrics"):
+        assert get(cloud.address, path, Origin=origin, **bearer(keys["phone"])).status == 403
+
+
+def test_a_second_origin_header_does_not_hide_the_first(cloud: Running, keys: dict[str, str]) -> None:
+    headers = [("Origin", PAGE), ("Origin", "https://evil.example"), *bearer(keys["phone"]).items()]
+    with pytest.raises(InvalidStatus, match="HTTP 4"):
+        connect_websocket(cloud.address + "/v1/session", additional_headers=headers)
+
+
+def test_an_allowed_web_page_comes_in_with_a_key_only(cloud: Running, keys: dict[str, str]) -> None:
+    assert refusal(cloud, origin=PAGE)[0] == 401
+    with connect(cloud, keys["phone"], origin=PAGE) as socket:
+        assert socket.protocol.state.name == "OPEN"
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
+def test_a_cloud_without_keys_serves_nobody_through_a_proxy(address: str, header: str) -> None:
+    cloud_of_conftest = Running(address, None, None)  # type: ignore[arg-type]
+    sentence = "this cloud has no keys and serves its own machine only"
+    assert refusal(cloud_of_conftest, additional_headers={header: "127.0.0.1"}) == (403, sentence)
+    assert get(address, "/metrics", **{header: "127.0.0.1"}).status == 403
+    assert get(address, "/metrics").status == 200
+
+
+# Metrics
+
+
+def test_metrics_are_for_this_machine_and_for_keys_that_may(cloud: Running, keys: dict[str, str]) -> None:
+    through_a_proxy = {"X-Forwarded-For": "203.0.113.7"}
+    assert get(cloud.address, "/metrics").status == 200
+    assert get(cloud.address, "/metrics", **through_a_proxy).status == 401
+    assert get(cloud.address, "/metrics", **bearer("skydraft.phone.x")).status == 401
+    assert get(cloud.address, "/metrics", **bearer(keys["laptop"]), **through_a_proxy).status == 403
+    answer = get(cloud.address, "/metrics", **bearer(keys["phone"]), **through_a_proxy)
+    assert answer.status == 200
+    assert 'skydraft_faults_total{code="unauthorized"}' in answer.text
+
+
+def test_behind_a_proxy_its_own_machine_sees_no_metrics_without_a_key(keys_file: Path, keys: dict[str, str]) -> None:
+    with running(CloudSettings(port=0, keys=str(keys_file), behind_proxy=True)) as cloud:
+        assert get(cloud.address, "/metrics").status == 401
+        assert get(cloud.address, "/metrics", **bearer(keys["phone"])).status == 200
+
+
+# Room
+
+
+def test_connections_are_bounded_per_key_and_in_all(cloud: Running, keys: dict[str, str]) -> None:
+    wait_until(lambda: not cloud.server.service.connections)
+    with ExitStack() as stack:
+        for name in ("phone", "phone", "laptop", "laptop"):
+            stack.enter_context(connect(cloud, keys[name]))
+            if name == "phone" and len(cloud.server.service.connections) == 2:
+                assert refusal(cloud, keys["phone"]) == (429, "all 2 connections of this API key are taken")
+        assert refusal(cloud, keys["laptop"]) == (503, "all 4 connections of this cloud are taken")
+        assert get(cloud.address, "/healthz").status == 200
+    wait_until(lambda: not cloud.server.service.connections)
+    with connect(cloud, keys["phone"]):
+        pass
+
+
+def test_a_prompt_of_too_many_tokens_or_bytes_ends_in_a_fault(cloud: Running, keys: dict[str, str]) -> None:
+    long = Prompt((TokenSegment((1,) * 51),))
+    large = Prompt((TensorSegment("log_mel", "float32", (1, 251), bytes(1004)),))
+    for prompt, words in ((long, "50"), (large, "1000")):
+        with connect(cloud, keys["phone"]) as socket:
+            tell(socket, new_session(prompt=prompt).open())
+            fault = hear_fault(socket)
+            assert words in fault.sentence
+            with pytest.raises(ConnectionClosed):
+                socket.recv(timeout=10)
+
+
+def test_a_frame_above_the_limit_is_not_read(cloud: Running, keys: dict[str, str]) -> None:
+    with connect(cloud, keys["phone"]) as socket:
+        socket.send(bytes(100_001))
+        with pytest.raises(ConnectionClosed, match="1009"):
+            socket.recv(timeout=10)
+
+
+# Time and memory
+
+
+UPGRADE = (
+    b"GET /v1/session HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def raw_connection(address: str) -> sockets.socket:
+    parts = urlsplit(address)
+    assert parts.hostname is not None
+    stream = sockets.socket()
+    stream.settimeout(10)
+    stream.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+    stream.connect((parts.hostname, parts.port))
+    return stream
+
+
+def raw_websocket(cloud: Running) -> sockets.socket:
+    """A device that does as it likes; what the cloud says it need not read."""
+    stream = raw_connection(cloud.address)
+    stream.sendall(UPGRADE)
+    return stream
+
+
+def time_until_cut(stream: sockets.socket, words: bytes, every_s: float) -> float:
+    """Say something again and again until the other side has had enough."""
+    began_s = time.monotonic()
+    with suppress(ConnectionError):
+        while time.monotonic() - began_s < 10:
+            stream.sendall(words)
+            time.sleep(every_s)
+    return time.monotonic() - began_s
+
+
+def is_cut(stream: sockets.socket) -> bool:
+    """Whether the other side ends the connection; what it says before is not looked at."""
+    with suppress(ConnectionError):
+        while stream.recv(65536):
+            pass
+    return True
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Running]:
+    """A cloud that waits for nobody."""
+    settings = CloudSettings(port=0, open_s=SHORT_S, idle_s=2 * SHORT_S, stall_s=SHORT_S)
+    with pytest.MonkeyPatch.context() as patch, running(settings) as cloud:
+        patch.setattr(connection, "ABORT_S", SHORT_S)
+        yield cloud
+
+
+def test_a_connection_that_opens_no_session_is_closed(hasty: Running) -> None:
+    with connect(hasty) as socket, pytest.raises(ConnectionClosed, match=f"1008 .* asked for within {SHORT_S:g} s"):
+        socket.recv(timeout=10)
+
+
+def test_pings_do_not_keep_a_connection_that_opens_no_session(hasty: Running) -> None:
+    ping = Frame(Opcode.PING, b"").serialize(mask=True)
+    with raw_websocket(hasty) as stream:
+        assert SHORT_S / 2 < time_until_cut(stream, ping, every_s=SHORT_S / 10) < 5
+
+
+def test_an_idle_connection_is_closed_and_its_session_waits(hasty: Running) -> None:
+    session = new_session()
+    with connect(hasty) as socket:
+        open_session(socket, session)
+        began_s = time.monotonic()
+        with pytest.raises(ConnectionClosed, match=f"1008 .* nothing passed over it for {2 * SHORT_S:g} s"):
+            hear_fault(socket)
+        assert time.monotonic() - began_s > 1.5 * SHORT_S
+    session.disconnect()
+    with connect(hasty) as socket:
+        tell(socket, session.open())
+        opened = hear(socket)
+        assert isinstance(opened, messages.Opened)
+        assert opened.resume_key != b""
+
+
+def test_a_device_that_writes_a_frame_byte_by_byte_is_cut_off(hasty: Running) -> None:
+    with raw_websocket(hasty) as stream:
+        stream.sendall(bytes([0x82, 0x80 | 126, 0xFF, 0xFF, 0, 0, 0, 0]))  # a binary frame of 65,535 bytes begins
+        assert SHORT_S / 2 < time_until_cut(stream, b"x", every_s=SHORT_S / 10) < 5
+
+
+def test_a_device_that_reads_nothing_is_cut_off_and_its_connection_given_back(hasty: Running) -> None:
+    hasty.server._listeners[0].setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, 4096)
+    wait_until(lambda: not hasty.server.service.connections)
+    with raw_websocket(hasty) as stream:
+        session = new_session(sampling=SamplingParams(max_tokens=4000))
+        for message in (session.open(), messages.Generate(4000)):
+            stream.sendall(Frame(Opcode.BINARY, codec.encode(message)).serialize(mask=True))
+        wait_until(lambda: hasty.server.service.connections)
+        (protocol,) = hasty.server.server_state.connections
+        protocol.transport.set_write_buffer_limits(0)  # so that less needs to be written until there is no room
+        began_s = time.monotonic()
+        wait_until(lambda: not hasty.server.server_state.connections)
+        assert time.monotonic() - began_s < 10
+
+
+def test_a_device_that_does_not_take_its_messages_is_cut_off(hasty: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect(hasty) as socket:
+        open_session(socket, new_session())
+        wait_until(lambda: len(hasty.server.service.connections) == 1)
+        (there,) = hasty.server.service.connections
+
+        async def stuck(_: bytes) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(there._socket, "send_bytes", stuck)  # what uvicorn does while the peer's window is shut
+        tell(socket, messages.Draft(0, b"\x01"))
+        with pytest.raises(ConnectionClosed, match=f"1008 .* was not taken within {SHORT_S:g} s"):
+            socket.recv(timeout=10)
+
+
+def test_a_device_that_leaves_too_many_messages_unread_is_cut_off(
+    hasty: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MAX_OUTBOX", 2)
+    with connect(hasty) as socket:
+        open_session(socket, new_session())
+        wait_until(lambda: len(hasty.server.service.connections) == 1)
+        (there,) = hasty.server.service.connections
+
+        async def slow(_: bytes) -> None:
+            await asyncio.sleep(SHORT_S / 2)
+
+        monkeypatch.setattr(there._socket, "send_bytes", slow)
+        tell(socket, messages.Generate(20))
+        with pytest.raises(ConnectionClosed, match="1008 .* messages to it were not read"):
+            socket.recv(timeout=10)
+
+
+def test_a_request_that_never_ends_is_cut_off(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "REQUEST_S", SHORT_S)
+    for words in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"):
+        with raw_connection(address) as stream:
+            stream.sendall(words)
+            assert is_cut(stream)
+
+
+def test_a_request_with_an_endless_head_is_cut_off(address: str) -> None:
+    with raw_connection(address) as stream:
+        with pytest.raises(ConnectionError):
+            stream.sendall(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 50_000_000)
+        assert is_cut(stream)
+
+
+def test_more_connections_than_are_counted_are_cut_off_at_once(hasty: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = hasty.server.service.settings.max_connections + wire.SPARE_CONNECTIONS
+    monkeypatch.setattr(hasty.server.server_state, "connections", crowded := set(map(str, range(room))))
+    with raw_connection(hasty.address) as stream:
+        assert is_cut(stream)
+    crowded.clear()
+    assert get(hasty.address, "/healthz").status == 200
+
+
+def test_endless_empty_fragments_are_cut_off() -> None:
+    first = Frame(Opcode.BINARY, b"", fin=False).serialize(mask=True)
+    empty = Frame(Opcode.CONT, b"", fin=False).serialize(mask=True)
+    with running(CloudSettings(port=0)) as cloud, raw_websocket(cloud) as stream:
+        stream.sendall(first)
+        assert time_until_cut(stream, empty * 1000, every_s=0.0) < 5
+
+
+def test_a_device_that_pings_and_never_reads_is_cut_off() -> None:
+    ping = Frame(Opcode.PING, b"x" * 125).serialize(mask=True)
+    with running(CloudSettings(port=0)) as cloud, raw_websocket(cloud) as stream:
+        assert time_until_cut(stream, ping * 1000, every_s=0.0) < 8
+
+
+# Where it may listen
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.5.5.5", "::1", "localhost", "::ffff:127.0.0.1"])
+def test_this_machine_needs_no_keys(host: str) -> None:
+    assert is_loopback(host)
+    require_guards(CloudSettings(host=host))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "cloud.example", "", "::ffff:10.0.0.1"])
+def test_beyond_this_machine_keys_and_encryption_are_needed(host: str) -> None:
+    with pytest.raises(ConfigError, match="there are no API keys.*cloud-key add NAME"):
+        require_guards(CloudSettings(host=host))
+    with pytest.raises(ConfigError, match="there are no API keys"):
+        require_guards(CloudSettings(host=host, behind_proxy=True, tls_cert="c", tls_key="k"))
+    with pytest.raises(ConfigError, match="unencrypted: give --tls-cert and --tls-key, or say --behind-proxy"):
+        require_guards(CloudSettings(host=host, keys="k"))
+    require_guards(CloudSettings(host=host, keys="k", tls_cert="c", tls_key="k"))
+    require_guards(CloudSettings(host=host, keys="k", behind_proxy=True))
+
+
+def test_behind_a_proxy_keys_are_needed_on_this_machine_too() -> None:
+    with pytest.raises(ConfigError, match="a proxy lets other machines in and there are no API keys"):
+        require_guards(CloudSettings(behind_proxy=True))
+
+
+@pytest.mark.parametrize("half", [{"tls_cert": "c"}, {"tls_key": "k"}])
+def test_half_a_certificate_is_refused(half: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="give both --tls-cert and --tls-key"):
+        require_guards(CloudSettings(**half))
