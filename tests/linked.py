@@ -30,7 +30,8 @@ class Linked:
 
     def __init__(self, session: EdgeSession, engine: Engine, settings: CloudSettings | None = None) -> None:
         self.session = session
-        self.hub = Hub(engine, settings or CloudSettings())
+        self.now_s = 0.0
+        self.hub = Hub(engine, settings or CloudSettings(), clock=lambda: self.now_s)
         self.up: deque[bytes] = deque()
         self.down: deque[bytes] = deque()
         self.connection = 0
@@ -45,9 +46,9 @@ class Linked:
 
     def think(self) -> bool:
         """Let the cloud run one forward pass; returns whether there was one to run."""
-        replies = self.hub.step()
-        self._reply(replies)
-        return bool(replies)
+        was_busy = self.hub.is_busy
+        self._reply(self.hub.step())
+        return was_busy
 
     def carry_down(self) -> None:
         if self.down:
@@ -75,13 +76,14 @@ class Linked:
         self.up.clear()
         self.down.clear()
         self.session.disconnect()
-        self.hub.disconnect(self.connection, now_s=0.0)
+        self.hub.disconnect(self.connection)
         self.connection += 1
 
     def forget(self) -> None:
         """The cloud loses its state, once the device is gone."""
         self.cut()
-        self.hub.expire(now_s=1e9)
+        self.now_s += 1e9
+        self.hub.expire()
 
     def _reply(self, replies: Sequence[tuple[int, messages.CloudMessage]]) -> None:
         self.down.extend(codec.encode(message) for connection, message in replies if connection == self.connection)

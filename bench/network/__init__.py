@@ -1,0 +1,1 @@
+"""Modes of writing against links: real texts, real sockets and processes, models with the pace of larger ones."""

@@ -1,0 +1,203 @@
+"""The device: writes a text in a mode and says what it took."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bench.network.capture import Capture, Crossed
+from bench.network.naive import write_naively
+from bench.network.profiles import TEXT, Profile
+from bench.network.rows import AUTO, CLOUD, EDGE, NAIVE, Cell, Key, Lateness, Row, Wire
+from bench.network.site import Server, Site
+from skydraft.core import Exact, Mode, Prompt, SamplingParams, ShareLevel, Token, TokenSegment
+from skydraft.edge.address import CloudAddress
+from skydraft.edge.conversation import Patience
+from skydraft.edge.report import Report
+from skydraft.edge.writer import Job, Writer
+from skydraft.engines.base import Engine
+from skydraft.engines.load import load_engine, load_tokenizer
+from skydraft.engines.paced import PacedEngine
+from skydraft.engines.settings import EngineSettings
+from skydraft.policies.draft_length import draft_length
+from skydraft.policies.gate import choose_gate
+from skydraft.policies.way import parse_way
+from skydraft.tasks.base import PromptPair
+
+MODES = (CLOUD, EDGE, "wait:1", "wait:2", "wait:4", "wait:8", "pipelined:4", "prepared:4", "tree", "free", AUTO, NAIVE)
+
+SEED = 1000
+
+
+def sampling_of(key: Key) -> SamplingParams:
+    """Of a run; texts have their full length, so that rates compare."""
+    return SamplingParams(temperature=key.cell.temperature, seed=SEED + key.run, max_tokens=key.tokens)
+
+
+def digest_of(token_ids: Sequence[int]) -> str:
+    return hashlib.sha256(json.dumps(list(token_ids)).encode()).hexdigest()[:16]
+
+
+class Prompts:
+    """The openings of stories, as token ids; each run has its own."""
+
+    def __init__(self) -> None:
+        self.tokenizer = load_tokenizer(str(TEXT / "target"), "target")
+        lines = (TEXT / "prompts.jsonl").read_text().splitlines()
+        self._prompts = [tuple(self.tokenizer.encode(json.loads(line)["prompt"])) for line in lines]
+
+    def index(self, run: int) -> int:
+        return run % len(self._prompts)
+
+    def __getitem__(self, run: int) -> tuple[int, ...]:
+        return self._prompts[self.index(run)]
+
+
+@dataclass
+class Arrivals:
+    """When tokens came.
+
+    times_s, counts: of each arrival, from the start of the text.
+    first_crossed: what had crossed the wire when the first one came.
+    """
+
+    capture: Capture | None
+    started_s: float = field(default_factory=time.perf_counter)
+    times_s: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    first_crossed: Crossed = Crossed()
+    last_crossed: Crossed = Crossed()
+
+    def note(self, num_tokens: int) -> None:
+        self.times_s.append(time.perf_counter() - self.started_s)
+        self.counts.append(num_tokens)
+        if self.capture is not None:
+            self.last_crossed = self.capture.crossed
+            if len(self.times_s) == 1:
+                self.first_crossed = self.last_crossed
+
+    def note_tokens(self, tokens: Sequence[Token]) -> None:
+        self.note(len(tokens))
+
+    def wire(self, before: Crossed) -> Wire | None:
+        if self.capture is None:
+            return None
+        after = self.capture.crossed
+        return Wire(
+            after.up - before.up,
+            after.down - before.down,
+            self.last_crossed.up - self.first_crossed.up,
+            self.last_crossed.down - self.first_crossed.down,
+        )
+
+
+class _Written(NamedTuple):
+    token_ids: list[int]
+    rounds: int
+    positions: int
+    up: dict[str, int]
+    down: dict[str, int]
+
+
+class Device:
+    """Of one profile, with its drafts; what it learnt of a cell serves the cell's later runs, as with a real cloud.
+
+    Args:
+        captures: of the wire, by port; empty where that is not to be had.
+    """
+
+    def __init__(self, profile: Profile, site: Site, captures: dict[int, Capture]) -> None:
+        self.prompts = Prompts()
+        self._profile = profile
+        self._site = site
+        self._captures = captures
+        self._engines: dict[str, PacedEngine] = {}
+        self._writers: dict[Cell, Writer] = {}
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    async def measure(self, key: Key) -> Row:
+        """Write one text.
+
+        Raises:
+            SkydraftError, OSError: the cloud or the baseline is lost.
+        """
+        server = self._site.naive if key.mode == NAIVE else self._site.cloud
+        engine, capture = self._engine(key.cell.draft), self._captures.get(server.linked.port)
+        device_before, cloud_before = _lateness(engine), await server.lateness()
+        crossed_before = capture.crossed if capture else Crossed()
+        arrivals = Arrivals(capture)
+        written = await self._write(key, engine, server, arrivals)
+        return Row(
+            cell=key.cell,
+            mode=key.mode,
+            run=key.run,
+            prompt=self.prompts.index(key.run),
+            seed=SEED + key.run,
+            tokens=len(written.token_ids),
+            seconds=arrivals.times_s[-1],
+            first_token_s=arrivals.times_s[0],
+            num_first=arrivals.counts[0],
+            rounds=written.rounds,
+            positions=written.positions,
+            up=written.up,
+            down=written.down,
+            digest=digest_of(written.token_ids),
+            device=_since(device_before, _lateness(engine)),
+            cloud=_since(cloud_before, await server.lateness()),
+            wire=None if key.mode == EDGE else arrivals.wire(crossed_before),
+        )
+
+    async def _write(self, key: Key, engine: Engine, server: Server, arrivals: Arrivals) -> _Written:
+        if key.mode == NAIVE:
+            return self._write_naively(key, engine, server, arrivals)
+        writer = self._writers.setdefault(key.cell, Writer(engine))
+        report: Report = await writer.write(self._job(key, engine, server), arrivals.note_tokens)
+        token_ids = [token.token_id for token in report.tokens]
+        record = report.disclosure
+        return _Written(token_ids, report.rounds, report.num_positions, dict(record.up), dict(record.down))
+
+    def _write_naively(self, key: Key, engine: Engine, server: Server, arrivals: Arrivals) -> _Written:
+        naive = write_naively(server.linked, engine, self.prompts[key.run], sampling_of(key), arrivals.note)
+        return _Written(naive.token_ids, naive.rounds, naive.positions, {"json": naive.up}, {"json": naive.down})
+
+    def _job(self, key: Key, engine: Engine, server: Server) -> Job:
+        prompt = Prompt((TokenSegment(self.prompts[key.run]),))
+        is_alone = key.mode in (CLOUD, EDGE)
+        return Job(
+            prompts=PromptPair(prompt, prompt),
+            vocabulary=engine.vocabulary,
+            decode=lambda _: "",
+            sampling=sampling_of(key),
+            mode=Mode(key.mode) if is_alone else Mode.HYBRID,
+            share=ShareLevel.TOKENS,
+            rule=Exact(),
+            gate=choose_gate(None, ShareLevel.TOKENS, Exact()),
+            draft_length=lambda: draft_length(0),
+            patience=Patience("fail", 0),
+            address=CloudAddress(f"ws://{server.linked.host}:{server.linked.port}"),
+            way=None if is_alone else parse_way(key.mode),
+        )
+
+    def _engine(self, draft: str) -> PacedEngine:
+        if draft not in self._engines:
+            engine = load_engine(self._profile.draft(draft), "draft", EngineSettings(num_threads=1))
+            assert isinstance(engine, PacedEngine)
+            self._engines[draft] = engine
+        return self._engines[draft]
+
+
+def _lateness(engine: PacedEngine) -> Lateness:
+    return Lateness(engine.counts.num_passes, engine.counts.overruns, engine.counts.total_late_s)
+
+
+def _since(before: Lateness, after: Lateness) -> Lateness:
+    return Lateness(
+        after.num_passes - before.num_passes, after.overruns - before.overruns, after.late_s - before.late_s
+    )

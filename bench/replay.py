@@ -1,0 +1,180 @@
+"""Devices that repeat what was recorded: they cost nothing, so that what is measured is the cloud alone.
+
+Under `exact` a text does not depend on who drafts, so what a device drafts at each position can be written down once
+and offered again and again, against the same cloud or another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from skydraft.cloud.hub import Hub
+from skydraft.cloud.metrics import Metrics
+from skydraft.config import CloudSettings
+from skydraft.core import Draft, Exact, Prompt, SamplingParams
+from skydraft.decoding.edge_session import mark_of
+from skydraft.engines.base import Engine, Extension
+from skydraft.protocol import codec, messages, offers, packing, prompts
+from skydraft.sampling.choice import best_guesses, target_choices
+
+
+class Script(NamedTuple):
+    """A text, and what a device drafts on its way. blocks: token ids by the position of their first."""
+
+    prompt: Prompt
+    sampling: SamplingParams
+    token_ids: list[int]
+    blocks: dict[int, tuple[int, ...]]
+
+
+def write_alone(engine: Engine, prompt: Prompt, sampling: SamplingParams) -> list[int]:
+    """What a target writes by itself."""
+    slot, logits = engine.open(prompt)
+    token_ids: list[int] = []
+    while not sampling.is_end(token_ids):
+        token_ids += target_choices(logits[None, :], sampling, [len(token_ids)])
+        logits = engine.extend([Extension(slot, token_ids[-1:])])[0][-1]
+    engine.close(slot)
+    return token_ids
+
+
+def record(target: Engine, draft: Engine, prompt: Prompt, sampling: SamplingParams, block_length: int) -> Script:
+    """Write a text, and note the chains of block_length tokens that a device would offer."""
+    token_ids = write_alone(target, prompt, sampling)
+    slot, logits = draft.open(prompt)
+    blocks: dict[int, tuple[int, ...]] = {}
+    start = 0
+    while start < len(token_ids):
+        block: list[int] = []
+        row = logits
+        while len(block) < min(block_length, len(token_ids) - start):
+            (guesses,) = best_guesses(row[None, :], sampling, [start + len(block)], 1)
+            block += guesses.token_ids
+            row = draft.extend([Extension(slot, block[-1:])])[0][-1]
+        blocks[start] = tuple(block)
+        num_held = next((i for i, ours in enumerate(block) if ours != token_ids[start + i]), len(block))
+        end = min(start + num_held + 1, len(token_ids))
+        draft.crop(slot, start)
+        logits = draft.extend([Extension(slot, token_ids[start:end])])[0][-1]
+        start = end
+    draft.close(slot)
+    return Script(prompt, sampling, token_ids, blocks)
+
+
+@dataclass
+class Waits(Metrics):
+    """Metrics that keep what they are told."""
+
+    queue_s: list[float] = field(default_factory=list)
+    num_positions: int = 0
+    num_emitted: int = 0
+    num_passes: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def passed(self, num_sessions: int, num_positions: int, num_emitted: int, forward_s: float) -> None:
+        self.num_positions += num_positions
+        self.num_emitted += num_emitted
+        self.num_passes += 1
+
+    def waited(self, queue_s: float) -> None:
+        self.queue_s.append(queue_s)
+
+
+class Result(NamedTuple):
+    """What a run took. rounds: verdicts and pieces of text that were sent."""
+
+    seconds: float
+    num_rounds: int
+    num_tokens: int
+    num_positions: int
+    num_passes: int
+    queue_s: list[float]
+
+
+class Replay:
+    """One cloud and as many devices as there are scripts, each over a connection of its own, none ever thinking.
+
+    Args:
+        drafts: whether devices offer their blocks; else they give credit for the whole text.
+    """
+
+    def __init__(self, engine: Engine, settings: CloudSettings, scripts: Sequence[Script], *, drafts: bool) -> None:
+        self._metrics = Waits()
+        self._hub = Hub(engine, settings, self._metrics)
+        self._mark = mark_of(engine.vocabulary)
+        self._scripts = scripts
+        self._drafts = drafts
+        self._lengths = [0] * len(scripts)
+
+    def run(self) -> Result:
+        """Open all sessions and let them read their prompts, which does not count; then write all texts."""
+        for number in range(len(self._scripts)):
+            self._say(number, self._opening(number))
+        while self._hub.is_busy:
+            self._hub.step()
+        self._metrics.queue_s.clear()
+        num_read, num_passes = self._metrics.num_positions, self._metrics.num_passes
+        began_s, num_rounds = time.perf_counter(), 0
+        for number in range(len(self._scripts)):
+            self._ask(number)
+        while self._hub.is_busy:
+            replies = self._hub.step()
+            num_rounds += len(replies)
+            for number, message in replies:
+                self._hear(number, codec.encode(message))
+        seconds = time.perf_counter() - began_s
+        num_tokens = sum(len(script.token_ids) for script in self._scripts)
+        assert sum(self._lengths) == num_tokens, "a text is not the recorded one"
+        return Result(
+            seconds,
+            num_rounds,
+            num_tokens,
+            self._metrics.num_positions - num_read,
+            self._metrics.num_passes - num_passes,
+            self._metrics.queue_s,
+        )
+
+    def _opening(self, number: int) -> messages.Open:
+        script, num_bits = self._scripts[number], packing.id_bits(self._mark.num_tokens)
+        return messages.Open(
+            version=messages.PROTOCOL_VERSION,
+            session=0,
+            vocabulary=self._mark,
+            sampling=script.sampling,
+            rule=Exact(),
+            segments=prompts.to_wire(script.prompt, num_bits),
+        )
+
+    def _say(self, number: int, message: messages.EdgeMessage) -> None:
+        for _, reply in self._hub.receive(number, codec.decode_edge_message(codec.encode(message))):
+            assert not isinstance(reply, messages.Fault), reply.sentence
+
+    def _ask(self, number: int) -> None:
+        script, start = self._scripts[number], self._lengths[number]
+        if start == len(script.token_ids):
+            return
+        if self._drafts:
+            draft = Draft(start, script.blocks[start])
+            self._say(number, offers.to_wire(draft, 0, self._mark.num_tokens, Exact()))
+        elif not start:
+            self._say(number, messages.Generate(len(script.token_ids)))
+
+    def _hear(self, number: int, data: bytes) -> None:
+        message, script = codec.decode_cloud_message(data), self._scripts[number]
+        match message:
+            case messages.Verdict():
+                self._lengths[number] = message.length
+            case messages.Tokens():
+                num_bits = packing.id_bits(self._mark.num_tokens)
+                token_ids = packing.unpack_ids(message.packed_ids, num_bits, self._mark.num_tokens)
+                self._lengths[number] = message.start + len(token_ids)
+                assert list(token_ids) == script.token_ids[message.start : self._lengths[number]]
+            case _:
+                raise AssertionError(f"the cloud said {message}")
+        if self._drafts:
+            self._ask(number)

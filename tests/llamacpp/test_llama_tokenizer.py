@@ -1,0 +1,124 @@
+"""A GGUF file's tokenizer says what the tokenizer.json of the same model says."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skydraft.engines.load import load_chat_format, load_tokenizer
+from skydraft.engines.tokenizer import FolderTokenizer, TextStream, Tokenizer
+from skydraft.engines.vocabulary import fit
+from tests.llamacpp.installed import require_llamacpp
+
+require_llamacpp()
+
+Written = Callable[..., Path]
+TEXTS = st.text(st.sampled_from("on ceañ€😀 tent\n"), max_size=16)
+
+
+@pytest.fixture(scope="module")
+def pieces(written: Written) -> Tokenizer:
+    return load_tokenizer(str(written()), "draft")
+
+
+@pytest.fixture(scope="module")
+def of_twin(twin: Path) -> Tokenizer:
+    return load_tokenizer(str(twin), "target")
+
+
+@pytest.fixture(scope="module")
+def of_bytes(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    from tests.llamacpp import files
+
+    tokens = files.byte_tokens()
+    path = tmp_path_factory.mktemp("bytes") / "bytes.gguf"
+    return load_tokenizer(str(files.write_gguf(path, files.random_weights(0, len(tokens.pieces)), tokens)), "draft")
+
+
+def stream(tokenizer: Tokenizer, ids: tuple[int, ...], context: tuple[int, ...] = ()) -> list[str]:
+    """The pieces, one id at a time."""
+    text = TextStream(tokenizer, context)
+    return [text.feed([token_id]) for token_id in ids] + [text.flush()]
+
+
+def test_the_vocabulary_is_that_of_the_tokenizer_json(pieces: Tokenizer, of_twin: Tokenizer):
+    assert isinstance(of_twin, FolderTokenizer)
+    assert pieces.vocabulary.tokens == of_twin.vocabulary.tokens
+    assert pieces.vocabulary.digest() == of_twin.vocabulary.digest()
+    assert fit(pieces.vocabulary, of_twin.vocabulary) == pieces.vocabulary.size
+    assert pieces.vocabulary.end_ids == of_twin.vocabulary.end_ids == (2,)
+
+
+def test_a_row_without_a_token_is_a_hole(of_bytes: Tokenizer):
+    vocabulary = of_bytes.vocabulary
+    assert (vocabulary.size, vocabulary.num_tokens) == (261, 260)
+    assert (vocabulary.token(0), vocabulary.token(259), vocabulary.token(260)) == ("<|endoftext|>", "Ġwo", None)
+    assert vocabulary.end_ids == (0, 1)
+
+
+@given(text=TEXTS)
+def test_ids_and_text_are_those_of_the_tokenizer_json(pieces: Tokenizer, of_twin: Tokenizer, text: str):
+    ids = pieces.encode(text)
+    assert ids == of_twin.encode(text)
+    assert pieces.decode(ids) == of_twin.decode(ids)
+
+
+@given(text=TEXTS)
+def test_streamed_pieces_are_the_text(pieces: Tokenizer, text: str):
+    ids = pieces.encode(text)
+    assert "".join(stream(pieces, ids)) == pieces.decode(ids) == text
+
+
+@given(text=st.text())
+def test_streamed_bytes_are_the_text(of_bytes: Tokenizer, text: str):
+    ids = of_bytes.encode(text)
+    assert "".join(stream(of_bytes, ids)) == of_bytes.decode(ids) == text
+
+
+@given(ids=st.lists(st.integers(-1, 300), max_size=40))
+def test_any_ids_can_be_streamed(of_bytes: Tokenizer, ids: list[int]):
+    assert "".join(stream(of_bytes, tuple(ids))).count("\ufffd") <= len(ids)
+
+
+def test_a_character_is_held_until_it_is_whole(of_bytes: Tokenizer):
+    assert stream(of_bytes, of_bytes.encode("a😀b")) == ["a", "", "", "", "😀", "b", ""]
+
+
+def test_a_special_token_has_no_text_and_costs_the_next_word_no_space(pieces: Tokenizer):
+    on, end = (pieces.token_id(token) for token in ("▁on", "</s>"))
+    assert stream(pieces, (on, end, on)) == ["on", "", " on", ""]
+    assert pieces.decode((1, on)) == "on"
+
+
+def test_special_tokens_are_read_in_a_text_and_added_when_asked_for(pieces: Tokenizer, of_bytes: Tokenizer):
+    assert pieces.encode("on", add_special=True) == (1, *pieces.encode("on"))
+    assert of_bytes.encode("a", add_special=True) == of_bytes.encode("a")
+    assert of_bytes.encode("<|im_end|>") == (1,)
+    assert pieces.token_id("unheard") is None
+
+
+def test_half_a_surrogate_pair_is_a_question_mark(pieces: Tokenizer):
+    assert pieces.decode(pieces.encode("a\ud800")) == "a?"
+
+
+def test_the_chat_template_of_the_file_is_used(written: Written):
+    template = load_chat_format(str(written()), "draft")
+    assert template is not None
+    assert template.render([{"role": "user", "content": "on"}]) == "<s>[on]"
+
+
+@pytest.mark.text
+def test_a_real_vocabulary_gives_the_ids_and_texts_of_its_tokenizer_json(text_pair: Path, tmp_path: Path):
+    from tests.llamacpp import files
+
+    ours = load_tokenizer(str(files.convert_folder(text_pair / "draft-d32", tmp_path / "d32.gguf")), "draft")
+    theirs = load_tokenizer(str(text_pair / "draft-d32"), "draft")
+    assert ours.vocabulary.digest() == theirs.vocabulary.digest()
+    for line in (text_pair / "prompts.jsonl").read_text().splitlines():
+        prompt = json.loads(line)["prompt"]
+        ids = ours.encode(prompt, add_special=True)
+        assert ids == theirs.encode(prompt, add_special=True)
+        assert ours.decode(ids) == theirs.decode(ids)

@@ -1,0 +1,207 @@
+"""The engine computes what Hugging Face computes with the same weights, whatever is done to its slots."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skydraft.core import Prompt, TensorSegment, TokenSegment
+from skydraft.engines.base import ChunkedEngine, Engine, Extension, PromptChunk
+from skydraft.errors import CacheOverflow, EngineError, PromptRejected
+from tests.engines.operations import FromScratch, RandomOperations, text_prompt
+from tests.llamacpp.installed import require_llamacpp
+
+require_llamacpp()
+
+Start = Callable[..., Engine]
+
+
+@lru_cache
+def plain(folder: Path) -> FromScratch:
+    """Hugging Face without a cache."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+
+    def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
+        before = [i for segment in prompt.segments if isinstance(segment, TokenSegment) for i in segment.token_ids]
+        with torch.no_grad():
+            return model(torch.tensor([before + token_ids])).logits[0, len(before) - 1 :].numpy()
+
+    return from_scratch
+
+
+@pytest.mark.parametrize("prefill_chunk", [512, 5, 1])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_ragged_batches_of_chains_and_trees_equal_hugging_face_from_scratch(
+    start: Start, twin: Path, seed: int, prefill_chunk: int
+):
+    engine = start(num_slots=5, prefill_chunk=prefill_chunk)
+    operations = RandomOperations(engine, plain(twin), seed, vocab_size=engine.vocabulary.num_tokens)
+    operations.run(35)
+    assert operations.largest_difference > 0
+
+
+def test_a_tree_may_be_as_wide_as_an_offer(start: Start, twin: Path):
+    engine = start()
+    slot = engine.open(text_prompt(8, 9)).slot
+    ids = list(range(10, 74))
+    (rows,) = engine.extend([Extension(slot, ids, [0] * len(ids))])
+    expected = plain(twin)(text_prompt(8, 9), ids[30:31])[1]
+    np.testing.assert_allclose(rows[30], expected, atol=1e-4)
+    engine.keep_path(slot, 0, [30])
+    (rows,) = engine.extend([Extension(slot, [11])])
+    np.testing.assert_allclose(rows[0], plain(twin)(text_prompt(8, 9), [ids[30], 11])[-1], atol=1e-4)
+
+
+def test_a_subtree_may_be_kept_and_grow_on(start: Start, twin: Path):
+    engine = start()
+    slot = engine.open(text_prompt(8, 9)).slot
+    engine.extend([Extension(slot, [10, 11, 12, 13, 14], [0, 0, 2, 2, 4])])  # 11 -> (12, 13 -> 14), 10
+    engine.keep_path(slot, 0, [1], rest=[3, 4])
+    (rows,) = engine.extend([Extension(slot, [20, 21, 22], [0, 1, 2], grows_tree=True)])
+    for row, ids in zip(rows, ([11, 20], [11, 13, 21], [11, 13, 14, 22]), strict=True):
+        np.testing.assert_allclose(row, plain(twin)(text_prompt(8, 9), ids)[-1], atol=1e-4)
+    engine.keep_path(slot, 1, [0, 3])
+    (rows,) = engine.extend([Extension(slot, [23])])
+    np.testing.assert_allclose(rows[0], plain(twin)(text_prompt(8, 9), [11, 13, 21, 23])[-1], atol=1e-4)
+
+
+def test_leading_nodes_of_a_kept_subtree_may_be_cropped_to(start: Start, twin: Path):
+    engine = start()
+    slot = engine.open(text_prompt(8, 9)).slot
+    engine.extend([Extension(slot, [10, 11, 12, 13, 14], [0, 0, 2, 2, 4])])
+    engine.keep_path(slot, 0, [1], rest=[3, 4])
+    engine.crop(slot, 2)
+    (rows,) = engine.extend([Extension(slot, [23])])
+    np.testing.assert_allclose(rows[0], plain(twin)(text_prompt(8, 9), [11, 13, 23])[-1], atol=1e-4)
+
+
+def test_prompts_may_be_read_piece_by_piece_beside_other_slots(start: Start, twin: Path):
+    engine = start(num_slots=2)
+    assert isinstance(engine, ChunkedEngine)
+    long, other = text_prompt(*range(8, 28)), engine.open(text_prompt(8)).slot
+    assert engine.measure(long) == 20
+    slot = engine.reserve(long)
+    first, rows = engine.extend([PromptChunk(slot, 13), Extension(other, [9, 10], num_rows=1)])
+    assert (len(first), len(rows)) == (0, 1)
+    np.testing.assert_allclose(rows[0], plain(twin)(text_prompt(8), [9, 10])[-1], atol=1e-4)
+    (last,) = engine.extend([PromptChunk(slot, 7)])
+    np.testing.assert_allclose(last, plain(twin)(long, []), atol=1e-4)
+
+
+def test_more_branches_than_llama_cpp_has_are_refused_and_change_no_slot(start: Start, twin: Path):
+    engine = start(num_slots=2)
+    first, second = engine.open(text_prompt(8)).slot, engine.open(text_prompt(9)).slot
+    wide = [0] * 40
+    with pytest.raises(CacheOverflow, match="78 more branches of trees were drafted and llama.cpp has 64 sequences"):
+        engine.extend([Extension(slot, list(range(10, 50)), wide) for slot in (first, second)])
+    (rows,) = engine.extend([Extension(first, list(range(10, 50)), wide)])
+    np.testing.assert_allclose(rows[39], plain(twin)(text_prompt(8), [49])[-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("end", ["crop", "keep_path", "close"])
+def test_branches_come_back_when_a_tree_is_decided_or_its_slot_closed(start: Start, end: str):
+    engine = start()
+    for _ in range(2):
+        slot = engine.open(text_prompt(8)).slot
+        engine.extend([Extension(slot, list(range(10, 60)), [0] * 50)])
+        if end == "crop":
+            engine.crop(slot, 0)
+        elif end == "keep_path":
+            engine.keep_path(slot, 0, [3])
+        if end != "close":
+            engine.extend([Extension(slot, list(range(10, 60)), [0] * 50)])
+        engine.close(slot)
+
+
+def test_an_overflow_leaves_all_slots_as_they_were(start: Start, twin: Path):
+    engine = start(num_slots=2, max_length=6)
+    first, second = engine.open(text_prompt(8, 9, 10)).slot, engine.open(text_prompt(11)).slot
+    with pytest.raises(CacheOverflow, match="holds 3 tokens, and 4 more do not fit into 6"):
+        engine.extend([Extension(second, [12, 13]), Extension(first, [8, 9, 10, 11])])
+    (rows,) = engine.extend([Extension(second, [14])])
+    np.testing.assert_allclose(rows, plain(twin)(text_prompt(11), [14])[1:], atol=1e-4)
+    with pytest.raises(CacheOverflow, match="all 2 slots"):
+        engine.open(text_prompt(8))
+    engine.close(first)
+    with pytest.raises(CacheOverflow, match="prompt has 7 tokens"):
+        engine.open(text_prompt(*range(8, 15)))
+    engine.open(text_prompt(8))
+
+
+def test_all_slots_can_be_filled_to_their_last_index(start: Start, twin: Path):
+    engine = start(num_slots=16, max_length=16)  # 256 cells: as many as llama.cpp's cache then has
+    slots = [engine.open(text_prompt(8 + index)).slot for index in range(16)]
+    all_rows = engine.extend([Extension(slot, list(range(20, 35))) for slot in slots])
+    expected = plain(twin)(text_prompt(23), list(range(20, 35)))[1:]
+    np.testing.assert_allclose(all_rows[15], expected, atol=1e-4)
+
+
+def test_a_failed_pass_leaves_all_slots_as_they_were(start: Start, twin: Path, monkeypatch: pytest.MonkeyPatch):
+    import llama_cpp
+
+    engine = start(num_slots=2)
+    first, second = engine.open(text_prompt(8)).slot, engine.open(text_prompt(9)).slot
+    decode = llama_cpp.llama_decode
+    tree = Extension(first, [10, 11, 12], [0, 0, 2])
+
+    def fail_late(context: object, batch: object) -> int:
+        assert decode(context, batch) == 0
+        return -2
+
+    with monkeypatch.context() as patched:
+        patched.setattr(llama_cpp, "llama_decode", fail_late)
+        with pytest.raises(EngineError, match="llama.cpp cannot read 4 tokens"):
+            engine.extend([tree, Extension(second, [13])])
+    rows, last = engine.extend([tree, Extension(second, [14])])
+    np.testing.assert_allclose(rows[2], plain(twin)(text_prompt(8), [11, 12])[-1], atol=1e-4)
+    np.testing.assert_allclose(last, plain(twin)(text_prompt(9), [14])[1:], atol=1e-4)
+
+
+def test_wrong_use_is_refused(start: Start):
+    engine = start()
+    slot = engine.open(text_prompt(8)).slot
+    engine.extend([Extension(slot, [9, 10], [0, 0])])
+    with pytest.raises(ValueError, match="undecided tree"):
+        engine.extend([Extension(slot, [11])])
+    with pytest.raises(ValueError, match="no path"):
+        engine.keep_path(slot, 0, [0, 1])
+    with pytest.raises(ValueError, match="cannot be cropped"):
+        engine.crop(slot, 2)
+    engine.crop(slot, 1)
+    with pytest.raises(EngineError, match="token id 4000 "):
+        engine.extend([Extension(slot, [4000])])
+    assert engine.extend([]) == []
+    engine.close(slot)
+    with pytest.raises(ValueError, match="not open"):
+        engine.close(slot)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(()),
+        text_prompt(8, 4000),
+        text_prompt(-1),
+        Prompt((TokenSegment((8,)), TensorSegment("log_mel", "float16", (1, 1), b"ab"))),
+    ],
+)
+def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(start: Start, prompt: Prompt):
+    engine = start()
+    with pytest.raises(PromptRejected):
+        engine.open(prompt)
+    engine.open(text_prompt(8))
+
+
+def test_logits_are_the_callers_to_keep(start: Start):
+    engine = start()
+    slot, logits = engine.open(text_prompt(8))
+    before = logits.copy()
+    engine.extend([Extension(slot, [9])])
+    assert logits.dtype == np.float32
+    np.testing.assert_array_equal(logits, before)
