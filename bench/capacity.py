@@ -1,9 +1,9 @@
 """How many tokens a second one cloud gives when it is full: devices that draft, against devices that do not.
 
-The text target and its 4-bit draft, the same texts, the same batcher, as many slots as sessions. Devices repeat what was
-recorded (bench.replay), so the machine belongs to the cloud. Once at the model's own pace on this machine, where each
-position costs nearly what a pass does; and once at that of a large model on an accelerator, which reads many positions
-in about the time of one (paced: 30 ms a pass and 0.12 ms for each further position).
+The text target and its 4-bit draft, the same texts, the same batcher, as many slots as sessions. Devices repeat what
+was recorded (bench.replay), so the machine belongs to the cloud. Once at the model's own pace on this machine, and once
+at that of a large model on an accelerator, which reads many positions in about the time of one (paced: 30 ms a pass and
+0.12 ms for each further position).
 
 Claims:
     tokens_per_s_drafted, tokens_per_s_alone: of all sessions together, at the model's own pace.
@@ -76,7 +76,7 @@ def _claims(scripts: list[Script]) -> Iterator[Claim]:
 def _run(engine: Engine, scripts: list[Script], drafts: bool) -> Result:
     settings = CloudSettings(num_slots=len(scripts))
     result = Replay(engine, settings, scripts, drafts=drafts).run()
-    for slot in range(len(scripts)):  # the hub is gone with its sessions; the engine goes on to the next
+    for slot in range(len(scripts)):  # the hub is gone with its sessions; its engine goes on to the next
         engine.close(slot)
     return result
 

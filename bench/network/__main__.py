@@ -50,6 +50,8 @@ def _add_list(parser: argparse.ArgumentParser, name: str, kind: type, default: l
 
 
 def _selection(options: argparse.Namespace) -> Selection:
+    if options.quick:
+        return Selection(["P-A"], ["q4"], [0.0], [50], [10], ["cloud", "wait:4", "tree", "auto", "naive"], 1, 32)
     return Selection(
         profiles=options.profiles,
         drafts=options.drafts,

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 ETH_P_IP = 0x0800
 SO_ATTACH_FILTER = 26
-PACKET_OUTGOING = 4  # on loopback every packet is seen going out and coming in again: one of them counts
 HEAD_BYTES = 64  # of a packet; its length is in them
 
 
@@ -35,7 +34,8 @@ class Capture:
         self._counted = Crossed()
         if not hasattr(socket, "AF_PACKET"):
             raise OSError("this system has no packet sockets")
-        # A datagram socket: packets come without their link-layer header and begin with that of IP.
+        # A datagram socket: packets begin with the header of IP. One of a single protocol sees what comes in, and not
+        # what goes out: of the two times that a packet passes the loopback device, one.
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
         _attach_filter(self._socket, port)
         self._socket.bind(("lo", ETH_P_IP))
@@ -57,11 +57,10 @@ class Capture:
     def _count(self) -> None:
         while self._is_open:
             try:
-                head, (_, _, kind, *_) = self._socket.recvfrom(HEAD_BYTES)
+                head = self._socket.recv(HEAD_BYTES)
             except TimeoutError:
                 continue
-            if kind == PACKET_OUTGOING:
-                self._counted = _add(self._counted, head, self._port)
+            self._counted = _add(self._counted, head, self._port)
 
 
 def _add(counted: Crossed, head: bytes, port: int) -> Crossed:

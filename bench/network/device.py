@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
@@ -17,12 +18,12 @@ from bench.network.site import Server, Site
 from skydraft.core import Exact, Mode, Prompt, SamplingParams, ShareLevel, Token, TokenSegment
 from skydraft.edge.address import CloudAddress
 from skydraft.edge.conversation import Patience
-from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.paced import PacedEngine
 from skydraft.engines.settings import EngineSettings
+from skydraft.errors import TransportError
 from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import choose_gate
 from skydraft.policies.way import parse_way
@@ -31,6 +32,7 @@ from skydraft.tasks.base import PromptPair
 MODES = (CLOUD, EDGE, "wait:1", "wait:2", "wait:4", "wait:8", "pipelined:4", "prepared:4", "tree", "free", AUTO, NAIVE)
 
 SEED = 1000
+TEXT_S = 300.0  # no text of the grid takes so long
 
 
 def sampling_of(key: Key) -> SamplingParams:
@@ -158,7 +160,13 @@ class Device:
         if key.mode == NAIVE:
             return self._write_naively(key, engine, server, arrivals)
         writer = self._writers.setdefault(key.cell, Writer(engine))
-        report: Report = await writer.write(self._job(key, engine, server), arrivals.note_tokens)
+        try:
+            async with asyncio.timeout(TEXT_S):
+                report = await writer.write(self._job(key, engine, server), arrivals.note_tokens)
+        except TimeoutError:
+            raise TransportError(
+                f"mode {key.mode} wrote {sum(arrivals.counts)} of {key.tokens} tokens in {TEXT_S:g} s ({key.cell})"
+            ) from None
         token_ids = [token.token_id for token in report.tokens]
         record = report.disclosure
         return _Written(token_ids, report.rounds, report.num_positions, dict(record.up), dict(record.down))

@@ -176,7 +176,9 @@ def write_naively(
     try:
         drafter.open(Prompt((TokenSegment(tuple(prompt_ids)),)))
         while len(text) < sampling.max_tokens:
-            draft = drafter.draft(text, min(BLOCK_LENGTH, sampling.max_tokens - len(text)), engine.vocabulary.num_tokens)
+            draft = drafter.draft(
+                text, min(BLOCK_LENGTH, sampling.max_tokens - len(text)), engine.vocabulary.num_tokens
+            )
             block = list(draft.token_ids)
             question = Question([*prompt_ids, *text], len(prompt_ids), block, sampling.temperature, sampling.seed)
             body = msgspec.json.encode(question)

@@ -175,7 +175,9 @@ def _decoded(path: Path, lines: Iterable[bytes]) -> Iterator[Row]:
         try:
             yield decoder.decode(line)
         except msgspec.DecodeError as error:
-            raise ConfigError(f"line {number} of {path} is no row of this bench ({error}): name another --out") from None
+            raise ConfigError(
+                f"line {number} of {path} is no row of this bench ({error}): name another --out"
+            ) from None
 
 
 def append_row(path: Path, row: Row) -> None:

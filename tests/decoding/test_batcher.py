@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -201,6 +202,18 @@ def test_a_long_offer_is_judged_and_not_taken_for_what_is_told() -> None:
     assert answer.message == messages.Verdict(1, alone(session)[0])
 
 
+def test_a_told_text_with_a_token_that_the_target_does_not_know_is_refused_however_long() -> None:
+    batcher = Batcher(engine(), BatchLimits())
+    terms = new_session(1, max_tokens=100).terms._replace(num_edge_ids=300)
+    session = admitted(batcher, CloudSession(terms, WIDE_OPEN))
+    draft = Draft(0, (1, 2, 299) * 20, num_forced=60)
+    session.receive(offers.to_wire(draft, 0, 300, Exact()))
+    batcher.wake(session)
+    (fault,) = faults(passes(batcher))
+    assert "299" in fault.message.sentence
+    assert list(session.token_ids) == []
+
+
 def test_a_text_that_is_told_to_its_end_is_not_read_on() -> None:
     session = new_session(1, max_tokens=100)
     truth = alone(session)
@@ -238,6 +251,25 @@ def test_memory_of_a_pass_does_not_outlive_it() -> None:
     tail = session._tail_logits
     assert tail.tolist() == recorder.last[0][-1].tolist()
     assert (tail.base if tail.base is not None else tail).nbytes == tail.nbytes
+
+
+def test_the_cost_of_a_round_does_not_grow_with_the_text() -> None:
+    batcher = Batcher(engine(2, 60_000), BatchLimits())
+    lengths = (100, 30_000)
+    sessions = [admitted(batcher, new_session(seed, max_tokens=60_000)) for seed in (1, 2)]
+    for session, length in zip(sessions, lengths, strict=True):
+        offer(batcher, session, [1 + index % 6 for index in range(length)], num_forced=length)
+        passes(batcher)
+    times_s = [min(round_s(batcher, session) for _ in range(60)) for session in sessions]
+    assert times_s[1] < 1.5 * times_s[0]  # one copy of 30,000 tokens takes as long as a round
+
+
+def round_s(batcher: Batcher, session: CloudSession) -> float:
+    """Of this process's time."""
+    begin_s = time.process_time()
+    offer(batcher, session, [1, 2, 3])
+    batcher.step()
+    return time.process_time() - begin_s
 
 
 class WholePrompts:

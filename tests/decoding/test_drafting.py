@@ -15,7 +15,7 @@ from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.decoding.guess_tree import Node
 from skydraft.edge.drafter import Drafter
 from skydraft.edge.tree_reader import Reading
-from skydraft.policies.confidence import Confidence
+from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD, FREE, TREE, Way, chain
 from tests.linked import PROMPT, Linked, cloud_only, table
 
@@ -33,7 +33,9 @@ class Bench:
         self.drafter = Drafter(table(draft), sampling, Exact())
         self.drafter.open(PROMPT)
         self.drafter.follow(())
-        self.drafting = Drafting(self.session, Confidence(), way)
+        self.planner = Planner(fixed=way)
+        self.drafting = Drafting(self.session, self.planner, now_s=0.0)
+        self.now_s = 0.0
         self.step: tuple[list[Node], Reading] | None = None
         self.num_offers = 0
 
@@ -47,7 +49,8 @@ class Bench:
         """The device begins a draft step, or ends the one under way; and sends what is to be sent."""
         if self.step is not None:
             nodes, reading = self.step
-            self.drafting.drafted(nodes, self.drafter.guess(reading, nodes, self.drafting.way.num_guesses))
+            guesses = self.drafter.guess(reading, nodes, self.drafting.way.num_guesses)
+            self.drafting.drafted(nodes, guesses, len(reading.token_ids), 0.01)
             self.step = None
         elif nodes := self.drafting.next_step():
             self.step = nodes, self.drafter.plan(self.drafting.tree, nodes)
@@ -57,7 +60,11 @@ class Bench:
 
     def listen(self) -> None:
         self.link.carry_down()
-        self.drafting.advance()
+        self.grow()
+
+    def grow(self) -> None:
+        self.now_s += 0.05
+        self.drafting.grew(self.now_s)
 
     def cut(self) -> None:
         self.link.cut()
@@ -127,7 +134,7 @@ def rounds(way: Way, draft: str = TARGET, max_tokens: int = 24) -> Bench:
         for _ in range(40):
             bench.think()
         bench.link.settle()
-        bench.drafting.advance()
+        bench.grow()
     return bench
 
 
@@ -150,7 +157,7 @@ def test_pipelined_offers_hang_from_those_in_flight() -> None:
         bench.think()
     assert bench.session.num_in_flight == 4
     bench.link.settle()
-    bench.drafting.advance()
+    bench.grow()
     assert len(bench.session.token_ids) >= 12
     assert bench.session.num_rounds > 1
 
@@ -163,7 +170,7 @@ def test_what_is_prepared_leaves_the_moment_the_verdict_arrives() -> None:
         bench.think()
     assert bench.num_offers == 1
     bench.link.settle()
-    bench.drafting.advance()
+    bench.grow()
     assert bench.drafting.offer() is not None
 
 
@@ -181,7 +188,7 @@ def nodes_before_the_first_offer(tokens_per_s: float) -> int:
     bench = Bench(DRAFTS[1], TREE, SamplingParams(max_tokens=40))
     bench.connect()
     bench.link.settle()
-    bench.drafting.step_s, bench.drafting.tokens_per_s = 0.01, tokens_per_s
+    bench.planner.review(8, 8, 8 / tokens_per_s)
     while not bench.num_offers:
         bench.think()
     return bench.drafting.tree.num_offered()

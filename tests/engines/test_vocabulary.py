@@ -62,3 +62,13 @@ def test_more_ids_than_there_are_cannot_be_summed_up():
 
 def test_tokens_that_are_no_text_can_be_summed_up():
     assert len(Vocabulary("m", ("\ud800",), 1).digest()) == 16
+
+
+def test_digests_of_the_first_tokens_are_summed_up_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch):
+    tokens = (*TOKENS, "e", "ff")
+    vocabulary = Vocabulary("m", tokens, size=6)
+    digests = [vocabulary.digest(num_tokens) for num_tokens in range(6)]
+    assert digests[4:] == [Vocabulary("n", tokens[:num_tokens], size=6).digest() for num_tokens in (4, 5)]
+    assert len(set(digests)) == 6
+    monkeypatch.setattr("skydraft.engines.vocabulary._delimited", None)
+    assert [vocabulary.digest(num_tokens) for num_tokens in range(6)] == digests

@@ -6,7 +6,8 @@ import timeit
 
 from skydraft.core import Objective
 from skydraft.policies.planner import Planner
-from skydraft.policies.way import CLOUD, TREE
+from skydraft.policies.throughput import Conditions, free_running_tokens_per_s
+from skydraft.policies.way import CLOUD, TREE, Way
 
 
 def measured(planner: Planner, draft_s: float, step_s: float, round_trip_s: float, run_length: float) -> Planner:
@@ -14,12 +15,14 @@ def measured(planner: Planner, draft_s: float, step_s: float, round_trip_s: floa
     for count in (1, 2, 8, 9) * 30:
         estimates.draft_s.observe(count, draft_s)
         estimates.verify_s.observe(count, step_s)
-    estimates.round_trip_s, estimates.run_length = round_trip_s, run_length
+    estimates.round_trip_s = round_trip_s
+    conditions = Conditions(draft_s, step_s, step_s, round_trip_s, run_length)
+    estimates.drafted_tokens_per_s = free_running_tokens_per_s(conditions)
     return planner
 
 
-def way_after(planner: Planner, length: int, num_positions: int | None = None):
-    return planner.review(length, num_positions or 2 * length)
+def way_after(planner: Planner, length: int, num_positions: int | None = None) -> Way:
+    return planner.review(length, num_positions or 2 * length, length / 30)
 
 
 def test_it_drafts_before_anything_is_known() -> None:
@@ -33,9 +36,16 @@ def test_a_draft_slower_than_the_cloud_is_given_up_and_tried_again() -> None:
     planner.begin()
     assert way_after(planner, 8) is CLOUD
     assert way_after(planner, 40) is CLOUD
-    measured(planner, draft_s=0.005, step_s=0.03, round_trip_s=0.02, run_length=5)
-    assert way_after(planner, 40) is CLOUD  # not before it is time for another look
     assert way_after(planner, 8 + 64).width > 0
+    assert way_after(planner, 8 + 64 + 8) is CLOUD
+
+
+def test_a_link_that_becomes_fast_is_seen_at_the_next_look() -> None:
+    planner = measured(Planner(), draft_s=0.01, step_s=0.03, round_trip_s=5.0, run_length=5)
+    planner.begin()
+    assert way_after(planner, 8) is CLOUD
+    planner.estimates.round_trip_s = 0.02
+    assert way_after(planner, 16).width > 0
 
 
 def test_the_next_text_tries_drafts_again() -> None:
@@ -50,7 +60,7 @@ def test_a_gain_that_is_too_small_to_see_does_not_switch_back() -> None:
     planner.begin()
     assert way_after(planner, 8) is CLOUD
     measured(planner, draft_s=0.028, step_s=0.03, round_trip_s=0.05, run_length=2)
-    assert way_after(planner, 100) is CLOUD
+    assert way_after(planner, 50) is CLOUD
 
 
 def test_what_judging_a_node_costs_sets_how_probable_it_must_be() -> None:
@@ -85,5 +95,5 @@ def test_a_review_takes_microseconds() -> None:
     planner = measured(Planner(), draft_s=0.01, step_s=0.03, round_trip_s=0.05, run_length=5)
     planner.begin()
     lengths = iter(range(8, 10**6, 8))
-    seconds = min(timeit.repeat(lambda: planner.review(next(lengths), 1000), number=200, repeat=5)) / 200
+    seconds = min(timeit.repeat(lambda: planner.review(next(lengths), 1000, 10.0), number=200, repeat=5)) / 200
     assert seconds < 100e-6

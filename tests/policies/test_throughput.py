@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from skydraft.policies.throughput import (
+    LEAST_RUN,
+    MOST_RUN,
     Conditions,
     cloud_tokens_per_s,
+    fitted_run_length,
     free_running_tokens_per_s,
     stop_and_wait_tokens_per_s,
 )
@@ -50,3 +53,16 @@ def test_free_running_lies_between_the_cloud_and_the_draft(round_trip_s: float, 
 
 def test_a_draft_that_is_slower_than_the_cloud_gains_nothing() -> None:
     assert free_running_tokens_per_s(replace(PHONE, draft_s=0.05)) == pytest.approx(cloud_tokens_per_s(PHONE))
+
+
+@pytest.mark.parametrize("run_length", [1.5, 4.0, 20.0])
+@pytest.mark.parametrize("round_trip_s", [0.01, 0.05, 0.2])
+def test_the_run_length_is_found_again_from_the_speed(run_length: float, round_trip_s: float) -> None:
+    conditions = replace(PHONE, run_length=run_length, round_trip_s=round_trip_s)
+    speed = free_running_tokens_per_s(conditions)
+    assert fitted_run_length(speed, replace(conditions, run_length=0.0)) == pytest.approx(run_length, rel=1e-6)
+
+
+def test_speeds_that_the_model_does_not_know_give_the_longest_and_shortest_run() -> None:
+    assert fitted_run_length(200.0, PHONE) == MOST_RUN
+    assert fitted_run_length(20.0, PHONE) == LEAST_RUN

@@ -82,7 +82,7 @@ def test_help_takes_less_than_0_3_seconds_of_cpu():
 def test_hybrid_with_a_cloud_for_the_occasion_writes_what_the_cloud_writes(cloud):
     law = ("--temperature", "1", "--seed", "11")
     alone = json_of("--cloud", cloud, "--mode", "cloud", *law)
-    together = json_of("--target", TARGET, *law)
+    together = json_of("--target", TARGET, "--way", "wait:5", *law)
     assert together["text"] == alone["text"] != ""
     assert "".join(token["text"] for token in together["tokens"]) == together["text"]
     assert ids(together) == ids(alone)

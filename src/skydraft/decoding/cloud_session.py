@@ -151,12 +151,16 @@ class CloudSession:
             for draft in self._waiting
             if draft.start <= length
         )
-        return length - self._kv_length + num_nodes if num_nodes else int(self._credit > length)
+        num_lead = length - self._kv_length
+        if num_nodes:
+            return num_lead + num_nodes
+        return max(1, num_lead) if self._credit > length else 0
 
     def absorb_forced(self, most: int) -> None:
         """Where the next offer tells more than this many tokens, take all but the last of them into the log.
 
-        A cloud without a memory is told whole texts: they are to be read in pieces, as prompts are.
+        A cloud without a memory is told whole texts: they are to be read in pieces, as prompts are. What may end the
+        text, or is no token, is left to be judged.
         """
         draft = self._waiting[0] if self._waiting else None
         if draft is None or is_ahead(draft, self._log):
@@ -164,8 +168,9 @@ class CloudSession:
         told_ids = draft.token_ids[len(self._log) - draft.start : max(0, draft.num_forced - 1)]
         if len(told_ids) < most or not remainder(draft, self._log):
             return
-        sampling = self.terms.sampling
-        if len(self._log) + len(told_ids) < sampling.max_tokens and set(told_ids).isdisjoint(sampling.end_ids):
+        sampling, end = self.terms.sampling, len(self._log) + len(told_ids)
+        is_plain = max(told_ids) < self.terms.num_shared_ids and set(told_ids).isdisjoint(sampling.end_ids)
+        if is_plain and end < sampling.max_tokens:
             self._log += told_ids
             self._tail_logits = None
             self._drop_stale()
@@ -192,6 +197,8 @@ class CloudSession:
         """What to run next: the offers that extend the log, else a token on credit, else nothing."""
         if self.is_complete:
             return None
+        if self._tail_logits is not None and self._credit > len(self._log):
+            return Step((), None, 0, None)  # the prompt's logits give a token without a pass: no offer is waited for
         lead_ids = tuple(self._log[self._kv_length :])
         taken = self._take_offers()
         if taken is not None:

@@ -8,51 +8,59 @@ flight, and whether the cloud writes on meanwhile.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.guess_tree import GuessTree, Node
-from skydraft.policies.confidence import Confidence
-from skydraft.policies.way import Way
+from skydraft.policies.planner import Planner
+from skydraft.policies.way import CLOUD
 from skydraft.protocol import messages
 from skydraft.sampling.choice import Guesses
-
-
-class Growth(NamedTuple):
-    """What the text grew by. num_guessed: of the new tokens, from the first on, were among the device's guesses."""
-
-    num_tokens: int
-    num_guessed: int
 
 
 class Drafting:
     """Drafts for one session, whose rule is `exact`.
 
     Args:
-        way: how; it may be replaced at any time.
-
-    Attributes:
-        tokens_per_s: of the text lately, as the caller measures it: what a draft step must beat where `way` is patient.
-        step_s: what a draft step takes.
+        planner: says how; it learns from what becomes of the drafts.
+        now_s: seconds on any clock, when the text begins.
     """
 
-    def __init__(self, session: EdgeSession, confidence: Confidence, way: Way) -> None:
-        self.way = way
-        self.tree = GuessTree(confidence)
-        self.tokens_per_s = 0.0
-        self.step_s = 0.0
+    def __init__(self, session: EdgeSession, planner: Planner, now_s: float) -> None:
+        self.way = planner.begin()
+        self.tree = GuessTree(planner.confidence)
         self._session = session
+        self._planner = planner
         self._reading: Sequence[Node] = ()
-        self.advance()
+        self._begun_s = now_s
+        self._has_given_up = False
+        self._num_positions = session.num_positions
+        self.tree.advance(session.token_ids)
 
-    def advance(self) -> Growth:
-        """Take in what the session's text grew by."""
-        new_ids = self._session.token_ids[self.tree.length :]
-        return Growth(len(new_ids), self.tree.advance(new_ids))
+    def connected(self) -> None:
+        """The cloud has been asked to begin or to go on."""
+        self._planner.estimates.begin_passes()
+
+    def grew(self, now_s: float) -> None:
+        """An answer came: follow the text, learn from it, and plan again."""
+        session, estimates = self._session, self._planner.estimates
+        new_ids = session.token_ids[self.tree.length :]
+        if not new_ids:
+            return
+        self.tree.advance(new_ids)
+        if self.way.has_credit:  # the cloud writes without a pause
+            num_positions = session.num_positions - self._num_positions
+            estimates.observe_pass(now_s, num_positions, len(new_ids), is_drafted=bool(self.way.width))
+        self._num_positions = session.num_positions
+        if not self._has_given_up:
+            self.way = self._planner.review(self.tree.length, session.num_positions, now_s - self._begun_s)
 
     def disconnected(self) -> None:
         """What was in flight is lost."""
         self.tree.forget_offers()
+
+    def give_up(self) -> None:
+        """The device cannot draft any more: the cloud writes the rest."""
+        self._has_given_up, self.way = True, CLOUD
 
     def next_step(self) -> list[Node]:
         """What the draft model should read next; empty where nothing is worth it before an answer comes."""
@@ -64,8 +72,15 @@ class Drafting:
         self.tree.read(nodes)
         return nodes
 
-    def drafted(self, nodes: Sequence[Node], guesses: Sequence[Guesses]) -> None:
-        """The draft model has read what `next_step` gave."""
+    def drafted(self, nodes: Sequence[Node], guesses: Sequence[Guesses], num_read: int, seconds: float) -> None:
+        """The draft model has read what `next_step` gave.
+
+        Args:
+            num_read: tokens that it read for that; 0: the guesses behind the prompt were known.
+            seconds: that it took.
+        """
+        if num_read:
+            self._planner.estimates.draft_s.observe(num_read, seconds)
         self._reading = ()
         for node, guess in zip(nodes, guesses, strict=True):
             self.tree.grow(node, guess, self._session.num_shared_ids)
@@ -109,7 +124,7 @@ class Drafting:
 
     def _is_worth_waiting(self) -> bool:
         """Whether one more draft step gains more tokens than its time is worth: the marginal value theorem."""
-        return sum(map(self.tree.prob, self._coming(self.way.width))) > self.step_s * self.tokens_per_s
+        return sum(map(self.tree.prob, self._coming(self.way.width))) > self._planner.tokens_per_step
 
     def _coming(self, count: int) -> Sequence[Node]:
         """What is being read or would be read next."""

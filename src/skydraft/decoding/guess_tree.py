@@ -15,7 +15,6 @@ from skydraft.core import Draft
 from skydraft.policies.confidence import Confidence
 from skydraft.sampling.choice import Guesses
 
-
 REJOIN_MEMORY = 32  # corrections that the share of texts that re-join looks back
 LEAST_REJOIN = 0.02
 MAX_GRAFT = 8  # tokens

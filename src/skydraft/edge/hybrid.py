@@ -17,10 +17,9 @@ from skydraft.edge.drafter import Drafter
 from skydraft.edge.tree_reader import Reading
 from skydraft.errors import CacheOverflow, CloudFault, TransportError
 from skydraft.policies.planner import Planner
-from skydraft.policies.way import CLOUD
 from skydraft.sampling.choice import Guesses
 
-PING_PERIOD_S = 1.0
+PING_PERIOD_S = 0.3  # a change of the link is seen after two
 
 
 class _Step(NamedTuple):
@@ -55,16 +54,9 @@ class Hybrid:
         self._planner = planner
         self._worker = worker
         self._show = show
-        self._drafting = Drafting(session, planner.confidence, planner.begin())
-        # Until it is measured: at no tokens per second, a patient way would wait for ever.
-        self._drafting.tokens_per_s = 1 / max(planner.estimates.verify_s.at(1), 1e-4)
-        self._drafting.step_s = planner.estimates.draft_s.at(self._drafting.way.width)
+        self._drafting = Drafting(session, planner, time.monotonic())
         self._wake = asyncio.Event()
         self._step: _Step | None = None
-        self._has_room = True
-        self._begun_s = time.monotonic()
-        self._grew_at_s: float | None = None
-        self._num_positions = 0
 
     async def write(self, reading_prompt: asyncio.Task[None], goes_on: Callable[[], bool]) -> None:
         """Until the text is complete.
@@ -93,7 +85,7 @@ class Hybrid:
         """Over one connection."""
         most, is_credited = self._session.sampling.max_tokens, self._drafting.way.has_credit
         await self._conversation.begin(most if is_credited else None)
-        self._grew_at_s = None
+        self._drafting.connected()
         tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._watch_link())]
         for task in tasks:
             task.add_done_callback(lambda _: self._wake.set())
@@ -119,7 +111,7 @@ class Hybrid:
     async def _listen(self) -> None:
         while not self._session.is_complete:
             await self._conversation.receive()
-            self._observe_growth()
+            self._drafting.grew(time.monotonic())
             self._show()
             self._wake.set()
 
@@ -134,7 +126,7 @@ class Hybrid:
             await self._conversation.send(offer)
 
     def _start_step(self) -> None:
-        if self._step is not None or not self._has_room:
+        if self._step is not None:
             return
         nodes = self._drafting.next_step()
         if not nodes:
@@ -154,28 +146,9 @@ class Hybrid:
         try:
             guesses, seconds = step.result.result()
         except CacheOverflow:  # no room to guess any more: the cloud writes the rest
-            self._has_room = False
-            self._drafting.way = CLOUD
+            self._drafting.give_up()
             return
-        if step.reading.token_ids:
-            self._planner.estimates.draft_s.observe(len(step.reading.token_ids), seconds)
-        self._drafting.drafted(step.nodes, guesses)
-
-    def _observe_growth(self) -> None:
-        """An answer came: learn from it, and plan again."""
-        drafting, estimates = self._drafting, self._planner.estimates
-        growth = drafting.advance()
-        if not growth.num_tokens:
-            return
-        now_s, num_positions = time.monotonic(), self._session.num_positions
-        if self._grew_at_s is not None and drafting.way.has_credit:  # the cloud writes without a pause
-            estimates.verify_s.observe(num_positions - self._num_positions, now_s - self._grew_at_s)
-        self._grew_at_s, self._num_positions = now_s, num_positions
-        estimates.observe_text(growth.num_tokens, growth.num_guessed)
-        drafting.tokens_per_s = drafting.tree.length / (now_s - self._begun_s)
-        drafting.step_s = estimates.draft_s.at(drafting.way.width)
-        if self._has_room:
-            drafting.way = self._planner.review(drafting.tree.length, num_positions)
+        self._drafting.drafted(step.nodes, guesses, len(step.reading.token_ids), seconds)
 
     @staticmethod
     def _timed(call: Callable[[], list[Guesses]]) -> Callable[[], tuple[list[Guesses], float]]:

@@ -77,6 +77,17 @@ class LlamaFile:
         return None if source is None else source.decode(errors="replace")
 
     @property
+    def is_sentencepiece(self) -> bool:
+        """Whether words begin with a marked space, as in Llama 2 and Gemma."""
+        return bool(llama_cpp.llama_vocab_type(self.vocab) == llama_cpp.LLAMA_VOCAB_TYPE_SPM)
+
+    @property
+    def has_space_before_text(self) -> bool:
+        """Whether the tokenizer puts a space before a text, which is no part of it."""
+        stated = self._metadata("tokenizer.ggml.add_space_prefix")
+        return stated == "true" if stated else self.is_sentencepiece
+
+    @property
     def num_cache_values(self) -> int:
         """How many numbers the KV cache keeps of a token."""
         head_dim = llama_cpp.llama_model_n_embd(self.model) // llama_cpp.llama_model_n_head(self.model)

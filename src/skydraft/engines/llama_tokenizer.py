@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,34 @@ import llama_cpp
 from skydraft.engines.chat import ChatTemplate
 from skydraft.engines.llama_file import LlamaFile
 from skydraft.engines.vocabulary import Vocabulary
+from skydraft.errors import ModelLoadError
 
-_NO_TEXT = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+_SPACE = "▁"  # as SentencePiece spells it
 _MOST_BYTES_OF_TOKEN = 16  # a first guess
 
 
 class GgufTokenizer:
-    """Text to token ids and back, as llama.cpp does it."""
+    """Text to token ids and back, as llama.cpp does it.
+
+    Raises:
+        ModelLoadError: the vocabulary cannot spell a space.
+    """
 
     def __init__(self, file: LlamaFile) -> None:
         self._file = file
         self._vocabulary = file.read_vocabulary()
         self._ids = {token: index for index, token in enumerate(self._vocabulary.tokens) if token is not None}
+        self._has_space_before = file.has_space_before_text
+        self._spells_all = not file.is_sentencepiece or all(f"<0x{byte:02X}>" in self._ids for byte in range(256))
+        if not self._spells_all and not self._spells(" "):  # llama.cpp begins every text with one
+            raise ModelLoadError(f"{file.path} has a SentencePiece vocabulary without a space: convert the model again")
 
     @property
     def vocabulary(self) -> Vocabulary:
         return self._vocabulary
 
     def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
-        data = text.encode(errors="replace")
+        data = self._spellable(text).encode(errors="replace")
 
         def tokenize(buffer: Any, size: int) -> int:
             count: int = llama_cpp.llama_tokenize(self._file.vocab, data, len(data), buffer, size, add_special, True)
@@ -39,23 +49,40 @@ class GgufTokenizer:
         return tuple(_filled(tokenize, llama_cpp.llama_token, len(data) + 2))
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        # Left out here and not by llama.cpp, where a special token takes the place of the first word at a text's
-        # beginning, the one that loses its space.
-        ids = [index for index in token_ids if self._has_text(index)]
-        tokens = (llama_cpp.llama_token * len(ids))(*ids)
-
-        def detokenize(buffer: Any, size: int) -> int:
-            count: int = llama_cpp.llama_detokenize(self._file.vocab, tokens, len(ids), buffer, size, False, False)
-            return count
-
-        return bytes(_filled(detokenize, ctypes.c_char, _MOST_BYTES_OF_TOKEN * len(ids))).decode(errors="replace")
+        # Not llama_detokenize, which tidies spaces before punctuation: what a stream has shown could not be taken back.
+        data = b"".join(map(self._piece, token_ids))
+        return (data.removeprefix(b" ") if self._has_space_before else data).decode(errors="replace")
 
     def token_id(self, token: str) -> int | None:
         return self._ids.get(token)
 
-    def _has_text(self, token_id: int) -> bool:
-        is_token = self._vocabulary.token(token_id) is not None
-        return is_token and not self._file.has_attribute(token_id, _NO_TEXT)
+    def _spellable(self, text: str) -> str:
+        """The text with the unknown token for characters that llama.cpp would end the process for."""
+        if self._spells_all:
+            return text
+        return "".join(char if self._spells(char) else self._unknown for char in text)
+
+    @cached_property
+    def _unknown(self) -> str:
+        """What stands for text that has no tokens; nothing where there is no such token."""
+        attribute = llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        found = (token for token, index in self._ids.items() if self._file.has_attribute(index, attribute))
+        return next(found, "")
+
+    def _spells(self, char: str) -> bool:
+        char = _SPACE if char == " " else char
+        return char in self._ids or all(f"<0x{byte:02X}>" in self._ids for byte in char.encode(errors="replace"))
+
+    def _piece(self, token_id: int) -> bytes:
+        """The text of a token; special ones have none."""
+        if self._vocabulary.token(token_id) is None:
+            return b""
+
+        def write(buffer: Any, size: int) -> int:
+            count: int = llama_cpp.llama_token_to_piece(self._file.vocab, token_id, buffer, size, 0, False)
+            return count
+
+        return bytes(_filled(write, ctypes.c_char, _MOST_BYTES_OF_TOKEN))
 
 
 def load_gguf_tokenizer(path: Path) -> GgufTokenizer:

@@ -16,10 +16,10 @@ from skydraft.core import Prompt
 from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, Slot
 from skydraft.engines.branches import BranchBook, Copy, Cut, Plan
 from skydraft.engines.llama_file import LlamaFile, complaints, reason
-from skydraft.engines.prompts import check_prompt, reject_tensors, require_finite, text_ids
-from skydraft.engines.slots import SlotBook
+from skydraft.engines.prompts import check_prompt, reject_tensors, text_ids
+from skydraft.engines.slots import Placement, SlotBook
 from skydraft.engines.vocabulary import Vocabulary
-from skydraft.errors import EngineError
+from skydraft.errors import EngineError, PromptRejected
 
 Floats = npt.NDArray[np.float32]
 
@@ -70,9 +70,10 @@ class LlamaCppEngine:
         slot = self.reserve(prompt)
         try:
             (logits,) = self.extend([PromptChunk(slot, self._book.num_unread(slot))])
-            require_finite(logits, self.name)
-        except BaseException:
+        except BaseException as error:
             self.close(slot)
+            if isinstance(error, EngineError):
+                raise PromptRejected(f"in the prompt, {error}") from error
             raise
         return Prefilled(slot, logits[0])
 
@@ -84,8 +85,9 @@ class LlamaCppEngine:
         rows = self._read(plans)
         self._book.commit(placements)
         self._branches.commit(plans)
-        ends = np.cumsum([placement.num_rows for placement in placements])
-        return np.split(rows, ends[:-1])
+        ends = np.cumsum([_num_outputs(placement) for placement in placements])
+        parts = np.split(rows, ends[:-1])
+        return [part[len(part) - placement.num_rows :] for part, placement in zip(parts, placements, strict=True)]
 
     def crop(self, slot: Slot, keep_length: int) -> None:
         self._do(self._branches.crop(slot, self._book.crop(slot, keep_length)))
@@ -99,29 +101,36 @@ class LlamaCppEngine:
         self._do(self._branches.close(slot))
 
     def _read(self, plans: Sequence[Plan]) -> Floats:
-        """One forward pass; returns the rows of logits that are wanted.
+        """One forward pass; returns _num_outputs rows of logits of each plan.
 
         Raises:
-            EngineError: it failed; the slots are as they were.
+            EngineError: it failed, or gave what is no number; the slots are as they were.
         """
         self._do(copy for plan in plans for copy in plan.copies)
         batch = _Batch.of(plans)
         with complaints() as lines:
             status = llama_cpp.llama_decode(self._context, batch.as_llama_batch())
         if status:
-            self._do(cut for plan in plans for cut in plan.undo())
+            self._undo(plans)
             raise EngineError(
                 f"llama.cpp cannot read {len(batch.token_ids)} tokens (status {status}: {reason(lines)}): use fewer or "
                 "shorter slots where memory is short"
             )
-        return self._logits(int(batch.wants_logits.sum()))
+        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), batch.logits_shape(self.vocabulary))
+        if not np.isfinite(logits).all():
+            self._undo(plans)
+            self._purge()
+            raise EngineError(f"{self.name} gives no finite logits after these {len(batch.token_ids)} tokens")
+        return logits.copy()  # the next pass writes to the same place
 
-    def _logits(self, num_rows: int) -> Floats:
-        if not num_rows:
-            return np.empty((0, self.vocabulary.size), dtype=np.float32)
-        pointer = llama_cpp.llama_get_logits(self._context)
-        # A copy: the next pass writes to the same place.
-        return np.ctypeslib.as_array(pointer, (num_rows, self.vocabulary.size)).copy()
+    def _undo(self, plans: Sequence[Plan]) -> None:
+        self._do(cut for plan in plans for cut in plan.undo())
+
+    def _purge(self) -> None:
+        """Wipe the cells that are free: all slots share a cache, and what is masked must still be a number."""
+        state = (ctypes.c_uint8 * llama_cpp.llama_state_get_size(self._context))()
+        length = llama_cpp.llama_state_get_data(self._context, state, len(state))
+        llama_cpp.llama_state_set_data(self._context, state, length)  # clears the whole cache first
 
     def _do(self, steps: Iterable[Copy | Cut]) -> None:
         for step in steps:
@@ -148,7 +157,7 @@ class _Batch(NamedTuple):
     @classmethod
     def of(cls, plans: Sequence[Plan]) -> _Batch:
         memberships = list(chain.from_iterable(plan.memberships for plan in plans))
-        wanted = [plan.placement.num_rows for plan in plans]
+        wanted = [_num_outputs(plan.placement) for plan in plans]
         unwanted = [len(plan.memberships) - count for plan, count in zip(plans, wanted, strict=True)]
         return cls(
             np.concatenate([np.asarray(plan.placement.token_ids, dtype=np.int32) for plan in plans]),
@@ -157,6 +166,9 @@ class _Batch(NamedTuple):
             np.fromiter(chain.from_iterable(memberships), dtype=np.int32),
             np.repeat(np.tile([0, 1], len(plans)), np.stack([unwanted, wanted], axis=1).ravel()).astype(np.int8),
         )
+
+    def logits_shape(self, vocabulary: Vocabulary) -> tuple[int, int]:
+        return int(self.wants_logits.sum()), vocabulary.size
 
     def as_llama_batch(self) -> Any:
         """The same memory as llama.cpp wants it; good for as long as this batch lives."""
@@ -171,6 +183,11 @@ class _Batch(NamedTuple):
             seq_id=pointers,
             logits=self.wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
         )
+
+
+def _num_outputs(placement: Placement) -> int:
+    """How many rows of logits llama.cpp is asked for: at least one, which says whether there are numbers in it."""
+    return max(1, placement.num_rows)
 
 
 def _free(context: Any, file: LlamaFile) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import statistics
+from collections import deque
 from dataclasses import dataclass, field
 
-SMOOTHING = 1 / 8  # of a new round trip, and twice that of its deviation: RFC 6298
+NUM_ROUND_TRIPS = 3  # of which the median counts: one that a freeze delayed does not
+JITTER_SMOOTHING = 1 / 4  # RFC 6298
+MOST_SURPRISE = 3.0  # an observation counts as at most so many times what was expected, and at least as its inverse
 FORGETTING = 0.97  # of a line: about the last 33 observations count
-MEMORY = 24  # failures that the mean run looks back
+USUAL_SLOPE = 1 / 250  # of the base, where memory bounds a pass
+SLOPE_PRIOR = 25.0  # how much that counts, as a variance of counts: few positions more or less say little of their cost
+MEMORY = 8  # windows that the mean speed looks back
+WINDOW_S = 0.1  # and passes of a window: what a freeze held back arrives at once, and counts as one observation
+WINDOW_PASSES = 3
 
 
 @dataclass
 class RunningLine:
     """A line through observations that fade: value = base + slope * (count - 1), neither of them negative.
 
-    base, slope: where it begins; they weigh as one observation at 1 and a weak one at 9.
+    base, slope: where it begins; they weigh as half an observation at 1 and a tenth of one at 9.
     """
 
     base: float
@@ -30,14 +38,17 @@ class RunningLine:
         return self.base + self.slope * (count - 1)
 
     def observe(self, count: float, value: float) -> None:
+        """Take in an observation; what surprises counts less, so that a pause is not taken for the pace."""
+        expected = self.at(count)
+        if self.is_seen and expected > 0:
+            value = min(max(value, expected / MOST_SURPRISE), expected * MOST_SURPRISE)
         self.is_seen = True
         self._sums = [FORGETTING * total for total in self._sums]
         self._add(count, value, 1.0)
         weight, x, xx, y, xy = self._sums
-        spread = weight * xx - x * x
-        # Where all counts are equal, the slope cannot be seen and stays.
-        if spread > 1e-3 * weight * weight:
-            self.slope = max(0.0, (weight * xy - x * y) / spread)
+        variance, covariance = xx / weight - (x / weight) ** 2, xy / weight - x * y / weight**2
+        usual = USUAL_SLOPE * y / weight
+        self.slope = max(0.0, (covariance + SLOPE_PRIOR * usual) / (variance + SLOPE_PRIOR))
         self.base = max(0.0, (y - self.slope * x) / weight)
 
     def _add(self, count: float, value: float, weight: float) -> None:
@@ -53,40 +64,62 @@ class Estimates:
     draft_s: a draft step against the nodes that it reads.
     verify_s: a forward pass of the cloud against the positions that it computes, all that it does in between included.
     round_trip_s, jitter_s: of the link; None before the first.
-    run_length: tokens of the text from one that was not guessed to the next.
-    num_by_depth: for each distance from the verified text, how many offered tokens were judged there and how many held.
+    drafted_tokens_per_s: of the text while the device drafts and the cloud writes on; None before it was seen.
     """
 
     draft_s: RunningLine = field(default_factory=lambda: RunningLine(0.01, 0.0005))
     verify_s: RunningLine = field(default_factory=lambda: RunningLine(0.03, 0.0005))
     round_trip_s: float | None = None
     jitter_s: float = 0.0
-    run_length: float = 6.0
-    num_by_depth: dict[int, list[int]] = field(default_factory=dict)
-    _num_in_run: int = field(default=0, init=False)
+    drafted_tokens_per_s: float | None = None
+    _window: _Window | None = field(default=None, init=False)
+    _round_trips_s: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_ROUND_TRIPS), init=False)
 
     def observe_round_trip(self, seconds: float) -> None:
-        if self.round_trip_s is None:
-            self.round_trip_s, self.jitter_s = seconds, seconds / 2
-            return
-        self.jitter_s += 2 * SMOOTHING * (abs(seconds - self.round_trip_s) - self.jitter_s)
-        self.round_trip_s += SMOOTHING * (seconds - self.round_trip_s)
+        self._round_trips_s.append(seconds)
+        median_s = statistics.median_low(self._round_trips_s)
+        if self.round_trip_s is not None:
+            self.jitter_s += JITTER_SMOOTHING * (abs(median_s - self.round_trip_s) - self.jitter_s)
+        self.round_trip_s = median_s
 
-    def observe_text(self, num_tokens: int, num_guessed: int) -> None:
-        """The text grew.
+    def begin_passes(self) -> None:
+        """From its next answer on the cloud runs one pass after the other."""
+        self._window = None
+
+    def observe_pass(self, now_s: float, num_positions: int, num_tokens: int, is_drafted: bool) -> None:
+        """The answer of a pass arrived; those that arrive within a short time are taken together.
 
         Args:
-            num_guessed: how many of the new tokens, from the first on, the device had among its guesses.
+            num_positions: that the pass computed. num_tokens: that it wrote.
+            is_drafted: the device drafts; otherwise the cloud writes alone.
         """
-        if num_guessed == num_tokens:
-            self._num_in_run += num_tokens
+        if self._window is None:
+            self._window = _Window(now_s)
             return
-        self.run_length += (self._num_in_run + num_guessed + 1 - self.run_length) / MEMORY
-        self._num_in_run = num_tokens - num_guessed - 1
+        window = self._window
+        window.num_passes += 1
+        window.num_positions += num_positions
+        window.num_tokens += num_tokens
+        seconds = now_s - window.begun_s
+        if seconds < WINDOW_S or window.num_passes < WINDOW_PASSES:
+            return
+        self._window = _Window(now_s)
+        self.verify_s.observe(window.num_positions / window.num_passes, seconds / window.num_passes)
+        if is_drafted:
+            self._observe_speed(window.num_tokens / seconds)
 
-    def observe_verdict(self, num_offered: int, num_held: int) -> None:
-        """A chain, or the deepest branch of a tree, was judged."""
-        for depth in range(min(num_offered, num_held + 1)):
-            judged = self.num_by_depth.setdefault(depth, [0, 0])
-            judged[0] += 1
-            judged[1] += depth < num_held
+    def _observe_speed(self, tokens_per_s: float) -> None:
+        known = self.drafted_tokens_per_s
+        if known is None:
+            self.drafted_tokens_per_s = tokens_per_s
+        else:
+            tokens_per_s = min(max(tokens_per_s, known / MOST_SURPRISE), known * MOST_SURPRISE)
+            self.drafted_tokens_per_s = known + (tokens_per_s - known) / MEMORY
+
+
+@dataclass
+class _Window:
+    begun_s: float
+    num_passes: int = 0
+    num_positions: int = 0
+    num_tokens: int = 0

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field, replace
 from skydraft.core import Objective
 from skydraft.policies.confidence import Confidence
 from skydraft.policies.estimates import Estimates
-from skydraft.policies.throughput import Conditions, cloud_tokens_per_s, free_running_tokens_per_s
+from skydraft.policies.throughput import (
+    Conditions,
+    cloud_tokens_per_s,
+    fitted_run_length,
+    free_running_tokens_per_s,
+)
 from skydraft.policies.way import CLOUD, FREE, Way
 
 # The model is right to about 15 % (docs/throughput.md). Drafting costs the cloud nothing but the positions that it
@@ -17,8 +22,9 @@ LEAST_GAIN = 1.02
 STOP_GAIN = 1.005
 RETRY_TOKENS = 64
 REVIEW_TOKENS = 8  # between two looks
+USUAL_RUN = 6.0  # before anything was measured
 
-LEAST_PROB, MOST_PROB = 0.005, 0.3
+LEAST_PROB, MOST_PROB = 0.005, 0.15
 WASTE_GOAL = 0.4  # positions computed beyond those that wrote a token, per token: under objective cost
 WASTE_STEP = 0.15
 
@@ -36,38 +42,62 @@ class Planner:
     confidence: Confidence = field(default_factory=Confidence)
     _way: Way = field(default=FREE, init=False)
     _reviewed_at: int = field(default=0, init=False)  # length of the text
+    _changed_at: int = field(default=0, init=False)  # or last found to be drafting
+    _run_length: float | None = field(default=None, init=False)
+    _tokens_per_s: float = field(default=0.0, init=False)
     _offer_prob: float = field(default=0.5, init=False)
 
     def begin(self) -> Way:
         """A new text begins: the way to draft it at first."""
-        self._reviewed_at = 0
+        self._reviewed_at = self._changed_at = 0
+        self._tokens_per_s = cloud_tokens_per_s(self.conditions())
         self._way = self.fixed or (self._choose() if self._way is not CLOUD else FREE)
         return self._way
 
-    def review(self, length: int, num_positions: int) -> Way:
+    @property
+    def tokens_per_step(self) -> float:
+        """What the text grows by in the time of a draft step: what one more must gain to be worth waiting for."""
+        return self._tokens_per_s * self.estimates.draft_s.at(self._way.width)
+
+    def review(self, length: int, num_positions: int, elapsed_s: float) -> Way:
         """The way to go on.
 
         Args:
             length: of the text.
             num_positions: that the cloud computed for it.
+            elapsed_s: since the text began.
         """
-        wait = RETRY_TOKENS if self._way is CLOUD else REVIEW_TOKENS
-        if self.fixed is None and length - self._reviewed_at >= wait:
+        self._tokens_per_s = length / elapsed_s if elapsed_s > 0 else 0.0
+        if self.fixed is None and length - self._reviewed_at >= REVIEW_TOKENS:
             self._reviewed_at = length
             self._steer(length, num_positions)
-            self._way = self._choose()
+            self._fit()
+            way = self._choose()
+            if way is not CLOUD or self._way is not CLOUD:
+                self._changed_at = length
+            is_due = length - self._changed_at >= RETRY_TOKENS
+            self._way = FREE if is_due else way
         return self._way
 
     def conditions(self) -> Conditions:
         """What the estimates say of drafting freely."""
         estimates = self.estimates
-        return Conditions(
+        conditions = Conditions(
             draft_s=estimates.draft_s.at(FREE.width),
             verify_s=estimates.verify_s.at(1 + FREE.width),
             step_s=estimates.verify_s.at(1),
             round_trip_s=estimates.round_trip_s or 0.0,
-            run_length=estimates.run_length,
+            run_length=USUAL_RUN,
         )
+        if self._run_length is not None:
+            return replace(conditions, run_length=self._run_length)
+        return conditions
+
+    def _fit(self) -> None:
+        """The run length that explains the speed, while the device drafts."""
+        speed = self.estimates.drafted_tokens_per_s
+        if self._way is not CLOUD and speed is not None:
+            self._run_length = fitted_run_length(speed, self.conditions())
 
     def _choose(self) -> Way:
         match self.objective:
@@ -82,7 +112,7 @@ class Planner:
             return CLOUD
         # A node pays when the time that it is expected to save is longer than the time that judging it takes.
         least = min(max(self.estimates.verify_s.slope * free, LEAST_PROB), MOST_PROB)
-        return replace(FREE, least_prob=least, least_offer_prob=least, least_gain=2 * least)
+        return replace(FREE, least_offer_prob=least, least_gain=2 * least)
 
     def _steer(self, length: int, num_positions: int) -> None:
         """Under objective cost: offer less where more than the goal was judged in vain."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+LEAST_RUN, MOST_RUN = 1.0, 50.0
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -14,6 +16,7 @@ class Conditions:
     verify_s: a forward pass of the cloud with the nodes that are offered. step_s: with one position.
     round_trip_s: of the link.
     run_length: mean number of tokens from one that the device's guesses lack to the next, that one included.
+        `fitted_run_length` gives what fits a measurement.
     """
 
     draft_s: float
@@ -58,3 +61,15 @@ def free_running_tokens_per_s(conditions: Conditions) -> float:
     lag = (conditions.round_trip_s + conditions.verify_s / 2) / gain_s
     ahead = math.exp(-lag / conditions.run_length)
     return 1.0 / (conditions.verify_s * (1.0 - ahead) + conditions.draft_s * ahead)
+
+
+def fitted_run_length(tokens_per_s: float, conditions: Conditions) -> float:
+    """The run length with which free running would give the speed that was measured; `conditions` lacks it."""
+    gain_s = conditions.verify_s - conditions.draft_s
+    ahead = (conditions.verify_s - 1.0 / tokens_per_s) / gain_s if gain_s > 0 else 0.0
+    if ahead <= 0:
+        return LEAST_RUN
+    if ahead >= 1:
+        return MOST_RUN
+    lag = (conditions.round_trip_s + conditions.verify_s / 2) / gain_s
+    return min(max(-lag / math.log(ahead), LEAST_RUN), MOST_RUN)
