@@ -21,8 +21,8 @@ PROMPT = Prompt((TokenSegment((1, 2, 3)),))
 LIMITS = FrameLimits()
 
 
-def table(model: str, num_slots: int = 8) -> TableEngine:
-    return load_table(model, EngineLimits(num_slots, 4096))
+def table(model: str, num_slots: int = 8, max_length: int = 4096) -> TableEngine:
+    return load_table(model, EngineLimits(num_slots, max_length))
 
 
 class Linked:

@@ -20,6 +20,9 @@ class Crossed(NamedTuple):
     down: int = 0
 
 
+NOTHING = Crossed()
+
+
 class Capture:
     """Counts until it is closed.
 
@@ -31,7 +34,7 @@ class Capture:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._counted = Crossed()
+        self._counted = NOTHING
         if not hasattr(socket, "AF_PACKET"):
             raise OSError("this system has no packet sockets")
         # A datagram socket: packets begin with the header of IP. One of a single protocol sees what comes in, and not

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bench.network.capture import Capture, Crossed
+from bench.network.capture import NOTHING, Capture, Crossed
 from bench.network.naive import write_naively
-from bench.network.profiles import TEXT, Profile
+from bench.network.profiles import Profile
 from bench.network.rows import AUTO, CLOUD, EDGE, NAIVE, Cell, Key, Lateness, Row, Wire
 from bench.network.site import Server, Site
-from skydraft.core import Exact, Mode, Prompt, SamplingParams, ShareLevel, Token, TokenSegment
+from bench.network.texts import SEED, Prompts, digest_of, sampling_of
+from skydraft.core import Exact, Mode, Prompt, ShareLevel, Token, TokenSegment
 from skydraft.edge.address import CloudAddress
 from skydraft.edge.conversation import Patience
 from skydraft.edge.writer import Job, Writer
 from skydraft.engines.base import Engine
-from skydraft.engines.load import load_engine, load_tokenizer
+from skydraft.engines.load import load_engine
 from skydraft.engines.paced import PacedEngine
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import TransportError
@@ -31,32 +30,7 @@ from skydraft.tasks.base import PromptPair
 
 MODES = (CLOUD, EDGE, "wait:1", "wait:2", "wait:4", "wait:8", "pipelined:4", "prepared:4", "tree", "free", AUTO, NAIVE)
 
-SEED = 1000
 TEXT_S = 300.0  # no text of the grid takes so long
-
-
-def sampling_of(key: Key) -> SamplingParams:
-    """Of a run; texts have their full length, so that rates compare."""
-    return SamplingParams(temperature=key.cell.temperature, seed=SEED + key.run, max_tokens=key.tokens)
-
-
-def digest_of(token_ids: Sequence[int]) -> str:
-    return hashlib.sha256(json.dumps(list(token_ids)).encode()).hexdigest()[:16]
-
-
-class Prompts:
-    """The openings of stories, as token ids; each run has its own."""
-
-    def __init__(self) -> None:
-        self.tokenizer = load_tokenizer(str(TEXT / "target"), "target")
-        lines = (TEXT / "prompts.jsonl").read_text().splitlines()
-        self._prompts = [tuple(self.tokenizer.encode(json.loads(line)["prompt"])) for line in lines]
-
-    def index(self, run: int) -> int:
-        return run % len(self._prompts)
-
-    def __getitem__(self, run: int) -> tuple[int, ...]:
-        return self._prompts[self.index(run)]
 
 
 @dataclass
@@ -71,8 +45,8 @@ class Arrivals:
     started_s: float = field(default_factory=time.perf_counter)
     times_s: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
-    first_crossed: Crossed = Crossed()
-    last_crossed: Crossed = Crossed()
+    first_crossed: Crossed = NOTHING
+    last_crossed: Crossed = NOTHING
 
     def note(self, num_tokens: int) -> None:
         self.times_s.append(time.perf_counter() - self.started_s)
@@ -133,7 +107,7 @@ class Device:
         server = self._site.naive if key.mode == NAIVE else self._site.cloud
         engine, capture = self._engine(key.cell.draft), self._captures.get(server.linked.port)
         device_before, cloud_before = _lateness(engine), await server.lateness()
-        crossed_before = capture.crossed if capture else Crossed()
+        crossed_before = capture.crossed if capture else NOTHING
         arrivals = Arrivals(capture)
         written = await self._write(key, engine, server, arrivals)
         return Row(

@@ -63,6 +63,7 @@ class Row(msgspec.Struct, frozen=True):
     rounds: verdicts. positions: that the cloud computed. up, down: payload bytes by kind.
     digest: of the token ids. attempts: how often it was measured until it kept the pace.
     kind: "paced" for real sockets and processes with paced models, "virtual" for virtual time.
+    policy_us: that deciding took, median of all answers. run_length: what the device learnt (`policies.throughput`).
     """
 
     cell: Cell
@@ -84,6 +85,8 @@ class Row(msgspec.Struct, frozen=True):
     wire: Wire | None = None
     attempts: int = 1
     kind: str = "paced"
+    policy_us: float | None = None
+    run_length: float | None = None
 
     @property
     def whole(self) -> float:
@@ -150,8 +153,8 @@ class Texts:
         first = self._first.setdefault(key, row)
         if first.digest != row.digest:
             raise TextsDiffer(
-                f"prompt {row.prompt} with seed {row.seed} at temperature {row.cell.temperature:g} gave another text in "
-                f"mode {row.mode} ({row.cell}; {row.digest}) than in mode {first.mode} ({first.cell}; {first.digest}): "
+                f"prompt {row.prompt} with seed {row.seed} at temperature {row.cell.temperature:g} gave text "
+                f"{row.digest} in mode {row.mode} ({row.cell}) and {first.digest} in mode {first.mode} ({first.cell}): "
                 "exact decoding is broken"
             )
 

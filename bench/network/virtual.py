@@ -20,13 +20,13 @@ from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.guess_tree import Node
 from skydraft.edge.border import Border, DisclosureRecord
+from skydraft.edge.hybrid import PING_PERIOD_S
 from skydraft.edge.tree_reader import TreeReader
 from skydraft.policies.planner import Planner
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import FrameLimits
 from skydraft.transport.shaping import PathSettings, Shaper
 
-PING_PERIOD_S = 1.0
 CONNECT_ROUND_TRIPS = 2  # TCP's handshake and WebSocket's
 UP_HEAD_BYTES, DOWN_HEAD_BYTES = 58, 54  # of a short message: IP, TCP with timestamps, WebSocket (masked upwards)
 
@@ -138,7 +138,7 @@ class VirtualText:
         self._reader = TreeReader(_NoEngine(), 0, None, 0)  # type: ignore[arg-type]
         self._is_prompt_read = self._is_drafting = self._is_cloud_busy = False
         self._is_credited = False
-        self._num_positions = self._num_rounds = self._num_read = 0
+        self._num_read = 0
         self._times_s: list[float] = []
         self._counts: list[int] = []
 
@@ -164,7 +164,6 @@ class VirtualText:
         if not self._is_drafted:
             self._send(self._session.credit(self._session.sampling.max_tokens))
             return
-        self._drafting.connected()
         self._drafting.connected()
         self._ping()
         self._act()

@@ -184,6 +184,16 @@ def test_nothing_is_drafted_while_an_answer_is_awaited_unless_the_way_is_eager()
     assert bench.drafting.next_step() == []
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), spare=st.integers(0, 12), draft=st.sampled_from(DRAFTS))
+def test_guesses_that_a_slot_has_no_room_for_cost_nobody_the_text(seed: int, spare: int, draft: str) -> None:
+    sampling = SamplingParams(temperature=0.9, seed=seed, max_tokens=20)
+    bench = Bench(draft, FREE, sampling)
+    bench.link = Linked(bench.session, table(TARGET, max_length=3 + 20 + spare))
+    play(bench, Random(seed))
+    assert list(bench.session.token_ids) == cloud_only(table(TARGET), sampling)
+
+
 def nodes_before_the_first_offer(tokens_per_s: float) -> int:
     bench = Bench(DRAFTS[1], TREE, SamplingParams(max_tokens=40))
     bench.connect()

@@ -76,6 +76,27 @@ async def test_a_cut_between_opening_and_the_first_token_is_resumed() -> None:
     assert report.reconnects == 1
 
 
+async def test_connections_of_one_text_have_one_random_route_id_and_those_of_two_texts_have_two() -> None:
+    seen = []
+
+    async def handler(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        seen.append(socket.request.headers["x-session-id"])
+        if len(seen) % 2:
+            return  # the first connection of each text is cut
+        await socket.recv()
+        await socket.send(opened())
+        await socket.recv()
+        await socket.send(codec.encode(messages.Tokens(0, bytes([1] * 40))))
+        await socket.wait_closed()
+
+    async with cloud(handler) as url:
+        for _ in range(2):
+            assert (await write(url, mode=Mode.CLOUD, patience=Patience("wait", 5))).reconnects == 1
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+    assert all(len(bytes.fromhex(route_id)) == 16 for route_id in seen)
+
+
 async def test_a_cloud_that_opens_and_dies_is_not_waited_for_without_end() -> None:
     async def handler(socket: ServerConnection) -> None:
         await socket.recv()

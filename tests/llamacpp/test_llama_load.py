@@ -192,14 +192,3 @@ def test_the_cache_may_have_half_precision(start: Start, dtype: str):
     rows = [engine.extend([Extension(engine.open(text_prompt(8, 9)).slot, [10])])[0] for engine in (exact, half)]
     difference = np.linalg.norm(rows[1] - rows[0]) / np.linalg.norm(rows[0])
     assert difference == 0 if dtype == "auto" else 1e-6 < difference < 0.05
-
-
-def test_a_name_on_hugging_face_is_fetched(written: Written, monkeypatch: pytest.MonkeyPatch):
-    import huggingface_hub
-
-    asked: list[tuple[str, str]] = []
-    monkeypatch.setattr(
-        huggingface_hub, "hf_hub_download", lambda name, file: asked.append((name, file)) or str(written())
-    )
-    assert load_tokenizer("someone/tiny-GGUF/tiny.gguf", "draft").vocabulary.num_tokens > 400
-    assert asked == [("someone/tiny-GGUF", "tiny.gguf")]

@@ -98,13 +98,13 @@ def test_prompts_may_be_read_piece_by_piece_beside_other_slots(start: Start, twi
 
 
 def test_more_branches_than_llama_cpp_has_are_refused_and_change_no_slot(start: Start, twin: Path):
-    engine = start(num_slots=2)
-    first, second = engine.open(text_prompt(8)).slot, engine.open(text_prompt(9)).slot
-    wide = [0] * 40
-    with pytest.raises(CacheOverflow, match="78 more branches of trees were drafted and llama.cpp has 64 sequences"):
-        engine.extend([Extension(slot, list(range(10, 50)), wide) for slot in (first, second)])
-    (rows,) = engine.extend([Extension(first, list(range(10, 50)), wide)])
-    np.testing.assert_allclose(rows[39], plain(twin)(text_prompt(8), [49])[-1], atol=1e-4)
+    engine = start(num_slots=5)
+    slots = [engine.open(text_prompt(8 + index)).slot for index in range(5)]
+    trees = [Extension(slot, list(range(10, 70)), [0] * 60) for slot in slots]
+    with pytest.raises(CacheOverflow, match="295 more branches of trees were drafted and llama.cpp has 251 sequences"):
+        engine.extend(trees)
+    all_rows = engine.extend(trees[:4])
+    np.testing.assert_allclose(all_rows[3][59], plain(twin)(text_prompt(11), [69])[-1], atol=1e-4)
 
 
 @pytest.mark.parametrize("end", ["crop", "keep_path", "close"])

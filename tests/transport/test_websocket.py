@@ -111,6 +111,20 @@ async def test_the_key_travels_as_a_bearer_token_to_the_session_path() -> None:
     assert seen == [("/v1/session", "Bearer key-1")]
 
 
+async def test_a_route_id_travels_as_a_header_and_only_where_one_is_given() -> None:
+    seen = []
+
+    async def look(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        seen.append(connection.request.headers.get("x-session-id"))
+
+    for options in ({"route_id": "text-1"}, {}):
+        async with connected(look, **options) as connection:
+            with pytest.raises(TransportError):
+                await connection.receive()
+    assert seen == ["text-1", None]
+
+
 async def test_receiving_may_be_cancelled() -> None:
     async with connected() as connection:
         with pytest.raises(TimeoutError):

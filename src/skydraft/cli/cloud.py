@@ -7,16 +7,16 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from skydraft.cli.flags import CloudFlags
 from skydraft.cli.screen import Screen
 from skydraft.cloud.logs import configure_logs
 from skydraft.cloud.serve import bind, make_server
+from skydraft.cloud.target import load_target
 from skydraft.config import CloudSettings
 from skydraft.edge.local_cloud import ANNOUNCEMENT
-from skydraft.engines.load import load_engine
-from skydraft.engines.settings import EngineSettings
 
 LAST_WARNING_S = 10.0  # from the end of standard input to the end by force
 
@@ -39,22 +39,20 @@ def run_cloud(flags: CloudFlags) -> None:
             loading.close()
             screen.text(ANNOUNCEMENT + address)
 
-        server = make_server(
-            lambda: load_engine(settings.model, "target", _engine_settings(settings)), settings, announce
-        )
-        listener = bind(settings)
+        run = _run(flags, settings, announce)
         loading.enter_context(screen.busy(f"Loading {settings.model} ..."))
-        server.run(sockets=[listener])
+        run()
 
 
-def _engine_settings(settings: CloudSettings) -> EngineSettings:
-    return EngineSettings(
-        num_slots=settings.num_slots,
-        max_length=settings.max_length,
-        device=settings.device,
-        dtype=settings.dtype,
-        num_threads=settings.num_threads,
-    )
+def _run(flags: CloudFlags, settings: CloudSettings, announce: Callable[[str], None]) -> Callable[[], None]:
+    """What serves until the end, its address taken."""
+    if flags.num_replicas is not None:
+        from skydraft.cloud.ray_serve import RayCluster
+
+        return RayCluster(settings, flags.num_replicas, announce).run
+    server = make_server(lambda: load_target(settings), settings, announce)
+    listener = bind(settings)
+    return lambda: server.run(sockets=[listener])
 
 
 def _end_with_stdin() -> None:

@@ -23,6 +23,7 @@ EXTRAS = {
     "uvicorn": "cloud",
     "prometheus_client": "cloud",
     "opentelemetry": "otel",
+    "ray": "ray",
     "soundfile": "audio",
     "soxr": "audio",
     "torch": "torch",

@@ -302,6 +302,17 @@ class CloudFlags:
             help="OpenTelemetry collector, as http://HOST:4318. [default: none]",
         ),
     ] = None
+    num_replicas: Annotated[
+        int | None,
+        Option(
+            "--ray",
+            metavar="N",
+            min=1,
+            max=1024,
+            help="Serve N replicas of the model by Ray Serve on this machine, each with a GPU of its own where "
+            "--device is cuda. [default: one, without Ray]",
+        ),
+    ] = None
     config: ConfigFlag = None
     with_stdin: Annotated[bool, Option("--with-stdin", hidden=True, help="End when standard input closes.")] = False
     debug: DebugFlag = False

@@ -128,7 +128,7 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
             await socket.send_denial_response(_answer(service, refusal))
             return
         number = next(numbers)
-        connection = Connection(number, socket, holder, service, scheduler, socket.scope["state"][ABORT])
+        connection = Connection(number, socket, holder, service, scheduler, _abort_of(socket))
         facts = {"connection": number, "key": holder.limits.name}
         service.connections.add(connection)
         log.info("a device connected", extra={"facts": facts})
@@ -139,6 +139,12 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
         finally:
             service.connections.discard(connection)
             log.info("a device is gone", extra={"facts": facts})
+
+
+def _abort_of(socket: WebSocket) -> Callable[[], None]:
+    """What ends the connection by force; under a server of others it ends with the call."""
+    abort: Callable[[], None] = socket.scope.get("state", {}).get(ABORT, lambda: None)
+    return abort
 
 
 def _admit(socket: WebSocket, service: Service) -> tuple[Holder, Scheduler]:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
+from prometheus_client.samples import Sample
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _POWERS_OF_2 = tuple(float(2**exponent) for exponent in range(13))
+
+
+class _Waits(NamedTuple):
+    """Of all work so far. Replaced as a whole, so that another thread never sees half of it."""
+
+    num: int = 0
+    total_s: float = 0.0
 
 
 class Metrics:
@@ -42,6 +51,8 @@ class Metrics:
         self._evictions = counter("evictions", "Idle sessions that lost their KV cache to others")
         self._restorations = counter("restorations", "Evicted sessions that were prefilled again")
         self._faults = counter("faults", "What was refused, by the fault's code", "code")
+        self._waits = _Waits()
+        self._waits_told = _Waits()
 
     @contextmanager
     def connection(self, key_name: str) -> Iterator[None]:
@@ -78,6 +89,13 @@ class Metrics:
     def waited(self, queue_s: float) -> None:
         """Work came to its forward pass after this time."""
         self._queue_s.observe(queue_s)
+        self._waits = _Waits(self._waits.num + 1, self._waits.total_s + queue_s)
+
+    def recent_queue_s(self) -> float:
+        """Mean of `waited` since this was last asked, in seconds; 0 where nothing waited."""
+        now, before = self._waits, self._waits_told
+        self._waits_told = now
+        return (now.total_s - before.total_s) / (now.num - before.num) if now.num > before.num else 0.0
 
     def judged(self, num_offered: int, num_accepted: int) -> None:
         """A draft was judged. num_offered: tokens that asked for judgement (of a tree: its nodes)."""
@@ -99,6 +117,13 @@ class Metrics:
     def exposition(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self._registry)
+
+    def samples(self) -> Iterator[Sample]:
+        """What `exposition` says of this cloud, one by one."""
+        for metric in self._registry.collect():
+            for sample in metric.samples:
+                if sample.name.startswith("skydraft_") and not sample.name.endswith("_created"):
+                    yield sample
 
     def shutdown(self) -> None:
         """Nothing more will be counted."""

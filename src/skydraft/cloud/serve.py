@@ -60,10 +60,22 @@ def make_server(load: Callable[[], Engine], settings: CloudSettings, announce: C
         ConfigError: the settings would leave the cloud open, or the files of keys or TLS are wrong.
     """
     require_guards(settings)
+    return Server(make_service(settings), load, announce, certificate_of(settings))
+
+
+def make_service(settings: CloudSettings) -> Service:
+    """What the endpoints share; its model is not loaded yet.
+
+    Raises:
+        ConfigError: the file of keys is wrong.
+    """
     ring = KeyRing(Path(settings.keys)) if settings.keys else None
-    service = Service(settings, Guard(settings, ring), make_metrics(settings.otel_endpoint))
-    certificate = Certificate(Path(settings.tls_cert), Path(settings.tls_key or "")) if settings.tls_cert else None
-    return Server(service, load, announce, certificate)
+    return Service(settings, Guard(settings, ring), make_metrics(settings.otel_endpoint))
+
+
+def certificate_of(settings: CloudSettings) -> Certificate | None:
+    """What TLS is made with; None: there is none. Raises: as Certificate."""
+    return Certificate(Path(settings.tls_cert), Path(settings.tls_key or "")) if settings.tls_cert else None
 
 
 class Certificate:

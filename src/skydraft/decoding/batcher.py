@@ -153,6 +153,7 @@ class Batcher:
             owner: who shares the engine with others; where a pass cannot take all, each owner gets the same.
             num_prompt: tokens of its prompt, from `measure`.
         """
+        session.room = self._engine.limits.max_length - num_prompt
         self._members[session] = Member(session, owner, num_prompt)
         self.wake(session)
 

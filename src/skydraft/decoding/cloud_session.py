@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
-from skydraft.core import AcceptanceRule, Draft, Prompt, SamplingParams
+from skydraft.core import AcceptanceRule, Draft, Exact, Prompt, SamplingParams
 from skydraft.decoding.alignment import Taken, is_ahead, remainder, take
 from skydraft.engines.base import Array
 from skydraft.errors import RemoteProtocolError
@@ -65,11 +65,15 @@ class CloudSession:
 
     Args:
         number: the device's number for it within its connection.
+
+    Attributes:
+        room: tokens of the text, guesses included, that a slot has room for; None: as many as may be.
     """
 
     def __init__(self, terms: SessionTerms, limits: messages.Limits, number: int = 0) -> None:
         self.terms = terms
         self.number = number
+        self.room: int | None = None
         self._limits = limits
         self._id_bits = packing.id_bits(terms.num_edge_ids)
         self._log: list[int] = []
@@ -202,7 +206,7 @@ class CloudSession:
         lead_ids = tuple(self._log[self._kv_length :])
         taken = self._take_offers()
         if taken is not None:
-            draft = taken.draft
+            draft = self._fitting(taken.draft)
             parents = None if draft.parents is None else _after_lead(len(lead_ids), draft.parents)
             return Step((*lead_ids, *draft.token_ids), parents, len(lead_ids), draft, len(taken.indexes))
         if self._credit > len(self._log):
@@ -260,6 +264,14 @@ class CloudSession:
 
     def _tokens(self, start: int, token_ids: Sequence[int]) -> messages.Tokens:
         return messages.Tokens(start, packing.pack_ids(token_ids, self._id_bits), self.number)
+
+    def _fitting(self, draft: Draft) -> Draft:
+        """The first guesses of a draft, as many as the slot has room for. The device numbers them in the same way."""
+        count = len(draft.token_ids) if self.room is None else max(draft.num_forced, self.room - len(self._log))
+        if count >= len(draft.token_ids) or not isinstance(self.terms.rule, Exact):
+            return draft
+        parents = None if draft.parents is None else draft.parents[:count]
+        return Draft(draft.start, draft.token_ids[:count], parents, draft.num_forced)
 
     def _take_offers(self) -> Taken | None:
         taken = take(self._waiting, self._log, self.terms.rule, self._limits.max_draft_tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from skydraft.transport.websocket import Connection, connect
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+ROUTE_ID_BYTES = 16
 ANSWER_S = 120.0  # a cloud that says nothing for so long is lost, though its connection stands
 
 
@@ -54,6 +56,7 @@ class Conversation:
         self._address = address
         self._patience = patience
         self._notify = notify
+        self._route_id = secrets.token_hex(ROUTE_ID_BYTES)  # of this text alone: it says nothing about who writes
         self._connection: Connection | None = None
         self._lost_at_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
@@ -185,7 +188,7 @@ class Conversation:
 
     async def _connect(self) -> None:
         if self._connection is None:
-            self._connection = await connect(self._address.url, token=self._address.key)
+            self._connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
 
     async def _send(self, message: messages.EdgeMessage) -> None:
         assert self._connection is not None

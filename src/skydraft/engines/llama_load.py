@@ -19,7 +19,7 @@ from skydraft.engines.llamacpp import Floats, LlamaCppEngine
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, EngineError, ModelLoadError
 
-NUM_BRANCHES = 64  # sequences for trees: what one offer of a cloud's default size can need
+NUM_BRANCHES = 64  # of a slot's tree: what one offer of a cloud's default size can need
 CELLS_PAD = 256  # llama.cpp rounds the size of its cache up to a multiple of this
 CELL_BYTES = 128  # what llama.cpp notes of a cell, besides keys and values
 PROBE_LENGTH = 5
@@ -47,7 +47,7 @@ def load_llamacpp(path: Path, settings: EngineSettings) -> LlamaCppEngine:
     file = LlamaFile(path, _model_params(settings, on_gpu))
     _require_rollback(file)
     limits = _find_limits(file, settings)
-    num_sequences = min(limits.num_slots + NUM_BRANCHES, llama_cpp.llama_max_parallel_sequences())
+    num_sequences = min(limits.num_slots * (1 + NUM_BRANCHES), llama_cpp.llama_max_parallel_sequences())
     params = _context_params(settings, limits, num_sequences, on_gpu)
     if not on_gpu:
         _require_memory(file, params)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
@@ -56,6 +57,7 @@ class OmniModel:
                     token_ids += segment.token_ids
                 case TensorSegment():
                     token_ids += [self._placeholder_id] * self._num_audio_tokens(segment)
+                    _require_log_mel(_features(segment))
         self._require_framed(prompt, token_ids)
         return token_ids
 
@@ -95,9 +97,7 @@ class OmniModel:
 
     def _listen(self, segment: TensorSegment) -> Tensor:
         """What the audio tower makes of features: [num_audio_tokens, hidden_size]."""
-        features = np.frombuffer(segment.data, _NUMPY_DTYPES[segment.dtype]).reshape(segment.shape).astype(np.float32)
-        if not np.abs(features).max() <= MAX_VALUE:  # in this form, for a NaN fails every comparison
-            raise PromptRejected(f"log_mel has values that are no numbers or beyond {MAX_VALUE:g}: it is not log-mel")
+        features = _features(segment).astype(np.float32)
         batch = torch.from_numpy(features).to(self.device)[None]
         mask = torch.ones(1, features.shape[1], dtype=torch.long, device=self.device)
         heard = self.model.model.get_audio_features(batch, feature_attention_mask=mask, return_dict=True)
@@ -137,6 +137,21 @@ class OmniModel:
             raise PromptRejected(
                 f"the prompt has the token {self._placeholder_id}, which stands for sound: give log_mel in its place"
             )
+
+
+def _features(segment: TensorSegment) -> npt.NDArray[np.floating]:
+    """[num_mel_bins, num_frames]"""
+    return np.frombuffer(segment.data, _NUMPY_DTYPES[segment.dtype]).reshape(segment.shape)
+
+
+def _require_log_mel(features: npt.NDArray[np.floating]) -> None:
+    """Refuse values that no sound has.
+
+    Raises:
+        PromptRejected: one is no number, or too large.
+    """
+    if not max(features.max(), -features.min()) <= MAX_VALUE:  # in this form, for a NaN fails every comparison
+        raise PromptRejected(f"log_mel has values that are no numbers or beyond {MAX_VALUE:g}: it is not log-mel")
 
 
 def load_omni(checkpoint: Checkpoint, settings: EngineSettings) -> SlotEngine:

@@ -28,6 +28,8 @@ UNSENT_BYTES = 2**15  # that the kernel holds back: more would only delay pings,
 CLOSE_TIMEOUT_S = 2.0
 LOOKS_PER_DEATH = 4  # quiet looks at a peer until it is dead: at one, two and three a ping is out
 
+ROUTE_HEADER = "x-session-id"  # what Ray Serve's routers and many proxies look at, by default or by one setting
+
 _REFUSED_KEY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
@@ -45,6 +47,7 @@ async def connect(
     address: str,
     *,
     token: str | None = None,
+    route_id: str | None = None,
     timeout_s: float = 10.0,
     dead_after_s: float = 20.0,
     max_frame_bytes: int = 2**23,
@@ -55,6 +58,7 @@ async def connect(
     Args:
         address: as for `address.session_url`.
         token: the API key; sent as a bearer token.
+        route_id: names a text to what spreads devices over several clouds, so that each text goes back to the same one.
         timeout_s: for the connection, TLS and the handshake together.
         dead_after_s: without a sign of life.
         max_frame_bytes: of one message of the cloud.
@@ -71,7 +75,7 @@ async def connect(
     try:
         wire = await connect_websocket(
             url,
-            additional_headers={"Authorization": f"Bearer {token}"} if token else None,
+            additional_headers=_headers(token, route_id),
             compression=None,  # ids do not compress, and it takes time
             open_timeout=timeout_s,
             ping_interval=None,  # `Connection` does it: the library's waits without end where its buffer is full
@@ -84,6 +88,10 @@ async def connect(
         raise _failure(url, error, timeout_s, has_key=bool(token)) from error
     assert isinstance(wire, _Wire)
     return Connection(wire, url, dead_after_s, max_frame_bytes)
+
+
+def _headers(token: str | None, route_id: str | None) -> dict[str, str]:
+    return ({"Authorization": f"Bearer {token}"} if token else {}) | ({ROUTE_HEADER: route_id} if route_id else {})
 
 
 class Connection:

@@ -1,0 +1,172 @@
+"""Three replicas behind Ray's router, as `skydraft cloud --ray 3` starts them: one cloud for all tests, for it takes
+half a minute to start. The test that kills a replica comes last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from skydraft.cloud.keys import KeyGrant, add_key
+from skydraft.config import DeviceSettings
+from skydraft.core import Exact, Mode, SamplingParams
+from skydraft.decoding.edge_session import EdgeSession
+from skydraft.edge.device import Device
+from skydraft.edge.report import Report
+from skydraft.protocol import codec, messages
+from tests.linked import PROMPT, cloud_only, table
+from tests.ray.installed import require_ray
+from tests.system.processes import PATIENCE_S, running_cloud
+
+require_ray()
+
+NUM_REPLICAS = 3
+NUM_SESSIONS = 12
+NUM_RECONNECTS = 3
+NUM_TOKENS = 60
+NUM_BEFORE = 6  # tokens that each device has when a replica dies
+TARGET = "table:vocab=64,seed=3,order=2"
+SLOW = f"paced:step_ms=20:{TARGET}"
+
+
+class Cloud(NamedTuple):
+    """process_id: of the one that was started, whose descendants are Ray."""
+
+    address: str
+    key: str
+    process_id: int
+
+    @property
+    def http(self) -> str:
+        return self.address.replace("ws://", "http://")
+
+    def replicas(self) -> list[psutil.Process]:
+        processes = psutil.Process(self.process_id).children(recursive=True)
+        return [process for process in processes if "ServeReplica" in " ".join(process.cmdline())]
+
+    def connect(self, session_id: str | None = None, key: str | None = None):
+        headers = {"Authorization": f"Bearer {key or self.key}"} | ({"x-session-id": session_id} if session_id else {})
+        return connect(f"{self.address}/v1/session", additional_headers=headers, compression=None)
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    keys: Path = tmp_path_factory.mktemp("keys") / "keys.toml"
+    key = add_key(keys, "phone", KeyGrant())
+    with running_cloud(SLOW, 0, "--ray", str(NUM_REPLICAS), "--keys", str(keys), "--drain", "1") as (process, address):
+        yield Cloud(address, key, process.pid)
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr.read() == ""
+
+
+def new_session(seed: int) -> EdgeSession:
+    sampling = SamplingParams(temperature=1.0, seed=seed, max_tokens=NUM_RECONNECTS + 2)
+    return EdgeSession(table(TARGET).vocabulary, PROMPT, sampling, Exact())
+
+
+def hear(socket) -> messages.CloudMessage:
+    return codec.decode_cloud_message(socket.recv(timeout=PATIENCE_S, decode=False))
+
+
+def go_on(cloud: Cloud, session: EdgeSession, session_id: str | None) -> bool:
+    """Connect, have one more token written and break off; returns whether the replica knew the session."""
+    is_new = not session.token_ids
+    with cloud.connect(session_id) as socket:
+        socket.send(codec.encode(session.open()))
+        opened = hear(socket)
+        assert isinstance(opened, messages.Opened)
+        if opened.resume_key:
+            session.receive(opened)
+            socket.send(codec.encode(session.credit(len(session.token_ids) + 1)))
+            session.receive(hear(socket))
+        session.disconnect()
+        socket.socket.close()  # without a goodbye, as a cut does it
+    return is_new or bool(opened.resume_key)
+
+
+def test_sessions_find_their_replica_again_by_their_id_after_every_cut(cloud: Cloud) -> None:
+    assert len(cloud.replicas()) == NUM_REPLICAS
+    sessions = [(new_session(seed), secrets.token_hex(16)) for seed in range(NUM_SESSIONS)]
+    for _ in range(1 + NUM_RECONNECTS):
+        assert all([go_on(cloud, session, session_id) for session, session_id in sessions])
+    for session, _ in sessions:
+        whole = cloud_only(table(TARGET), session.sampling)
+        assert list(session.token_ids) == whole[: 1 + NUM_RECONNECTS]
+
+
+def test_without_an_id_sessions_are_spread_and_most_meet_another_replica(cloud: Cloud) -> None:
+    # All 12 at home by chance: 3 ** -12.
+    sessions = [new_session(seed) for seed in range(NUM_SESSIONS)]
+    assert all([go_on(cloud, session, None) for session in sessions])
+    assert not all([go_on(cloud, session, None) for session in sessions])
+
+
+def test_guards_work_behind_rays_proxy(cloud: Cloud) -> None:
+    with pytest.raises(InvalidStatus) as refused, cloud.connect(key="skydraft.phone.wrong"):
+        pass
+    assert refused.value.response.status_code == 401
+    assert refused.value.response.body == b"nobody has this API key"
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(
+            urllib.request.Request(f"{cloud.http}/metrics", headers={"X-Forwarded-For": "127.0.0.1"}), timeout=20
+        )
+
+
+def test_health_and_metrics_are_answered(cloud: Cloud) -> None:
+    for path, words in (("/healthz", b'"ok":true'), ("/readyz", b'"ready"'), ("/metrics", b"skydraft_queue_seconds")):
+        with urllib.request.urlopen(cloud.http + path, timeout=20) as response:
+            assert words in response.read()
+
+
+async def write(cloud: Cloud, seed: int, mode: Mode, counts: list[int] | None = None) -> Report:
+    settings = DeviceSettings(
+        draft=f"{TARGET},noise=0.8",
+        cloud=cloud.address,
+        key=cloud.key,
+        mode=mode,
+        max_tokens=NUM_TOKENS,
+        temperature=1.0,
+        seed=seed,
+        offline_wait_s=PATIENCE_S,
+    )
+
+    def count(tokens) -> None:
+        if counts is not None:
+            counts[seed] += len(tokens)
+
+    with Device.load(settings) as device:
+        return await device.generate("ba de fi", count)
+
+
+async def test_a_replica_that_is_killed_loses_nobodys_text(cloud: Cloud) -> None:
+    counts = [0] * NUM_SESSIONS
+    modes = (Mode.HYBRID, Mode.CLOUD) * (NUM_SESSIONS // 2)
+    writing = [asyncio.create_task(write(cloud, seed, mode, counts)) for seed, mode in enumerate(modes)]
+    async with asyncio.timeout(PATIENCE_S):
+        while min(counts) < NUM_BEFORE and not any(task.done() for task in writing):
+            await asyncio.sleep(0.01)  # noqa: ASYNC110
+        busiest = max(cloud.replicas(), key=lambda process: sum(process.cpu_times()[:2]))
+        os.kill(busiest.pid, signal.SIGKILL)
+        assert max(counts) < NUM_TOKENS
+        reports = await asyncio.gather(*writing)
+        truths = await asyncio.gather(*(write(cloud, seed, Mode.CLOUD) for seed in range(NUM_SESSIONS)))
+    assert [report.tokens for report in reports] != []
+    assert [ids(report) for report in reports] == [ids(report) for report in truths]
+    assert sum(report.reconnects for report in reports) >= 1
+    assert not any(report.is_alone for report in reports)
+
+
+def ids(report: Report) -> list[int]:
+    return [token.token_id for token in report.tokens]
