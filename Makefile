@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 LLAMACPP := .venv-llamacpp
 VLLM := .venv-vllm
+RAY := .venv-ray
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench train test-llamacpp test-vllm clean help
+.PHONY: demo test lint bench train test-llamacpp test-vllm test-ray clean help
 
 help:
 	@echo "make demo    caption a clip with a device and a cloud on this machine"
@@ -17,6 +18,7 @@ help:
 	@echo "make train   train the embedded pair again, from ../shared/speech"
 	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
 	@echo "make test-vllm       tests of the vLLM engine, on the CPU, with an environment of its own"
+	@echo "make test-ray        tests of several replicas by Ray Serve, with an environment of its own"
 
 demo: $(VENV)/.demo
 	@$(BIN)/skydraft demo
@@ -35,6 +37,7 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench.overhead --quick
+	$(BIN)/python -m bench.network --quick
 
 train: $(VENV)/.dev
 	$(BIN)/python -m training --speech ../shared/speech
@@ -59,6 +62,15 @@ $(VLLM)/.dev: pyproject.toml
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
+test-ray: $(RAY)/.dev
+	$(RAY)/bin/python -m pytest tests/ray
+
+$(RAY)/.dev: pyproject.toml
+	@echo "Installing Ray into $(RAY); this takes a minute or two, once."
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --editable '.[ray]' 'ray[serve]==2.60.*' pytest pytest-asyncio pytest-timeout
+	@touch $@
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skydraft needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
@@ -73,4 +85,4 @@ $(VENV)/.dev: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LLAMACPP) $(VLLM) .cache build dist
+	rm -rf $(VENV) $(LLAMACPP) $(VLLM) $(RAY) .cache build dist

@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench.network needs the text pair in {TEXT} and there is none: nothing was measured")
         return 0
     try:
-        _run(options)
+        with TemporaryDirectory() as folder:
+            options.out = options.out or (Path(folder) / "quick.jsonl" if options.quick else RESULTS / "network.jsonl")
+            _run(options)
     except (SkydraftError, TextsDiffer, WorkerFailed) as error:
         print(f"bench.network: {error}", file=sys.stderr)
         return 1
@@ -66,10 +69,8 @@ def _say(line: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.network", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a smoke run, in about a minute, to --out")
+    parser = argparse.ArgumentParser(prog="python -m bench.network", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a smoke run, in about a minute; kept only with --out")
     parser.add_argument("--virtual", action="store_true", help="in virtual time only: exact pace, no sockets")
     parser.add_argument("--report", action="store_true", help="of what was measured before; measure nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each claim, and no tables")
@@ -79,10 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_list(parser, "--round-trips", float, [0, 10, 20, 50, 100, 200, 300], help="ms")
     _add_list(parser, "--rates", float, [10], help="Mbit/s, in each direction")
     _add_list(parser, "--modes", str, list(MODES), help="also wait:N, pipelined:N, prepared:N")
-    parser.add_argument("--runs", type=int, default=5, help="texts of a cell and mode")
-    parser.add_argument("--tokens", type=int, default=64, help="of a text")
+    parser.add_argument("--runs", type=int, default=5, help="texts of a cell and mode; default %(default)s")
+    parser.add_argument("--tokens", type=int, default=64, help="of a text; default %(default)s")
     parser.add_argument("--workers", type=int, default=1, help="that measure at once; one has a core for each side")
-    parser.add_argument("--out", type=Path, default=RESULTS / "network.jsonl", help="file of rows; is added to")
+    parser.add_argument("--out", type=Path, help="file of rows, which is added to (default: network.jsonl in results)")
     return parser
 
 
@@ -94,7 +95,7 @@ def _add_list(
     choices: Iterable[str] | None = None,
     help: str = "any of them",
 ) -> None:
-    parser.add_argument(name, type=kind, nargs="+", default=default, choices=choices, help=help)
+    parser.add_argument(name, type=kind, nargs="+", default=default, choices=choices, help=f"{help}; default %(default)s")
 
 
 def _selection(options: argparse.Namespace) -> Selection:

@@ -86,8 +86,8 @@ class Device:
         captures: of the wire, by port; empty where that is not to be had.
     """
 
-    def __init__(self, profile: Profile, site: Site, captures: dict[int, Capture]) -> None:
-        self.prompts = Prompts()
+    def __init__(self, profile: Profile, site: Site, prompts: Prompts, captures: dict[int, Capture]) -> None:
+        self.prompts = prompts
         self._profile = profile
         self._site = site
         self._captures = captures

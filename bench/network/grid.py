@@ -20,7 +20,9 @@ from skydraft.policies.way import FREE, Way, parse_way
 ORACLE = "oracle "  # before the mode of which it is the limit
 LOCATED = "co-located"  # the draft stands beside the target, and the text is streamed over the link
 COST = "cost"  # skydraft with objective cost
-OFFERS = tuple(f"offer:{least:g}" for least in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7))  # nodes as probable
+OFFERS = tuple(f"offer:{least:g}" for least in (0.005, 0.02, 0.1, 0.4))  # nodes as probable
+
+LIMIT_OF = {AUTO: "free"}  # an oracle need not choose: it never drafts in vain
 
 FRONTIER_MODES = (CLOUD, AUTO, COST, "wait:4", "prepared:4", "tree", *OFFERS)
 
@@ -58,8 +60,10 @@ class Grid:
         round_trip_s = cell.round_trip_ms / 1000
         link = VirtualLink(0.0 if key.mode == LOCATED else round_trip_s, cell.rate_mbps)
         mode = key.mode.removeprefix(ORACLE)
-        planner = self._planners.setdefault((cell, key.mode), planner_of(mode))
         is_oracle = key.mode != mode
+        planner = self._planners.setdefault(
+            (cell, key.mode), planner_of(LIMIT_OF.get(mode, mode) if is_oracle else mode)
+        )
         text = VirtualText(minds, profile, link, planner, mode != CLOUD, is_oracle).run()
         # Its first token comes a connection and a request later, and so do all others: the stream needs no answers.
         later_s = 3 * round_trip_s if key.mode == LOCATED else 0.0
@@ -119,7 +123,7 @@ def planner_of(mode: str) -> Planner:
         return Planner(Objective.COST)
     if mode in OFFERS:
         return Planner(fixed=_offering(float(mode.removeprefix("offer:"))))
-    return Planner(fixed=parse_way(AUTO if mode in (CLOUD, LOCATED) else mode))
+    return Planner(fixed=None if mode in (AUTO, CLOUD, LOCATED) else parse_way(mode))
 
 
 def _offering(least_prob: float) -> Way:

@@ -45,3 +45,6 @@ class OracleTree(GuessTree):
         child = Node(self._wrong[self.root], self.root.position + 1, self.root, self.root.log_prob, is_read=True)
         self.root.children[child.token_id or 0] = child
         return [child]
+
+    def _recycle(self, donor: Node) -> None:
+        """What was drafted for another text is no guess of one who knows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 
@@ -14,13 +14,14 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.network.claims import AIMS
 from bench.network.grid import COST, LOCATED, OFFERS, ORACLE
 from bench.network.limits import model_tokens_per_s
 from bench.network.rows import AUTO, CLOUD, EDGE, NAIVE, Cell, Row
 from bench.network.tables import BEST_FIXED, Results
 
 FONT_SIZE = 10
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": FONT_SIZE,
     "axes.titlesize": FONT_SIZE,
     "axes.labelsize": FONT_SIZE,
@@ -61,6 +62,7 @@ LOOKS = {
     ORACLE + AUTO: Look("oracle", "#8a8a8a", 1.2, "--"),
     COST: Look("objective cost", "#c2185b"),
 }
+COST_AIM = AIMS["cost_waste_pa_50"].most or 0.0
 MODEL = Look("model", "#c2185b", 1.2, ":")
 
 SPEED_MODES = (AUTO, CLOUD, BEST_FIXED, "pipelined:4", "prepared:4", "tree", NAIVE)
@@ -165,16 +167,9 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
     axes.set_xlim(0, end)
     axes.set_xticks(sorted({x for line in lines for x in line.x if x in (0, 50, 100, 200, 300)}))
     ends = [line.y[-1] for line in lines]
-    for line, at, y in zip(lines, ends, spread(ends, 0.062 * most), strict=True):
-        axes.annotate(
-            line.look.label,
-            (end, at),
-            (end * 1.05, y),
-            color=line.look.color,
-            va="center",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": line.look.color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
-        )
+    for line, at, y in zip(lines, ends, spread(ends, 0.066 * most), strict=True):
+        axes.plot([end, 1.03 * end], [at, y], color=line.look.color, linewidth=0.6, clip_on=False)
+        axes.text(1.04 * end, y, line.look.label, color=line.look.color, va="center")
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
@@ -197,7 +192,7 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
 
 # By mode
 
-Parts = Sequence[tuple[str, Measure]]
+Parts = Sequence[tuple[str, Measure]]  # what is written behind a bar's number, and the number
 
 _BYTES: Parts = (("up", lambda row: row.up_bytes / row.tokens), ("down", lambda row: row.down_bytes / row.tokens))
 _WORK: Parts = (("", lambda row: row.positions / row.tokens),)
@@ -227,7 +222,7 @@ def _draw_bars(axes: Axes, source: Results, cell: Cell, mode: str, place: int, p
         value = source.median(cell, mode, measure) or 0.0
         y = place + (len(parts) - 1) * height / 2 - index * height
         axes.barh(y, value, 0.9 * height, color=_look(mode).color, alpha=1 - 0.45 * index)
-        axes.annotate(f" {value:.3g} {name}", (value, y), va="center")
+        axes.annotate(f" {value:.1f} {name}", (value, y), va="center")
 
 
 def _look(mode: str) -> Look:
@@ -245,15 +240,14 @@ def _frontier(limits: Results, cells: Sequence[Cell]) -> Figure:
         points = [(offer.removeprefix("offer:"), _point(limits, cell, offer)) for offer in OFFERS]
         axes.plot([x for _, (x, _) in points], [y for _, (_, y) in points], "o-", color="#8a8a8a", markersize=3)
         for name, point in points:
-            axes.annotate(name, point, (0, -5), textcoords="offset points", color="#8a8a8a", va="top")
+            axes.annotate(name, point, (0, -6), textcoords="offset points", color="#8a8a8a", va="top", ha="center")
         for mode in (AUTO, COST, CLOUD, "wait:4", "prepared:4"):
             if limits.runs(cell, mode):
                 point = _point(limits, cell, mode)
                 axes.plot(*point, "o", color=_look(mode).color)
                 axes.annotate(_look(mode).label, point, (6, 4), textcoords="offset points", color=_look(mode).color)
-        axes.axvline(0.45, color="#bbbbbb", linewidth=0.8)
-        axes.annotate("aim of objective cost", (0.45, 1), (3, -8), xycoords=("data", "axes fraction"),
-                      textcoords="offset points", color="#888888")  # fmt: skip
+        axes.axvline(COST_AIM, color="#bbbbbb", linewidth=0.8)
+        axes.text(COST_AIM, 1, " aim of objective cost", color="#8a8a8a")
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=-0.05)
         axes.set_title(f"{cell.profile}, {_warmth(cell.temperature)}, {cell.round_trip_ms:g} ms")

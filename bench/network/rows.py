@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -95,8 +96,9 @@ class Row(msgspec.Struct, frozen=True):
 
     @property
     def flow(self) -> float:
-        """Tokens per second from the first token's arrival on."""
-        return (self.tokens - 1) / max(self.seconds - self.first_token_s, 1e-9)
+        """Tokens per second from the first token's arrival on; infinite where all came at once."""
+        rest_s = self.seconds - self.first_token_s
+        return (self.tokens - 1) / rest_s if rest_s else math.inf
 
     @property
     def late_share(self) -> float:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http.client import HTTPException
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from bench.network.device import Device
 from bench.network.profiles import PROFILES
 from bench.network.rows import Cell, Key, Row, Texts, append_row, load_rows, prepare_file
 from bench.network.site import Site, open_site
+from bench.network.texts import Prompts
 from skydraft.errors import SkydraftError
 
 LATE_SHARE = 0.02  # of a text's time: a text whose passes were later than this is measured again
@@ -143,7 +145,7 @@ def _shares(rounds: Sequence[Round], num_workers: int) -> list[list[Round]]:
 
 
 def _end(worker: BaseProcess) -> None:
-    worker.join(0 if worker.is_alive() else None)
+    worker.join(1.0)
     if worker.is_alive():
         worker.terminate()
         worker.join()
@@ -157,8 +159,8 @@ def _work(rounds: Sequence[Round], is_pinned: bool, results: multiprocessing.Que
     try:
         asyncio.run(_measure_all(rounds, is_pinned, results))
         results.put(None)
-    except (SkydraftError, OSError) as error:
-        results.put(str(error))
+    except (SkydraftError, OSError, HTTPException) as error:
+        results.put(str(error) or type(error).__name__)
     except KeyboardInterrupt:
         sys.exit(1)
 
@@ -166,11 +168,11 @@ def _work(rounds: Sequence[Round], is_pinned: bool, results: multiprocessing.Que
 async def _measure_all(
     rounds: Sequence[Round], is_pinned: bool, results: multiprocessing.Queue[Row | str | None]
 ) -> None:
-    parent = os.getppid()
+    parent, prompts = os.getppid(), Prompts()
     for name in dict.fromkeys(round_.profile for round_ in rounds):
         async with open_site(PROFILES[name], is_pinned) as site:
             with ExitStack() as stack:
-                device = Device(PROFILES[name], site, _captures(site, stack))
+                device = Device(PROFILES[name], site, prompts, _captures(site, stack))
                 stack.callback(device.close)
                 for round_ in (item for item in rounds if item.profile == name):
                     cell = round_.keys[0].cell

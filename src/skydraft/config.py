@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import tomllib
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -21,6 +22,15 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 def _require_range(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         raise ConfigError(f"{name} is {value} and must be {least:g} to {most:g}")
+
+
+def _take_word(settings: msgspec.Struct, name: str, kind: type[enum.StrEnum]) -> None:
+    """Who makes settings in Python may write the word of an enumeration; a file's words are converted already."""
+    word = getattr(settings, name)
+    try:
+        msgspec.structs.force_setattr(settings, name, kind(word))
+    except ValueError:
+        raise ConfigError(f"{name} is {word!r} and must be one of {', '.join(kind)}") from None
 
 
 class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,6 +160,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantize: bool = False
 
     def __post_init__(self) -> None:
+        for name, kind in (("mode", Mode), ("share", ShareLevel), ("objective", Objective)):
+            _take_word(self, name, kind)
         if self.accept is not None:
             parse_rule(self.accept)
         if self.share is ShareLevel.NONE and self.mode not in (Mode.EDGE, Mode.AUTO):

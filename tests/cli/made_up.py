@@ -29,6 +29,7 @@ def report(
         "first_token_s": 0.25,
         "total_s": 1.5,
         "rounds": 2,
+        "num_positions": 9,
         "reconnects": 0,
         "disclosure": record(),
     }

@@ -137,3 +137,25 @@ def test_the_dashboards_panels_have_titles_units_and_do_not_overlap() -> None:
     ]
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) < 24
+
+
+def test_the_recent_queue_time_is_the_mean_since_it_was_last_asked() -> None:
+    metrics = Metrics()
+    assert metrics.recent_queue_s() == 0
+    metrics.waited(0.25)
+    metrics.waited(0.75)
+    assert metrics.recent_queue_s() == 0.5
+    assert metrics.recent_queue_s() == 0
+    metrics.waited(1.0)
+    assert metrics.recent_queue_s() == 1.0
+
+
+def test_samples_are_what_the_exposition_says_of_the_cloud_alone() -> None:
+    metrics = Metrics()
+    metrics.waited(0.125)
+    metrics.refused("busy")
+    told = {(sample.name, *sample.labels.values()): sample.value for sample in metrics.samples()}
+    assert told["skydraft_queue_seconds_bucket", "0.25"] == 1
+    assert told["skydraft_faults_total", "busy"] == 1
+    shown = {name for name in counted(metrics) if name.startswith("skydraft_") and "_created" not in name}
+    assert {name for name, *_ in told} == {name.partition(":")[0] for name in shown}

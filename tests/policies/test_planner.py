@@ -17,7 +17,8 @@ def measured(planner: Planner, draft_s: float, step_s: float, round_trip_s: floa
         estimates.verify_s.observe(count, step_s)
     estimates.round_trip_s = round_trip_s
     conditions = Conditions(draft_s, step_s, step_s, round_trip_s, run_length)
-    estimates.drafted_tokens_per_s = free_running_tokens_per_s(conditions)
+    for _ in range(100):
+        estimates.observe_speed(free_running_tokens_per_s(conditions))
     return planner
 
 

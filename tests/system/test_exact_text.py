@@ -15,6 +15,12 @@ from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
 
 NUM_CLIPS = 4
+CASES = [
+    ("draft-q4", 0.0, "tree"),
+    ("draft-d64", 0.8, "pipelined:4"),
+    ("draft-d32", 1.2, "wait:4"),
+    ("draft-q4", 0.8, "auto"),
+]
 
 
 async def compare(clips: list[Path]) -> None:
@@ -41,16 +47,14 @@ async def test_every_caption_of_unheard_speakers_is_the_clouds_own(unseen_clips:
 async def test_stories_are_the_clouds_own_with_every_draft(text_pair: Path) -> None:
     prompts = [json.loads(line) for line in (text_pair / "prompts.jsonl").read_text().splitlines()]
     async with local_cloud(str(text_pair / "target"), "--threads", "1") as url:
-        for prompt, name, temperature in zip(
-            prompts, ["draft-q4", "draft-d64", "draft-d32"], [0.0, 0.8, 1.2], strict=False
-        ):
+        for prompt, name, temperature, way in zip(prompts, *zip(*CASES, strict=True), strict=False):
             settings = DeviceSettings(
-                draft=str(text_pair / name), cloud=url, temperature=temperature, seed=11, max_tokens=60
+                draft=str(text_pair / name), cloud=url, temperature=temperature, seed=11, max_tokens=60, way=way
             )
             with Device.load(settings) as device:
                 hybrid = await device.generate(prompt["prompt"])
             with Device.load(replace(settings, mode=Mode.CLOUD)) as device:
                 alone = await device.generate(prompt["prompt"])
             assert [token.token_id for token in hybrid.tokens] == [token.token_id for token in alone.tokens]
-            assert hybrid.num_by_origin[Origin.ACCEPTED] > 10
+            assert hybrid.num_by_origin[Origin.ACCEPTED] > 10 or way == "auto"  # a fast cloud may need no draft
             assert hybrid.text == alone.text

@@ -42,7 +42,7 @@ def skydraft(
 @app.command()
 @takes(DemoFlags)
 def demo(flags: DemoFlags) -> None:
-    """Caption a clip with a device and a cloud, and with either alone.
+    """Caption a clip with a device and a cloud, and by each alone.
 
     Both run on this machine, as two processes that speak over loopback.
     """

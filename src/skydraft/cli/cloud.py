@@ -59,7 +59,7 @@ def _end_with_stdin() -> None:
     """End when standard input closes, so that nothing is left behind when the starting process is killed."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(4096):
+        while os.read(sys.stdin.fileno(), 4096):  # a buffered read would hold a lock that the end of Python wants
             pass
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(LAST_WARNING_S)

@@ -86,18 +86,18 @@ class RayCluster:
     """
 
     def __init__(self, settings: CloudSettings, num_replicas: int, announce: Callable[[str], None]) -> None:
-        import ray.serve  # noqa: F401  # what is missing is said before anything begins
-
         require_guards(settings)
         certificate_of(settings)
         if settings.keys:
             KeyRing(Path(settings.keys))
         if settings.device.startswith("cuda:"):
             raise ConfigError(
-                f"each replica has a GPU of its own and sees no other than it: {settings.device} says --device cuda"
+                f"each replica has a GPU of its own and sees no other: give --device cuda instead of {settings.device}"
             )
         with bind(settings) as listener:  # free until Ray takes it
             port = int(listener.getsockname()[1])
+        import ray.serve  # noqa: F401  # what is missing is said before anything begins
+
         self._settings = replace(_found(settings), port=port, num_threads=_num_threads(settings, num_replicas))
         self._num_replicas = num_replicas
         self._announce = announce

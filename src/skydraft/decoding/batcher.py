@@ -10,13 +10,14 @@ from typing import NamedTuple
 from array_api_compat import array_namespace
 
 from skydraft.core import Prompt
-from skydraft.decoding.cloud_session import CloudSession, Outcome, Step
+from skydraft.decoding.cloud_session import CloudSession, Hearing, Outcome, Step
 from skydraft.decoding.places import Member, Places
 from skydraft.decoding.turns import Turns
 from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, PromptChunk, Slot
 from skydraft.engines.prompts import require_finite
 from skydraft.errors import EngineError, PromptRejected, RemoteProtocolError
 from skydraft.protocol import messages
+from skydraft.sampling.choice import choices_together
 
 log = logging.getLogger("skydraft.decoding")
 
@@ -177,9 +178,8 @@ class Batcher:
         self._pass = done = Pass()
         evicted_before = self._places.evicted
         work = self._choose()
-        for part in work:  # what is known already costs nothing and waits for nobody
-            if part.item is None:
-                self._finish(part, None)
+        known = [part for part in work if part.item is None]
+        self._finish(known, [None] * len(known))  # it costs nothing and waits for nobody
         self._run([part for part in work if part.item is not None])
         done.num_evicted = self._places.evicted - evicted_before
         done.num_sessions = len(work)
@@ -269,25 +269,35 @@ class Batcher:
                 for part in work:
                     self._run([part])
             return
-        for part, logits in zip(work, all_logits, strict=True):
-            self._finish(part, logits)
+        self._finish(work, all_logits)
 
     def _extend(self, items: Sequence[Extension | PromptChunk]) -> list[Array]:
         if self._chunked is not None:
             return self._chunked.extend(items)
         return self._engine.extend([item for item in items if isinstance(item, Extension)])
 
-    def _finish(self, work: _Work, logits: Array | None) -> None:
-        try:
-            match work.item:
-                case PromptChunk():
-                    self._finish_chunk(work.member, work.item, logits)
-                case Extension() if work.step is None:
-                    work.member.session.caught_up(work.num_positions)
-                case _:
-                    self._finish_step(work, logits)
-        except Exception as error:
-            self._fail(work.member, error)
+    def _finish(self, work: Sequence[_Work], all_logits: Sequence[Array | None]) -> None:
+        heard: list[tuple[_Work, Hearing]] = []
+        for part, logits in zip(work, all_logits, strict=True):
+            try:
+                if part.step is not None:
+                    heard.append((part, part.member.session.hear(part.step, logits)))
+                else:
+                    self._finish_reading(part, logits)
+            except Exception as error:
+                self._fail(part.member, error)
+        choices = _choices([hearing for _, hearing in heard])
+        for (part, hearing), token_ids in zip(heard, choices, strict=True):
+            try:
+                self._finish_step(part, hearing, token_ids)
+            except Exception as error:
+                self._fail(part.member, error)
+
+    def _finish_reading(self, work: _Work, logits: Array) -> None:
+        if isinstance(work.item, PromptChunk):
+            self._finish_chunk(work.member, work.item, logits)
+        else:
+            work.member.session.caught_up(work.num_positions)
 
     def _finish_chunk(self, member: Member, chunk: PromptChunk, logits: Array) -> None:
         member.num_unread -= chunk.num_tokens
@@ -298,12 +308,11 @@ class Batcher:
         # A row of its own, for a session may keep it: a view would hold the logits of the whole pass.
         member.session.prefilled(array_namespace(logits).asarray(logits[-1], copy=True))
 
-    def _finish_step(self, work: _Work, logits: Array | None) -> None:
-        member, step = work.member, work.step
-        assert step is not None
+    def _finish_step(self, work: _Work, hearing: Hearing, choices: list[int] | None) -> None:
+        member, step = work.member, hearing.step
         session = member.session
         start, kv_start = len(session.token_ids), session.kv_length
-        outcome = session.finish_step(step, logits)
+        outcome = session.decide(hearing, choices)
         self._forget_rejected(member.slot, step, kv_start, outcome)
         member.num_judged += work.num_positions
         num_new, num_offered, num_accepted = len(session.token_ids) - start, 0, 0
@@ -338,6 +347,19 @@ class Batcher:
                 log.error("a session failed", exc_info=error)
                 code, sentence = messages.FaultCode.INTERNAL, "the cloud failed to judge a draft; its log says why"
         self._pass.answers.append(Answer(session, messages.Fault(code, sentence, session.number)))
+
+
+def _choices(hearings: Sequence[Hearing]) -> list[list[int] | None]:
+    """The target's choices for all of them at once; None where the session is to find out for itself."""
+    choices: list[list[int] | None] = [None] * len(hearings)
+    places = [place for place, hearing in enumerate(hearings) if hearing.question is not None]
+    wanted = [hearing.question.wanted for hearing in hearings if hearing.question is not None]
+    try:
+        for place, token_ids in zip(places, choices_together(wanted), strict=True):
+            choices[place] = token_ids
+    except Exception:  # of one of them, which will raise it again; the others are well without this
+        log.debug("the choices of %d sessions are made one by one", len(wanted), exc_info=True)
+    return choices
 
 
 def _is_waiting(member: Member) -> bool:

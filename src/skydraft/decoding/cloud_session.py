@@ -17,7 +17,7 @@ from skydraft.decoding.alignment import Taken, is_ahead, remainder, take
 from skydraft.engines.base import Array
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import messages, offers, packing
-from skydraft.sampling.acceptance import Judgement, judge
+from skydraft.sampling.acceptance import Judgement, Question, ask, conclude, judge
 from skydraft.sampling.choice import target_choices
 
 
@@ -48,6 +48,18 @@ class Step(NamedTuple):
     num_lead: int
     draft: Draft | None
     num_offers: int = 0
+
+
+class Hearing(NamedTuple):
+    """A step whose logits are there.
+
+    rows: float [num_nodes + 1, num_shared_ids], row 0 after the log.
+    question: the choices that decide it; None where the rule asks for more than choices.
+    """
+
+    step: Step
+    rows: Array
+    question: Question | None
 
 
 class Outcome(NamedTuple):
@@ -220,12 +232,34 @@ class CloudSession:
             step: from `next_step`.
             logits: float [len(step.token_ids), vocab_size]; None where the step has no tokens to run.
         """
+        return self.decide(self.hear(step, logits))
+
+    def hear(self, step: Step, logits: Array | None) -> Hearing:
+        """The first half of `finish_step`, which changes nothing: the choices may be made for many sessions together.
+
+        Args:
+            step, logits: as for `finish_step`.
+        """
         rows = self._rows_to_judge(step, None if logits is None else logits[:, : self.terms.num_shared_ids])
-        if step.draft is None:
-            judgement = Judgement((), target_choices(rows, self.terms.sampling, [len(self._log)])[0], False)
-        else:
-            judgement = judge(step.draft, rows, self.terms.sampling, self.terms.rule)
-        return self._apply(step, judgement, rows)
+        if step.draft is None:  # the next token: an exact judgement of nothing
+            return Hearing(step, rows, ask(Draft(len(self._log), ()), rows, self.terms.sampling))
+        if isinstance(self.terms.rule, Exact):
+            return Hearing(step, rows, ask(step.draft, rows, self.terms.sampling))
+        return Hearing(step, rows, None)
+
+    def decide(self, hearing: Hearing, choices: Sequence[int] | None = None) -> Outcome:
+        """The other half.
+
+        Args:
+            choices: the target's, for hearing.question; None: they are made here.
+        """
+        step, rows, question = hearing
+        if question is None:
+            assert step.draft is not None
+            return self._apply(step, judge(step.draft, rows, self.terms.sampling, self.terms.rule), rows)
+        if choices is None:
+            choices = target_choices(*question.wanted)
+        return self._apply(step, conclude(question, choices), rows)
 
     def _rows_to_judge(self, step: Step, logits: Array | None) -> Array:
         """float [num_nodes + 1, num_shared_ids], row 0 after the log."""

@@ -142,8 +142,8 @@ class _Run:
 
     async def write(self) -> None:
         while not self._session.is_complete:
-            mode = self._choice.at(len(self._session.token_ids))
-            if mode is Mode.EDGE or self._job.prompts.cloud is None:
+            mode = self._mode()
+            if mode is Mode.EDGE:
                 await self._write_alone(lambda: self._is_up_to(Mode.EDGE))
                 continue
             try:
@@ -160,7 +160,10 @@ class _Run:
 
     def _is_up_to(self, mode: Mode) -> bool:
         """Whether the text goes on, in this mode."""
-        return not self._session.is_complete and self._choice.at(len(self._session.token_ids)) is mode
+        return not self._session.is_complete and self._mode() is mode
+
+    def _mode(self) -> Mode:
+        return Mode.EDGE if self._job.prompts.cloud is None else self._choice.at(len(self._session.token_ids))
 
     async def _write_with_cloud(self, mode: Mode) -> None:
         if mode is Mode.CLOUD:

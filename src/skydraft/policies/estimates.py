@@ -13,6 +13,7 @@ FORGETTING = 0.97  # of a line: about the last 33 observations count
 USUAL_SLOPE = 1 / 250  # of the base, where memory bounds a pass
 SLOPE_PRIOR = 25.0  # how much that counts, as a variance of counts: few positions more or less say little of their cost
 MEMORY = 8  # windows that the mean speed looks back
+LEAST_SPEEDS = 5  # windows before it counts: the first of a text are slow, for the tree is small
 WINDOW_S = 0.1  # and passes of a window: what a freeze held back arrives at once, and counts as one observation
 WINDOW_PASSES = 3
 
@@ -64,14 +65,14 @@ class Estimates:
     draft_s: a draft step against the nodes that it reads.
     verify_s: a forward pass of the cloud against the positions that it computes, all that it does in between included.
     round_trip_s, jitter_s: of the link; None before the first.
-    drafted_tokens_per_s: of the text while the device drafts and the cloud writes on; None before it was seen.
     """
 
     draft_s: RunningLine = field(default_factory=lambda: RunningLine(0.01, 0.0005))
     verify_s: RunningLine = field(default_factory=lambda: RunningLine(0.03, 0.0005))
     round_trip_s: float | None = None
     jitter_s: float = 0.0
-    drafted_tokens_per_s: float | None = None
+    _drafted_tokens_per_s: float = field(default=0.0, init=False)
+    _num_speeds: int = field(default=0, init=False)
     _window: _Window | None = field(default=None, init=False)
     _round_trips_s: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_ROUND_TRIPS), init=False)
 
@@ -106,15 +107,20 @@ class Estimates:
         self._window = _Window(now_s)
         self.verify_s.observe(window.num_positions / window.num_passes, seconds / window.num_passes)
         if is_drafted:
-            self._observe_speed(window.num_tokens / seconds)
+            self.observe_speed(window.num_tokens / seconds)
 
-    def _observe_speed(self, tokens_per_s: float) -> None:
-        known = self.drafted_tokens_per_s
-        if known is None:
-            self.drafted_tokens_per_s = tokens_per_s
-        else:
+    def observe_speed(self, tokens_per_s: float) -> None:
+        """The text grew at this speed for a window, while the device drafted and the cloud wrote on."""
+        known = self._drafted_tokens_per_s
+        if self._num_speeds:
             tokens_per_s = min(max(tokens_per_s, known / MOST_SURPRISE), known * MOST_SURPRISE)
-            self.drafted_tokens_per_s = known + (tokens_per_s - known) / MEMORY
+        self._num_speeds += 1
+        self._drafted_tokens_per_s += (tokens_per_s - known) / min(self._num_speeds, MEMORY)
+
+    @property
+    def drafted_tokens_per_s(self) -> float | None:
+        """Of the text while the device drafts and the cloud writes on; None before enough was seen to tell."""
+        return self._drafted_tokens_per_s if self._num_speeds >= LEAST_SPEEDS else None
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from array_api_compat import array_namespace
@@ -11,7 +11,7 @@ from skydraft.core import AcceptanceRule, Draft, Exact, LatticeDistribution, Min
 from skydraft.errors import RemoteProtocolError
 from skydraft.sampling import rejection
 from skydraft.sampling.arrays import Array, at_indexes, measure_tokens, take_rows
-from skydraft.sampling.choice import target_choices
+from skydraft.sampling.choice import Wanted, target_choices
 from skydraft.sampling.tree import DraftTree, read_tree
 from skydraft.sampling.warp import probabilities
 
@@ -46,17 +46,56 @@ def judge(draft: Draft, target_logits: Array, params: SamplingParams, rule: Acce
     Source: `exact`: Daliri et al. 2024, arXiv 2408.07978, section 3. `rejection`: Leviathan et al. 2023,
         arXiv 2211.17192.
     """
+    if isinstance(rule, Exact):
+        question = ask(draft, target_logits, params)
+        return conclude(question, target_choices(*question.wanted))
     case = _Case(draft, read_tree(draft, params), target_logits, params)
     _check_logits(draft, target_logits)
     match rule:
-        case Exact():
-            return _judge_exactly(case)
         case Rejection():
             return _judge_by_rejection(case, rule)
         case Rank():
             return _judge_without_bonus(case, _nodes_of_rank(case, rule.max_rank))
         case MinProb():
             return _judge_without_bonus(case, _nodes_of_prob(case, rule.min_prob))
+
+
+class Question(NamedTuple):
+    """What the rule `exact` wants to know of the target.
+
+    rows: of the draft, ascending: the choices after these.
+    """
+
+    draft: Draft
+    tree: DraftTree
+    rows: Sequence[int]
+    wanted: Wanted
+
+
+def ask(draft: Draft, target_logits: Array, params: SamplingParams) -> Question:
+    """The first half of `judge` with the rule `exact`: the choices may be made for many drafts together.
+
+    Arguments and errors as `judge`, but that no number is looked at.
+    """
+    tree = read_tree(draft, params)
+    _check_logits(draft, target_logits)
+    rows = tree.reachable_rows()
+    positions = [tree.positions[row] for row in rows]
+    return Question(draft, tree, rows, Wanted(take_rows(target_logits, rows), params, positions))
+
+
+def conclude(question: Question, choices: Sequence[int]) -> Judgement:
+    """The other half.
+
+    Args:
+        choices: the target's, one for each of question.wanted.
+    """
+    tree, token_ids = question.tree, question.draft.token_ids
+    after = dict(zip(question.rows, choices, strict=True))
+    path, row = tree.walk(lambda node: token_ids[node] == after[tree.parents[node]])
+    if row is None:
+        return Judgement(path, None, False)
+    return Judgement(path, after[row], bool(tree.children[row]))
 
 
 class _Case(NamedTuple):
@@ -74,21 +113,9 @@ class _Case(NamedTuple):
         values = measure_tokens(measure, self.logits, rows, [self.draft.token_ids[node] for node in nodes])
         return dict(zip(nodes, values, strict=True))
 
-    def choices(self, rows: list[int]) -> dict[int, int]:
-        """The target's choice after each of these rows."""
-        if not rows:
-            return {}
-        positions = [self.tree.positions[row] for row in rows]
-        return dict(zip(rows, target_choices(take_rows(self.logits, rows), self.params, positions), strict=True))
-
-
-def _judge_exactly(case: _Case) -> Judgement:
-    tree, token_ids = case.tree, case.draft.token_ids
-    choices = case.choices(tree.reachable_rows())
-    path, row = tree.walk(lambda node: token_ids[node] == choices[tree.parents[node]])
-    if row is None:
-        return Judgement(path, None, False)
-    return Judgement(path, choices[row], bool(tree.children[row]))
+    def choice(self, row: int) -> int:
+        """The target's choice after a row."""
+        return target_choices(self.logits[row : row + 1], self.params, [self.tree.positions[row]])[0]
 
 
 def _judge_by_rejection(case: _Case, rule: Rejection) -> Judgement:
@@ -97,7 +124,7 @@ def _judge_by_rejection(case: _Case, rule: Rejection) -> Judgement:
     if row is None:
         return Judgement(path, None, False)
     if not case.tree.children[row]:
-        return Judgement(path, case.choices([row])[row], False)
+        return Judgement(path, case.choice(row), False)
     failed = distributions[row - case.draft.num_forced]  # in a chain, row r judges node r
     position = case.tree.positions[row]
     return Judgement(path, rejection.residual_choice(case.logits[row], failed, case.params, position), True)
@@ -107,7 +134,7 @@ def _judge_without_bonus(case: _Case, holding: set[int]) -> Judgement:
     path, row = case.tree.walk(holding.__contains__)
     if row is None or not case.tree.children[row]:
         return Judgement(path, None, False)
-    return Judgement(path, case.choices([row])[row], True)
+    return Judgement(path, case.choice(row), True)
 
 
 def _nodes_by_rejection(case: _Case, distributions: tuple[LatticeDistribution, ...]) -> set[int]:

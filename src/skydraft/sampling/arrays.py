@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from array_api_compat import array_namespace, device, is_torch_array
 
 Array: TypeAlias = Any  # a numpy array or a torch tensor: what the array API standard describes and no type spells
+
+Item = TypeVar("Item")
 
 _BLOCK_ELEMENTS = 2**22  # of float64 32 MB: what one step of a computation holds, however many rows there are
 
@@ -58,6 +61,8 @@ def at_indexes(rows: Array, indexes: Array) -> Array:
 
 def take_rows(x: Array, rows: Sequence[int]) -> Array:
     """These rows of x [num_rows, n]: a view where they follow one another, else a copy."""
+    if not rows:
+        return x[:0]
     if list(rows) == list(range(rows[0], rows[-1] + 1)):
         return x[rows[0] : rows[-1] + 1]
     return array_namespace(x).take(x, integers_like(rows, x), axis=0)
@@ -68,6 +73,25 @@ def row_blocks(x: Array) -> Iterator[slice]:
     num_rows, length = x.shape
     step = max(1, _BLOCK_ELEMENTS // max(1, length))
     return (slice(first, min(first + step, num_rows)) for first in range(0, num_rows, step))
+
+
+def packed(items: Sequence[Item], arrays: Sequence[Array]) -> Iterator[list[Item]]:
+    """Runs of items whose arrays are together no larger than a block, or that are one each.
+
+    Args:
+        arrays: of each item.
+    """
+    run: list[Item] = []
+    size = 0
+    for item, array in zip(items, arrays, strict=True):
+        num_elements = math.prod(array.shape)
+        if run and size + num_elements > _BLOCK_ELEMENTS:
+            yield run
+            run, size = [], 0
+        run.append(item)
+        size += num_elements
+    if run:
+        yield run
 
 
 def measure_tokens(

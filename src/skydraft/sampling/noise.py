@@ -9,14 +9,16 @@ Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from array_api_compat import array_namespace, device
 
-from skydraft.sampling.arrays import Array
+from skydraft.sampling.arrays import Array, integers_like
 from skydraft.sampling.logarithm import log
 
 Words: TypeAlias = tuple[Array, Array, Array, Array]
+Seed: TypeAlias = int | Array  # one for all, or int64 as `seeds_like` makes them
 
 _MASK = 0xFFFFFFFF
 _NUM_ROUNDS = 10
@@ -36,12 +38,28 @@ class Stream(enum.IntEnum):
     RESIDUAL = 3  # the token in place of one that failed (rejection)
 
 
-def philox(counter: Words, key: tuple[int, int]) -> Words:
+def seeds_like(seeds: Sequence[int], like: Array) -> Array:
+    """int64 [len(seeds)] in the library and on the device of `like`, the seeds' 64 bits as they are.
+
+    Raises:
+        ValueError: a seed has more than 64 bits.
+    """
+    for seed in seeds:
+        _check_seed(seed)
+    return integers_like([seed - 2**64 if seed >= 2**63 else seed for seed in seeds], like)
+
+
+def seed_of_rows(seed: Seed, rows: Array | slice) -> Seed:
+    """The seed of these rows, where each may have its own."""
+    return seed if isinstance(seed, int) else seed[rows]
+
+
+def philox(counter: Words, key: tuple[Array | int, Array | int]) -> Words:
     """Philox 4x32-10.
 
     Args:
         counter: four words of 32 bits, each an int or an int64 array; their shapes broadcast.
-        key: two words of 32 bits.
+        key: two words of 32 bits, of the same kinds.
     Returns:
         Four words of 32 bits in int64.
     """
@@ -55,11 +73,11 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
     return c0, c1, c2, c3
 
 
-def uniform(seed: int, positions: Array | int, token_ids: Array, stream: Stream) -> Array:
+def uniform(seed: Seed, positions: Array | int, token_ids: Array, stream: Stream) -> Array:
     """Numbers between 0 and 1 for any tokens at any positions.
 
     Args:
-        seed: 0 to 2**64 - 1.
+        seed: 0 to 2**64 - 1, or an array from `seeds_like` that broadcasts with token_ids.
         positions: 0 to 2**32 - 1, an int or an int64 array that broadcasts with token_ids.
         token_ids: int64, 0 or more.
     Returns:
@@ -74,27 +92,28 @@ def uniform(seed: int, positions: Array | int, token_ids: Array, stream: Stream)
     return _to_unit(xp.where(place < 2, lower, upper))
 
 
-def vocabulary_uniform(seed: int, positions: Array, vocab_size: int, stream: Stream) -> Array:
+def vocabulary_uniform(seed: Seed, positions: Array, vocab_size: int, stream: Stream) -> Array:
     """`uniform` of the token ids 0 to vocab_size - 1 at each position: one Philox for four of them.
 
     Args:
+        seed: one for all, or one for each position, as for `uniform`.
         positions: int64 [num_positions].
     Returns:
         float64 [num_positions, vocab_size].
     """
     xp = array_namespace(positions)
     blocks = xp.arange((vocab_size + 3) // 4, dtype=xp.int64, device=device(positions))
-    words = philox((blocks, positions[:, None], int(stream), 0), _key(seed))
+    words = philox((blocks, positions[:, None], int(stream), 0), _key(seed_of_rows(seed, (slice(None), None))))
     stacked = xp.stack([_to_unit(word) for word in words], axis=-1)  # [num_positions, num_blocks, 4]
     return xp.reshape(stacked, (positions.shape[0], -1))[:, :vocab_size]
 
 
-def gumbel(seed: int, positions: Array | int, token_ids: Array, stream: Stream) -> Array:
+def gumbel(seed: Seed, positions: Array | int, token_ids: Array, stream: Stream) -> Array:
     """Standard Gumbel noise, -log(-log(u)), for any tokens at any positions; arguments as `uniform`. float64."""
     return -log(-log(uniform(seed, positions, token_ids, stream)))
 
 
-def vocabulary_gumbel(seed: int, positions: Array, vocab_size: int, stream: Stream) -> Array:
+def vocabulary_gumbel(seed: Seed, positions: Array, vocab_size: int, stream: Stream) -> Array:
     """`gumbel` of the token ids 0 to vocab_size - 1 at each position; arguments as `vocabulary_uniform`."""
     return -log(-log(vocabulary_uniform(seed, positions, vocab_size, stream)))
 
@@ -110,7 +129,12 @@ def _to_unit(words: Array) -> Array:
     return (xp.astype(words, xp.float64) + 0.5) * 2.0**-32
 
 
-def _key(seed: int) -> tuple[int, int]:
+def _key(seed: Seed) -> tuple[Array | int, Array | int]:
+    if isinstance(seed, int):
+        _check_seed(seed)
+    return seed & _MASK, (seed >> 32) & _MASK
+
+
+def _check_seed(seed: int) -> None:
     if not 0 <= seed < 2**64:
         raise ValueError(f"the seed is {seed} and must be 0 to 2**64 - 1")
-    return seed & _MASK, seed >> 32

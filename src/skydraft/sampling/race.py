@@ -7,7 +7,15 @@ import math
 from array_api_compat import array_namespace
 
 from skydraft.sampling.arrays import Array, at_indexes
-from skydraft.sampling.noise import LARGEST_GUMBEL, Stream, gumbel, vocabulary_gumbel, vocabulary_uniform
+from skydraft.sampling.noise import (
+    LARGEST_GUMBEL,
+    Seed,
+    Stream,
+    gumbel,
+    seed_of_rows,
+    vocabulary_gumbel,
+    vocabulary_uniform,
+)
 from skydraft.sampling.warp import no_finite_logits
 
 _SMALL_SIZE = 2**12  # elements: below, leaving tokens out costs more than their noise
@@ -15,7 +23,7 @@ _CONTIGUOUS_GAIN = 8  # how much less a token costs in `vocabulary_uniform` than
 _SLACK = 1e-9  # covers the rounding of exp, which differs between libraries
 
 
-def gumbel_argmax(log_weights: Array, seed: int, positions: Array, stream: Stream) -> list[int]:
+def gumbel_argmax(log_weights: Array, seed: Seed, positions: Array, stream: Stream) -> list[int]:
     """The token whose log weight plus Gumbel noise is largest: a sample in proportion to the weights.
 
     Tokens that cannot win are left out first, without changing the winner: noise is bounded, and an exponential race
@@ -23,6 +31,7 @@ def gumbel_argmax(log_weights: Array, seed: int, positions: Array, stream: Strea
 
     Args:
         log_weights: float64 [num_rows, vocab_size], of any scale; -inf is never sampled.
+        seed: one for all, or one for each row, from `seeds_like`.
         positions: int64 [num_rows].
     Returns:
         A token id for each row; of equal sums the lowest.
@@ -37,8 +46,9 @@ def gumbel_argmax(log_weights: Array, seed: int, positions: Array, stream: Strea
     if int(xp.count_nonzero(is_contender)) * _CONTIGUOUS_GAIN > num_rows * vocab_size:
         is_contender = _within_bounds(log_weights, seed, positions, stream)
     rows, token_ids = xp.nonzero(is_contender)
+    noise = gumbel(seed_of_rows(seed, rows), positions[rows], token_ids, stream)
     sums = xp.full_like(log_weights, -math.inf)
-    sums[rows, token_ids] = log_weights[rows, token_ids] + gumbel(seed, positions[rows], token_ids, stream)
+    sums[rows, token_ids] = log_weights[rows, token_ids] + noise
     return winners(sums)
 
 
@@ -57,7 +67,7 @@ def winners(scores: Array) -> list[int]:
     return list(chosen)
 
 
-def _within_reach(log_weights: Array, seed: int, positions: Array, stream: Stream) -> Array:
+def _within_reach(log_weights: Array, seed: Seed, positions: Array, stream: Stream) -> Array:
     """Tokens that the largest possible noise would lift above the heaviest token with its own. bool as log_weights."""
     xp = array_namespace(log_weights)
     heaviest = xp.argmax(log_weights, axis=-1)
@@ -65,7 +75,7 @@ def _within_reach(log_weights: Array, seed: int, positions: Array, stream: Strea
     return log_weights >= (to_beat - LARGEST_GUMBEL)[:, None]
 
 
-def _within_bounds(log_weights: Array, seed: int, positions: Array, stream: Stream) -> Array:
+def _within_bounds(log_weights: Array, seed: Seed, positions: Array, stream: Stream) -> Array:
     """Tokens that may win given their uniform number u. bool as log_weights.
 
     The winner has the largest weight / -log(u), and 1 - u <= -log(u) <= (1 - u) / u.

@@ -1,0 +1,73 @@
+"""What `--ray` and a configuration of Ray Serve refuse before Ray is begun; what works with Ray is in tests/ray."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from skydraft.cli import run
+from skydraft.cloud.ray_serve import _reason, make_application
+from skydraft.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--host", "0.0.0.0"], "host 0.0.0.0 is open to other machines and there are no API keys"),
+        (["--keys", "missing.toml"], "make it with: skydraft cloud-key add NAME --keys missing.toml"),
+        (["--tls-cert", "missing.pem", "--tls-key", "missing.key"], "missing.pem with the key missing.key cannot be"),
+        (["--device", "cuda:1"], "give --device cuda instead of cuda:1"),
+    ],
+)
+def test_replicas_that_would_be_open_or_are_set_up_wrongly_are_refused(flags, words, capsys):
+    assert run(["cloud", "--ray", "2", "--port", "0", *flags]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_an_address_that_is_taken_is_refused(capsys):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert run(["cloud", "--ray", "2", "--port", str(taken.getsockname()[1])]) == 1
+    assert "choose another with --host and --port" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed here")
+def test_without_ray_the_extra_is_named(capsys):
+    assert run(["cloud", "--ray", "2", "--port", "0"]) == 1
+    assert "needs the package ray, which is not installed: pip install 'skydraft[ray]'" in capsys.readouterr().err
+
+
+def test_a_cluster_is_refused_without_keys_also_where_a_file_has_the_settings(tmp_path: Path) -> None:
+    config = tmp_path / "skydraft.toml"
+    config.write_text('[cloud]\nmodel = "table:vocab=8"\n')
+    for args in ({}, {"config": str(config)}, {"model": "embedded", "host": "127.0.0.1"}):
+        with pytest.raises(ConfigError, match="a cluster's ports are open to other machines.*cloud-key add"):
+            make_application(args)
+
+
+def test_a_wrong_setting_for_a_cluster_is_refused() -> None:
+    with pytest.raises(ConfigError, match="slots"):
+        make_application({"slots": 3})
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            "The deployment failed.\n  File x, line 1\nskydraft.errors.ModelLoadError: no such model: m\n\n",
+            "no such model: m",
+        ),
+        ("Something\nelse", "else"),
+        ("", "Ray says nothing of why"),
+    ],
+)
+def test_of_what_ray_says_of_a_failure_our_own_sentence_is_shown(message, reason):
+    assert _reason(message) == reason
