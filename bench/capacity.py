@@ -17,21 +17,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from bench.claims import Claim, parse_arguments, show
-from bench.replay import Replay, Result, Script, record
+from bench.recording import record
+from bench.replay import Replay, Result, Script
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, SamplingParams, TokenSegment
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
+from skydraft.policies.way import FREE
 
 TEXT = Path(__file__).parents[2] / "shared" / "text"
 PACE = "paced:step_ms=30,node_ms=0.12:"
-BLOCK_LENGTH = 4
+WAY = replace(FREE, least_offer_prob=0.3)
 NUM_SESSIONS, NUM_TOKENS = 32, 96
 QUICK_SESSIONS, QUICK_TOKENS = 8, 40
 TEMPERATURE = 0.8
@@ -56,7 +59,7 @@ def recorded_texts(num_sessions: int, num_tokens: int) -> list[Script]:
     for number in range(num_sessions):
         prompt = Prompt((TokenSegment(tuple(tokenizer.encode(texts[number % len(texts)], add_special=True))),))
         sampling = SamplingParams(temperature=TEMPERATURE, seed=number, max_tokens=num_tokens)
-        scripts.append(record(target, draft, prompt, sampling, BLOCK_LENGTH))
+        scripts.append(record(target, draft, prompt, sampling, WAY))
     return scripts
 
 

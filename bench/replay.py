@@ -18,16 +18,16 @@ from skydraft.core import Draft, Exact, Prompt, SamplingParams
 from skydraft.decoding.edge_session import mark_of
 from skydraft.engines.base import Engine, Extension
 from skydraft.protocol import codec, messages, offers, packing, prompts
-from skydraft.sampling.choice import best_guesses, target_choices
+from skydraft.sampling.choice import target_choices
 
 
 class Script(NamedTuple):
-    """A text, and what a device drafts on its way. blocks: token ids by the position of their first."""
+    """A text, and what a device offers on its way. offers: by the length of the text before them."""
 
     prompt: Prompt
     sampling: SamplingParams
     token_ids: list[int]
-    blocks: dict[int, tuple[int, ...]]
+    offers: dict[int, Draft]
 
 
 def write_alone(engine: Engine, prompt: Prompt, sampling: SamplingParams) -> list[int]:
@@ -39,29 +39,6 @@ def write_alone(engine: Engine, prompt: Prompt, sampling: SamplingParams) -> lis
         logits = engine.extend([Extension(slot, token_ids[-1:])])[0][-1]
     engine.close(slot)
     return token_ids
-
-
-def record(target: Engine, draft: Engine, prompt: Prompt, sampling: SamplingParams, block_length: int) -> Script:
-    """Write a text, and note the chains of block_length tokens that a device would offer."""
-    token_ids = write_alone(target, prompt, sampling)
-    slot, logits = draft.open(prompt)
-    blocks: dict[int, tuple[int, ...]] = {}
-    start = 0
-    while start < len(token_ids):
-        block: list[int] = []
-        row = logits
-        while len(block) < min(block_length, len(token_ids) - start):
-            (guesses,) = best_guesses(row[None, :], sampling, [start + len(block)], 1)
-            block += guesses.token_ids
-            row = draft.extend([Extension(slot, block[-1:])])[0][-1]
-        blocks[start] = tuple(block)
-        num_held = next((i for i, ours in enumerate(block) if ours != token_ids[start + i]), len(block))
-        end = min(start + num_held + 1, len(token_ids))
-        draft.crop(slot, start)
-        logits = draft.extend([Extension(slot, token_ids[start:end])])[0][-1]
-        start = end
-    draft.close(slot)
-    return Script(prompt, sampling, token_ids, blocks)
 
 
 @dataclass
@@ -100,7 +77,7 @@ class Replay:
     """One cloud and as many devices as there are scripts, each over a connection of its own, none ever thinking.
 
     Args:
-        drafts: whether devices offer their blocks; else they give credit for the whole text.
+        drafts: whether devices offer what is in their scripts; all give credit for the whole text.
     """
 
     def __init__(self, engine: Engine, settings: CloudSettings, scripts: Sequence[Script], *, drafts: bool) -> None:
@@ -156,13 +133,10 @@ class Replay:
 
     def _ask(self, number: int) -> None:
         script, start = self._scripts[number], self._lengths[number]
-        if start == len(script.token_ids):
-            return
-        if self._drafts:
-            draft = Draft(start, script.blocks[start])
-            self._say(number, offers.to_wire(draft, 0, self._mark.num_tokens, Exact()))
-        elif not start:
+        if not start:
             self._say(number, messages.Generate(len(script.token_ids)))
+        if self._drafts and start in script.offers:
+            self._say(number, offers.to_wire(script.offers[start], 0, self._mark.num_tokens, Exact()))
 
     def _hear(self, number: int, data: bytes) -> None:
         message, script = codec.decode_cloud_message(data), self._scripts[number]
@@ -176,5 +150,4 @@ class Replay:
                 assert list(token_ids) == script.token_ids[message.start : self._lengths[number]]
             case _:
                 raise AssertionError(f"the cloud said {message}")
-        if self._drafts:
-            self._ask(number)
+        self._ask(number)

@@ -83,10 +83,9 @@ def _right_guesses(seed: int, num_tokens: int) -> Script:
     """A text, and a device that guesses it."""
     prompt, sampling = _prompt(8), SamplingParams(max_tokens=num_tokens, seed=seed)
     token_ids = write_alone(load_engine(TABLE, "target"), prompt, sampling)
-    starts = range(0, num_tokens, BLOCK_LENGTH + 1)  # the cloud adds a bonus token
-    return Script(
-        prompt, sampling, token_ids, {start: tuple(token_ids[start : start + BLOCK_LENGTH]) for start in starts}
-    )
+    starts = range(1, num_tokens, BLOCK_LENGTH + 1)  # the first token comes on credit, and the cloud adds a bonus token
+    blocks = (Draft(start, tuple(token_ids[start : start + BLOCK_LENGTH])) for start in starts)
+    return Script(prompt, sampling, token_ids, {block.start: block for block in blocks})
 
 
 def _session_memory(num_sessions: int) -> Claim:

@@ -17,10 +17,11 @@ from rich.console import Console
 from bench.network import claims
 from bench.network.device import MODES
 from bench.network.profiles import DRAFTS, PROFILES, TEXT
-from bench.network.rows import Row, TextsDiffer, load_rows
-from bench.network.runner import Selection, WorkerFailed, run_selection
+from bench.network.rows import CLOUD, EDGE, NAIVE, Row, TextsDiffer, load_rows
+from bench.network.runner import LATE_SHARE, Selection, WorkerFailed, run_selection
 from bench.network.tables import Results, print_tables
 from skydraft.errors import SkydraftError
+from skydraft.policies.way import parse_way
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -61,6 +62,8 @@ def _report(rows: Sequence[Row], limits: Sequence[Row], options: argparse.Namesp
         print_tables(simulated if options.virtual else measured, simulated, Console(width=140))
     for path in draw_all(measured, simulated, options.out.with_suffix("")):
         _say(f"wrote {path}")
+    num_late = sum(row.late_share > LATE_SHARE for row in rows)
+    _say(f"{num_late} of {len(rows)} texts had passes that were late by more than {LATE_SHARE:.0%} of the time")
     claims.show(list(claims.claims(measured, simulated)), options.json)
 
 
@@ -95,12 +98,18 @@ def _add_list(
     choices: Iterable[str] | None = None,
     help: str = "any of them",
 ) -> None:
-    parser.add_argument(name, type=kind, nargs="+", default=default, choices=choices, help=f"{help}; default %(default)s")
+    parser.add_argument(
+        name, type=kind, nargs="+", default=default, choices=choices, help=f"{help}; default %(default)s"
+    )
 
 
 def _selection(options: argparse.Namespace) -> Selection:
+    """Raises: ConfigError: there is no such mode."""
     if options.quick:
         return Selection(["P-A"], ["q4"], [0.0], [50], [10], ["cloud", "wait:4", "tree", "auto", "naive"], 1, 32)
+    for mode in options.modes:
+        if mode not in (CLOUD, EDGE, NAIVE):
+            parse_way(mode)
     return Selection(
         profiles=options.profiles,
         drafts=options.drafts,

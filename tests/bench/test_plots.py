@@ -61,3 +61,10 @@ def test_without_the_text_pair_it_says_so_and_succeeds(
     monkeypatch.setattr("bench.network.__main__.TEXT", tmp_path)
     assert main([]) == 0
     assert "nothing was measured" in capsys.readouterr().out
+
+
+def test_a_mode_that_is_none_is_refused_before_anything_starts(
+    text_pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--modes", "cloud", "fastest", "--out", str(tmp_path / "rows.jsonl")]) == 1
+    assert "'fastest' is none of" in capsys.readouterr().err

@@ -66,14 +66,14 @@ def test_the_most_probable_nodes_come_first_and_improbable_ones_not_at_all(tree:
 
 def test_a_verdict_keeps_what_was_guessed_below_the_new_end(tree: GuessTree) -> None:
     three = tree.root.children[1].children[3]
-    assert tree.advance([1, 3]) == 2
+    tree.advance([1, 3])
     assert tree.root is three
     assert list(tree.root.children) == [6]
     assert tree.prob(tree.root) == 1.0
 
 
 def test_a_token_that_was_not_guessed_begins_a_new_tree(tree: GuessTree) -> None:
-    assert tree.advance([1, 50, 51]) == 1
+    tree.advance([1, 50, 51])
     assert (tree.root.token_id, tree.root.position, tree.length) == (51, 2, 3)
     assert tree.best_to_read(8, 0.01, 100)[0] is tree.root
 

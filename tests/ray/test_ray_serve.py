@@ -9,6 +9,8 @@ import os
 import re
 import secrets
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ from skydraft.edge.report import Report
 from skydraft.protocol import codec, messages
 from tests.linked import PROMPT, cloud_only, table
 from tests.ray.installed import require_ray
+from tests.ray.replicas import commands, replicas
 from tests.system.processes import PATIENCE_S, running_cloud, skydraft
 
 require_ray()
@@ -58,10 +61,6 @@ class Cloud(NamedTuple):
     @property
     def http(self) -> str:
         return self.address.replace("ws://", "http://")
-
-    def replicas(self) -> list[psutil.Process]:
-        processes = psutil.Process(self.process_id).children(recursive=True)
-        return [process for process in processes if "ServeReplica" in " ".join(process.cmdline())]
 
     def connect(self, session_id: str | None = None, key: str | None = None):
         headers = {"Authorization": f"Bearer {key or self.key}"} | ({"x-session-id": session_id} if session_id else {})
@@ -105,7 +104,7 @@ def go_on(cloud: Cloud, session: EdgeSession, session_id: str | None) -> bool:
 
 
 def test_sessions_find_their_replica_again_by_their_id_after_every_cut(cloud: Cloud) -> None:
-    assert len(cloud.replicas()) == NUM_REPLICAS
+    assert len(replicas(cloud.process_id)) == NUM_REPLICAS
     sessions = [(new_session(seed), secrets.token_hex(16)) for seed in range(NUM_SESSIONS)]
     for _ in range(1 + NUM_RECONNECTS):
         were_known = [go_on(cloud, session, session_id) for session, session_id in sessions]
@@ -135,6 +134,31 @@ def test_guards_work_behind_rays_proxy(cloud: Cloud) -> None:
         )
 
 
+def test_rays_own_ports_are_on_loopback_only(cloud: Cloud) -> None:
+    listening = [
+        connection.laddr.ip
+        for process_id in commands(cloud.process_id)
+        for connection in psutil.Process(process_id).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) > NUM_REPLICAS
+    assert set(listening) <= {"127.0.0.1", "::1"}
+
+
+def test_rays_own_ports_answer_nobody_else(cloud: Cloud) -> None:
+    (port,) = {
+        flag.partition("=")[2]
+        for command in commands(cloud.process_id).values()
+        for flag in command
+        if flag.startswith("--gcs_server_port=")
+    }
+    join = f"import ray; ray.init(address='127.0.0.1:{port}', logging_level='ERROR'); print('in')"
+    stranger = subprocess.run([sys.executable, "-c", join], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert stranger.returncode != 0
+    assert "in" not in stranger.stdout.split()
+    assert "token" in stranger.stderr.lower()
+
+
 def test_health_and_metrics_are_answered(cloud: Cloud) -> None:
     for path, words in (("/healthz", b'"ok":true'), ("/readyz", b'"ready"'), ("/metrics", b"skydraft_queue_seconds")):
         with urllib.request.urlopen(cloud.http + path, timeout=20) as response:
@@ -161,6 +185,11 @@ async def write(cloud: Cloud, seed: int, mode: Mode, counts: list[int] | None = 
         return await device.generate("ba de fi", count)
 
 
+def busy_s(process_id: int) -> float:
+    times = psutil.Process(process_id).cpu_times()
+    return times.user + times.system
+
+
 async def test_a_replica_that_is_killed_loses_nobodys_text(cloud: Cloud) -> None:
     counts = [0] * NUM_SESSIONS
     modes = (Mode.HYBRID, Mode.CLOUD) * (NUM_SESSIONS // 2)
@@ -168,8 +197,7 @@ async def test_a_replica_that_is_killed_loses_nobodys_text(cloud: Cloud) -> None
     async with asyncio.timeout(PATIENCE_S):
         while min(counts) < NUM_BEFORE and not any(task.done() for task in writing):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        busiest = max(cloud.replicas(), key=lambda process: sum(process.cpu_times()[:2]))
-        os.kill(busiest.pid, signal.SIGKILL)
+        os.kill(max(replicas(cloud.process_id), key=busy_s), signal.SIGKILL)
         assert max(counts) < NUM_TOKENS
         reports = await asyncio.gather(*writing)
         truths = await asyncio.gather(*(write(cloud, seed, Mode.CLOUD) for seed in range(NUM_SESSIONS)))

@@ -6,6 +6,7 @@ What Ray needs of it are methods with names that Ray knows: nothing here imports
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 from fastapi import FastAPI
@@ -32,7 +33,9 @@ class Replica:
     """
 
     async def __init__(self, settings: CloudSettings) -> None:
-        configure_logs(settings.log_format, settings.log_level)
+        configure_logs(
+            settings.log_format, settings.log_level, sys.__stderr__ or sys.stderr
+        )  # Ray may have replaced it
         loaded = asyncio.Event()
         self._service = make_service(settings)
         self._service.load(lambda: load_target(settings), loaded.set)

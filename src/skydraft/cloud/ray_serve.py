@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ DEPLOYMENT = "Cloud"
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 QUIET = {"log_level": "ERROR", "enable_access_log": False}
 OBJECT_STORE_BYTES = 2**27  # of memory that replicas would share; frames do not pass through it
-LOOPBACK = "127.0.0.1"
+TOKEN_BYTES = 32
 NUM_TRIES = 1  # of loading a model that cannot be loaded
 ERRORS = "skydraft.errors."
 
@@ -96,6 +97,7 @@ class RayCluster:
             )
         with bind(settings) as listener:  # free until Ray takes it
             port = int(listener.getsockname()[1])
+        os.environ.update(_surroundings())
         import ray.serve  # noqa: F401  # what is missing is said before anything begins
 
         self._settings = replace(_found(settings), port=port, num_threads=_num_threads(settings, num_replicas))
@@ -111,14 +113,12 @@ class RayCluster:
         """
         import ray
 
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray tells its makers otherwise
         ray.init(
             address="local",
             num_cpus=1,  # replicas ask for none
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             logging_level=logging.ERROR,
-            _node_ip_address=LOOPBACK,  # Ray's own ports run what they are told, whoever tells it
         )
         try:
             self._require_gpus(ray.cluster_resources())
@@ -148,7 +148,7 @@ class RayCluster:
         try:
             serve.run(deployment.bind(settings), name=APPLICATION)
         except RuntimeError as error:
-            raise ModelLoadError(f"no replica started: {_reason(str(error))}") from error
+            raise ModelLoadError(f"no replica started: {_reason(_said() or str(error))}") from error
         is_ended = _on_sigterm()
         self._announce(self._address())
         is_ended.wait()
@@ -169,6 +169,26 @@ class RayCluster:
     def _address(self) -> str:
         scheme, host = "wss" if self._settings.tls_cert else "ws", self._settings.host
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
+
+
+def _surroundings() -> dict[str, str]:
+    """What Ray looks up while it is imported, and its processes too."""
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on any system: Ray's own ports, on loopback only
+        "RAY_AUTH_MODE": "token",  # they run what they are told, and other users of this machine reach them
+        "RAY_AUTH_TOKEN": secrets.token_hex(TOKEN_BYTES),
+        "RAY_USAGE_STATS_ENABLED": "0",  # Ray tells its makers otherwise
+        "RAY_SERVE_LOG_TO_STDERR": "0",  # its tracebacks stay in its own files
+        "RAY_COLOR_PREFIX": "0",
+    }
+
+
+def _said() -> str:
+    """What Ray has noted of the deployment."""
+    from ray import serve
+
+    deployments = serve.status().applications[APPLICATION].deployments
+    return deployments[DEPLOYMENT].message if DEPLOYMENT in deployments else ""
 
 
 def _found(settings: CloudSettings) -> CloudSettings:

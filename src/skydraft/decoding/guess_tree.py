@@ -61,19 +61,12 @@ class GuessTree:
         """Of the text that the tree follows."""
         return self.root.position + 1
 
-    def advance(self, token_ids: Sequence[int]) -> int:
-        """The text grew by these.
-
-        Returns:
-            How many of them, from the first on, had been guessed.
-        """
-        num_guessed, is_guessed = 0, True
+    def advance(self, token_ids: Sequence[int]) -> None:
+        """The text grew by these."""
         donor: Node | None = None  # what was drafted for the same position on the branch that the text left
         for token_id in token_ids:
             self._learn(token_id)
             child = self.root.children.pop(token_id, None)
-            is_guessed = is_guessed and child is not None
-            num_guessed += is_guessed
             donor = max(self.root.children.values(), key=_log_prob, default=donor and donor.children.get(token_id))
             self.root.children.clear()
             self.root = child or Node(token_id, self.root.position + 1, self.root, self.root.log_prob)
@@ -81,7 +74,6 @@ class GuessTree:
             self._recycle(donor)
         if token_ids:
             self._fresh = [node for node in self.nodes() if not node.is_read]
-        return num_guessed
 
     def nodes(self) -> Iterator[Node]:
         """The root and all below it, parents before their children."""

@@ -22,18 +22,13 @@ WINDOW_PASSES = 3
 class RunningLine:
     """A line through observations that fade: value = base + slope * (count - 1), neither of them negative.
 
-    base, slope: where it begins; they weigh as half an observation at 1 and a tenth of one at 9.
+    base, slope: what is said before anything was observed.
     """
 
     base: float
     slope: float
     is_seen: bool = field(default=False, init=False)  # something was observed
-    _sums: list[float] = field(default_factory=list, init=False)  # of 1, x, x * x, y, x * y
-
-    def __post_init__(self) -> None:
-        self._sums = [0.0] * 5
-        self._add(1, self.base, 0.5)
-        self._add(9, self.base + 8 * self.slope, 0.1)
+    _sums: list[float] = field(default_factory=lambda: [0.0] * 5, init=False)  # of 1, x, x * x, y, x * y
 
     def at(self, count: float) -> float:
         return self.base + self.slope * (count - 1)
@@ -44,18 +39,15 @@ class RunningLine:
         if self.is_seen and expected > 0:
             value = min(max(value, expected / MOST_SURPRISE), expected * MOST_SURPRISE)
         self.is_seen = True
-        self._sums = [FORGETTING * total for total in self._sums]
-        self._add(count, value, 1.0)
-        weight, x, xx, y, xy = self._sums
-        variance, covariance = xx / weight - (x / weight) ** 2, xy / weight - x * y / weight**2
-        usual = USUAL_SLOPE * y / weight
-        self.slope = max(0.0, (covariance + SLOPE_PRIOR * usual) / (variance + SLOPE_PRIOR))
-        self.base = max(0.0, (y - self.slope * x) / weight)
-
-    def _add(self, count: float, value: float, weight: float) -> None:
         x = count - 1
-        for index, term in enumerate((1.0, x, x * x, value, x * value)):
-            self._sums[index] += weight * term
+        terms = (1.0, x, x * x, value, x * value)
+        self._sums = [FORGETTING * total + term for total, term in zip(self._sums, terms, strict=True)]
+        weight, *sums = self._sums
+        mean_x, mean_xx, mean_y, mean_xy = (total / weight for total in sums)
+        variance, covariance = mean_xx - mean_x**2, mean_xy - mean_x * mean_y
+        # As if one more cloud of points, of variance SLOPE_PRIOR, had the usual slope.
+        self.slope = max(0.0, (covariance + SLOPE_PRIOR * USUAL_SLOPE * mean_y) / (variance + SLOPE_PRIOR))
+        self.base = max(0.0, mean_y - self.slope * mean_x)
 
 
 @dataclass
@@ -67,8 +59,8 @@ class Estimates:
     round_trip_s, jitter_s: of the link; None before the first.
     """
 
-    draft_s: RunningLine = field(default_factory=lambda: RunningLine(0.01, 0.0005))
-    verify_s: RunningLine = field(default_factory=lambda: RunningLine(0.03, 0.0005))
+    draft_s: RunningLine = field(default_factory=lambda: RunningLine(0.01, 0.0002))
+    verify_s: RunningLine = field(default_factory=lambda: RunningLine(0.03, 0.0001))
     round_trip_s: float | None = None
     jitter_s: float = 0.0
     _drafted_tokens_per_s: float = field(default=0.0, init=False)

@@ -43,8 +43,10 @@ def gumbel_argmax(log_weights: Array, seed: Seed, positions: Array, stream: Stre
         return winners(log_weights + vocabulary_gumbel(seed, positions, vocab_size, stream))
     xp = array_namespace(log_weights)
     is_contender = _within_reach(log_weights, seed, positions, stream)
-    if int(xp.count_nonzero(is_contender)) * _CONTIGUOUS_GAIN > num_rows * vocab_size:
-        is_contender = _within_bounds(log_weights, seed, positions, stream)
+    (crowded,) = xp.nonzero(xp.count_nonzero(is_contender, axis=-1) * _CONTIGUOUS_GAIN > vocab_size)
+    if crowded.shape[0]:  # these alone: a flat row of one text is not to cost the others
+        of_crowded = log_weights[crowded], seed_of_rows(seed, crowded), positions[crowded]
+        is_contender[crowded] = _within_bounds(*of_crowded, stream)
     rows, token_ids = xp.nonzero(is_contender)
     noise = gumbel(seed_of_rows(seed, rows), positions[rows], token_ids, stream)
     sums = xp.full_like(log_weights, -math.inf)
