@@ -61,15 +61,27 @@ class Waits(Metrics):
     def waited(self, queue_s: float) -> None:
         self.queue_s.append(queue_s)
 
+    def forget(self) -> None:
+        """What was until now does not count."""
+        self.queue_s.clear()
+        self.num_positions = self.num_emitted = self.num_passes = 0
 
-class Result(NamedTuple):
-    """What a run took. rounds: verdicts and pieces of text that were sent."""
+
+class Tally(NamedTuple):
+    """What was done in a time. num_rounds: verdicts and pieces of text that were sent."""
 
     seconds: float
     num_rounds: int
     num_tokens: int
     num_positions: int
     num_passes: int
+
+
+class Result(NamedTuple):
+    """What a run took. full: until the first text was complete: from then on the cloud empties."""
+
+    full: Tally
+    whole: Tally
     queue_s: list[float]
 
 
@@ -87,6 +99,8 @@ class Replay:
         self._scripts = scripts
         self._drafts = drafts
         self._lengths = [0] * len(scripts)
+        self._num_rounds = 0
+        self._began_s = 0.0
 
     def run(self) -> Result:
         """Open all sessions and let them read their prompts, which does not count; then write all texts."""
@@ -94,27 +108,31 @@ class Replay:
             self._say(number, self._opening(number))
         while self._hub.is_busy:
             self._hub.step()
-        self._metrics.queue_s.clear()
-        num_read, num_passes = self._metrics.num_positions, self._metrics.num_passes
-        began_s, num_rounds = time.perf_counter(), 0
+        self._metrics.forget()
+        self._began_s = time.perf_counter()
         for number in range(len(self._scripts)):
             self._ask(number)
+        while self._hub.is_busy and not self._has_complete():
+            self._step()
+        full = self._tally()
         while self._hub.is_busy:
-            replies = self._hub.step()
-            num_rounds += len(replies)
-            for number, message in replies:
-                self._hear(number, codec.encode(message))
-        seconds = time.perf_counter() - began_s
-        num_tokens = sum(len(script.token_ids) for script in self._scripts)
-        assert sum(self._lengths) == num_tokens, "a text is not the recorded one"
-        return Result(
-            seconds,
-            num_rounds,
-            num_tokens,
-            self._metrics.num_positions - num_read,
-            self._metrics.num_passes - num_passes,
-            self._metrics.queue_s,
-        )
+            self._step()
+        whole = self._tally()
+        assert whole.num_tokens == sum(len(script.token_ids) for script in self._scripts), "not the recorded texts"
+        return Result(full, whole, self._metrics.queue_s)
+
+    def _step(self) -> None:
+        replies = self._hub.step()
+        self._num_rounds += len(replies)
+        for number, message in replies:
+            self._hear(number, codec.encode(message))
+
+    def _has_complete(self) -> bool:
+        return any(length == len(script.token_ids) for length, script in zip(self._lengths, self._scripts, strict=True))
+
+    def _tally(self) -> Tally:
+        seconds, metrics = time.perf_counter() - self._began_s, self._metrics
+        return Tally(seconds, self._num_rounds, sum(self._lengths), metrics.num_positions, metrics.num_passes)
 
     def _opening(self, number: int) -> messages.Open:
         script, num_bits = self._scripts[number], packing.id_bits(self._mark.num_tokens)

@@ -13,6 +13,7 @@ from bench.network.tables import Results, Runs, ratios
 
 LEAST_RUNS = 5
 CHAIN, PREPARED = "wait:5", "prepared:5"
+STRONGEST = {CLOUD, "tree", "free"}  # without these, a cell says nothing of the best
 
 
 class Aim(NamedTuple):
@@ -66,13 +67,14 @@ def claims(results: Results, limits: Results) -> Iterator[Claim]:
 
 
 def _never_loses(results: Results) -> Iterator[Claim]:
-    """Over all cells with enough runs: skydraft against the best of the others of the same run."""
+    """Over all cells with enough runs of the strongest modes: skydraft against the best of the same run."""
     speeds, firsts = [], []
     for cell in results.cells:
-        others = [results.runs(cell, mode) for mode in (CLOUD, *results.hybrids(cell))]
+        modes = [CLOUD, *results.hybrids(cell)]
+        others = [results.runs(cell, mode) for mode in modes]
         ours = results.runs(cell, AUTO)
         runs = [run for run in ours if all(run in other for other in others)]
-        if len(runs) < LEAST_RUNS or len(others) < 2:
+        if len(runs) < LEAST_RUNS or not STRONGEST.issubset(modes):
             continue
         speeds.append(statistics.median(ours[run].whole / max(other[run].whole for other in others) for run in runs))
         best_s = {run: min(other[run].first_token_s for other in others) for run in runs}

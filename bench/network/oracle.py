@@ -34,7 +34,8 @@ class OracleTree(GuessTree):
         if token_id in guesses.token_ids:
             child = Node(token_id, position, node, node.log_prob)
             node.children[child.token_id or 0] = child
-            self._fresh.append(child)
+            self._unread.append(child)
+            self._unoffered.append(child)
         else:
             self._wrong[node] = guesses.token_ids[0]
 

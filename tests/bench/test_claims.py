@@ -37,12 +37,16 @@ def test_wins_are_ratios_within_a_run_and_the_claim_is_the_smaller_of_the_temper
 
 def test_never_loses_is_the_worst_cell_against_the_best_of_the_others() -> None:
     rows = [
-        *_rows(PA_50, {"cloud": 2.0, "wait:4": 1.6, "tree": 1.2, "auto": 1.0, "naive": 0.1, "edge": 0.1}),
-        *_rows(PB_50, {"cloud": 2.0, "wait:4": 1.8, "tree": 0.9, "auto": 1.0}),
+        *_rows(PA_50, {"cloud": 2.0, "wait:4": 1.6, "tree": 1.2, "free": 1.1, "auto": 1.0, "naive": 0.1, "edge": 0.1}),
+        *_rows(PB_50, {"cloud": 2.0, "wait:4": 1.8, "tree": 0.9, "free": 1.1, "auto": 1.0}),
     ]
     found = _claims(rows)
     assert found["never_loses_min"] == pytest.approx(0.9)
     assert found["first_token_max"] == pytest.approx(1.0)
+
+
+def test_a_cell_without_the_strongest_modes_says_nothing_of_never_losing() -> None:
+    assert "never_loses_min" not in _claims(_rows(PA_50, {"cloud": 2.0, "wait:4": 0.1, "auto": 1.0}))
 
 
 def test_cells_with_few_runs_claim_nothing() -> None:

@@ -201,7 +201,7 @@ def nodes_before_the_first_offer(tokens_per_s: float) -> int:
     bench.planner.review(8, 8, 8 / tokens_per_s)
     while not bench.num_offers:
         bench.think()
-    return bench.drafting.tree.num_offered()
+    return bench.drafting.tree.num_offered
 
 
 def test_the_faster_the_text_grows_the_less_a_patient_offer_waits_for() -> None:

@@ -14,7 +14,7 @@ scores = st.lists(st.floats(-30, 5), min_size=1, max_size=6).map(lambda row: sor
 
 @given(scores=scores)
 def test_probabilities_fall_with_the_rank_and_leave_room_for_a_miss(scores: list[float]) -> None:
-    probs = Confidence(miss=0.1).probabilities(scores)
+    probs = np.exp(Confidence(miss=0.1).log_probabilities(scores)).tolist()
     assert probs == sorted(probs, reverse=True)
     assert sum(probs) == pytest.approx(0.9)
 

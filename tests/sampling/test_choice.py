@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from skydraft.core import SamplingParams
 from skydraft.errors import EngineError
-from skydraft.sampling import arrays, race
-from skydraft.sampling.choice import best_guesses, greedy_choices, sampled_choices, target_choices
+from skydraft.sampling import arrays, choice, race
+from skydraft.sampling import warp as warping
+from skydraft.sampling.choice import (
+    Wanted,
+    best_guesses,
+    choices_together,
+    greedy_choices,
+    sampled_choices,
+    target_choices,
+)
 from skydraft.sampling.noise import Stream, gumbel
 from skydraft.sampling.warp import warp
 from tests.sampling.helpers import assert_law, softmax, total_variation
@@ -51,6 +59,72 @@ def test_choices_are_the_largest_of_all_perturbed_logits(logits: np.ndarray, par
     expected = perturbed(logits, params, POSITIONS).argmax(axis=-1).tolist()
     assert target_choices(logits, params, POSITIONS) == expected
     assert target_choices(torch.from_numpy(logits), params, POSITIONS) == expected
+
+
+def wanted_of_many(rng: np.random.Generator, to_array: Callable[[np.ndarray], object]) -> list[Wanted]:
+    """Texts of many kinds: peaked and flat, of none to five rows, vocabularies of 3000 and 2990, some alike."""
+    kinds = [{}, {"temperature": 0.8}, {"temperature": 0.8, "top_k": 40}, {"temperature": 1.3, "top_p": 0.9}]
+    wanted = []
+    for number in range(40):
+        num_rows = int(rng.integers(0, 6))
+        logits = to_array((PEAKED if number % 3 else FLAT).astype(np.float32)[rng.permutation(5)[:num_rows]])
+        params = SamplingParams(**kinds[rng.integers(4)], seed=int(rng.integers(2**64, dtype=np.uint64)))
+        cut = 2990 if number % 5 == 0 else 3000
+        wanted.append(Wanted(logits[:, :cut], params, rng.integers(0, 2**20, num_rows).tolist()))
+    return wanted
+
+
+@pytest.mark.parametrize("block_elements", [2**22, 20_000])
+def test_choices_for_many_texts_together_are_those_of_each_alone(
+    block_elements: int, to_array: Callable[[np.ndarray], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "_BLOCK_ELEMENTS", block_elements)
+    wanted = wanted_of_many(np.random.default_rng(8), to_array)
+    alone = [target_choices(*each) for each in wanted]
+    assert choices_together(wanted) == alone
+    assert choices_together([]) == []
+
+
+def test_texts_that_differ_in_nothing_but_seeds_are_one_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    real = choice.gumbel_argmax
+    monkeypatch.setattr(choice, "gumbel_argmax", lambda *args: sizes.append(args[0].shape[0]) or real(*args))
+    cuts = [{"temperature": 0.8}, {"temperature": 0.8, "top_k": 3}]
+    choices_together([Wanted(FLAT, SamplingParams(**cuts[seed % 2], seed=seed), POSITIONS) for seed in range(10)])
+    assert sizes == [25, 25]
+
+
+def test_what_is_joined_at_a_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    monkeypatch.setattr(arrays, "_BLOCK_ELEMENTS", 3 * FLAT.size)
+    monkeypatch.setattr(choice, "greedy_choices", lambda rows: sizes.append(rows.shape[0]) or [0] * rows.shape[0])
+    choices_together([Wanted(FLAT, SamplingParams(), POSITIONS)] * 8)
+    assert sizes == [15, 15, 10]
+
+
+def test_greedy_choices_widen_no_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (choice, warping):
+        monkeypatch.setattr(module, "to_float64", None)
+    rows = torch.from_numpy(PEAKED).to(torch.bfloat16)
+    assert choices_together([Wanted(rows, SamplingParams(), POSITIONS)] * 2) == [rows.argmax(-1).tolist()] * 2
+
+
+def test_a_broken_row_or_position_of_one_text_is_an_error_for_all() -> None:
+    good = Wanted(FLAT, SamplingParams(temperature=0.8), POSITIONS)
+    with pytest.raises(EngineError, match="not a finite number"):
+        choices_together([good, good._replace(logits=FLAT * np.nan)])
+    with pytest.raises(ValueError, match="2 positions were given for 5 rows"):
+        choices_together([good, good._replace(positions=[1, 2])])
+
+
+def test_a_flat_row_does_not_cost_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    real = race.vocabulary_uniform
+    monkeypatch.setattr(race, "vocabulary_uniform", lambda *args: sizes.append(args[1].shape[0]) or real(*args))
+    mixed = np.where(np.arange(5)[:, None] == 3, FLAT, 3 * PEAKED)
+    params = SamplingParams(temperature=1.0, seed=3)
+    assert sampled_choices(mixed, params, POSITIONS) == perturbed(mixed, params, POSITIONS).argmax(axis=-1).tolist()
+    assert sizes == [1]
 
 
 def test_both_ways_to_narrow_the_race_keep_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:

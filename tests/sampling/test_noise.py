@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skydraft.sampling import noise
-from skydraft.sampling.noise import LARGEST_GUMBEL, Stream, gumbel, philox, uniform, vocabulary_uniform
+from skydraft.sampling.noise import (
+    LARGEST_GUMBEL,
+    LEAST_GUMBEL,
+    Stream,
+    gumbel,
+    philox,
+    seeds_like,
+    uniform,
+    vocabulary_uniform,
+)
 from tests.sampling.helpers import assert_law
 
 # Random123, tests/kat_vectors, the lines of philox4x32 with 10 rounds: counter, key, result.
@@ -103,6 +112,7 @@ def test_extreme_words_give_finite_noise_of_equal_bits_below_the_stated_bound() 
     assert values[-1] == pytest.approx(33 * np.log(2))
     assert values[-1] < LARGEST_GUMBEL
     assert values[0] == pytest.approx(-np.log(33 * np.log(2)))
+    assert values[0] > LEAST_GUMBEL
 
 
 def test_uniform_numbers_are_uniform_in_every_stream() -> None:
@@ -131,7 +141,26 @@ def test_gumbel_noise_has_the_mean_and_variance_of_its_law() -> None:
     assert values.var() == pytest.approx(np.pi**2 / 6, rel=0.02)
 
 
+SEEDS = [0, 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
+
+
+def test_a_seed_for_each_row_gives_the_bits_of_that_seed_alone(to_array: Callable[[np.ndarray], object]) -> None:
+    positions = to_array(np.arange(len(SEEDS)) * 1000)
+    seeds = seeds_like(SEEDS, positions)
+    together = vocabulary_uniform(seeds, positions, 13, Stream.TARGET)
+    alone = [vocabulary_uniform(seed, positions[i : i + 1], 13, Stream.TARGET) for i, seed in enumerate(SEEDS)]
+    assert together.tolist() == [row.tolist()[0] for row in alone]
+    token_ids = to_array(np.arange(len(SEEDS)) * 99)
+    noise = gumbel(seeds, positions, token_ids, Stream.DRAFT).tolist()
+    assert noise == [
+        gumbel(seed, positions[i : i + 1], token_ids[i : i + 1], Stream.DRAFT).tolist()[0]
+        for i, seed in enumerate(SEEDS)
+    ]
+
+
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_a_seed_of_more_than_64_bits_is_an_error(seed: int) -> None:
     with pytest.raises(ValueError, match="must be 0 to"):
         uniform(seed, 0, np.array([0]), Stream.TARGET)
+    with pytest.raises(ValueError, match="must be 0 to"):
+        seeds_like([5, seed], np.array([0]))

@@ -32,7 +32,7 @@ class Replica:
         SkydraftError: what keeps the model from being loaded, or the keys from being read.
     """
 
-    async def __init__(self, settings: CloudSettings) -> None:
+    async def __init__(self, settings: CloudSettings) -> None:  # type: ignore[misc]  # Ray waits for it
         configure_logs(
             settings.log_format, settings.log_level, sys.__stderr__ or sys.stderr
         )  # Ray may have replaced it

@@ -100,7 +100,7 @@ class RayCluster:
         os.environ.update(_surroundings())
         import ray.serve  # noqa: F401  # what is missing is said before anything begins
 
-        self._settings = replace(_found(settings), port=port, num_threads=_num_threads(settings, num_replicas))
+        self._settings = replace(settings, port=port, num_threads=_num_threads(settings, num_replicas))
         self._num_replicas = num_replicas
         self._announce = announce
 
@@ -189,12 +189,6 @@ def _said() -> str:
 
     deployments = serve.status().applications[APPLICATION].deployments
     return deployments[DEPLOYMENT].message if DEPLOYMENT in deployments else ""
-
-
-def _found(settings: CloudSettings) -> CloudSettings:
-    """Files by their full paths: replicas run in folders of their own."""
-    names = [name for name in ("model", "keys", "tls_cert", "tls_key") if os.path.exists(getattr(settings, name) or "")]
-    return replace(settings, **{name: os.path.abspath(getattr(settings, name)) for name in names})
 
 
 def _num_threads(settings: CloudSettings, num_replicas: int) -> int:

@@ -120,18 +120,17 @@ def _chain_remainder(draft: Draft, overlap: Sequence[int]) -> Draft | None:
 
 def _tree_remainder(draft: Draft, overlap: Sequence[int]) -> Draft | None:
     assert draft.parents is not None
-    root = 0
-    for token_id in overlap:
-        child = child_with(draft, root, token_id)
-        if child is None:
-            return None
-        root = child
-    new_index = {root: 0}
+    root, num_followed = 0, 0
+    new_index = {0: 0} if not overlap else {}
     kept: list[int] = []
-    for node, parent in enumerate(draft.parents):
-        if parent in new_index:
-            new_index[node + 1] = len(kept) + 1
-            kept.append(node)
+    for node, parent in enumerate(draft.parents):  # parents come first, so one walk does
+        if num_followed == len(overlap):
+            if parent in new_index:
+                new_index[node + 1] = len(kept) + 1
+                kept.append(node)
+        elif parent == root and draft.token_ids[node] == overlap[num_followed]:
+            root, num_followed = node + 1, num_followed + 1
+            new_index = {root: 0}
     if not kept:
         return None
     return Draft(
@@ -140,14 +139,6 @@ def _tree_remainder(draft: Draft, overlap: Sequence[int]) -> Draft | None:
         parents=tuple(new_index[draft.parents[node]] for node in kept),
         num_forced=max(0, draft.num_forced - len(overlap)),
     )
-
-
-def child_with(draft: Draft, row: int, token_id: int) -> int | None:
-    """The row of the child of `row` that has this token; rows are 0 for the root and i + 1 for node i."""
-    for node, parent in enumerate(parents_of(draft)):
-        if parent == row and draft.token_ids[node] == token_id:
-            return node + 1
-    return None
 
 
 def has_child(draft: Draft, row: int) -> bool:

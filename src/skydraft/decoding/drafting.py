@@ -94,7 +94,7 @@ class Drafting:
             return None
         if way.block_length:
             return self._block()
-        nodes = self.tree.unoffered(way.least_offer_prob, session.limits.max_draft_tokens - self.tree.num_offered())
+        nodes = self.tree.unoffered(way.least_offer_prob, session.limits.max_draft_tokens - self.tree.num_offered)
         if not nodes or self._waits_for_more(nodes):
             return None
         draft = self.tree.offer(nodes)
@@ -116,8 +116,7 @@ class Drafting:
         nodes = self.tree.unoffered(0.0, self.way.block_length)
         if not nodes or (len(nodes) < self.way.block_length and self._coming(1)):
             return None
-        for node in nodes:
-            node.is_offered = True
+        self.tree.mark_offered(nodes)
         token_ids = [node.token_id for node in nodes if node.token_id is not None]
         start = nodes[0].position
         return self._session.offer(token_ids, start=None if start == self._session.cloud_length else start)

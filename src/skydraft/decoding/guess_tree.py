@@ -15,6 +15,7 @@ from skydraft.core import Draft
 from skydraft.policies.confidence import Confidence
 from skydraft.sampling.choice import Guesses
 
+LEAST_LOG_PROB = math.log(0.002)  # given the text so far: a guess below is not thought of until the text comes nearer
 REJOIN_MEMORY = 32  # corrections that the share of texts that re-join looks back
 LEAST_REJOIN = 0.02
 MAX_GRAFT = 8  # tokens
@@ -27,7 +28,8 @@ class Node:
     token_id: None at the root of an empty text.
     position: of the token; -1 there.
     log_prob: that the text comes by here, as the draft sees it; counts from where the tree began.
-    scores: of the children, by rank.
+    guesses: what the draft guesses to follow, where it has read the token; their nodes are among the children, but for
+        those from num_grown on, which are too improbable.
     is_read: the draft model has read the token, or is about to.
     is_offered: the cloud was sent it.
     """
@@ -37,7 +39,9 @@ class Node:
     parent: Node | None = None
     log_prob: float = 0.0
     children: dict[int, Node] = field(default_factory=dict)
-    scores: tuple[float, ...] = ()
+    guesses: Guesses | None = None
+    log_probs: Sequence[float] = ()  # of the guesses, given this node
+    num_grown: int = 0
     is_read: bool = False
     is_offered: bool = False
 
@@ -45,14 +49,19 @@ class Node:
 class GuessTree:
     """Guesses of one text.
 
+    What is asked between two draft steps is kept in lists, for it is asked often: the whole tree is walked when the
+    text has grown, and then it is small.
+
     Args:
         confidence: turns scores into probabilities, and learns from what the text turns out to be.
     """
 
     def __init__(self, confidence: Confidence) -> None:
         self.root = Node(None, -1)
+        self.num_offered = 0  # nodes that the cloud was sent and that may still hold
         self._confidence = confidence
-        self._fresh = [self.root]
+        self._unread = [self.root]
+        self._unoffered: list[Node] = []
         self._rejoin = 0.2  # how often a text goes on behind a correction as it was drafted behind the failed token
         self._graft: Node | None = None
 
@@ -63,6 +72,8 @@ class GuessTree:
 
     def advance(self, token_ids: Sequence[int]) -> None:
         """The text grew by these."""
+        if not token_ids:
+            return
         donor: Node | None = None  # what was drafted for the same position on the branch that the text left
         for token_id in token_ids:
             self._learn(token_id)
@@ -72,8 +83,7 @@ class GuessTree:
             self.root = child or Node(token_id, self.root.position + 1, self.root, self.root.log_prob)
         if donor is not None and not self.root.is_read:
             self._recycle(donor)
-        if token_ids:
-            self._fresh = [node for node in self.nodes() if not node.is_read]
+        self._look_over()
 
     def nodes(self) -> Iterator[Node]:
         """The root and all below it, parents before their children."""
@@ -96,15 +106,15 @@ class GuessTree:
             least_prob: given the text so far; less probable ones are not worth it.
             end: positions from here on are not needed: what follows the text's last token is not asked for.
         """
-        least = self.root.log_prob + math.log(least_prob)
-        worth = [node for node in self._fresh if node.log_prob >= least and node.position < end - 1]
+        least, last = self.root.log_prob + math.log(least_prob), end - 1
+        worth = [node for node in self._unread if node.log_prob >= least and node.position < last]
         return heapq.nlargest(count, worth, key=_log_prob)
 
     def read(self, nodes: Sequence[Node]) -> None:
         """The draft model reads these next."""
         for node in nodes:
             node.is_read = True
-        self._fresh = [node for node in self._fresh if not node.is_read]
+        self._unread = [node for node in self._unread if not node.is_read]
 
     def grow(self, node: Node, guesses: Guesses, num_ids: int) -> None:
         """Add the draft's guesses of what follows a node.
@@ -114,39 +124,28 @@ class GuessTree:
         """
         if not self.holds(node):
             return  # the text went another way while it was read
-        known = [pair for pair in zip(guesses.token_ids, guesses.scores, strict=True) if pair[0] < num_ids]
-        node.scores = tuple(score for _, score in known)
-        probs = self._confidence.probabilities(node.scores) if known else []
+        node.guesses = _known(guesses, num_ids)
+        node.log_probs = self._confidence.log_probabilities(node.guesses.scores) if node.guesses.scores else ()
         recycled, node.children = node.children, {}
-        for (token_id, _), prob in zip(known, probs, strict=True):
-            child = recycled.pop(token_id, None)
-            if child is None:
-                child = Node(token_id, node.position + 1, node)
-                self._fresh.append(child)
-            _raise(child, node.log_prob + math.log(prob) - child.log_prob)
-            node.children[token_id] = child
-        for child in recycled.values():  # the draft, now that it has read what stands before, does not guess it
-            child.parent = None
+        if recycled:
+            self._keep_recycled(node, recycled)
+        self._materialise(node)
 
     def forget_offers(self) -> None:
         """What was sent is lost."""
         for node in self.nodes():
             node.is_offered = False
+        self._look_over()
 
     def unoffered(self, least_prob: float, count: int) -> list[Node]:
-        """The most probable nodes that the cloud was not sent, the best first."""
-        least = self.root.log_prob + (math.log(least_prob) if least_prob else -math.inf)
-        found: list[Node] = []
-        waiting = [self.root]
-        for node in waiting:  # a child is never more probable than its parent: what is below need not be looked at
-            children = [child for child in node.children.values() if child.log_prob >= least]
-            waiting.extend(children)
-            found.extend(child for child in children if not child.is_offered)
-        return heapq.nlargest(max(0, count), found, key=_log_prob)
+        """The most probable nodes that the cloud was not sent, the best first.
 
-    def num_offered(self) -> int:
-        """Nodes that the cloud was sent and that may still hold."""
-        return sum(node.is_offered for node in self.nodes()) - self.root.is_offered
+        A child is never more probable than its parent, so that what stands between the text and these was sent or is
+        among them.
+        """
+        least = self.root.log_prob + (math.log(least_prob) if least_prob else -math.inf)
+        worth = [node for node in self._unoffered if node.log_prob >= least]
+        return heapq.nlargest(max(0, count), worth, key=_log_prob)
 
     def prob(self, node: Node) -> float:
         """That the text comes by a node, given the text so far."""
@@ -165,11 +164,68 @@ class GuessTree:
         row_of: dict[Node | None, int] = {self.root: 0}
         for node in chosen:
             row_of[node] = len(row_of)
-            node.is_offered = True
+        self.mark_offered(list(chosen))
         parents = tuple(row_of[node.parent] for node in chosen)
         is_chain = parents == tuple(range(len(parents)))
         token_ids = tuple(node.token_id for node in chosen if node.token_id is not None)
         return Draft(self.length, token_ids, None if is_chain else parents)
+
+    def mark_offered(self, nodes: Sequence[Node]) -> None:
+        """These are sent."""
+        self.num_offered += sum(not node.is_offered for node in nodes)
+        for node in nodes:
+            node.is_offered = True
+        self._unoffered = [node for node in self._unoffered if not node.is_offered]
+
+    def _look_over(self) -> None:
+        """Walk the tree: what was too improbable may count now, and what is left of it makes the lists."""
+        self._unread, self._unoffered = [], []
+        self.num_offered = 0
+        waiting = [self.root]
+        for node in waiting:
+            if node.num_grown < len(node.log_probs):
+                self._materialise(node, is_listed=False)
+            waiting.extend(node.children.values())
+            if not node.is_read:
+                self._unread.append(node)
+            if node.is_offered:
+                self.num_offered += 1
+            else:
+                self._unoffered.append(node)
+        if self.root.is_offered:
+            self.num_offered -= 1
+        else:
+            self._unoffered.remove(self.root)
+
+    def _materialise(self, node: Node, is_listed: bool = True) -> None:
+        """Make nodes of those guesses behind a node that are probable enough; they come in falling order."""
+        assert node.guesses is not None
+        least = self.root.log_prob + LEAST_LOG_PROB - node.log_prob
+        for index in range(node.num_grown, len(node.log_probs)):
+            if (log_prob := node.log_probs[index]) < least:
+                return
+            node.num_grown = index + 1
+            token_id = node.guesses.token_ids[index]
+            if token_id in node.children:
+                continue
+            child = node.children[token_id] = Node(token_id, node.position + 1, node, node.log_prob + log_prob)
+            if is_listed:
+                self._unread.append(child)
+                self._unoffered.append(child)
+
+    def _keep_recycled(self, node: Node, recycled: dict[int, Node]) -> None:
+        """Of what was guessed behind a node before it was read, keep what the draft guesses too."""
+        assert node.guesses is not None
+        for token_id, log_prob in zip(node.guesses.token_ids, node.log_probs, strict=True):
+            child = recycled.pop(token_id, None)
+            if child is not None:
+                _raise(child, node.log_prob + log_prob - child.log_prob)
+                node.children[token_id] = child
+        for child in recycled.values():
+            child.parent = None
+        if recycled:
+            self._unread = [other for other in self._unread if self.holds(other)]
+            self._unoffered = [other for other in self._unoffered if self.holds(other)]
 
     def _recycle(self, donor: Node) -> None:
         """Guess that the text goes on behind its new end as it was drafted behind a node that it did not go by."""
@@ -187,9 +243,18 @@ class GuessTree:
         if self._graft is not None and self._graft.position == self.root.position + 1:
             self._rejoin += ((self._graft.token_id == token_id) - self._rejoin) / REJOIN_MEMORY
             self._rejoin, self._graft = max(self._rejoin, LEAST_REJOIN), None
-        if self.root.scores:
-            ids = list(self.root.children)
-            self._confidence.observe(self.root.scores, ids.index(token_id) if token_id in ids else None)
+        guesses = self.root.guesses
+        if guesses is not None and guesses.scores:
+            ids = guesses.token_ids
+            self._confidence.observe(guesses.scores, ids.index(token_id) if token_id in ids else None)
+
+
+def _known(guesses: Guesses, num_ids: int) -> Guesses:
+    """Without what the target does not have."""
+    if max(guesses.token_ids, default=0) < num_ids:
+        return guesses
+    pairs = [pair for pair in zip(*guesses, strict=True) if pair[0] < num_ids]
+    return Guesses(tuple(token_id for token_id, _ in pairs), tuple(score for _, score in pairs))
 
 
 def _log_prob(node: Node) -> float:

@@ -30,15 +30,16 @@ class Confidence:
     learning_rate: float = 0.05
     memory: int = 64
 
-    def probabilities(self, scores: Sequence[float]) -> list[float]:
-        """Of each guess to be the target's choice, given that the text comes by here.
+    def log_probabilities(self, scores: Sequence[float]) -> list[float]:
+        """Of each guess to be the target's choice, given that the text comes by here; natural logarithms.
 
         Args:
             scores: of the guesses, the best first; at least one.
         """
-        weights = [math.exp(self.sharpness * (score - scores[0])) for score in scores]
-        share = (1.0 - self.miss) / sum(weights)
-        return [share * weight for weight in weights]
+        sharpness, best = self.sharpness, scores[0]
+        leads = [sharpness * (score - best) for score in scores]
+        offset = math.log((1.0 - self.miss) / sum(map(math.exp, leads)))
+        return [lead + offset for lead in leads]
 
     def observe(self, scores: Sequence[float], rank: int | None) -> None:
         """Learn which guess was the target's choice.

@@ -27,6 +27,7 @@ _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _MULTIPLIERS = (0xD2511F53 - 2**32, 0xCD9E8D57 - 2**32)
 
 LARGEST_GUMBEL = 22.88  # above the largest noise, -log(-log(1 - 2**-33)) = 33 log 2 = 22.874
+LEAST_GUMBEL = -3.14  # below the least, -log(-log(2**-33)) = -log(33 log 2) = -3.130
 
 
 class Stream(enum.IntEnum):

@@ -9,6 +9,7 @@ from array_api_compat import array_namespace
 from skydraft.sampling.arrays import Array, at_indexes
 from skydraft.sampling.noise import (
     LARGEST_GUMBEL,
+    LEAST_GUMBEL,
     Seed,
     Stream,
     gumbel,
@@ -42,7 +43,7 @@ def gumbel_argmax(log_weights: Array, seed: Seed, positions: Array, stream: Stre
     if num_rows * vocab_size <= _SMALL_SIZE:
         return winners(log_weights + vocabulary_gumbel(seed, positions, vocab_size, stream))
     xp = array_namespace(log_weights)
-    is_contender = _within_reach(log_weights, seed, positions, stream)
+    is_contender = _within_reach(log_weights)
     (crowded,) = xp.nonzero(xp.count_nonzero(is_contender, axis=-1) * _CONTIGUOUS_GAIN > vocab_size)
     if crowded.shape[0]:  # these alone: a flat row of one text is not to cost the others
         of_crowded = log_weights[crowded], seed_of_rows(seed, crowded), positions[crowded]
@@ -69,12 +70,13 @@ def winners(scores: Array) -> list[int]:
     return list(chosen)
 
 
-def _within_reach(log_weights: Array, seed: Seed, positions: Array, stream: Stream) -> Array:
-    """Tokens that the largest possible noise would lift above the heaviest token with its own. bool as log_weights."""
+def _within_reach(log_weights: Array) -> Array:
+    """Tokens that the largest possible noise would lift above the heaviest token with the least. bool as log_weights.
+
+    Its own noise would leave out a few more and costs as much as that of all that are left.
+    """
     xp = array_namespace(log_weights)
-    heaviest = xp.argmax(log_weights, axis=-1)
-    to_beat = xp.max(log_weights, axis=-1) + gumbel(seed, positions, heaviest, stream)
-    return log_weights >= (to_beat - LARGEST_GUMBEL)[:, None]
+    return log_weights >= xp.max(log_weights, axis=-1, keepdims=True) + (LEAST_GUMBEL - LARGEST_GUMBEL)
 
 
 def _within_bounds(log_weights: Array, seed: Seed, positions: Array, stream: Stream) -> Array:
