@@ -127,6 +127,8 @@ class Churn:
             await asyncio.wait((writing,))
         if gone.is_set():
             self.tally.num_vanished += 1
+            if not writing.cancelled():
+                writing.exception()  # is nobody's concern any more
         else:
             self._note(writing, fate)
 

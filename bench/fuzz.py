@@ -152,7 +152,7 @@ class Attack:
         self.fuzzer = FrameFuzzer(seed, mark_of(load_engine(MODEL, "target").vocabulary), CLOUD_LIMITS)
 
     async def run(self, num_frames: int) -> None:
-        """Until so many frames were sent in all."""
+        """Until at least so many frames were sent."""
         async with asyncio.TaskGroup() as group:
             for _ in range(NUM_STRANGERS):
                 group.create_task(self._come_and_go(num_frames))
@@ -166,6 +166,7 @@ class Attack:
                 await self._play(self.fuzzer.episode())
 
     def is_enough(self, num_frames: int) -> bool:
+        """Whether so many frames were sent."""
         return self._result.num_frames >= num_frames
 
     async def _send_garbage(self) -> None:

@@ -85,9 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SkydraftError as error:
         print(f"gpu: {error}", file=sys.stderr)
         return 1
+    text = json.dumps(content, indent=1) + "\n"
     if not options.tiny:
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+        RESULTS.write_text(text)
     show(list(_claims(content)), options.json)
     return 0
 

@@ -7,7 +7,7 @@ and offered again and again, against the same cloud or another.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -90,10 +90,20 @@ class Replay:
 
     Args:
         drafts: whether devices offer what is in their scripts; all give credit for the whole text.
+        clock: in seconds.
     """
 
-    def __init__(self, engine: Engine, settings: CloudSettings, scripts: Sequence[Script], *, drafts: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: CloudSettings,
+        scripts: Sequence[Script],
+        *,
+        drafts: bool,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._metrics = Waits()
+        self._clock = clock
         self._hub = Hub(engine, settings, self._metrics)
         self._mark = mark_of(engine.vocabulary)
         self._scripts = scripts
@@ -109,7 +119,7 @@ class Replay:
         while self._hub.is_busy:
             self._hub.step()
         self._metrics.forget()
-        self._began_s = time.perf_counter()
+        self._began_s = self._clock()
         for number in range(len(self._scripts)):
             self._ask(number)
         while self._hub.is_busy and not self._has_complete():
@@ -131,7 +141,7 @@ class Replay:
         return any(length == len(script.token_ids) for length, script in zip(self._lengths, self._scripts, strict=True))
 
     def _tally(self) -> Tally:
-        seconds, metrics = time.perf_counter() - self._began_s, self._metrics
+        seconds, metrics = self._clock() - self._began_s, self._metrics
         return Tally(seconds, self._num_rounds, sum(self._lengths), metrics.num_positions, metrics.num_passes)
 
     def _opening(self, number: int) -> messages.Open:

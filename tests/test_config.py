@@ -65,3 +65,8 @@ def test_a_wrong_flag_is_refused() -> None:
 def test_numbers_out_of_range_are_refused_by_name(setting: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=f"cloud.{next(iter(setting))} is .* and must be"):
         CloudSettings(**setting)
+
+
+def test_a_word_that_is_none_of_offline_is_refused_in_python_too() -> None:
+    with pytest.raises(ConfigError, match="offline is 'never' and must be one of wait, edge, fail"):
+        DeviceSettings(offline="never")  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import tomllib
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import msgspec
 
@@ -162,6 +162,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for name, kind in (("mode", Mode), ("share", ShareLevel), ("objective", Objective)):
             _take_word(self, name, kind)
+        if self.offline not in get_args(Offline):
+            raise ConfigError(f"offline is {self.offline!r} and must be one of {', '.join(get_args(Offline))}")
         if self.accept is not None:
             parse_rule(self.accept)
         if self.share is ShareLevel.NONE and self.mode not in (Mode.EDGE, Mode.AUTO):

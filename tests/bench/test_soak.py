@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from bench import churn, soak
 from bench.claims import Claim
-from bench.observed import Sample, memory_growth
+from bench.observed import ObservedCloud, Sample, memory_growth
 from skydraft.config import CloudSettings
 from tests.cloud.running import running
 from tests.linked import table
@@ -22,12 +23,38 @@ def test_growth_compares_halves_and_leaves_out_the_warm_up() -> None:
     assert memory_growth(samples(5)) == 0
 
 
-def test_devices_that_come_and_go_leave_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:
-    assert soak.main(["--quick", "--minutes", "0.06", "--json"]) == 0
+def test_devices_that_come_and_go_leave_nothing_behind(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "RESULTS", tmp_path)
+    assert soak.main(["--minutes", "0.06", "--json"]) == 0
     claims = {claim["claim"]: claim["value"] for claim in map(json.loads, capsys.readouterr().out.splitlines())}
     assert claims["texts_done"] > 0
     assert claims["cuts"] > 0
     assert [claims[name] for name in ("texts_wrong", "failures", "sessions_left", "tracebacks")] == [0] * 4
+    written = json.loads((tmp_path / "soak.json").read_text())
+    assert {claim["claim"]: claim["value"] for claim in written["claims"]} == claims
+    assert written["different"] == []
+    assert len(written["samples"]) > 1
+
+
+@pytest.mark.parametrize("flags", [[], ["--fuzz"]])
+def test_a_cloud_that_dies_is_a_sentence(
+    flags: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = ObservedCloud.sample
+
+    def sample_and_kill(cloud: ObservedCloud) -> Sample:
+        if cloud.is_alive:
+            cloud._process.kill()
+            cloud._process.wait()
+        return sample(cloud)
+
+    monkeypatch.setattr(ObservedCloud, "sample", sample_and_kill)
+    assert soak.main(["--quick", *flags]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("soak: ")
+    assert errors.count("\n") == 1
 
 
 async def test_a_wrong_text_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

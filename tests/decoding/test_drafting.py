@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,12 +16,14 @@ from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.decoding.guess_tree import Node
 from skydraft.edge.drafter import Drafter
 from skydraft.edge.tree_reader import Reading
+from skydraft.policies.confidence import Confidence
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD, FREE, TREE, Way, chain
 from tests.linked import PROMPT, Linked, cloud_only, table
 
 TARGET = "table:vocab=8,seed=5,order=2"
-DRAFTS = [TARGET, "table:vocab=8,seed=5,order=2,noise=1", "table:vocab=8,seed=99"]
+LARGER = "table:vocab=12,seed=9"  # it knows tokens that the target lacks
+DRAFTS = [TARGET, "table:vocab=8,seed=5,order=2,noise=1", "table:vocab=8,seed=99", LARGER]
 WAYS = [FREE, TREE, CLOUD, chain(1), chain(5), chain(3, max_in_flight=4, is_eager=True), chain(4, is_eager=True)]
 
 
@@ -28,7 +31,7 @@ class Bench:
     """A device, a cloud and a link in one thread; each moves when it is told to."""
 
     def __init__(self, draft: str, way: Way, sampling: SamplingParams, cloud: CloudSettings | None = None) -> None:
-        self.session = EdgeSession(table(TARGET).vocabulary, PROMPT, sampling, Exact())
+        self.session = EdgeSession(table(draft).vocabulary, PROMPT, sampling, Exact())
         self.link = Linked(self.session, table(TARGET), cloud or CloudSettings())
         self.drafter = Drafter(table(draft), sampling, Exact())
         self.drafter.open(PROMPT)
@@ -49,7 +52,7 @@ class Bench:
         """The device begins a draft step, or ends the one under way; and sends what is to be sent."""
         if self.step is not None:
             nodes, reading = self.step
-            guesses = self.drafter.guess(reading, nodes, self.drafting.way.num_guesses)
+            guesses = self.drafter.guess(reading, nodes, self.drafting.way.num_guesses, self.session.num_shared_ids)
             self.drafting.drafted(nodes, guesses, len(reading.token_ids), 0.01)
             self.step = None
         elif nodes := self.drafting.next_step():
@@ -206,3 +209,54 @@ def nodes_before_the_first_offer(tokens_per_s: float) -> int:
 
 def test_the_faster_the_text_grows_the_less_a_patient_offer_waits_for() -> None:
     assert nodes_before_the_first_offer(90.0) < nodes_before_the_first_offer(20.0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_guesses_that_the_target_has_no_ids_for_stop_nothing(way: Way) -> None:
+    for seed in range(5):
+        sampling = SamplingParams(temperature=0.9, seed=seed, max_tokens=20)
+        bench = Bench(LARGER, way, sampling)
+        bench.connect()
+        for _ in range(20):  # the tree is full of such guesses before the cloud has said which ids it knows
+            bench.think()
+        play(bench, Random(seed))
+        assert list(bench.session.token_ids) == cloud_only(table(TARGET), sampling)
+
+
+def test_a_chain_is_cut_to_what_the_cloud_takes() -> None:
+    sampling = SamplingParams(max_tokens=60)
+    bench = Bench(TARGET, chain(32), sampling, CloudSettings(max_draft_tokens=16))
+    play(bench, Random(1))
+    assert list(bench.session.token_ids) == cloud_only(table(TARGET), sampling)
+
+
+def test_a_tree_of_improbable_guesses_is_offered_all_the_same() -> None:
+    sampling = SamplingParams(max_tokens=20)
+    bench = Bench("table:vocab=8,seed=99", TREE, sampling)
+    bench.planner.confidence = bench.drafting.tree._confidence = Confidence(0.1, 0.95, learning_rate=0.0, memory=10**9)
+    play(bench, Random(1))
+    assert list(bench.session.token_ids) == cloud_only(table(TARGET), sampling)
+
+
+def test_a_chain_has_its_length_however_improbable_it_is() -> None:
+    bench = Bench(TARGET, chain(6), SamplingParams(max_tokens=30))
+    bench.drafting.tree._confidence.miss = 0.9
+    bench.connect()
+    bench.link.settle()
+    for _ in range(40):
+        bench.think()
+    assert bench.drafting.tree.num_offered == 6
+
+
+def test_speed_and_waste_count_from_where_the_drafting_began() -> None:
+    bench = Bench(TARGET, TREE, SamplingParams(max_tokens=40))
+    bench.session.commit([1] * 20)
+    bench.session.num_positions = 7
+    reviews: list[tuple[int, int, float]] = []
+    planner = Planner(fixed=TREE)
+    planner.review = lambda *seen: reviews.append(seen) or TREE  # type: ignore[method-assign, func-returns-value]
+    drafting = Drafting(bench.session, planner, now_s=10.0)
+    bench.session.commit([2, 3])
+    bench.session.num_positions = 9
+    drafting.grew(12.0)
+    assert reviews == [(2, 2, 2.0)]

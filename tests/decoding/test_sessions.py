@@ -241,3 +241,25 @@ def test_a_verdict_beyond_the_offer_is_the_clouds_mistake() -> None:
     linked.session.offer([1, 2])
     with pytest.raises(RemoteProtocolError, match="does not fit an offer of 2 tokens"):
         linked.session.receive(messages.Verdict(5, 3))
+
+
+def test_what_the_device_committed_goes_before_the_first_token_on_credit() -> None:
+    session = new_session(SamplingParams(max_tokens=20))
+    linked = Linked(session, table(MODEL))
+    other = (cloud_only(table(MODEL), session.sampling)[0] + 1) % 8
+    session.commit([other, 1, 2])
+    linked.open()
+    linked.send(session.offer(()))
+    linked.send(session.credit(20))
+    linked.settle()
+    assert session.is_complete
+    assert list(session.token_ids[:3]) == [other, 1, 2]
+
+
+def test_a_verdict_that_adds_nothing_is_the_clouds_mistake() -> None:
+    session = new_session(SamplingParams(max_tokens=20))
+    linked = Linked(session, table(MODEL))
+    linked.open()
+    session.offer([1, 2])
+    with pytest.raises(RemoteProtocolError, match="adds nothing"):
+        session.receive(messages.Verdict(0))

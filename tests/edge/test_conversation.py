@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,19 +15,20 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from skydraft.cloud.hub import Hub
 from skydraft.config import CloudSettings
-from skydraft.core import Mode, Prompt, SamplingParams, SegmentKind, ShareLevel, TokenSegment
+from skydraft.core import Mode, Origin, Prompt, SamplingParams, SegmentKind, ShareLevel, TokenSegment
 from skydraft.edge.address import CloudAddress
 from skydraft.edge.conversation import Patience
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
 from skydraft.engines.base import Engine
-from skydraft.errors import CloudFault, DisclosureError, RemoteProtocolError, TransportError, VocabularyMismatch
+from skydraft.engines.paced import Pace, pace_engine
+from skydraft.errors import CacheOverflow, CloudFault, DisclosureError, RemoteProtocolError, TransportError, VocabularyMismatch
 from skydraft.policies.way import chain
 from skydraft.protocol import codec, messages, packing
 from skydraft.protocol.messages import FaultCode
 from skydraft.tasks.base import PromptPair
-from tests.edge.test_writer import DRAFT, JOB, TARGET
+from tests.edge.test_writer import DRAFT, JOB, RANDOM_DRAFT, TARGET
 from tests.linked import PROMPT, table
 
 VOCABULARY = table(TARGET).vocabulary
@@ -200,3 +203,56 @@ async def test_a_lost_verdict_keeps_its_origins_through_two_lost_connections() -
         report = await write(url, table(TARGET), patience=Patience("wait", 5), sampling=sampling, way=chain(5))
     assert [token.origin.value for token in report.tokens[:6]] == ["accepted"] * 5 + ["cloud"]
     assert report.rounds >= 3
+
+
+async def test_a_device_that_went_on_alone_goes_on_with_the_cloud_when_that_is_back() -> None:
+    hub, came_s = Hub(table(TARGET), CloudSettings()), list[float]()
+
+    async def handler(socket: ServerConnection) -> None:
+        came_s.append(time.monotonic())
+        connection = len(came_s)
+        if connection == 1:
+            return
+        if connection == 2:
+            await socket.recv()
+            await socket.send(busy(0.2))
+            await socket.wait_closed()
+            return
+        async for frame in socket:
+            assert isinstance(frame, bytes)
+            message = codec.decode_edge_message(frame)
+            replies = hub.receive(connection, message)
+            while isinstance(message, messages.Generate) and hub.is_busy:  # all has arrived before it thinks
+                replies += hub.step()
+            for _, reply in replies:
+                await socket.send(codec.encode(reply))
+
+    async with cloud(handler) as url:
+        engine = pace_engine(table(RANDOM_DRAFT), Pace(step_ms=10))
+        report = await write(url, engine, patience=Patience("edge", 0))
+    origins = [token.origin for token in report.tokens]
+    num_alone = origins.index(Origin.CLOUD)
+    assert origins == [Origin.EDGE] * num_alone + [Origin.CLOUD] * (40 - num_alone)
+    assert 0 < num_alone < 40
+    assert came_s[2] - came_s[1] >= 0.2  # as the cloud asked for
+    assert (report.is_alone, report.reconnects) == (True, 1)
+
+
+async def test_a_prompt_that_fails_beside_a_lost_cloud_leaves_no_error_unheard(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises((TransportError, CacheOverflow)):
+        await write("ws://127.0.0.1:9", table(DRAFT, max_length=2))
+    gc.collect()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.EDGE])
+async def test_a_cancelled_text_gives_its_slot_back(address: str, mode: Mode) -> None:
+    engine = table(DRAFT, num_slots=1)
+    for delay_s in (0.0, 0.001, 0.005, 0.01, 0.02, 0.04):
+        task = asyncio.create_task(write(address, pace_engine(engine, Pace(step_ms=2)), mode=mode))
+        await asyncio.sleep(delay_s)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        engine.close(engine.open(PROMPT).slot)

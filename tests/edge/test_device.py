@@ -9,6 +9,7 @@ from skydraft.config import DeviceSettings
 from skydraft.core import Mode, Prompt, SamplingParams, ShareLevel, TokenSegment
 from skydraft.edge.device import Device
 from skydraft.engines.load import load_engine, load_tokenizer
+from skydraft.errors import ConfigError
 from tests.linked import cloud_only
 
 MODEL = "table:vocab=64,seed=3,order=4"
@@ -54,3 +55,10 @@ async def test_a_folder_with_a_chat_template_answers_in_it(text_pair: Path, tmp_
         with Device.load(settings) as device:
             texts.append((await device.generate(prompt)).text)
     assert texts[0] != texts[2]
+
+
+@pytest.mark.parametrize("rule", [None, "exact", "rejection"])
+async def test_a_share_of_tokens_is_refused_where_the_cloud_judges_all(rule: str | None) -> None:
+    settings = DeviceSettings(draft=MODEL, cloud="ws://127.0.0.1:9", accept=rule, max_escalated=0.3)
+    with Device.load(settings) as device, pytest.raises(ConfigError, match="max_escalated is 0.3"):
+        await device.generate("ba de")

@@ -90,3 +90,10 @@ def test_a_backlog_that_arrives_at_once_does_not_make_the_cloud_look_fast() -> N
         estimates.observe_pass(now_s, 1, 1, is_drafted=True)
     assert estimates.verify_s.at(1) == pytest.approx(0.02, rel=0.15)
     assert estimates.drafted_tokens_per_s == pytest.approx(50, rel=0.35)
+
+
+def test_a_pass_over_one_position_takes_some_time_however_steep_the_line() -> None:
+    line = RunningLine(0.03, 0.0001)
+    for count, seconds in [(30, 0.01), (90, 0.5)] * 40:
+        line.observe(count, seconds)
+    assert line.at(1) > 0

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings, with_flags
-from skydraft.core import Mode
+from skydraft.core import Mode, ShareLevel
 from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
 
@@ -50,7 +50,7 @@ async def _load(settings: DeviceSettings, stack: AsyncExitStack) -> Device:
 
 
 def _starts_cloud(settings: DeviceSettings) -> bool:
-    return settings.mode is not Mode.EDGE and settings.cloud is None
+    return settings.mode is not Mode.EDGE and settings.share is not ShareLevel.NONE and settings.cloud is None
 
 
 def _cloud_arguments(settings: DeviceSettings) -> list[str]:

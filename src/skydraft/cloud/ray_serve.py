@@ -25,8 +25,6 @@ from skydraft.cloud.serve import bind, certificate_of
 from skydraft.config import CloudSettings, load_settings, with_flags
 from skydraft.errors import ConfigError, ModelLoadError
 
-log = logging.getLogger("skydraft.cloud")
-
 APPLICATION = "skydraft"
 DEPLOYMENT = "Cloud"
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"

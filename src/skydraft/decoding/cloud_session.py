@@ -213,7 +213,7 @@ class CloudSession:
         """What to run next: the offers that extend the log, else a token on credit, else nothing."""
         if self.is_complete:
             return None
-        if self._tail_logits is not None and self._credit > len(self._log):
+        if self._tail_logits is not None and self._credit > len(self._log) and not self._is_told:
             return Step((), None, 0, None)  # the prompt's logits give a token without a pass: no offer is waited for
         lead_ids = tuple(self._log[self._kv_length :])
         taken = self._take_offers()
@@ -260,6 +260,11 @@ class CloudSession:
         if choices is None:
             choices = target_choices(*question.wanted)
         return self._apply(step, conclude(question, choices), rows)
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether the device says what comes next: what it has committed is not the cloud's to choose."""
+        return any(draft.num_forced and not is_ahead(draft, self._log) for draft in self._waiting)
 
     def _rows_to_judge(self, step: Step, logits: Array | None) -> Array:
         """float [num_nodes + 1, num_shared_ids], row 0 after the log."""

@@ -33,7 +33,9 @@ class Drafting:
         self._reading: Sequence[Node] = ()
         self._begun_s = now_s
         self._has_given_up = False
-        self._num_positions = session.num_positions
+        self._num_ids = session.num_shared_ids
+        self._begun_at = len(session.token_ids)
+        self._num_positions = self._begun_positions = session.num_positions
         self.tree.advance(session.token_ids)
 
     def connected(self) -> None:
@@ -43,16 +45,23 @@ class Drafting:
     def grew(self, now_s: float) -> None:
         """An answer came: follow the text, learn from it, and plan again."""
         session, estimates = self._session, self._planner.estimates
+        if session.num_shared_ids < self._num_ids:
+            self._num_ids = session.num_shared_ids
+            self.tree.forget_ids(self._num_ids)
         new_ids = session.token_ids[self.tree.length :]
+        self.tree.advance(new_ids)
+        if self.tree.num_offered and not session.num_in_flight:  # dropped: they had ids that the target lacks
+            self.tree.forget_offers()
+        self._look_for_a_dead_end()
         if not new_ids:
             return
-        self.tree.advance(new_ids)
         if self.way.has_credit:  # the cloud writes without a pause
             num_positions = session.num_positions - self._num_positions
             estimates.observe_pass(now_s, num_positions, len(new_ids), is_drafted=bool(self.way.width))
         self._num_positions = session.num_positions
         if not self._has_given_up:
-            self.way = self._planner.review(self.tree.length, session.num_positions, now_s - self._begun_s)
+            num_positions = session.num_positions - self._begun_positions
+            self.way = self._planner.review(self.tree.length - self._begun_at, num_positions, now_s - self._begun_s)
 
     def disconnected(self) -> None:
         """What was in flight is lost."""
@@ -84,6 +93,7 @@ class Drafting:
         self._reading = ()
         for node, guess in zip(nodes, guesses, strict=True):
             self.tree.grow(node, guess, self._session.num_shared_ids)
+        self._look_for_a_dead_end()
 
     def offer(self) -> messages.Draft | None:
         """What to send now."""
@@ -95,6 +105,8 @@ class Drafting:
         if way.block_length:
             return self._block()
         nodes = self.tree.unoffered(way.least_offer_prob, session.limits.max_draft_tokens - self.tree.num_offered)
+        if not nodes and not self._is_moving():
+            nodes = self.tree.unoffered(0.0, 1)  # however improbable: else the text would stand still
         if not nodes or self._waits_for_more(nodes):
             return None
         draft = self.tree.offer(nodes)
@@ -105,16 +117,26 @@ class Drafting:
         way = self.way
         if way.is_patient and self._is_worth_waiting():
             return True
-        is_moving = way.has_credit or self._session.num_in_flight or self._coming(1)  # else nothing more will come
-        return bool(is_moving) and sum(map(self.tree.prob, nodes)) < way.least_gain
+        return self._is_moving() and sum(map(self.tree.prob, nodes)) < way.least_gain
+
+    def _is_moving(self) -> bool:
+        """Whether more will come without an offer of what there is."""
+        return bool(self.way.has_credit or self._session.num_in_flight or self._coming(1))
+
+    def _look_for_a_dead_end(self) -> None:
+        """Where all that was guessed to follow the text is unknown to the target, the cloud must write."""
+        root = self.tree.root
+        if root.is_read and not root.children and root not in self._reading and not self.way.has_credit:
+            self.give_up()
 
     def _worth_reading(self, count: int) -> list[Node]:
         return self.tree.best_to_read(count, self.way.least_prob, self._session.sampling.max_tokens)
 
     def _block(self) -> messages.Draft | None:
         """A chain of the length that is asked for, behind those in flight."""
-        nodes = self.tree.unoffered(0.0, self.way.block_length)
-        if not nodes or (len(nodes) < self.way.block_length and self._coming(1)):
+        length = min(self.way.block_length, self._session.max_block_length)
+        nodes = self.tree.unoffered(0.0, length)
+        if not nodes or (len(nodes) < length and self._coming(1)):
             return None
         self.tree.mark_offered(nodes)
         token_ids = [node.token_id for node in nodes if node.token_id is not None]

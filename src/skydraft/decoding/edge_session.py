@@ -250,6 +250,10 @@ class EdgeSession:
             raise VocabularyMismatch(self.vocabulary.name, theirs.name, [])
 
     def _judged(self, verdict: messages.Verdict) -> tuple[Token, ...]:
+        if verdict.length <= self._cloud_length:
+            raise RemoteProtocolError(
+                f"a verdict of length {verdict.length} adds nothing to the {self._cloud_length} tokens that the cloud has"
+            )
         draft = self._answered_draft(verdict)
         num_held = verdict.length - draft.start - (verdict.token_id is not None)
         row = num_held if draft.parents is None else verdict.node or 0

@@ -29,7 +29,7 @@ class Node:
     position: of the token; -1 there.
     log_prob: that the text comes by here, as the draft sees it; counts from where the tree began.
     guesses: what the draft guesses to follow, where it has read the token; their nodes are among the children, but for
-        those from num_grown on, which are too improbable.
+        those from num_grown on, which are too improbable (the best one never is).
     is_read: the draft model has read the token, or is about to.
     is_offered: the cloud was sent it.
     """
@@ -137,6 +137,18 @@ class GuessTree:
             node.is_offered = False
         self._look_over()
 
+    def forget_ids(self, num_ids: int) -> None:
+        """The target turns out to have no ids from here on: drop the guesses of them, and what hangs from these."""
+        for node in self.nodes():
+            for token_id in [token_id for token_id in node.children if token_id >= num_ids]:
+                node.children.pop(token_id).parent = None
+            if node.guesses is not None:
+                pairs = zip(node.guesses.token_ids, node.log_probs, strict=True)
+                node.log_probs = [log_prob for token_id, log_prob in pairs if token_id < num_ids]
+                node.num_grown = sum(token_id < num_ids for token_id in node.guesses.token_ids[: node.num_grown])
+                node.guesses = _known(node.guesses, num_ids)
+        self._look_over()
+
     def unoffered(self, least_prob: float, count: int) -> list[Node]:
         """The most probable nodes that the cloud was not sent, the best first.
 
@@ -202,8 +214,8 @@ class GuessTree:
         assert node.guesses is not None
         least = self.root.log_prob + LEAST_LOG_PROB - node.log_prob
         for index in range(node.num_grown, len(node.log_probs)):
-            if (log_prob := node.log_probs[index]) < least:
-                return
+            if (log_prob := node.log_probs[index]) < least and index:
+                return  # but for the best one: a chain is as long as was asked for
             node.num_grown = index + 1
             token_id = node.guesses.token_ids[index]
             if token_id in node.children:

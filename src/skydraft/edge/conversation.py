@@ -126,13 +126,19 @@ class Conversation:
         """
         pause_s = FIRST_PAUSE_S
         while True:
+            wait_s = pause_s
             try:
-                return await self._open()
-            except (TransportError, CloudFault) as error:
-                if isinstance(error, CloudFault) and error.retry_after_s is None:
-                    raise
+                await self._open()
+                self.num_reconnects += 1
+                return
+            except TransportError:
                 await self._drop()
-            await asyncio.sleep(pause_s)
+            except CloudFault as fault:
+                if fault.retry_after_s is None:
+                    raise
+                wait_s = max(pause_s, fault.retry_after_s)
+                await self._drop()
+            await asyncio.sleep(wait_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def recover(self, error: TransportError | CloudFault) -> None:

@@ -59,14 +59,17 @@ class Drafter:
         assert self._reader is not None, "follow the text first"
         return self._reader.plan(tree, nodes)
 
-    def guess(self, reading: Reading, nodes: Sequence[Node], num_guesses: int) -> list[Guesses]:
+    def guess(self, reading: Reading, nodes: Sequence[Node], num_guesses: int, num_shared_ids: int) -> list[Guesses]:
         """What may follow each of the nodes that a reading was planned for.
 
+        Args:
+            num_guesses: for each, at most.
+            num_shared_ids: ids from here on are not guessed: the target does not have them.
         Raises:
             CacheOverflow: the slot is full; its tree is lost.
         """
         assert self._reader is not None, "follow the text first"
-        rows = self._reader.run(reading)[-len(nodes) :]
+        rows = self._reader.run(reading)[-len(nodes) :, :num_shared_ids]
         return best_guesses(rows, self._sampling, [node.position + 1 for node in nodes], num_guesses)
 
     def draft(self, text_ids: Sequence[int], num_tokens: int, num_shared_ids: int) -> Block:

@@ -116,10 +116,10 @@ class Hybrid:
             self._wake.set()
 
     async def _watch_link(self) -> None:
-        with suppress(TransportError):  # `_listen` finds it too
-            while True:
+        while True:
+            with suppress(TransportError):  # a link that froze; one that is lost `_listen` finds too
                 self._planner.estimates.observe_round_trip(await self._conversation.round_trip_s())
-                await asyncio.sleep(PING_PERIOD_S)
+            await asyncio.sleep(PING_PERIOD_S)
 
     async def _send_offers(self) -> None:
         while (offer := self._drafting.offer()) is not None:
@@ -132,8 +132,8 @@ class Hybrid:
         if not nodes:
             return
         reading = self._drafter.plan(self._drafting.tree, nodes)
-        num_guesses = self._drafting.way.num_guesses
-        call = self._timed(lambda: self._drafter.guess(reading, nodes, num_guesses))
+        num_guesses, num_ids = self._drafting.way.num_guesses, self._session.num_shared_ids
+        call = self._timed(lambda: self._drafter.guess(reading, nodes, num_guesses, num_ids))
         result = asyncio.get_running_loop().run_in_executor(self._worker, call)
         result.add_done_callback(lambda _: self._wake.set())
         self._step = _Step(nodes, reading, result)

@@ -13,7 +13,7 @@ from skydraft.edge.border import DisclosureRecord
 class Report:
     """One text and how it came about.
 
-    mode: as asked for; `is_alone`: the cloud was lost and the device finished by itself.
+    mode: as asked for; `is_alone`: the cloud was lost, and the device went on by itself, to the end or for a time.
     first_token_s, total_s: from the start of the run, the prompt's prefill included.
     rounds: verdicts. num_positions: that the cloud computed.
     reconnects: how often the connection was lost and taken up again.

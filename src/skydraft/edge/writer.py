@@ -231,7 +231,11 @@ class _Run:
         """The cloud's own text, as fast as both can."""
         drafter = self._require_drafter()
         hybrid = Hybrid(self._session, self._cloud(), drafter, self._planner, self._worker, self._show)
-        await hybrid.write(asyncio.create_task(self._follow(drafter)), lambda: self._is_up_to(Mode.HYBRID))
+        following = asyncio.create_task(self._follow(drafter))
+        try:
+            await hybrid.write(following, lambda: self._is_up_to(Mode.HYBRID))
+        finally:  # it may not use the slot behind the back of what comes next; its error was raised where it mattered
+            await asyncio.gather(following, return_exceptions=True)
 
     async def _follow(self, drafter: Drafter) -> None:
         await self._read_prompt()

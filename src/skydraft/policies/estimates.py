@@ -10,6 +10,7 @@ NUM_ROUND_TRIPS = 3  # of which the median counts: one that a freeze delayed doe
 JITTER_SMOOTHING = 1 / 4  # RFC 6298
 MOST_SURPRISE = 3.0  # an observation counts as at most so many times what was expected, and at least as its inverse
 FORGETTING = 0.97  # of a line: about the last 33 observations count
+LEAST_BASE = 0.05  # of the mean: chance may draw a steep line, and a pass that takes no time has no speed
 USUAL_SLOPE = 1 / 250  # of the base, where memory bounds a pass
 SLOPE_PRIOR = 25.0  # how much that counts, as a variance of counts: few positions more or less say little of their cost
 MEMORY = 8  # windows that the mean speed looks back
@@ -47,7 +48,7 @@ class RunningLine:
         variance, covariance = mean_xx - mean_x**2, mean_xy - mean_x * mean_y
         # As if one more cloud of points, of variance SLOPE_PRIOR, had the usual slope.
         self.slope = max(0.0, (covariance + SLOPE_PRIOR * USUAL_SLOPE * mean_y) / (variance + SLOPE_PRIOR))
-        self.base = max(0.0, mean_y - self.slope * mean_x)
+        self.base = max(LEAST_BASE * mean_y, mean_y - self.slope * mean_x)
 
 
 @dataclass

@@ -35,6 +35,8 @@ def choices_together(wanted: Sequence[Wanted]) -> list[list[int]]:
         ValueError: as `target_choices`.
         EngineError: a row of one of them has no finite largest logit; which, `target_choices` tells.
     """
+    if len(wanted) == 1:
+        return [target_choices(*wanted[0])]
     choices: list[list[int]] = [[] for _ in wanted]
     for places in _alike(wanted):
         token_ids = iter(_choose_alike([wanted[place] for place in places]))
