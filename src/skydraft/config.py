@@ -125,7 +125,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: the model of a cloud that is started for the occasion.
     accept: an acceptance rule; None: `rank` where the cloud does not see the evidence, else `exact`.
     gate: when a drafted block goes to the cloud; None: what fits share level and rule.
-    offline: what to do when the cloud cannot be reached: wait and resume, finish on the device, or fail.
+    offline: what to do when the cloud cannot be reached: wait and resume, go on with the device alone
+        until it is back, or fail.
     offline_wait_s: how long `wait` waits.
     raw: continue prompts as they are, also where the model has a chat format.
     objective: what drafting is to achieve, and mode auto.

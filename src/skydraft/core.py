@@ -37,7 +37,7 @@ class Objective(enum.StrEnum):
     """What a mode is chosen for."""
 
     LATENCY = "latency"  # the soonest text
-    COST = "cost"  # the fewest forward passes in the cloud
+    COST = "cost"  # the least work of the cloud
     ENERGY = "energy"  # the least of the device's battery
     PRIVACY = "privacy"  # the least that leaves the device
 

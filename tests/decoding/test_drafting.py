@@ -260,3 +260,12 @@ def test_speed_and_waste_count_from_where_the_drafting_began() -> None:
     bench.session.num_positions = 9
     drafting.grew(12.0)
     assert reviews == [(2, 2, 2.0)]
+
+
+def test_what_another_cloud_does_not_know_is_not_offered_to_it() -> None:
+    bench = Bench(TARGET, FREE, SamplingParams(temperature=0.9, max_tokens=40))
+    for _ in range(20):
+        bench.think()
+    bench.session.num_shared_ids = 4
+    bench.drafting.connected()
+    assert all((node.token_id or 0) < 4 for node in bench.drafting.tree.nodes())

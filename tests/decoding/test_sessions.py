@@ -263,3 +263,14 @@ def test_a_verdict_that_adds_nothing_is_the_clouds_mistake() -> None:
     session.offer([1, 2])
     with pytest.raises(RemoteProtocolError, match="adds nothing"):
         session.receive(messages.Verdict(0))
+
+
+def test_a_tree_behind_a_long_text_that_the_device_committed_is_numbered_alike_on_both_sides() -> None:
+    session = new_session(SamplingParams(max_tokens=60))
+    linked = Linked(session, table(MODEL))
+    session.commit([1, 2, 3, 4] * 10)
+    linked.open()
+    linked.send(session.offer(range(6), [0] * 6))
+    linked.settle()
+    assert session.cloud_length == 42
+    assert [token.origin for token in session.tokens_from(40)] == [Origin.ACCEPTED, Origin.CLOUD]

@@ -23,7 +23,14 @@ from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.paced import Pace, pace_engine
-from skydraft.errors import CacheOverflow, CloudFault, DisclosureError, RemoteProtocolError, TransportError, VocabularyMismatch
+from skydraft.errors import (
+    CacheOverflow,
+    CloudFault,
+    DisclosureError,
+    RemoteProtocolError,
+    TransportError,
+    VocabularyMismatch,
+)
 from skydraft.policies.way import chain
 from skydraft.protocol import codec, messages, packing
 from skydraft.protocol.messages import FaultCode

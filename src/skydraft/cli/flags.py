@@ -168,8 +168,8 @@ class WritingFlags:
         OfflineChoice | None,
         Option(
             "--offline",
-            help="When the cloud cannot be reached. wait: try again and resume. edge: the device finishes alone. "
-            "fail: end with an error. [default: wait]",
+            help="When the cloud cannot be reached. wait: try again and resume. edge: the device goes on alone until "
+            "it is back. fail: end with an error. [default: wait]",
         ),
     ] = None
     offline_wait_s: Annotated[

@@ -179,8 +179,8 @@ class CloudSession:
         text, or is no token, is left to be judged.
         """
         draft = self._waiting[0] if self._waiting else None
-        if draft is None or is_ahead(draft, self._log):
-            return
+        if draft is None or draft.parents is not None or is_ahead(draft, self._log):
+            return  # a verdict names a node of a tree: the device must number it in the same way
         told_ids = draft.token_ids[len(self._log) - draft.start : max(0, draft.num_forced - 1)]
         if len(told_ids) < most or not remainder(draft, self._log):
             return

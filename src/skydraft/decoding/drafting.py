@@ -41,13 +41,12 @@ class Drafting:
     def connected(self) -> None:
         """The cloud has been asked to begin or to go on."""
         self._planner.estimates.begin_passes()
+        self._forget_unknown_ids()
 
     def grew(self, now_s: float) -> None:
         """An answer came: follow the text, learn from it, and plan again."""
         session, estimates = self._session, self._planner.estimates
-        if session.num_shared_ids < self._num_ids:
-            self._num_ids = session.num_shared_ids
-            self.tree.forget_ids(self._num_ids)
+        self._forget_unknown_ids()
         new_ids = session.token_ids[self.tree.length :]
         self.tree.advance(new_ids)
         if self.tree.num_offered and not session.num_in_flight:  # dropped: they had ids that the target lacks
@@ -123,10 +122,15 @@ class Drafting:
         """Whether more will come without an offer of what there is."""
         return bool(self.way.has_credit or self._session.num_in_flight or self._coming(1))
 
+    def _forget_unknown_ids(self) -> None:
+        if self._session.num_shared_ids < self._num_ids:
+            self._num_ids = self._session.num_shared_ids
+            self.tree.forget_ids(self._num_ids)
+
     def _look_for_a_dead_end(self) -> None:
         """Where all that was guessed to follow the text is unknown to the target, the cloud must write."""
-        root = self.tree.root
-        if root.is_read and not root.children and root not in self._reading and not self.way.has_credit:
+        guesses = self.tree.root.guesses
+        if guesses is not None and not guesses.token_ids and not self.way.has_credit:
             self.give_up()
 
     def _worth_reading(self, count: int) -> list[Node]:

@@ -252,7 +252,7 @@ class EdgeSession:
     def _judged(self, verdict: messages.Verdict) -> tuple[Token, ...]:
         if verdict.length <= self._cloud_length:
             raise RemoteProtocolError(
-                f"a verdict of length {verdict.length} adds nothing to the {self._cloud_length} tokens that the cloud has"
+                f"a verdict of length {verdict.length} adds nothing to the {self._cloud_length} tokens before it"
             )
         draft = self._answered_draft(verdict)
         num_held = verdict.length - draft.start - (verdict.token_id is not None)

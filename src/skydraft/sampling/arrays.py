@@ -43,6 +43,9 @@ def largest(x: Array, count: int) -> tuple[Array, Array]:
     """
     xp = array_namespace(x)
     count = min(count, x.shape[-1])
+    values, indexes = _some_largest(x, min(count + 1, x.shape[-1]))
+    if not bool(xp.any(values[:, 1:] == values[:, :-1])):  # else which of equal ones are taken is to be decided
+        return values[:, :count], indexes[:, :count]
     edge = largest_values(x, count)[:, -1:]
     # Of values equal to the smallest that is taken, the first are taken: they are as many as are missing above it.
     is_above, is_at = x > edge, x == edge
@@ -52,6 +55,23 @@ def largest(x: Array, count: int) -> tuple[Array, Array]:
     values = xp.take_along_axis(x, indexes, axis=-1)
     order = xp.argsort(values, axis=-1, descending=True, stable=True)
     return xp.take_along_axis(values, order, axis=-1), xp.take_along_axis(indexes, order, axis=-1)
+
+
+def _some_largest(x: Array, count: int) -> tuple[Array, Array]:
+    """As `largest`, but of equal values any."""
+    if is_torch_array(x):
+        values, indexes = x.topk(count, dim=-1)
+        return values, indexes
+    xp = array_namespace(x)
+    indexes = xp.argpartition(x, -count, axis=-1)[..., -count:]
+    values = xp.take_along_axis(x, indexes, axis=-1)
+    order = xp.argsort(values, axis=-1, descending=True, stable=True)
+    return xp.take_along_axis(values, order, axis=-1), xp.take_along_axis(indexes, order, axis=-1)
+
+
+def on_host(x: Array) -> Array:
+    """The same as a numpy array: small arrays take less time there."""
+    return x.cpu().numpy() if is_torch_array(x) else x
 
 
 def at_indexes(rows: Array, indexes: Array) -> Array:

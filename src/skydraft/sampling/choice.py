@@ -10,7 +10,7 @@ from typing import NamedTuple
 from array_api_compat import array_namespace
 
 from skydraft.core import SamplingParams
-from skydraft.sampling.arrays import Array, integers_like, largest, packed, row_blocks, to_float64
+from skydraft.sampling.arrays import Array, integers_like, largest, on_host, packed, row_blocks, to_float64
 from skydraft.sampling.noise import Seed, Stream, gumbel, seed_of_rows, seeds_like
 from skydraft.sampling.race import gumbel_argmax, winners
 from skydraft.sampling.warp import require_finite, warp
@@ -112,9 +112,9 @@ def best_guesses(
         raise ValueError(f"count is {count} and max_candidates {max_candidates}; both must be 1 or more")
     _check_positions(logits, positions)
     require_finite(logits)
-    scores, ids = _candidates(logits, params, count if params.is_greedy else max_candidates)
+    scores, ids = map(on_host, _candidates(logits, params, count if params.is_greedy else max_candidates))
     if not params.is_greedy:
-        places = integers_like(positions, logits)[:, None]
+        places = integers_like(positions, ids)[:, None]
         scores, order = largest(scores + gumbel(params.seed, places, ids, Stream.TARGET), count)
         ids = array_namespace(ids).take_along_axis(ids, order, axis=-1)
     return [_guesses(*row) for row in zip(ids.tolist(), scores.tolist(), strict=True)]
