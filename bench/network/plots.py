@@ -99,7 +99,7 @@ def draw_all(measured: Results, limits: Results, folder: Path) -> Iterator[Path]
 
 def _figures(source: Results, limits: Results, kind: str) -> Iterator[tuple[str, Figure]]:
     if any(cell.profile != "P-C" for cell in source.cells):
-        speed: Measure = lambda row: row.whole  # noqa: E731
+        speed: Measure = lambda row: row.flow  # noqa: E731
         yield "speed", _curves(source, limits, SPEED_MODES, speed, f"tokens per second, whole text ({kind})")
         first: Measure = lambda row: row.first_token_s  # noqa: E731
         yield "first_token", _curves(source, None, FIRST_MODES, first, f"seconds to the first token ({kind})")
@@ -196,7 +196,7 @@ Parts = Sequence[tuple[str, Measure]]  # what is written behind a bar's number, 
 
 _BYTES: Parts = (("up", lambda row: row.up_bytes / row.tokens), ("down", lambda row: row.down_bytes / row.tokens))
 _WORK: Parts = (("", lambda row: row.positions / row.tokens),)
-_SPEED: Parts = (("", lambda row: row.whole),)
+_SPEED: Parts = (("", lambda row: row.flow),)
 
 
 def _bars(source: Results, cells: Sequence[Cell], title: str, parts: Parts) -> Figure:
@@ -259,7 +259,7 @@ def _frontier(limits: Results, cells: Sequence[Cell]) -> Figure:
 
 def _point(limits: Results, cell: Cell, mode: str) -> tuple[float, float]:
     waste = limits.median(cell, mode, lambda row: max(0.0, row.positions / row.tokens - 1))
-    speed = limits.median(cell, mode, lambda row: row.whole)
+    speed = limits.median(cell, mode, lambda row: row.flow)
     return waste or 0.0, speed or 0.0
 
 

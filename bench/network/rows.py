@@ -91,14 +91,14 @@ class Row(msgspec.Struct, frozen=True):
 
     @property
     def whole(self) -> float:
-        """The headline: tokens per second of the whole text, from nothing, the connection and the prompt included."""
+        """Tokens per second of the whole text, from nothing: connection, prompt and first token included."""
         return self.tokens / self.seconds
 
     @property
     def flow(self) -> float:
-        """Tokens per second from the first token's arrival on; infinite where all came at once."""
+        """The headline: tokens per second behind those that came first; infinite where all came at once."""
         rest_s = self.seconds - self.first_token_s
-        return (self.tokens - 1) / rest_s if rest_s else math.inf
+        return (self.tokens - self.num_first) / rest_s if rest_s else math.inf
 
     @property
     def late_share(self) -> float:

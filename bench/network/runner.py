@@ -108,7 +108,7 @@ def run_selection(selection: Selection, out: Path, num_workers: int, show: Show)
 
 def _sentence(row: Row) -> str:
     marks = "" if row.late_share <= LATE_SHARE else f"  late by {row.late_share:.1%} of the time"
-    return f"{row.cell}, run {row.run}, {row.mode}: {row.whole:.1f} tokens/s, first {row.first_token_s:.3f} s{marks}"
+    return f"{row.cell}, run {row.run}, {row.mode}: {row.flow:.1f} tokens/s, first {row.first_token_s:.3f} s{marks}"
 
 
 def _measured(rounds: Sequence[Round], num_workers: int, stack: ExitStack) -> Iterator[Row]:

@@ -51,7 +51,7 @@ class Results:
 
     def best_fixed(self, cell: Cell) -> str:
         lengths = [mode for mode in self.modes(cell) if mode.startswith(FIXED)]
-        return max(lengths, key=lambda mode: self.median(cell, mode, lambda row: row.whole) or 0.0, default=BEST_FIXED)
+        return max(lengths, key=lambda mode: self.median(cell, mode, lambda row: row.flow) or 0.0, default=BEST_FIXED)
 
     def median(self, cell: Cell, mode: str, measure: Callable[[Row], float]) -> float | None:
         """Over the runs; None where there are none."""
@@ -71,8 +71,8 @@ def _link(cell: Cell) -> tuple[float, float]:
 
 
 COLUMNS: Sequence[tuple[str, Callable[[Row], float], str]] = (
-    ("tokens/s", lambda row: row.whole, ".1f"),
-    ("after the first", lambda row: row.flow, ".1f"),
+    ("tokens/s", lambda row: row.flow, ".1f"),
+    ("of the whole", lambda row: row.whole, ".1f"),
     ("first token s", lambda row: row.first_token_s, ".3f"),
     ("positions/token", lambda row: row.positions / row.tokens, ".2f"),
     ("up B/token", lambda row: row.up_bytes / row.tokens, ".1f"),
@@ -111,6 +111,6 @@ def _cells(results: Results, limits: Results, cell: Cell, mode: str) -> list[str
     return [*texts, str(len(results.runs(cell, mode)))]
 
 
-def ratios(ours: Runs, theirs: Runs) -> list[float]:
+def ratios(ours: Runs, theirs: Runs, measure: Callable[[Row], float] = lambda row: row.flow) -> list[float]:
     """Of speeds, run by run: a bad minute is in both."""
-    return [ours[run].whole / theirs[run].whole for run in ours if run in theirs]
+    return [measure(ours[run]) / measure(theirs[run]) for run in ours if run in theirs]
