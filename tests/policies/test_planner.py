@@ -32,6 +32,14 @@ def test_it_drafts_before_anything_is_known() -> None:
     assert way_after(planner, 8).width > 0
 
 
+def test_a_slow_draft_is_not_given_up_before_the_cloud_was_timed() -> None:
+    planner = Planner()
+    planner.begin()
+    for _ in range(20):
+        planner.estimates.draft_s.observe(8, 0.5)
+    assert way_after(planner, 16).width > 0
+
+
 def test_a_draft_slower_than_the_cloud_is_given_up_and_tried_again() -> None:
     planner = measured(Planner(), draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
     planner.begin()

@@ -105,6 +105,8 @@ class Planner:
                 return replace(FREE, least_offer_prob=self._offer_prob, least_gain=self._offer_prob)
             case Objective.ENERGY:
                 return replace(FREE, width=2, least_prob=0.1)
+        if not (self.estimates.draft_s.is_seen and self.estimates.verify_s.is_seen):
+            return FREE  # what was not measured is no reason to stop
         conditions = self.conditions()
         free = free_running_tokens_per_s(conditions)
         gain = free / cloud_tokens_per_s(conditions)
