@@ -78,6 +78,7 @@ def test_what_judging_a_node_costs_sets_how_probable_it_must_be() -> None:
         cheap.estimates.verify_s.observe(count, 0.03)
         dear.estimates.verify_s.observe(count, 0.03 + 0.002 * (count - 1))
     for planner in (cheap, dear):
+        planner.estimates.draft_s.observe(8, 0.01)
         planner.begin()
     assert way_after(dear, 8).least_offer_prob > 3 * way_after(cheap, 8).least_offer_prob
 
