@@ -39,7 +39,7 @@ NEVER_OPENED = MAX_SESSION  # the number of a session that no episode opens
 
 # What a field of a message may be in place of what belongs there.
 _WILD: tuple[Any, ...] = (
-    *(0, 1, -1, 2, 63, 64, 65, 255, 2**16, 2**20, 2**20 + 1, 2**31 - 1, 2**31, 2**32, 2**63, 2**64 - 1, -(2**63)),
+    *(0, 1, -1, 2, 63, 64, 65, 255, 2**16, 2**20, 2**20 + 1, 2**31 - 2, 2**31, 2**32, 2**63, 2**64 - 1, -(2**63)),
     *(0.0, -0.0, 1e-300, 1.0, 100.0, 1e300, float("inf"), float("-inf"), float("nan")),
     *(None, True, False, "", "exact", "rank:0", "rejection:256,65536", "prob:nan", "\x00\x1b[2J", "x" * 300),
     *(b"", b"\x00", b"\xff" * 8, bytes(32), bytes(70_000), [], [[]], [0] * 70, {}, {"a": 1}),

@@ -100,7 +100,7 @@ def draw_all(measured: Results, limits: Results, folder: Path) -> Iterator[Path]
 def _figures(source: Results, limits: Results, kind: str) -> Iterator[tuple[str, Figure]]:
     if any(cell.profile != "P-C" for cell in source.cells):
         speed: Measure = lambda row: row.flow  # noqa: E731
-        yield "speed", _curves(source, limits, SPEED_MODES, speed, f"tokens per second, whole text ({kind})")
+        yield "speed", _curves(source, limits, SPEED_MODES, speed, f"tokens per second behind the first ({kind})")
         first: Measure = lambda row: row.first_token_s  # noqa: E731
         yield "first_token", _curves(source, None, FIRST_MODES, first, f"seconds to the first token ({kind})")
     at_50 = [cell for cell in source.cells if _is_usual(cell) and (cell.profile, cell.round_trip_ms) == ("P-A", 50)]
@@ -109,7 +109,7 @@ def _figures(source: Results, limits: Results, kind: str) -> Iterator[tuple[str,
         yield "work", _bars(source, at_50, f"positions that the cloud computed, a token ({kind})", _WORK)
     robot = [cell for cell in source.cells if _is_usual(cell) and cell.profile == "P-C"]
     if robot:
-        yield "robot", _bars(source, robot, f"tokens per second, whole text ({kind})", _SPEED)
+        yield "robot", _bars(source, robot, f"tokens per second behind the first ({kind})", _SPEED)
     frontier = [cell for cell in limits.cells if _is_usual(cell) and limits.runs(cell, OFFERS[0])]
     if frontier:
         yield "frontier", _frontier(limits, frontier)

@@ -270,7 +270,7 @@ def test_ctrl_c_while_models_load_ends_everything_quietly():
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_the_cloud_for_the_occasion_ends_with_the_one_that_started_it(is_killed):
     terminal, inside = os.openpty()
-    flags = ("--draft", SLOW + DRAFT, "--target", SLOW + TARGET, "--max-tokens", "3000")
+    flags = ("--draft", SLOW + DRAFT, "--target", SLOW + TARGET, "--max-tokens", "3000", "--way", "wait:4")
     with started(
         "generate", PROMPT, *flags, stdout=inside, start_new_session=True, env=os.environ | {"TERM": "xterm-256color"}
     ) as process:

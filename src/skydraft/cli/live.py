@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -16,6 +17,9 @@ from skydraft.core import Token
 from skydraft.engines.tokenizer import TextStream, Tokenizer
 
 
+DRAWING_SHARE = 0.2  # of the time, at most: drawing a long text takes long, and the device listens meanwhile
+
+
 class LiveText:
     """Shows tokens as they come, and the whole text once it is there. Nothing but the latter where nobody watches.
 
@@ -28,6 +32,7 @@ class LiveText:
         self._stream = TextStream(tokenizer)
         self._indent = indent
         self._pieces: list[Piece] = []
+        self._draw_from_s = 0.0
         self._live = (
             Live(console=console, auto_refresh=False, vertical_overflow="crop") if console.is_terminal else None
         )
@@ -48,7 +53,11 @@ class LiveText:
         if self._live is None:
             return
         self._pieces += [Piece(item.token_id, self._stream.feed((item.token_id,)), item.origin) for item in tokens]
-        self._live.update(self._framed(coloured(self._pieces)), refresh=True)
+        began_s = time.monotonic()
+        if began_s >= self._draw_from_s:
+            self._live.update(self._framed(coloured(self._pieces)), refresh=True)
+            ended_s = time.monotonic()
+            self._draw_from_s = ended_s + (ended_s - began_s) * (1 / DRAWING_SHARE - 1)
 
     def finish(self, result: Result) -> None:
         """The whole text."""
