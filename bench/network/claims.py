@@ -131,7 +131,9 @@ _BYTES: dict[str, Callable[[Row], float | None]] = {
 }
 
 
-def _greatest(name: str, all_runs: list[Runs], measure: Callable[[Row], float | None]) -> Iterator[Claim]:
+def _greatest(
+    name: str, all_runs: list[Runs], measure: Callable[[Row], float | None], unit: str = "bytes"
+) -> Iterator[Claim]:
     medians = []
     for runs in all_runs:
         values = [value for value in map(measure, runs.values()) if value is not None]
@@ -139,16 +141,15 @@ def _greatest(name: str, all_runs: list[Runs], measure: Callable[[Row], float | 
             medians.append((statistics.median(values), len(values)))
     if medians:
         value, count = max(medians)
-        yield Claim(name, value, "bytes", count)
+        yield Claim(name, value, unit, count)
 
 
 def _virtual(limits: Results) -> Iterator[Claim]:
     """What needs no socket: what objective cost wastes, and how long deciding takes."""
     cells = _cells(limits, "P-A", 50)
-    yield from _greatest(
-        "cost_waste_pa_50", [limits.runs(cell, "cost") for cell in cells], lambda row: row.positions / row.tokens - 1
-    )
-    yield from _greatest("policy_us", [limits.runs(cell, AUTO) for cell in cells], lambda row: row.policy_us)
+    wastes = [limits.runs(cell, "cost") for cell in cells]
+    yield from _greatest("cost_waste_pa_50", wastes, lambda row: row.positions / row.tokens - 1, "a token")
+    yield from _greatest("policy_us", [limits.runs(cell, AUTO) for cell in cells], lambda row: row.policy_us, "us")
 
 
 def show(found: list[Claim], as_json: bool) -> None:
