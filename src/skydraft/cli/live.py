@@ -16,7 +16,6 @@ from skydraft.cli.results import Piece, Result
 from skydraft.core import Token
 from skydraft.engines.tokenizer import TextStream, Tokenizer
 
-
 DRAWING_SHARE = 0.2  # of the time, at most: drawing a long text takes long, and the device listens meanwhile
 
 
