@@ -56,5 +56,5 @@ def test_commands_get_their_arguments_and_flags(monkeypatch):
     monkeypatch.setattr("skydraft.cli.caption.run_caption", lambda files, flags: seen.append((files, flags)) or 1)
     assert run(["caption", "a.wav", "--mode", "edge", "--json", "b.wav", "--top-k", "4", "--offline-wait", "1.5"]) == 1
     [(files, flags)] = seen
-    assert files == ["a.wav", "b.wav"]
+    assert files == ("a.wav", "b.wav")
     assert (flags.mode, flags.json, flags.top_k, flags.offline_wait_s, flags.seed) == (Mode.EDGE, True, 4, 1.5, None)

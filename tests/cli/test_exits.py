@@ -1,12 +1,12 @@
 import pytest
-import typer
+from click.exceptions import Exit
 
 from skydraft.cli.exits import describe, guard
 from skydraft.errors import ConfigError
 
 
 def ends(error, debug=False):
-    with pytest.raises(typer.Exit) as end, guard(debug):
+    with pytest.raises(Exit) as end, guard(debug):
         raise error
     return end.value.exit_code
 
@@ -42,7 +42,7 @@ def test_debug_shows_the_traceback(capsys, monkeypatch, by_variable):
 
 
 def test_a_status_passes():
-    assert ends(typer.Exit(3)) == 3
+    assert ends(Exit(3)) == 3
 
 
 @pytest.mark.parametrize(("module", "extra"), [("uvicorn", "cloud"), ("torch.nn", "torch"), ("soxr", "audio")])

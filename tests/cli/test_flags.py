@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from skydraft.cli.flags import CloudFlags, DemoFlags, OfflineChoice, WritingFlags
-from skydraft.config import CloudSettings, DeviceSettings, Offline
+from skydraft.cli.flags import CloudFlags, DemoFlags, WritingFlags
+from skydraft.config import CloudSettings, DeviceSettings
 from skydraft.core import Mode, ShareLevel
 from skydraft.errors import ConfigError
 
@@ -22,14 +22,10 @@ def test_every_setting_that_a_person_may_want_has_a_flag(flags, settings):
     assert set(settings.__struct_fields__) - names <= of_the_file_only
 
 
-def test_the_choices_of_offline_are_those_of_the_settings():
-    assert [choice.value for choice in OfflineChoice] == list(Offline.__args__)
-
-
 def test_flags_go_over_the_file_and_the_file_over_the_defaults(tmp_path):
     file = tmp_path / "skydraft.toml"
     file.write_text('[device]\nseed = 7\nmode = "cloud"\noffline = "fail"\n[cloud]\nport = 9\nnum_slots = 3\n')
-    device = WritingFlags(config=file, mode=Mode.EDGE, share=ShareLevel.NONE, offline=OfflineChoice.EDGE).settings()
+    device = WritingFlags(config=file, mode=Mode.EDGE, share=ShareLevel.NONE, offline="edge").settings()
     assert device == DeviceSettings(seed=7, mode=Mode.EDGE, share=ShareLevel.NONE, offline="edge")
     assert CloudFlags(config=file, port=0).settings() == CloudSettings(port=0, num_slots=3)
 

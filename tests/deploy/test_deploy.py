@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from skydraft.cli.app import app
 from skydraft.cloud import ray_scaling
@@ -31,7 +30,7 @@ def check_command(command: list[str]) -> dict[str, Any]:
     """Parse `skydraft cloud ...` as it would be; returns its parameters."""
     assert Path(command[0]).name == "skydraft"
     assert command[1] == "cloud"
-    cloud = typer.main.get_command(app).commands["cloud"]  # type: ignore[attr-defined]
+    cloud = app.commands["cloud"]
     return cloud.make_context("cloud", command[2:]).params
 
 

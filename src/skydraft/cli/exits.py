@@ -8,7 +8,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import typer
+import click
+from click.exceptions import Exit
 
 from skydraft.cli.words import printable
 from skydraft.errors import SkydraftError
@@ -39,22 +40,22 @@ def guard(debug: bool) -> Iterator[None]:
     Args:
         debug: show tracebacks.
     Raises:
-        typer.Exit: with the status.
+        click.exceptions.Exit: with the status.
     """
     try:
         yield
-    except (typer.Exit, GeneratorExit):
+    except (Exit, GeneratorExit):
         raise
     except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        raise Exit(INTERRUPTED) from None
     except BrokenPipeError:
         _forget_stdout()
-        raise typer.Exit(UNREAD) from None
+        raise Exit(UNREAD) from None
     except Exception as error:
         if debug or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
             traceback.print_exc()
         print_error(describe(error))
-        raise typer.Exit(FAILED) from None
+        raise Exit(FAILED) from None
 
 
 def describe(error: Exception) -> str:
@@ -74,10 +75,10 @@ def describe(error: Exception) -> str:
 
 def print_error(sentence: str) -> None:
     """Say on standard error what went wrong, in red on a terminal."""
-    # With typer and not rich, which takes a tenth of a second to import: most errors are typing errors.
+    # With click and not rich, which takes a tenth of a second to import: most errors are typing errors.
     is_plain = not sys.stderr.isatty() or "NO_COLOR" in os.environ
     text = f"Error: {printable(sentence)}"
-    typer.echo(text if is_plain else typer.style(text, fg=typer.colors.RED), err=True)
+    click.echo(text if is_plain else click.style(text, fg="red"), err=True)
 
 
 def _forget_stdout() -> None:
