@@ -28,6 +28,7 @@ from skydraft.edge.local_cloud import local_cloud
 from skydraft.edge.report import Report
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.log_mel import load_log_mel
+from skydraft.engines.settings import EngineSettings
 from training.captions import emotion_of
 
 TOKENS = DeviceSettings(share=ShareLevel.TOKENS)
@@ -55,9 +56,12 @@ def main() -> None:
 async def _measure(clips: list[Path]) -> Iterable[Claim]:
     emotions = _emotions()
     reports: dict[str, list[Report]] = {way: [] for way in WAYS}
-    engine, tokenizer = load_engine("embedded", "draft"), load_tokenizer("embedded", "draft")
+    engine, tokenizer = (
+        load_engine("embedded", "draft", EngineSettings(num_threads=1)),
+        load_tokenizer("embedded", "draft"),
+    )
     hear = load_log_mel("embedded", "draft")
-    async with local_cloud("embedded") as url:
+    async with local_cloud("embedded", "--threads", "1") as url:
         for clip in clips:
             for way, settings in WAYS.items():
                 with Device(replace(settings, cloud=url), engine, tokenizer, hear) as device:

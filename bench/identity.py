@@ -29,6 +29,7 @@ from skydraft.edge.local_cloud import local_cloud
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.log_mel import load_log_mel
+from skydraft.engines.settings import EngineSettings
 from skydraft.models import embedded_path
 from skydraft.transport.link import Link
 from skydraft.transport.pipe import Address
@@ -106,13 +107,14 @@ class Bench:
 @asynccontextmanager
 async def open_bench(seed: int = 0) -> AsyncIterator[Bench]:
     """Start the cloud and the link, load the drafts."""
-    async with local_cloud("embedded") as url:
+    one_thread = EngineSettings(num_threads=1)  # the cloud and the device share two cores
+    async with local_cloud("embedded", "--threads", "1") as url:
         host, _, port = url.removeprefix("ws://").rpartition(":")
         async with Link(Address(host, int(port))) as link:
             with tempfile.TemporaryDirectory() as folder:
                 drafts = {
-                    "drafted": load_engine("embedded", "draft"),
-                    "random_draft": load_engine(str(_random_draft(Path(folder))), "draft"),
+                    "drafted": load_engine("embedded", "draft", one_thread),
+                    "random_draft": load_engine(str(_random_draft(Path(folder))), "draft", one_thread),
                 }
             yield Bench(link, drafts, Random(seed))
 

@@ -132,6 +132,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     objective: what drafting is to achieve, and mode auto.
     way: how drafts are made where the text is the cloud's own (rule exact): `auto` measures; see `policies/way`.
     max_escalated: share of the tokens that may go to the cloud, where blocks are escalated one by one (rank, prob).
+    num_threads: that the model computes with; 0: as many as there are cores, or half where a cloud is started.
     block_length: tokens of a block; 0: 5, after a correction 3, after two blocks accepted whole 7.
     """
 

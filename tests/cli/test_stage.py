@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from skydraft.cli.stage import _starts_cloud
+from skydraft.cli.stage import _sharing_cores, _starts_cloud
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
+from skydraft.engines.settings import num_cores
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,8 @@ from skydraft.core import Mode, ShareLevel
 )
 def test_a_cloud_is_started_where_one_is_needed_and_none_is_named(settings: DeviceSettings, is_started: bool) -> None:
     assert _starts_cloud(settings) == is_started
+
+
+def test_device_and_a_cloud_on_the_same_machine_share_its_cores() -> None:
+    assert _sharing_cores(DeviceSettings()).num_threads == max(1, num_cores() // 2)
+    assert _sharing_cores(DeviceSettings(num_threads=7)).num_threads == 7

@@ -34,7 +34,6 @@ async def compare(clips: list[Path]) -> None:
     assert bench.tallies["cut"].num_reconnects >= len(clips)
 
 
-@pytest.mark.slow  # seen to stand still for minutes, rarely: to be found (see ANSWER_S in edge/conversation)
 async def test_captions_of_unheard_speakers_are_the_clouds_own(unseen_clips: list[Path]) -> None:
     await compare(unseen_clips[:: len(unseen_clips) // NUM_CLIPS][:NUM_CLIPS])
 

@@ -61,7 +61,12 @@ AcceptFlag = Annotated[
     ),
 ]
 ThreadsFlag = Annotated[
-    int | None, Flag("--threads", metavar="N", help="Threads a model computes with. [default: as many as cores]")
+    int | None,
+    Flag(
+        "--threads",
+        metavar="N",
+        help="Threads a model computes with. [default: as many as cores; half, where a cloud is started]",
+    ),
 ]
 DeviceFlag = Annotated[
     str | None, Flag("--device", metavar="NAME", help="Where models run: cpu, cuda, cuda:1, mps. [default: cpu]")

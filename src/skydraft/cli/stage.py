@@ -9,11 +9,14 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings, with_flags
 from skydraft.core import Mode, ShareLevel
 from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
+from skydraft.engines.settings import num_cores
 
 _Result = TypeVar("_Result")
 
@@ -34,9 +37,10 @@ async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterato
 
 
 async def _load(settings: DeviceSettings, stack: AsyncExitStack) -> Device:
-    loading = _in_thread(lambda: Device.load(settings))
     if not _starts_cloud(settings):
-        return await loading
+        return await _in_thread(lambda: Device.load(settings))
+    settings = _sharing_cores(settings)
+    loading = _in_thread(lambda: Device.load(settings))
     cloud = local_cloud(settings.target, *_cloud_arguments(settings))
     starting = asyncio.create_task(stack.enter_async_context(cloud))
     try:
@@ -53,10 +57,15 @@ def _starts_cloud(settings: DeviceSettings) -> bool:
     return settings.mode is not Mode.EDGE and settings.share is not ShareLevel.NONE and settings.cloud is None
 
 
+def _sharing_cores(settings: DeviceSettings) -> DeviceSettings:
+    """Half of the cores each: threads that wait for one whose core the other process has are slower than fewer."""
+    return settings if settings.num_threads else replace(settings, num_threads=max(1, num_cores() // 2))
+
+
 def _cloud_arguments(settings: DeviceSettings) -> list[str]:
     """A cloud for the occasion runs on this machine, for one device."""
-    arguments = ["--slots", "1", "--device", settings.device, "--dtype", settings.dtype]
-    return [*arguments, "--threads", str(settings.num_threads)] if settings.num_threads else arguments
+    places = ["--device", settings.device, "--dtype", settings.dtype, "--threads", str(settings.num_threads)]
+    return ["--slots", "1", *places]
 
 
 def _loading(settings: DeviceSettings) -> str:

@@ -23,6 +23,7 @@ from skydraft.cloud.keys import KeyRing
 from skydraft.cloud.ray_replica import Replica
 from skydraft.cloud.serve import bind, certificate_of
 from skydraft.config import CloudSettings, load_settings, with_flags
+from skydraft.engines.settings import num_cores
 from skydraft.errors import ConfigError, ModelLoadError
 
 APPLICATION = "skydraft"
@@ -191,7 +192,7 @@ def _said() -> str:
 
 def _num_threads(settings: CloudSettings, num_replicas: int) -> int:
     """As many as were asked for, or an equal share of the cores."""
-    return settings.num_threads or max(1, (os.cpu_count() or 1) // num_replicas)
+    return settings.num_threads or max(1, num_cores() // num_replicas)
 
 
 def _on_sigterm() -> threading.Event:

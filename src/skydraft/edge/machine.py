@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 
 from skydraft.engines.accelerator import Accelerator, find_accelerator, memory_bytes_per_s
+from skydraft.engines.settings import num_cores
 from skydraft.policies.tiers import Capacity
 
 # Larger than the caches of most processors, which would be measured otherwise, and made in a fraction of a second.
@@ -60,7 +61,7 @@ def look_at_machine() -> Machine:
     battery_share, is_plugged = look_at_battery()
     return Machine(
         system=f"{platform.system()} {platform.machine()}".strip(),
-        num_cores=_num_cores(),
+        num_cores=num_cores(),
         busy_share=psutil.cpu_percent(LOOK_S) / 100,
         memory_bytes=memory.total,
         free_memory_bytes=memory.available,
@@ -93,13 +94,6 @@ def drafting_capacity(machine: Machine, speed: Speed) -> Capacity:
         is_accelerator=True,
         is_on_battery=is_on_battery,
     )
-
-
-def _num_cores() -> int:
-    process = psutil.Process()
-    if hasattr(process, "cpu_affinity"):  # not on macOS
-        return len(process.cpu_affinity() or ())
-    return psutil.cpu_count() or 1
 
 
 def look_at_battery() -> tuple[float | None, bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from skydraft.engines.base import EngineLimits, Extension
 from skydraft.engines.checkpoint import DEFAULT_MAX_LENGTH
 from skydraft.engines.llama_file import LlamaFile, complaints, reason
 from skydraft.engines.llamacpp import Floats, LlamaCppEngine
-from skydraft.engines.settings import EngineSettings
+from skydraft.engines.settings import EngineSettings, num_cores
 from skydraft.errors import ConfigError, EngineError, ModelLoadError
 
 NUM_BRANCHES = 64  # of a slot's tree: what one offer of a cloud's default size can need
@@ -91,7 +90,7 @@ def _context_params(settings: EngineSettings, limits: EngineLimits, num_sequence
     params.n_ctx = params.n_batch = num_cells
     params.n_ubatch = settings.prefill_chunk
     params.n_seq_max = num_sequences
-    params.n_threads = params.n_threads_batch = settings.num_threads or _num_cores()
+    params.n_threads = params.n_threads_batch = settings.num_threads or num_cores()
     dtype = ("float16" if on_gpu else "float32") if settings.dtype == "auto" else settings.dtype
     params.type_k = params.type_v = CACHE_TYPES[dtype]
     # On a CPU its sums would depend on how the cache is cut into blocks.
@@ -115,11 +114,6 @@ def _require_memory(file: LlamaFile, params: Any) -> None:
             f"{file.name} needs a KV cache of {params.n_ctx} tokens and {needed / 1e9:.1f} GB, and "
             f"{available / 1e9:.1f} GB of memory are free: use fewer or shorter slots, or a smaller dtype"
         )
-
-
-def _num_cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _make_context(file: LlamaFile, params: Any) -> Any:

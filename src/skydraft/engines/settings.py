@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import msgspec
@@ -38,6 +39,11 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
         _require(self.num_threads >= 0, "num_threads", self.num_threads, "0 or more")
         _require(self.prefill_chunk >= 1, "prefill_chunk", self.prefill_chunk, "1 or more")
+
+
+def num_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:
