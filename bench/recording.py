@@ -11,7 +11,7 @@ from skydraft.edge.tree_reader import TreeReader
 from skydraft.engines.base import Engine
 from skydraft.policies.confidence import Confidence
 from skydraft.policies.way import Way
-from skydraft.sampling.choice import best_guesses
+from skydraft.sampling.guesses import best_guesses
 
 MAX_OFFER = 64  # nodes
 

@@ -9,8 +9,9 @@ from bench.network.profiles import TEXT
 from skydraft.core import Prompt, SamplingParams, TokenSegment
 from skydraft.engines.base import Array, Engine, Extension
 from skydraft.engines.load import load_engine
-from skydraft.engines.settings import EngineSettings
-from skydraft.sampling.choice import Guesses, best_guesses, target_choices
+from skydraft.engines.settings import EngineSettings, Role
+from skydraft.sampling.choice import target_choices
+from skydraft.sampling.guesses import Guesses, best_guesses
 
 NUM_GUESSES = 6
 
@@ -96,8 +97,8 @@ class Library:
     def minds(self, draft: str, opening: Opening) -> Minds:
         return Minds(self._engine("target", "target"), self._engine(f"draft-{draft}", "draft"), opening)
 
-    def _engine(self, folder: str, role: str) -> Engine:
+    def _engine(self, folder: str, role: Role) -> Engine:
         if folder not in self._engines:
             settings = EngineSettings(num_threads=1)
-            self._engines[folder] = load_engine(str(TEXT / folder), "target" if role == "target" else "draft", settings)
+            self._engines[folder] = load_engine(str(TEXT / folder), role, settings)
         return self._engines[folder]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from skydraft.decoding.guess_tree import GuessTree, Node
 from skydraft.policies.confidence import Confidence
-from skydraft.sampling.choice import Guesses
+from skydraft.sampling.guesses import Guesses
 
 
 class OracleTree(GuessTree):

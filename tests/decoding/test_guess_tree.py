@@ -8,7 +8,7 @@ import pytest
 
 from skydraft.decoding.guess_tree import GuessTree, Node
 from skydraft.policies.confidence import Confidence
-from skydraft.sampling.choice import Guesses
+from skydraft.sampling.guesses import Guesses
 
 NUM_IDS = 100
 

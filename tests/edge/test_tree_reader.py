@@ -14,7 +14,7 @@ from skydraft.edge.drafter import Drafter
 from skydraft.edge.tree_reader import TreeReader
 from skydraft.engines.base import Engine, Extension
 from skydraft.policies.confidence import Confidence
-from skydraft.sampling.choice import best_guesses
+from skydraft.sampling.guesses import best_guesses
 from tests.linked import PROMPT, table
 
 GREEDY = SamplingParams(max_tokens=200)

@@ -7,9 +7,35 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
+from hypothesis import strategies as st
 from scipy.stats import chi2
 
+from skydraft.core import SamplingParams
+from skydraft.sampling.noise import Stream, gumbel
+from skydraft.sampling.warp import warp
+
 FALSE_ALARM = 1e-4  # how often a statistical test here would fail on right code if its seed were drawn anew
+
+RNG = np.random.default_rng(42)
+PEAKED = np.where(RNG.random((5, 3000)) < 0.01, 15.0, 0.0) + 2.5 * RNG.standard_normal((5, 3000))
+FLAT = RNG.standard_normal((5, 3000))
+UNIFORM = np.zeros((5, 3000))
+POSITIONS = [0, 1, 9, 2**20, 5]
+
+some_params = st.builds(
+    SamplingParams,
+    temperature=st.floats(0.05, 20),
+    top_k=st.sampled_from([0, 1, 3, 50, 5000]),
+    top_p=st.sampled_from([1.0, 0.95, 0.3]),
+    seed=st.integers(0, 2**64 - 1),
+)
+
+
+def perturbed(logits: np.ndarray, params: SamplingParams, positions: list[int]) -> np.ndarray:
+    """Warped logits plus the noise of every token: the definition."""
+    warped = warp(logits, params)
+    noise = gumbel(params.seed, np.array(positions)[:, None], np.arange(logits.shape[1])[None, :], Stream.TARGET)
+    return warped + noise
 
 
 def assert_law(counts: np.ndarray, probs: np.ndarray) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from skydraft.core import SamplingParams
 from skydraft.errors import EngineError
@@ -14,7 +13,6 @@ from skydraft.sampling import arrays, choice, race
 from skydraft.sampling import warp as warping
 from skydraft.sampling.choice import (
     Wanted,
-    best_guesses,
     choices_together,
     greedy_choices,
     sampled_choices,
@@ -22,34 +20,17 @@ from skydraft.sampling.choice import (
 )
 from skydraft.sampling.noise import Stream, gumbel
 from skydraft.sampling.warp import warp
-from tests.sampling.helpers import assert_law, softmax, total_variation
-
-RNG = np.random.default_rng(42)
-PEAKED = np.where(RNG.random((5, 3000)) < 0.01, 15.0, 0.0) + 2.5 * RNG.standard_normal((5, 3000))
-FLAT = RNG.standard_normal((5, 3000))
-UNIFORM = np.zeros((5, 3000))
-POSITIONS = [0, 1, 9, 2**20, 5]
-
-some_params = st.builds(
-    SamplingParams,
-    temperature=st.floats(0.05, 20),
-    top_k=st.sampled_from([0, 1, 3, 50, 5000]),
-    top_p=st.sampled_from([1.0, 0.95, 0.3]),
-    seed=st.integers(0, 2**64 - 1),
+from tests.sampling.helpers import (
+    FLAT,
+    PEAKED,
+    POSITIONS,
+    UNIFORM,
+    assert_law,
+    perturbed,
+    softmax,
+    some_params,
+    total_variation,
 )
-
-
-def perturbed(logits: np.ndarray, params: SamplingParams, positions: list[int]) -> np.ndarray:
-    """Warped logits plus the noise of every token: the definition."""
-    warped = warp(logits, params)
-    noise = gumbel(params.seed, np.array(positions)[:, None], np.arange(logits.shape[1])[None, :], Stream.TARGET)
-    return warped + noise
-
-
-def log_scores(row: np.ndarray, params: SamplingParams, position: int) -> np.ndarray:
-    """Log-probabilities plus noise."""
-    warped = warp(row, params)
-    return perturbed(row[None, :], params, [position])[0] - np.log(np.exp(warped).sum())
 
 
 @pytest.mark.parametrize("logits", [PEAKED, FLAT, UNIFORM], ids=["peaked", "flat", "uniform"])
@@ -103,8 +84,7 @@ def test_what_is_joined_at_a_time_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_greedy_choices_widen_no_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (choice, warping):
-        monkeypatch.setattr(module, "to_float64", None)
+    monkeypatch.setattr(warping, "to_float64", None)
     rows = torch.from_numpy(PEAKED).to(torch.bfloat16)
     assert choices_together([Wanted(rows, SamplingParams(), POSITIONS)] * 2) == [rows.argmax(-1).tolist()] * 2
 
@@ -117,16 +97,29 @@ def test_a_broken_row_or_position_of_one_text_is_an_error_for_all() -> None:
         choices_together([good, good._replace(positions=[1, 2])])
 
 
+@pytest.fixture
+def rows_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race, "_SMALL_SIZE", 0)
+
+
+def sizes_of(name: str, size_of: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What a function of the race will be asked for."""
+    sizes: list[int] = []
+    real = getattr(race, name)
+    monkeypatch.setattr(race, name, lambda *args: sizes.append(size_of(*args)) or real(*args))
+    return sizes
+
+
+@pytest.mark.usefixtures("rows_are_large")
 def test_a_flat_row_does_not_cost_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-    real = race.vocabulary_uniform
-    monkeypatch.setattr(race, "vocabulary_uniform", lambda *args: sizes.append(args[1].shape[0]) or real(*args))
+    sizes = sizes_of("vocabulary_uniform", lambda seed, positions, *_: len(positions), monkeypatch)
     mixed = np.where(np.arange(5)[:, None] == 3, FLAT, 3 * PEAKED)
     params = SamplingParams(temperature=1.0, seed=3)
     assert sampled_choices(mixed, params, POSITIONS) == perturbed(mixed, params, POSITIONS).argmax(axis=-1).tolist()
     assert sizes == [1]
 
 
+@pytest.mark.usefixtures("rows_are_large")
 def test_both_ways_to_narrow_the_race_keep_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
     params = SamplingParams(temperature=1.0, seed=8)
     for logits in (PEAKED, FLAT):
@@ -136,10 +129,9 @@ def test_both_ways_to_narrow_the_race_keep_the_winner(monkeypatch: pytest.Monkey
             assert sampled_choices(logits, params, POSITIONS) == expected
 
 
+@pytest.mark.usefixtures("rows_are_large")
 def test_noise_is_computed_for_few_tokens_of_a_peaked_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-    real = race.gumbel
-    monkeypatch.setattr(race, "gumbel", lambda *args: sizes.append(args[2].shape[0]) or real(*args))
+    sizes = sizes_of("uniform", lambda seed, positions, token_ids, _: len(token_ids), monkeypatch)
     monkeypatch.setattr(race, "vocabulary_uniform", None)
     sampled_choices(3 * PEAKED, SamplingParams(temperature=1.0, seed=3), POSITIONS)
     sampled_choices(FLAT, SamplingParams(temperature=1.0, seed=3, top_k=4), POSITIONS)
@@ -147,12 +139,29 @@ def test_noise_is_computed_for_few_tokens_of_a_peaked_row(monkeypatch: pytest.Mo
     assert sizes[-1] == 4 * len(POSITIONS)
 
 
-def test_exact_noise_is_computed_for_few_tokens_of_a_flat_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-    real = race.gumbel
-    monkeypatch.setattr(race, "gumbel", lambda *args: sizes.append(args[2].shape[0]) or real(*args))
-    sampled_choices(FLAT, SamplingParams(temperature=1.0, seed=3), POSITIONS)
-    assert max(sizes) <= 3 * len(POSITIONS)
+def test_rows_of_one_place_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = sizes_of("vocabulary_uniform", lambda seed, positions, *_: len(positions), monkeypatch)
+    params, positions = SamplingParams(temperature=1.0, seed=3), [7, 8, 8, 7, 9]
+    assert sampled_choices(FLAT, params, positions) == perturbed(FLAT, params, positions).argmax(axis=-1).tolist()
+    assert sizes == [3]
+
+
+@pytest.mark.parametrize("error", [-4e-10, 0.0, 4e-10])
+def test_exact_noise_decides_where_rough_noise_cannot(error: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tokens whose sums differ by 1e-11, and rough noise that is wrong by more."""
+    noise = gumbel(3, 5, np.arange(9), Stream.TARGET)
+    row = np.where(np.arange(9) < 2, -noise, -99.0) + np.where(np.arange(9) == 1, 1e-11, 0.0)
+    sizes = sizes_of("gumbel", lambda seed, positions, token_ids, _: len(token_ids), monkeypatch)
+    real = race.rough_gumbel
+    monkeypatch.setattr(race, "rough_gumbel", lambda u: real(u) + np.where(np.arange(9) == 0, error, 0.0))
+    assert race.gumbel_argmax(row[None], [(3, 5)], Stream.TARGET) == [1]
+    assert sizes == [2]
+
+
+def test_exact_noise_is_hardly_ever_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race, "gumbel", None)
+    for seed in range(20):
+        sampled_choices(FLAT, SamplingParams(temperature=1.0, seed=seed), POSITIONS)
 
 
 def test_a_choice_depends_on_its_row_and_position_only(
@@ -212,8 +221,6 @@ def test_a_row_without_a_finite_largest_logit_is_an_error(
     params = SamplingParams(temperature=temperature, top_k=3, top_p=0.9)
     with pytest.raises(EngineError, match="not a finite number"):
         target_choices(to_array(logits), params, [0, 1, 2])
-    with pytest.raises(EngineError, match="not a finite number"):
-        best_guesses(to_array(logits), params, [0, 1, 2], 2)
 
 
 def test_positions_that_do_not_fit_the_rows_are_an_error() -> None:
@@ -221,50 +228,6 @@ def test_positions_that_do_not_fit_the_rows_are_an_error() -> None:
         target_choices(np.zeros((2, 4)), SamplingParams(), [0, 1, 2])
     with pytest.raises(ValueError, match="-1 is negative"):
         target_choices(np.zeros((2, 4)), SamplingParams(), [0, -1])
-
-
-@settings(max_examples=50)
-@given(params=some_params, count=st.integers(1, 8))
-def test_best_guesses_are_the_largest_perturbed_logits_in_order(params: SamplingParams, count: int) -> None:
-    for row in (PEAKED[0], FLAT[0]):
-        sums = perturbed(row[None, :], params, [6])[0]
-        expected = [i for i in np.argsort(-sums, kind="stable").tolist()[:count] if sums[i] > -np.inf]
-        for array in (row, torch.from_numpy(row)):
-            (guesses,) = best_guesses(array[None], params, [6], count, max_candidates=len(row))
-            assert list(guesses.token_ids) == expected
-            assert guesses.scores == pytest.approx(log_scores(row, params, 6)[expected].tolist())
-
-
-@settings(max_examples=50)
-@given(params=some_params)
-def test_the_best_guess_of_a_model_is_its_own_choice(params: SamplingParams) -> None:
-    guesses = best_guesses(PEAKED[:2], params, [6, 9], 1, max_candidates=3000)
-    assert [each.token_ids[0] for each in guesses] == target_choices(PEAKED[:2], params, [6, 9])
-
-
-def test_greedy_guesses_are_the_most_probable_tokens_in_order(to_array: Callable[[np.ndarray], object]) -> None:
-    row = to_array(np.array([0.0, 3.0, 1.0, 3.0, 2.0]))
-    assert best_guesses(row[None], SamplingParams(), [0], 4)[0].token_ids == (1, 3, 4, 2)
-    assert best_guesses(row[None], SamplingParams(), [0], 9)[0].token_ids == (1, 3, 4, 2, 0)
-
-
-def test_fewer_guesses_come_where_fewer_tokens_survive() -> None:
-    (guesses,) = best_guesses(FLAT[:1], SamplingParams(temperature=1.0, top_k=3), [0], 8)
-    assert len(guesses.token_ids) == len(guesses.scores) == 3
-
-
-def test_guesses_come_from_the_most_probable_candidates_only() -> None:
-    params = [SamplingParams(temperature=50.0, seed=seed) for seed in range(20)]
-    guesses = {
-        guess for each in params for guess in best_guesses(FLAT[:1], each, [0], 4, max_candidates=6)[0].token_ids
-    }
-    assert guesses <= set(np.argsort(-FLAT[0])[:6].tolist())
-
-
-@pytest.mark.parametrize(("count", "max_candidates"), [(0, 8), (1, 0)])
-def test_asking_for_no_guess_is_an_error(count: int, max_candidates: int) -> None:
-    with pytest.raises(ValueError, match="must be 1 or more"):
-        best_guesses(FLAT[:1], SamplingParams(), [0], count, max_candidates)
 
 
 @pytest.mark.parametrize("case", range(4))

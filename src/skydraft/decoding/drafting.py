@@ -14,7 +14,7 @@ from skydraft.decoding.guess_tree import GuessTree, Node
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD
 from skydraft.protocol import messages
-from skydraft.sampling.choice import Guesses
+from skydraft.sampling.guesses import Guesses
 
 
 class Drafting:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from skydraft.core import Draft
 from skydraft.policies.confidence import Confidence
-from skydraft.sampling.choice import Guesses
+from skydraft.sampling.guesses import Guesses
 
 LEAST_LOG_PROB = math.log(0.002)  # given the text so far: a guess below is not thought of until the text comes nearer
 REJOIN_MEMORY = 32  # corrections that the share of texts that re-join looks back

@@ -9,7 +9,7 @@ from skydraft.core import AcceptanceRule, LatticeDistribution, Prompt, Rejection
 from skydraft.decoding.guess_tree import GuessTree, Node
 from skydraft.edge.tree_reader import Reading, TreeReader
 from skydraft.engines.base import Array, Engine, Extension, Slot
-from skydraft.sampling.choice import Guesses, best_guesses
+from skydraft.sampling.guesses import Guesses, best_guesses
 from skydraft.sampling.lattice import draw, to_lattice
 from skydraft.sampling.signals import token_signals
 

@@ -17,7 +17,7 @@ from skydraft.edge.drafter import Drafter
 from skydraft.edge.tree_reader import Reading
 from skydraft.errors import CacheOverflow, CloudFault, TransportError
 from skydraft.policies.planner import Planner
-from skydraft.sampling.choice import Guesses
+from skydraft.sampling.guesses import Guesses
 
 PING_PERIOD_S = 0.3  # a change of the link is seen after two
 

@@ -12,6 +12,7 @@ Array: TypeAlias = Any  # a numpy array or a torch tensor: what the array API st
 
 Item = TypeVar("Item")
 
+_SMALL_ELEMENTS = 2**18  # beyond, the threads of torch gain more
 _BLOCK_ELEMENTS = 2**22  # of float64 32 MB: what one step of a computation holds, however many rows there are
 
 
@@ -36,7 +37,9 @@ def largest_values(x: Array, count: int) -> Array:
 
 
 def largest(x: Array, count: int) -> tuple[Array, Array]:
-    """The `count` largest of each row [num_rows, n], largest first, and where they are; of equal values the first.
+    """The `count` largest of each row [num_rows, n], largest first, and where they are.
+
+    Of equal values the first are taken, of -inf any.
 
     Returns:
         values and int64 indexes, both [num_rows, min(count, n)].
@@ -44,7 +47,8 @@ def largest(x: Array, count: int) -> tuple[Array, Array]:
     xp = array_namespace(x)
     count = min(count, x.shape[-1])
     values, indexes = _some_largest(x, min(count + 1, x.shape[-1]))
-    if not bool(xp.any(values[:, 1:] == values[:, :-1])):  # else which of equal ones are taken is to be decided
+    is_tied = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -math.inf)
+    if not bool(xp.any(is_tied)):  # else which of equal ones are taken is to be decided
         return values[:, :count], indexes[:, :count]
     edge = largest_values(x, count)[:, -1:]
     # Of values equal to the smallest that is taken, the first are taken: they are as many as are missing above it.
@@ -72,6 +76,16 @@ def _some_largest(x: Array, count: int) -> tuple[Array, Array]:
 def on_host(x: Array) -> Array:
     """The same as a numpy array: small arrays take less time there."""
     return x.cpu().numpy() if is_torch_array(x) else x
+
+
+def handy(size: int, *arrays: Array | int) -> tuple[Any, ...]:
+    """The same, tensors as numpy arrays where that takes less time: on a CPU, in many steps that are small.
+
+    Args:
+        size: elements of what is to be computed from them.
+    """
+    is_small = size <= _SMALL_ELEMENTS and all(not is_torch_array(x) or x.device.type == "cpu" for x in arrays)
+    return tuple(x.numpy() if is_small and is_torch_array(x) else x for x in arrays)
 
 
 def at_indexes(rows: Array, indexes: Array) -> Array:

@@ -9,12 +9,13 @@ Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
 from array_api_compat import array_namespace, device
 
-from skydraft.sampling.arrays import Array, integers_like
+from skydraft.sampling.arrays import Array, handy, integers_like
 from skydraft.sampling.logarithm import log
 
 Words: TypeAlias = tuple[Array, Array, Array, Array]
@@ -64,12 +65,14 @@ def philox(counter: Words, key: tuple[Array | int, Array | int]) -> Words:
     Returns:
         Four words of 32 bits in int64.
     """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
+    words = (*counter, *key)
+    arrays = [word for word in words if not isinstance(word, int)]
+    full = iter(array_namespace(arrays[0]).broadcast_arrays(*arrays) if arrays else ())
+    c0, c1, c2, c3, k0, k1 = (word if isinstance(word, int) else next(full) for word in words)
     for _ in range(_NUM_ROUNDS):
         high0, low0 = _multiply(c0, _MULTIPLIERS[0])
         high1, low1 = _multiply(c2, _MULTIPLIERS[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        c0, c1, c2, c3 = _mix(high1, c1, k0), low1, _mix(high0, c3, k1), low0
         k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
     return c0, c1, c2, c3
 
@@ -86,11 +89,13 @@ def uniform(seed: Seed, positions: Array | int, token_ids: Array, stream: Stream
     Raises:
         ValueError: the seed has more than 64 bits.
     """
+    like = array_namespace(token_ids)
+    seed, positions, token_ids = handy(math.prod(token_ids.shape), seed, positions, token_ids)
     xp = array_namespace(token_ids)
     words = philox((token_ids >> 2, positions, int(stream), 0), _key(seed))
     place = token_ids & 3
     lower, upper = xp.where(place == 0, words[0], words[1]), xp.where(place == 2, words[2], words[3])
-    return _to_unit(xp.where(place < 2, lower, upper))
+    return like.asarray(_to_unit(xp.where(place < 2, lower, upper)))
 
 
 def vocabulary_uniform(seed: Seed, positions: Array, vocab_size: int, stream: Stream) -> Array:
@@ -102,11 +107,13 @@ def vocabulary_uniform(seed: Seed, positions: Array, vocab_size: int, stream: St
     Returns:
         float64 [num_positions, vocab_size].
     """
+    like = array_namespace(positions)
+    seed, positions = handy(positions.shape[0] * vocab_size, seed, positions)
     xp = array_namespace(positions)
     blocks = xp.arange((vocab_size + 3) // 4, dtype=xp.int64, device=device(positions))
     words = philox((blocks, positions[:, None], int(stream), 0), _key(seed_of_rows(seed, (slice(None), None))))
-    stacked = xp.stack([_to_unit(word) for word in words], axis=-1)  # [num_positions, num_blocks, 4]
-    return xp.reshape(stacked, (positions.shape[0], -1))[:, :vocab_size]
+    stacked = _to_unit(xp.stack(words, axis=-1))  # [num_positions, num_blocks, 4]
+    return like.asarray(xp.reshape(stacked, (positions.shape[0], -1))[:, :vocab_size])
 
 
 def gumbel(seed: Seed, positions: Array | int, token_ids: Array, stream: Stream) -> Array:
@@ -114,15 +121,28 @@ def gumbel(seed: Seed, positions: Array | int, token_ids: Array, stream: Stream)
     return -log(-log(uniform(seed, positions, token_ids, stream)))
 
 
-def vocabulary_gumbel(seed: Seed, positions: Array, vocab_size: int, stream: Stream) -> Array:
-    """`gumbel` of the token ids 0 to vocab_size - 1 at each position; arguments as `vocabulary_uniform`."""
-    return -log(-log(vocabulary_uniform(seed, positions, vocab_size, stream)))
+def rough_gumbel(u: Array) -> Array:
+    """Gumbel noise of what `uniform` gave, in less time: to the last bits but one, which differ between libraries."""
+    xp = array_namespace(u)
+    return -xp.log(-xp.log(u))
 
 
-def _multiply(word: Array, multiplier: int) -> tuple[Array, Array]:
+def _multiply(word: Array | int, multiplier: int) -> tuple[Array | int, Array | int]:
     """High and low 32 bits of word * (multiplier + 2**32)."""
-    product = word * multiplier
-    return (product >> 32) + word, product & _MASK
+    low = word * multiplier
+    high = low >> 32
+    high += word  # in place, as what follows: these steps are most of what noise takes
+    low &= _MASK
+    return high, low
+
+
+def _mix(high: Array | int, word: Array | int, key: Array | int) -> Array | int:
+    """The exclusive or of the three; what `high` held is lost."""
+    if isinstance(high, int):
+        return high ^ word ^ key
+    high ^= word
+    high ^= key
+    return high
 
 
 def _to_unit(words: Array) -> Array:

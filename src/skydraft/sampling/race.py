@@ -1,58 +1,78 @@
-"""Gumbel-max without noise for the whole vocabulary."""
+"""Gumbel-max in little time: the exact noise decides where quicker noise cannot."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TypeAlias
 
 from array_api_compat import array_namespace
 
-from skydraft.sampling.arrays import Array, at_indexes
+from skydraft.sampling.arrays import Array, at_indexes, integers_like, take_rows
 from skydraft.sampling.noise import (
     LARGEST_GUMBEL,
     LEAST_GUMBEL,
     Seed,
     Stream,
     gumbel,
+    rough_gumbel,
     seed_of_rows,
-    vocabulary_gumbel,
+    seeds_like,
+    uniform,
     vocabulary_uniform,
 )
 from skydraft.sampling.warp import no_finite_logits
 
-_SMALL_SIZE = 2**12  # elements: below, leaving tokens out costs more than their noise
-_CONTIGUOUS_GAIN = 8  # how much less a token costs in `vocabulary_uniform` than in `gumbel`, roughly
-_SLACK = 1e-9  # covers the rounding of exp, which differs between libraries
+Place: TypeAlias = tuple[int, int]  # a text's seed and a position in it
+
+_SMALL_SIZE = 2**15  # elements: below, leaving tokens out costs more than their noise
+_CONTIGUOUS_GAIN = 8  # how much less a token costs in `vocabulary_uniform` than in `uniform`, roughly
+_SLACK = 1e-9  # far above what the logarithms of libraries differ by
 
 
-def gumbel_argmax(log_weights: Array, seed: Seed, positions: Array, stream: Stream) -> list[int]:
+def gumbel_argmax(log_weights: Array, places: Sequence[Place], stream: Stream) -> list[int]:
     """The token whose log weight plus Gumbel noise is largest: a sample in proportion to the weights.
-
-    Tokens that cannot win are left out first, without changing the winner: noise is bounded, and an exponential race
-    can be bounded without a logarithm.
 
     Args:
         log_weights: float64 [num_rows, vocab_size], of any scale; -inf is never sampled.
-        seed: one for all, or one for each row, from `seeds_like`.
-        positions: int64 [num_rows].
+        places: of each row.
     Returns:
         A token id for each row; of equal sums the lowest.
     Raises:
         EngineError: a row has no finite largest value.
     """
+    xp = array_namespace(log_weights)
+    sums = _rough_sums(log_weights, places, stream)
+    is_near = sums >= xp.max(sums, axis=-1, keepdims=True) - _SLACK
+    if int(xp.count_nonzero(is_near)) == len(places):
+        return winners(sums)
+    rows, token_ids = xp.nonzero(is_near)
+    seed, positions = _keys(places, log_weights)
+    return winners(
+        _at(log_weights, rows, token_ids, gumbel(seed_of_rows(seed, rows), positions[rows], token_ids, stream))
+    )
+
+
+def _rough_sums(log_weights: Array, places: Sequence[Place], stream: Stream) -> Array:
+    """Log weights plus noise, to the last bits but one; -inf where no noise makes a token win.
+
+    Args: as `gumbel_argmax`.
+    """
+    xp = array_namespace(log_weights)
     num_rows, vocab_size = log_weights.shape
     if num_rows * vocab_size <= _SMALL_SIZE:
-        return winners(log_weights + vocabulary_gumbel(seed, positions, vocab_size, stream))
-    xp = array_namespace(log_weights)
+        return log_weights + _vocabulary_noise(log_weights, places, stream)
     is_contender = _within_reach(log_weights)
     (crowded,) = xp.nonzero(xp.count_nonzero(is_contender, axis=-1) * _CONTIGUOUS_GAIN > vocab_size)
-    if crowded.shape[0]:  # these alone: a flat row of one text is not to cost the others
-        of_crowded = log_weights[crowded], seed_of_rows(seed, crowded), positions[crowded]
-        is_contender[crowded] = _within_bounds(*of_crowded, stream)
+    is_contender[crowded] = False
     rows, token_ids = xp.nonzero(is_contender)
-    noise = gumbel(seed_of_rows(seed, rows), positions[rows], token_ids, stream)
-    sums = xp.full_like(log_weights, -math.inf)
-    sums[rows, token_ids] = log_weights[rows, token_ids] + noise
-    return winners(sums)
+    seed, positions = _keys(places, log_weights)
+    noise = rough_gumbel(uniform(seed_of_rows(seed, rows), positions[rows], token_ids, stream))
+    sums = _at(log_weights, rows, token_ids, noise)
+    if crowded.shape[0]:  # these alone: a flat row of one text is not to cost the others
+        of_crowded = log_weights[crowded]
+        sums[crowded] = of_crowded + _vocabulary_noise(of_crowded, [places[row] for row in crowded.tolist()], stream)
+    return sums
 
 
 def winners(scores: Array) -> list[int]:
@@ -70,6 +90,29 @@ def winners(scores: Array) -> list[int]:
     return list(chosen)
 
 
+def _at(log_weights: Array, rows: Array, token_ids: Array, noise: Array) -> Array:
+    """Log weights plus noise at these elements, -inf elsewhere."""
+    sums = array_namespace(log_weights).full_like(log_weights, -math.inf)
+    sums[rows, token_ids] = log_weights[rows, token_ids] + noise
+    return sums
+
+
+def _vocabulary_noise(log_weights: Array, places: Sequence[Place], stream: Stream) -> Array:
+    """Rough noise of all tokens, once for rows of the same place: a tree has several nodes at a position."""
+    row_of = {place: row for row, place in enumerate(dict.fromkeys(places))}
+    seed, positions = _keys(list(row_of), log_weights)
+    noise = rough_gumbel(vocabulary_uniform(seed, positions, log_weights.shape[1], stream))
+    return take_rows(noise, [row_of[place] for place in places])
+
+
+def _keys(places: Sequence[Place], like: Array) -> tuple[Seed, Array]:
+    """Seeds and positions, as noise takes them."""
+    seeds = [seed for seed, _ in places]
+    is_one = seeds.count(seeds[0]) == len(seeds) if seeds else True
+    seed = (seeds[0] if seeds else 0) if is_one else seeds_like(seeds, like)
+    return seed, integers_like([position for _, position in places], like)
+
+
 def _within_reach(log_weights: Array) -> Array:
     """Tokens that the largest possible noise would lift above the heaviest token with the least. bool as log_weights.
 
@@ -77,14 +120,3 @@ def _within_reach(log_weights: Array) -> Array:
     """
     xp = array_namespace(log_weights)
     return log_weights >= xp.max(log_weights, axis=-1, keepdims=True) + (LEAST_GUMBEL - LARGEST_GUMBEL)
-
-
-def _within_bounds(log_weights: Array, seed: Seed, positions: Array, stream: Stream) -> Array:
-    """Tokens that may win given their uniform number u. bool as log_weights.
-
-    The winner has the largest weight / -log(u), and 1 - u <= -log(u) <= (1 - u) / u.
-    """
-    xp = array_namespace(log_weights)
-    u = vocabulary_uniform(seed, positions, log_weights.shape[1], stream)
-    at_most = xp.exp(log_weights - xp.max(log_weights, axis=-1, keepdims=True)) / (1.0 - u)
-    return at_most >= xp.max(at_most * u, axis=-1, keepdims=True) * (1.0 - _SLACK)

@@ -62,8 +62,7 @@ def residual_choice(logits_row: Array, distribution: LatticeDistribution, params
     if params.is_greedy:  # all of the residual is on it: a token failed, so the draft did not give it all
         return greedy_choices(logits_row[None, :])[0]
     log_weights = log_residual(warp(logits_row, params), distribution)
-    places = integers_like([position], logits_row)
-    return gumbel_argmax(log_weights[None, :], params.seed, places, Stream.RESIDUAL)[0]
+    return gumbel_argmax(log_weights[None, :], [(params.seed, position)], Stream.RESIDUAL)[0]
 
 
 def log_residual(warped: Array, distribution: LatticeDistribution) -> Array:
