@@ -35,7 +35,6 @@ class Hybrid:
 
     Args:
         worker: where the draft model runs; this class draws from it one call at a time.
-        open_drafter: reads the device's prompt; awaited once, while the cloud reads its own.
         show: called when the text has grown.
     """
 
@@ -96,10 +95,12 @@ class Hybrid:
                 if self._drafting.way.has_credit and not is_credited:  # the way has changed
                     await self._conversation.send(self._session.credit(most))
                     is_credited = True
-                await self._send_offers()
+                offers = list(iter(self._drafting.offer, None))
                 if reading_prompt.done():
                     reading_prompt.result()
-                    self._start_step()
+                    self._start_step()  # before the offers leave: the draft model is not to wait for that
+                for offer in offers:
+                    await self._conversation.send(offer)
                 await self._wake.wait()
                 if tasks[0].done():
                     tasks[0].result()
@@ -120,10 +121,6 @@ class Hybrid:
             with suppress(TransportError):  # a link that froze; one that is lost `_listen` finds too
                 self._planner.estimates.observe_round_trip(await self._conversation.round_trip_s())
             await asyncio.sleep(PING_PERIOD_S)
-
-    async def _send_offers(self) -> None:
-        while (offer := self._drafting.offer()) is not None:
-            await self._conversation.send(offer)
 
     def _start_step(self) -> None:
         if self._step is not None:

@@ -46,7 +46,7 @@ def largest(x: Array, count: int) -> tuple[Array, Array]:
     """
     xp = array_namespace(x)
     count = min(count, x.shape[-1])
-    values, indexes = _some_largest(x, min(count + 1, x.shape[-1]))
+    values, indexes = some_largest(x, min(count + 1, x.shape[-1]))
     is_tied = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -math.inf)
     if not bool(xp.any(is_tied)):  # else which of equal ones are taken is to be decided
         return values[:, :count], indexes[:, :count]
@@ -61,7 +61,7 @@ def largest(x: Array, count: int) -> tuple[Array, Array]:
     return xp.take_along_axis(values, order, axis=-1), xp.take_along_axis(indexes, order, axis=-1)
 
 
-def _some_largest(x: Array, count: int) -> tuple[Array, Array]:
+def some_largest(x: Array, count: int) -> tuple[Array, Array]:
     """As `largest`, but of equal values any."""
     if is_torch_array(x):
         values, indexes = x.topk(count, dim=-1)

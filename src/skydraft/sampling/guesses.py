@@ -11,14 +11,15 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from skydraft.core import SamplingParams
-from skydraft.sampling.arrays import Array, integers_like, largest, on_host
+from skydraft.sampling.arrays import Array, integers_like, largest, on_host, some_largest
 from skydraft.sampling.noise import Stream, rough_gumbel, uniform, vocabulary_uniform
-from skydraft.sampling.warp import check_positions, no_finite_logits, scale, warp
+from skydraft.sampling.warp import COLDEST, check_positions, no_finite_logits, warp
 
-# Of a vocabulary of so many tokens or fewer all are considered; their noise at a position is kept for the next steps,
-# which have nodes there too.
+# Of a vocabulary of so many tokens or fewer all are considered. Their noise is made for a block of positions at a time,
+# for it takes little longer than that of one, and kept: the next steps have nodes there too.
 SMALL_VOCABULARY = 2**12
-NUM_KEPT_POSITIONS = 64
+BLOCK = 8
+NUM_KEPT_BLOCKS = 16
 
 
 class Guesses(NamedTuple):
@@ -55,33 +56,41 @@ def best_guesses(
     weights = _log_weights(logits, params)
     xp = array_namespace(weights)
     totals = on_host(xp.sum(xp.exp(weights), axis=-1, keepdims=True))
-    if not (totals > 0).all():
-        raise no_finite_logits()
     if params.is_greedy:
         scores, ids = map(on_host, largest(weights, count))
     elif weights.shape[1] <= SMALL_VOCABULARY:
-        noise = np.stack([_vocabulary_noise(params.seed, position, weights.shape[1]) for position in positions])
-        scores, ids = map(on_host, largest(weights + xp.asarray(noise, device=device(weights)), count))
+        noise = xp.asarray(_noise_at(params.seed, positions, weights.shape[1]), device=device(weights))
+        scores, ids = map(on_host, some_largest(weights + noise, count))
     else:
-        scores, ids = map(on_host, largest(weights, max_candidates))
+        scores, ids = map(on_host, some_largest(weights, max_candidates))
         u = uniform(params.seed, integers_like(positions, ids)[:, None], ids, Stream.TARGET)
-        scores, order = largest(scores + rough_gumbel(u), count)
+        scores, order = some_largest(scores + rough_gumbel(u), count)
         ids = np.take_along_axis(ids, order, axis=-1)
     return [_guesses(*row) for row in zip(ids.tolist(), (scores - np.log(totals)).tolist(), strict=True)]
 
 
 def _log_weights(logits: Array, params: SamplingParams) -> Array:
     """As `warp`, but narrower where nothing is cut: a guess that a rounding error changes is a guess all the same."""
-    if 0 < params.top_k < logits.shape[-1] or params.top_p < 1:
-        return warp(logits, params)
     xp = array_namespace(logits)
+    top = xp.max(logits, axis=-1, keepdims=True)
+    if not bool(xp.all(xp.isfinite(top))):
+        raise no_finite_logits()
+    if not params.is_greedy and (0 < params.top_k < logits.shape[-1] or params.top_p < 1):
+        return warp(logits, params)
     wide = logits if logits.dtype == xp.float64 else xp.astype(logits, xp.float32, copy=False)
-    return scale(wide, 1.0 if params.is_greedy else params.temperature)
+    return (wide - top) / (1.0 if params.is_greedy else max(params.temperature, COLDEST))
 
 
-@lru_cache(maxsize=NUM_KEPT_POSITIONS)
-def _vocabulary_noise(seed: int, position: int, vocab_size: int) -> Array:
-    return rough_gumbel(vocabulary_uniform(seed, np.asarray([position]), vocab_size, Stream.TARGET)[0])
+def _noise_at(seed: int, positions: Sequence[int], vocab_size: int) -> Array:
+    """Of all tokens at each position: float64 [num_positions, vocab_size]."""
+    blocks = {number: _noise_block(seed, number, vocab_size) for number in {at // BLOCK for at in positions}}
+    return np.stack([blocks[position // BLOCK][position % BLOCK] for position in positions])
+
+
+@lru_cache(maxsize=NUM_KEPT_BLOCKS)
+def _noise_block(seed: int, number: int, vocab_size: int) -> Array:
+    positions = np.arange(number * BLOCK, (number + 1) * BLOCK)
+    return rough_gumbel(vocabulary_uniform(seed, positions, vocab_size, Stream.TARGET))
 
 
 def _guesses(token_ids: list[int], scores: list[float]) -> Guesses:

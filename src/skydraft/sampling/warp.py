@@ -12,7 +12,7 @@ from skydraft.core import SamplingParams
 from skydraft.errors import EngineError
 from skydraft.sampling.arrays import Array, largest_values, to_float64
 
-_COLDEST = 1e-30  # lower temperatures count as this one, which is greedy already; logits over them would overflow
+COLDEST = 1e-30  # lower temperatures count as this one, which is greedy already; logits over them would overflow
 
 
 def warp(logits: Array, params: SamplingParams) -> Array:
@@ -32,7 +32,7 @@ def warp(logits: Array, params: SamplingParams) -> Array:
     """
     if params.is_greedy:
         raise ValueError("logits cannot be warped to temperature 0: use greedy_choices")
-    scaled = scale(to_float64(logits), params.temperature)
+    scaled = _scale(logits, params.temperature)
     if 0 < params.top_k < logits.shape[-1]:
         is_cut = logits < largest_values(logits, params.top_k)[..., -1:]
         if params.top_p < 1:
@@ -47,30 +47,15 @@ def warp(logits: Array, params: SamplingParams) -> Array:
 def probabilities(logits: Array) -> Array:
     """Softmax over the last axis in float64; for warped logits, the probabilities that tokens are sampled with."""
     xp = array_namespace(logits)
-    weights = xp.exp(scale(to_float64(logits), 1.0))
+    weights = xp.exp(_scale(logits, 1.0))
     return weights / xp.sum(weights, axis=-1, keepdims=True)
 
 
 def log_probabilities(logits: Array) -> Array:
     """Logarithms of `probabilities`."""
     xp = array_namespace(logits)
-    scaled = scale(to_float64(logits), 1.0)
+    scaled = _scale(logits, 1.0)
     return scaled - xp.log(xp.sum(xp.exp(scaled), axis=-1, keepdims=True))
-
-
-def scale(wide: Array, temperature: float) -> Array:
-    """(wide - largest) / temperature over the last axis; NaN where the largest is not finite.
-
-    Args:
-        wide: float of 32 or 64 bits.
-    """
-    xp = array_namespace(wide)
-    largest = xp.max(wide, axis=-1, keepdims=True)
-    scaled = wide - xp.where(xp.isfinite(largest), largest, math.nan)
-    if temperature != 1:
-        # An array on the device: by a number of the host torch on CUDA would divide through its reciprocal.
-        scaled /= xp.full((), max(temperature, _COLDEST), dtype=wide.dtype, device=device(wide))
-    return scaled
 
 
 def require_finite(logits: Array) -> None:
@@ -96,6 +81,17 @@ def no_finite_logits() -> EngineError:
         "the largest of a row of logits is not a finite number, so no token can be chosen: the model overflowed or its "
         "weights are broken; load it in float32 or bfloat16"
     )
+
+
+def _scale(logits: Array, temperature: float) -> Array:
+    xp = array_namespace(logits)
+    wide = to_float64(logits)
+    largest = xp.max(wide, axis=-1, keepdims=True)
+    scaled = wide - xp.where(xp.isfinite(largest), largest, math.nan)
+    if temperature != 1:
+        # An array on the device: by a number of the host torch on CUDA would divide through its reciprocal.
+        scaled /= xp.full((), max(temperature, COLDEST), dtype=xp.float64, device=device(logits))
+    return scaled
 
 
 class _Leaders(NamedTuple):
