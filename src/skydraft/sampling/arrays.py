@@ -12,7 +12,7 @@ Array: TypeAlias = Any  # a numpy array or a torch tensor: what the array API st
 
 Item = TypeVar("Item")
 
-_SMALL_ELEMENTS = 2**18  # beyond, the threads of torch gain more
+_SMALL_ELEMENTS = 2**20  # beyond, the threads of torch gain more
 _BLOCK_ELEMENTS = 2**22  # of float64 32 MB: what one step of a computation holds, however many rows there are
 
 
