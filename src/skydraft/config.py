@@ -10,7 +10,7 @@ from typing import Literal, TypeVar, get_args
 import msgspec
 
 from skydraft.core import Mode, Objective, ShareLevel, parse_rule
-from skydraft.errors import ConfigError
+from skydraft.errors import ConfigError, require
 
 AnySettings = TypeVar("AnySettings", "CloudSettings", "DeviceSettings")
 
@@ -20,8 +20,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def _require_range(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise ConfigError(f"{name} is {value} and must be {least:g} to {most:g}")
+    require(least <= value <= most, name, value, f"{least:g} to {most:g}")
 
 
 def _take_word(settings: msgspec.Struct, name: str, kind: type[enum.StrEnum]) -> None:
@@ -36,7 +35,7 @@ def _take_word(settings: msgspec.Struct, name: str, kind: type[enum.StrEnum]) ->
 class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a cloud serves.
 
-    model: a folder, a Hugging Face name, a GGUF file, `embedded`, or `table:...`.
+    model: as `engines.load.load_engine` takes it.
     num_slots: sessions that hold a KV cache at once.
     max_sessions: in all; those beyond num_slots take turns.
     max_state_bytes: of the prompts and texts of all sessions.
@@ -120,7 +119,7 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a device writes.
 
-    draft: the draft model: a folder, a Hugging Face name, a GGUF file, `embedded`, or `table:...`.
+    draft: the draft model, as `engines.load.load_engine` takes it.
     cloud: address of the cloud; None: one is started for the occasion.
     target: the model of a cloud that is started for the occasion.
     accept: an acceptance rule; None: `rank` where the cloud does not see the evidence, else `exact`.
@@ -164,8 +163,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for name, kind in (("mode", Mode), ("share", ShareLevel), ("objective", Objective)):
             _take_word(self, name, kind)
-        if self.offline not in get_args(Offline):
-            raise ConfigError(f"offline is {self.offline!r} and must be one of {', '.join(get_args(Offline))}")
+        words = get_args(Offline)
+        require(self.offline in words, "offline", repr(self.offline), f"one of {', '.join(words)}")
         if self.accept is not None:
             parse_rule(self.accept)
         if self.share is ShareLevel.NONE and self.mode not in (Mode.EDGE, Mode.AUTO):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from skydraft.errors import ConfigError
+from skydraft.errors import ConfigError, require
 
 
 class Origin(enum.StrEnum):
@@ -122,11 +122,11 @@ class SamplingParams(msgspec.Struct, frozen=True):
     end_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(0 <= self.temperature <= 100, "temperature", self.temperature, "0 to 100")
-        _require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
-        _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
-        _require(0 <= self.seed < 2**64, "seed", self.seed, "0 to 2**64 - 1")
-        _require(1 <= self.max_tokens <= 2**20, "max_tokens", self.max_tokens, "1 to 2**20")
+        require(0 <= self.temperature <= 100, "temperature", self.temperature, "0 to 100")
+        require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
+        require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
+        require(0 <= self.seed < 2**64, "seed", self.seed, "0 to 2**64 - 1")
+        require(1 <= self.max_tokens <= 2**20, "max_tokens", self.max_tokens, "1 to 2**20")
 
     @property
     def is_greedy(self) -> bool:
@@ -155,8 +155,8 @@ class Rejection(msgspec.Struct, frozen=True, tag="rejection"):
     lattice: int = 64
 
     def __post_init__(self) -> None:
-        _require(1 <= self.top_k <= 256, "rejection:K", self.top_k, "1 to 256")
-        _require(1 <= self.lattice <= 65536, "rejection:K,L", self.lattice, "1 to 65536")
+        require(1 <= self.top_k <= 256, "rejection:K", self.top_k, "1 to 256")
+        require(1 <= self.lattice <= 65536, "rejection:K,L", self.lattice, "1 to 65536")
 
     def __str__(self) -> str:
         return f"rejection:{self.top_k},{self.lattice}"
@@ -168,7 +168,7 @@ class Rank(msgspec.Struct, frozen=True, tag="rank"):
     max_rank: int = 20
 
     def __post_init__(self) -> None:
-        _require(self.max_rank >= 1, "rank:R", self.max_rank, "1 or more")
+        require(self.max_rank >= 1, "rank:R", self.max_rank, "1 or more")
 
     def __str__(self) -> str:
         return f"rank:{self.max_rank}"
@@ -180,7 +180,7 @@ class MinProb(msgspec.Struct, frozen=True, tag="prob"):
     min_prob: float
 
     def __post_init__(self) -> None:
-        _require(0 < self.min_prob <= 1, "prob:x", self.min_prob, "above 0 and at most 1")
+        require(0 < self.min_prob <= 1, "prob:x", self.min_prob, "above 0 and at most 1")
 
     def __str__(self) -> str:
         return f"prob:{self.min_prob!r}"
@@ -275,8 +275,3 @@ class Verdict(msgspec.Struct, frozen=True):
     token_id: int | None = None
     node: int | None = None
     is_final: bool = True
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name} is {value} and must be {allowed}")

@@ -52,21 +52,9 @@ def make_batch(monkeypatch, capsys):
 
         monkeypatch.setattr(caption, "read_clip", read)
         monkeypatch.setattr(caption, "ready_device", ready_device)
-        out = Console(
-            file=io.StringIO(),
-            force_terminal=is_terminal,
-            color_system="256" if is_terminal else None,
-            width=80,
-            highlight=False,
-        )
-        err = Console(
-            file=io.StringIO(),
-            force_terminal=is_terminal,
-            color_system="256" if is_terminal else None,
-            width=80,
-            highlight=False,
-        )
-        batch = Batch(files, DeviceSettings(), Screen(out, err), is_json)
+        options = {"force_terminal": is_terminal, "color_system": "256" if is_terminal else None, "width": 80}
+        streams = (Console(file=io.StringIO(), highlight=False, **options) for _ in range(2))
+        batch = Batch(files, DeviceSettings(), Screen(*streams), is_json)
         batch.num_loads = 0
         return batch
 

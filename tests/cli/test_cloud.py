@@ -3,6 +3,7 @@ import pytest
 from skydraft.cli import run
 
 
+@pytest.mark.parametrize("replicas", [[], ["--ray", "2"]])
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -13,8 +14,10 @@ from skydraft.cli import run
         (["--tls-cert", "missing.pem", "--tls-key", "missing.key"], "missing.pem .* cannot be used: No such file"),
     ],
 )
-def test_a_cloud_that_would_be_open_or_is_set_up_wrongly_is_refused_before_its_model_is_loaded(flags, words, capsys):
-    assert run(["cloud", "--model", "a-model-that-nobody-has", *flags]) == 1
+def test_a_cloud_that_would_be_open_or_is_set_up_wrongly_is_refused_before_its_model_is_loaded(
+    flags, words, replicas, capsys
+):
+    assert run(["cloud", "--model", "a-model-that-nobody-has", "--port", "0", *replicas, *flags]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("Error: ")

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import ClientConnection
 
+from skydraft.cloud.metrics import Metrics
 from skydraft.cloud.serve import Server, bind, make_server
 from skydraft.config import CloudSettings
 from skydraft.core import Exact, Prompt, SamplingParams
@@ -69,6 +71,20 @@ def get(address: str, path: str, **headers: str) -> Answer:
         return Answer(response.status, response.read().decode(), {k.lower(): v for k, v in response.getheaders()})
     finally:
         connection.close()
+
+
+def samples(exposition: str) -> dict[str, float]:
+    """Metrics by name, and by name and label where there is one."""
+    found = {}
+    for family in text_string_to_metric_families(exposition):
+        for sample in family.samples:
+            label = sample.labels.get("code")
+            found[f"{sample.name}:{label}" if label else sample.name] = sample.value
+    return found
+
+
+def counted(metrics: Metrics) -> dict[str, float]:
+    return samples(metrics.exposition().decode())
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from random import Random
 
 from skydraft.cloud.hub import Hub
-from skydraft.cloud.keys import KeyLimits
+from skydraft.cloud.keys import Holder, KeyGrant
 from skydraft.cloud.metrics import Metrics
 from skydraft.config import CloudSettings
 from skydraft.core import Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.engines.base import Engine
 from skydraft.protocol import codec, messages
+from tests.cloud.running import counted
 from tests.linked import cloud_only, random_tree, table
 
 MODEL = "table:vocab=8,seed=5,order=2"
@@ -96,13 +97,12 @@ class Crowd:
                     self.longest_wait = max(self.longest_wait, self.num_passes - visitor.asked_at)
                 visitor.asked_at = self.num_passes if visitor.has_credit else None
 
-    def _key(self, visitor: Visitor) -> KeyLimits:
-        return KeyLimits(f"key{self.visitors.index(visitor) % 5}", 1000, 0, 1000)
+    def _key(self, visitor: Visitor) -> Holder:
+        return Holder(f"key{self.visitors.index(visitor) % 5}", KeyGrant())
 
 
 def evictions(crowd: Crowd) -> float:
-    lines = crowd.metrics.exposition().decode().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith("skydraft_evictions_total "))
+    return counted(crowd.metrics)["skydraft_evictions_total"]
 
 
 def test_64_devices_that_come_and_go_share_8_slots() -> None:

@@ -18,7 +18,7 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
 
 from skydraft.cloud import connection, wire
-from skydraft.cloud.guard import is_loopback, require_guards
+from skydraft.cloud.guard import require_guards
 from skydraft.cloud.keys import KeyGrant, add_key, remove_key
 from skydraft.config import CloudSettings
 from skydraft.core import Exact, Prompt, SamplingParams, TensorSegment, TokenSegment
@@ -26,6 +26,7 @@ from skydraft.errors import CloudFault, ConfigError
 from skydraft.protocol import codec, messages, packing
 from skydraft.protocol.messages import FaultCode
 from skydraft.transport import websocket
+from skydraft.transport.address import is_loopback_host
 from tests.cloud.running import (
     SAMPLING,
     Running,
@@ -479,11 +480,11 @@ def test_a_device_that_pings_and_never_reads_is_cut_off() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.5.5.5", "::1", "localhost", "::ffff:127.0.0.1"])
 def test_this_machine_needs_no_keys(host: str) -> None:
-    assert is_loopback(host)
+    assert is_loopback_host(host)
     require_guards(CloudSettings(host=host))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "cloud.example", "", "::ffff:10.0.0.1"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "127.evil.example", "", "::ffff:10.0.0.1"])
 def test_beyond_this_machine_keys_and_encryption_are_needed(host: str) -> None:
     with pytest.raises(ConfigError, match="there are no API keys.*cloud-key add NAME"):
         require_guards(CloudSettings(host=host))

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import pytest
 
 from skydraft.cloud.hub import Hub
-from skydraft.cloud.keys import KeyLimits
+from skydraft.cloud.keys import Holder, KeyGrant
 from skydraft.cloud.metrics import Metrics
 from skydraft.config import CloudSettings
 from skydraft.core import Exact, Prompt, SamplingParams, TensorSegment, TokenSegment
+from skydraft.decoding.cloud_session import CloudSession
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.errors import CloudFault
 from skydraft.protocol import messages, packing
 from skydraft.protocol.messages import FaultCode
+from tests.cloud.running import counted
 from tests.linked import PROMPT, Linked, cloud_only, table
 
 MODEL = "table:vocab=8,seed=5,order=2"
@@ -32,17 +34,8 @@ class Clock:
         return self.now_s
 
 
-@dataclass(frozen=True)
-class Key:
-    """A key's limits, with others than the one that a test is about out of the way."""
-
-    name: str
-
-    def limits(self, max_sessions: int = 100, tokens_per_minute: int = 0, max_in_flight: int = 1000) -> KeyLimits:
-        return KeyLimits(self.name, max_sessions, tokens_per_minute, max_in_flight)
-
-
-ALICE, BOB = Key("alice"), Key("bob")
+def holder(name: str, **limits: int) -> Holder:
+    return Holder(name, KeyGrant(**limits))
 
 
 def opened(hub: Hub, connection: int, number: int = 0, **arguments) -> messages.Opened:
@@ -51,8 +44,8 @@ def opened(hub: Hub, connection: int, number: int = 0, **arguments) -> messages.
     return answer
 
 
-def resuming(key: bytes) -> messages.Open:
-    resume = messages.Resume(key, 0, packing.log_digest(()))
+def resuming(key: bytes, length: int = 0, digest: bytes = packing.log_digest(())) -> messages.Open:
+    resume = messages.Resume(key, length, digest)
     return messages.Open(1, 0, opening().vocabulary, SAMPLING, Exact(), resume=resume)
 
 
@@ -62,11 +55,6 @@ def run_dry(hub: Hub) -> list[tuple[int, messages.CloudMessage]]:
     while hub.is_busy:
         replies += hub.step()
     return replies
-
-
-def counted(metrics: Metrics, name: str) -> float:
-    (line,) = [line for line in metrics.exposition().decode().splitlines() if line.startswith(f"skydraft_{name} ")]
-    return float(line.split()[1])
 
 
 def the_fault(replies: list[tuple[int, messages.CloudMessage]]) -> messages.Fault:
@@ -108,7 +96,7 @@ def test_a_prompt_that_nobody_can_read_costs_no_session_its_place() -> None:
         assert the_fault(hub.receive(1, opening(prompt=Prompt((prompt,))))).code is code
     ((_, answer),) = hub.receive(1, resuming(key))
     assert answer.resume_key == key
-    assert counted(metrics, "evictions_total") == 0
+    assert counted(metrics)["skydraft_evictions_total"] == 0
 
 
 def test_texts_take_no_more_memory_than_they_may() -> None:
@@ -174,8 +162,8 @@ def test_a_resumed_session_leaves_the_connection_that_hangs() -> None:
 
 def test_a_resume_key_opens_only_its_own_keys_session() -> None:
     hub = Hub(table(MODEL), CloudSettings())
-    for connection, key in ((0, ALICE), (1, BOB), (2, ALICE)):
-        hub.connect(connection, key.limits())
+    for connection, name in enumerate(["alice", "bob", "alice"]):
+        hub.connect(connection, holder(name))
     resume_key = opened(hub, 0).resume_key
     hub.disconnect(0)
     unknown = hub.receive(1, resuming(b"no such session!"))
@@ -186,8 +174,8 @@ def test_a_resume_key_opens_only_its_own_keys_session() -> None:
 
 def test_a_key_has_no_more_sessions_than_it_may() -> None:
     hub = Hub(table(MODEL), CloudSettings())
-    for connection, key in ((0, ALICE), (1, BOB)):
-        hub.connect(connection, key.limits(max_sessions=2))
+    for connection, name in enumerate(["alice", "bob"]):
+        hub.connect(connection, holder(name, max_sessions=2))
     bobs = opened(hub, 1).resume_key
     for number in (0, 1):
         opened(hub, 0, number)
@@ -196,16 +184,16 @@ def test_a_key_has_no_more_sessions_than_it_may() -> None:
     assert "key alice has 2 sessions" in fault.sentence
     hub.disconnect(1)
     hub.disconnect(0)
-    hub.connect(2, ALICE.limits(max_sessions=2))
+    hub.connect(2, holder("alice", max_sessions=2))
     opened(hub, 2)  # in place of its own
-    hub.connect(3, BOB.limits())
+    hub.connect(3, holder("bob"))
     assert hub.receive(3, resuming(bobs))[0][1].resume_key == bobs
 
 
 def test_a_key_writes_no_more_tokens_a_minute_than_it_may_and_then_goes_on() -> None:
     linked = Linked(EdgeSession(table(MODEL).vocabulary, PROMPT, SAMPLING, Exact()), table(MODEL))
-    limits = ALICE.limits(tokens_per_minute=6)
-    linked.hub.connect(0, limits)
+    alice = holder("alice", tokens_per_minute=6)
+    linked.hub.connect(0, alice)
     linked.open()
     waits_s: list[float] = []
     while True:
@@ -219,7 +207,7 @@ def test_a_key_writes_no_more_tokens_a_minute_than_it_may_and_then_goes_on() -> 
         waits_s.append(refused.retry_after_s)
         linked.now_s += refused.retry_after_s
         linked.cut()
-        linked.hub.connect(linked.connection, limits)
+        linked.hub.connect(linked.connection, alice)
         linked.open()
     assert list(linked.session.token_ids) == cloud_only(table(MODEL), SAMPLING)
     assert linked.hub.num_sessions == 1
@@ -229,7 +217,7 @@ def test_a_key_writes_no_more_tokens_a_minute_than_it_may_and_then_goes_on() -> 
 
 def test_a_key_has_no_more_offers_waiting_than_it_may() -> None:
     hub = Hub(table(MODEL), CloudSettings())
-    hub.connect(0, ALICE.limits(max_in_flight=2))
+    hub.connect(0, holder("alice", max_in_flight=2))
     for number in range(3):
         opened(hub, 0, number)
     for number in range(2):
@@ -250,27 +238,25 @@ def test_work_that_waits_is_counted_from_when_it_was_asked_for() -> None:
     hub.receive(0, messages.Draft(0, b"\x01"))
     clock.now_s = 53.0
     run_dry(hub)
-    assert counted(metrics, "queue_seconds_sum") == 3.0
-    assert counted(metrics, "tokens_offered_total") == 1
-    assert counted(metrics, "sessions") == 1
+    counts = counted(metrics)
+    assert counts["skydraft_queue_seconds_sum"] == 3.0
+    assert counts["skydraft_tokens_offered_total"] == 1
+    assert counts["skydraft_sessions"] == 1
 
 
 def test_an_unknown_resume_key_is_answered_by_an_empty_one() -> None:
     hub = Hub(table(MODEL), CloudSettings())
-    resume = messages.Resume(b"not a key", 3, b"12345678")
-    ((_, opened),) = hub.receive(0, messages.Open(1, 0, opening().vocabulary, SAMPLING, Exact(), resume=resume))
-    assert isinstance(opened, messages.Opened)
-    assert opened.resume_key == b""
+    ((_, answer),) = hub.receive(0, resuming(b"not a key", 3, b"12345678"))
+    assert isinstance(answer, messages.Opened)
+    assert answer.resume_key == b""
     assert hub.num_sessions == 0
 
 
 def test_a_device_that_went_another_way_starts_afresh() -> None:
     hub = Hub(table(MODEL), CloudSettings())
-    ((_, opened),) = hub.receive(0, opening())
-    assert isinstance(opened, messages.Opened)
+    key = opened(hub, 0).resume_key
     hub.disconnect(0)
-    resume = messages.Resume(opened.resume_key, 3, b"12345678")
-    ((_, again),) = hub.receive(1, messages.Open(1, 0, opening().vocabulary, SAMPLING, Exact(), resume=resume))
+    ((_, again),) = hub.receive(1, resuming(key, 3, b"12345678"))
     assert isinstance(again, messages.Opened)
     assert again.resume_key == b""
     assert hub.num_sessions == 0
@@ -306,6 +292,25 @@ def test_opening_a_session_twice_ends_it() -> None:
     hub.receive(0, opening())
     assert the_fault(hub.receive(0, opening())).code is FaultCode.PROTOCOL
     assert hub.num_sessions == 0
+
+
+def test_a_bug_ends_the_session_that_it_met_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = Metrics()
+    hub = Hub(table(MODEL), CloudSettings(), metrics)
+    for number in (0, 1):
+        opened(hub, 0, number)
+
+    def fail(*_: object) -> None:
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CloudSession, "receive", fail)
+        fault = the_fault(hub.receive(0, messages.Generate(5, 1)))
+    assert (fault.code, fault.session) == (FaultCode.INTERNAL, 1)
+    assert "a bug" not in fault.sentence
+    assert counted(metrics)["skydraft_faults_total:internal"] == 1
+    assert hub.num_sessions == 1
+    assert hub.receive(0, messages.Generate(5, 0)) == []
 
 
 def test_a_slot_that_overflows_takes_no_other_session_with_it() -> None:

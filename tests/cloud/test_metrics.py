@@ -6,29 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from skydraft.cloud.metrics import Metrics
 from skydraft.config import CloudSettings
 from skydraft.protocol import messages
-from tests.cloud.running import get, hear, new_session, open_session, running, tell, wait_until
+from tests.cloud.running import counted, get, hear, new_session, open_session, running, samples, tell, wait_until
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "skydraft.json"
-
-
-def samples(exposition: str) -> dict[str, float]:
-    """By name, and by name and label where there is one."""
-    found = {}
-    for family in text_string_to_metric_families(exposition):
-        for sample in family.samples:
-            label = sample.labels.get("code")
-            found[f"{sample.name}:{label}" if label else sample.name] = sample.value
-    return found
-
-
-def counted(metrics: Metrics) -> dict[str, float]:
-    return samples(metrics.exposition().decode())
 
 
 def test_everything_that_happened_is_counted() -> None:
@@ -40,8 +25,7 @@ def test_everything_that_happened_is_counted() -> None:
     metrics.passed(num_sessions=1, num_positions=1, num_emitted=0, forward_s=0.5)
     metrics.waited(0.125)
     metrics.judged(num_offered=8, num_accepted=5)
-    metrics.evicted()
-    metrics.restored()
+    metrics.moved(num_evicted=3, num_restored=2)
     metrics.refused("busy")
     with metrics.connection("phone"):
         inside = counted(metrics)
@@ -56,8 +40,8 @@ def test_everything_that_happened_is_counted() -> None:
         "skydraft_queue_seconds_sum": 0.125,
         "skydraft_tokens_offered_total": 8,
         "skydraft_tokens_accepted_total": 5,
-        "skydraft_evictions_total": 1,
-        "skydraft_restorations_total": 1,
+        "skydraft_evictions_total": 3,
+        "skydraft_restorations_total": 2,
         "skydraft_faults_total:busy": 1,
         "skydraft_connections": 1,
     }

@@ -7,6 +7,7 @@ import signal
 import ssl
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tests.cloud.running import (
     MODEL,
     SAMPLING,
     Running,
+    counted,
     get,
     hear,
     hear_fault,
@@ -50,26 +52,37 @@ def is_over(cloud: Running) -> bool:
 # Begin
 
 
-def test_while_the_model_loads_the_cloud_lives_and_is_not_ready() -> None:
-    loaded = threading.Event()
+@pytest.fixture
+def loaded() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def loading(loaded: threading.Event) -> Iterator[Running]:
+    """A cloud whose model is loaded once the event is set, as it is in the end."""
 
     def load() -> Engine:
         assert loaded.wait(20)
         return table(MODEL)
 
     with running(SETTINGS, load, is_ready=False) as cloud:
-        assert get(cloud.address, "/healthz").status == 200
-        assert get(cloud.address, "/readyz")[:2] == (503, '{"state":"loading"}')
-        assert get(cloud.address, "/v1/vocabulary").status == 503
-        with pytest.raises(InvalidStatus) as caught, connect(cloud.address + "/v1/session"):
-            pass
-        assert caught.value.response.status_code == 503
-        assert caught.value.response.headers["Retry-After"] == "1"
-        assert caught.value.response.body == b"this cloud is still loading its model"
-        assert cloud.announced.empty()
-        loaded.set()
-        assert cloud.announced.get(timeout=20) == cloud.address
-        assert get(cloud.address, "/readyz")[:2] == (200, '{"state":"ready"}')
+        yield cloud
+    loaded.set()
+
+
+def test_while_the_model_loads_the_cloud_lives_and_is_not_ready(loading: Running, loaded: threading.Event) -> None:
+    assert get(loading.address, "/healthz").status == 200
+    assert get(loading.address, "/readyz")[:2] == (503, '{"state":"loading"}')
+    assert get(loading.address, "/v1/vocabulary").status == 503
+    with pytest.raises(InvalidStatus) as caught, connect(loading.address + "/v1/session"):
+        pass
+    assert caught.value.response.status_code == 503
+    assert caught.value.response.headers["Retry-After"] == "1"
+    assert caught.value.response.body == b"this cloud is still loading its model"
+    assert loading.announced.empty()
+    loaded.set()
+    assert loading.announced.get(timeout=20) == loading.address
+    assert get(loading.address, "/readyz")[:2] == (200, '{"state":"ready"}')
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_cloud_with_its_error() -> None:
@@ -83,17 +96,9 @@ def test_a_model_that_cannot_be_loaded_ends_the_cloud_with_its_error() -> None:
     assert announced == []
 
 
-def test_a_cloud_can_be_ended_while_its_model_loads() -> None:
-    loaded = threading.Event()
-
-    def load() -> Engine:
-        assert loaded.wait(20)
-        return table(MODEL)
-
-    with running(SETTINGS, load, is_ready=False) as cloud:
-        terminate(cloud)
-        wait_until(lambda: is_over(cloud))
-    loaded.set()
+def test_a_cloud_can_be_ended_while_its_model_loads(loading: Running) -> None:
+    terminate(loading)
+    wait_until(lambda: is_over(loading))
 
 
 # End
@@ -172,6 +177,7 @@ def test_a_cloud_whose_scheduler_died_is_neither_well_nor_ready(monkeypatch: pyt
         tell(socket, messages.Generate(5))
         fault = hear_fault(socket)
         assert (fault.code, fault.session) == (FaultCode.INTERNAL, None)
+        assert counted(cloud.server.service.metrics)["skydraft_faults_total:internal"] == 1
         wait_until(lambda: not scheduler.is_alive)
         assert get(cloud.address, "/healthz").status == 503
         assert get(cloud.address, "/readyz")[:2] == (503, '{"state":"failed"}')

@@ -22,7 +22,6 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from skydraft.cloud.guard import is_loopback
 from skydraft.cloud.keys import KeyGrant, add_key
 from skydraft.config import DeviceSettings
 from skydraft.core import Exact, Mode, SamplingParams
@@ -30,6 +29,7 @@ from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.device import Device
 from skydraft.edge.report import Report
 from skydraft.protocol import codec, messages
+from skydraft.transport.address import is_loopback_host
 from tests.linked import PROMPT, cloud_only, table
 from tests.ray.installed import require_ray
 from tests.ray.replicas import commands, replicas
@@ -153,7 +153,7 @@ def ports(process_id: int) -> dict[int, bool]:
     """Ports that a process listens on, and whether other machines reach them."""
     connections = psutil.Process(process_id).net_connections("tcp")
     listening = [connection.laddr for connection in connections if connection.status == psutil.CONN_LISTEN]
-    return {address.port: not is_loopback(address.ip) for address in listening}
+    return {address.port: not is_loopback_host(address.ip) for address in listening}
 
 
 def test_other_machines_reach_nothing_of_ray_but_a_port_of_each_replica(cloud: Cloud) -> None:

@@ -76,13 +76,13 @@ async def perform(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
 
 
 def plan(settings: DeviceSettings) -> list[Act]:
-    """The ways that the demo compares: as the flags say, and three to compare it with."""
-    asked = with_flags(settings, mode="hybrid")
+    """The ways that the demo compares: as the settings, of mode hybrid, say, and three to compare it with."""
     heard = with_flags(settings, share="features")
-    exact = with_flags(heard, mode="hybrid", accept="exact", gate="always")
-    is_exact = asked.share is ShareLevel.FEATURES and asked.accept in (None, "exact") and asked.gate in (None, "always")
+    exact = with_flags(heard, accept="exact", gate="always")
+    has_heard = settings.share is ShareLevel.FEATURES
+    is_exact = has_heard and settings.accept in (None, "exact") and settings.gate in (None, "always")
     acts = [
-        Act("hybrid", f"share {asked.share.value}", _story(asked), asked),
+        Act("hybrid", f"share {settings.share.value}", _story(settings), settings),
         Act("edge only", "", "the small model by itself", with_flags(settings, mode="edge")),
         Act("cloud only", "share features", "the large model by itself", with_flags(heard, mode="cloud")),
     ]
@@ -95,8 +95,8 @@ def loudness(samples: Samples, num_columns: int) -> str:
     """What a clip looks like: a bar for each stretch of it, as high as it is loud."""
     parts = np.array_split(samples.astype(np.float64), min(num_columns, len(samples)))
     levels = [float(np.sqrt(np.square(part).mean())) for part in parts]
-    top = len(LOUDNESS) - 1
-    return "".join(LOUDNESS[round(level / (max(levels) or 1.0) * top)] for level in levels)
+    loudest, top = max(levels) or 1.0, len(LOUDNESS) - 1
+    return "".join(LOUDNESS[round(level / loudest * top)] for level in levels)
 
 
 def _story(settings: DeviceSettings) -> str:

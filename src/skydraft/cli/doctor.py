@@ -14,7 +14,7 @@ from skydraft.cli.exits import FAILED
 from skydraft.cli.flags import DoctorFlags
 from skydraft.cli.results import JsonObject
 from skydraft.cli.screen import Screen
-from skydraft.cli.words import printable
+from skydraft.cli.words import counted, printable
 from skydraft.edge.checkup import Checkup, State, check_up
 from skydraft.edge.machine import MATMUL_SIZE, Machine, Speed
 
@@ -84,7 +84,7 @@ def _machine_lines(checkup: Checkup) -> list[Line]:
 
 
 def _system(machine: Machine) -> str:
-    cores = f"{machine.system}, {machine.num_cores} core{'' if machine.num_cores == 1 else 's'}"
+    cores = f"{machine.system}, {counted(machine.num_cores, 'core')}"
     accelerator = machine.accelerator
     return f"{cores}, {accelerator.name} (--device {accelerator.device})" if accelerator else f"{cores}, no accelerator"
 

@@ -12,7 +12,6 @@ from skydraft.cli.results import Result, as_json, result_of_text
 from skydraft.cli.screen import Screen
 from skydraft.cli.stage import ready_device
 from skydraft.config import DeviceSettings
-from skydraft.edge.device import Device
 from skydraft.errors import ConfigError
 
 FROM_STDIN = "-"
@@ -39,14 +38,10 @@ async def _generate(prompt: str, settings: DeviceSettings, screen: Screen, is_li
     async with ready_device(settings, screen) as device:
         if not is_live:
             return result_of_text(await device.generate(prompt, notify=screen.warn), device.tokenizer)
-        return await _generate_live(prompt, device, screen)
-
-
-async def _generate_live(prompt: str, device: Device, screen: Screen) -> Result:
-    with LiveText(screen.out, device.tokenizer) as live:
-        result = result_of_text(await device.generate(prompt, live.add, screen.warn), device.tokenizer)
-        live.finish(result)
-    return result
+        with LiveText(screen.out, device.tokenizer) as live:
+            result = result_of_text(await device.generate(prompt, live.add, screen.warn), device.tokenizer)
+            live.finish(result)
+        return result
 
 
 def _read(prompt: str) -> str:

@@ -82,8 +82,8 @@ def disclosure(result: Result) -> str:
     if not result.up:
         return "Nothing left the device."
     num_bytes = f"{result.up.total():,} bytes"
-    if result.has_shared_evidence:
-        evidence = "; ".join(kind.removeprefix("evidence").strip(": ") for kind in _evidence_kinds(result))
+    if result.shared_evidence:
+        evidence = "; ".join(kind.removeprefix("evidence").strip(": ") for kind in result.shared_evidence)
         return f"Left the device: {evidence}, from which speech can be made audible again; in all {num_bytes}."
     num_drafts = sum(count for kind, count in result.contents.items() if kind.startswith("drafts"))
     sent = "the instruction" + (f" and the words of {counted(num_drafts, 'draft')}" if num_drafts else "")
@@ -139,10 +139,6 @@ def _meaning(origin: Origin, indent: int = 0) -> Text:
 
 def _colour(origin: Origin) -> str:
     return STYLES[origin].rpartition(" ")[2]
-
-
-def _evidence_kinds(result: Result) -> list[str]:
-    return [kind for kind in result.contents if kind.startswith("evidence")]
 
 
 def _number(number: int) -> str:

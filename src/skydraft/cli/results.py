@@ -65,9 +65,9 @@ class Result:
         return Counter(piece.origin for piece in self.pieces)
 
     @property
-    def has_shared_evidence(self) -> bool:
-        """Whether something that the device observed has left it."""
-        return any(kind.startswith("evidence") for kind in self.contents)
+    def shared_evidence(self) -> list[str]:
+        """The kinds of what the device observed and has left it."""
+        return [kind for kind in self.contents if kind.startswith("evidence")]
 
 
 def result_of_text(report: Report, tokenizer: Tokenizer) -> Result:
@@ -102,7 +102,10 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
     Args:
         subject: what the result is for: `file` or `prompt`.
     """
-    windows = [window._asdict() | _rounded(window) for window in result.windows]
+    windows = [
+        {"start_s": round(start_s, 3), "end_s": round(end_s, 3), "text": text}
+        for start_s, end_s, text in result.windows
+    ]
     return {
         **subject,
         "text": result.text,
@@ -116,7 +119,7 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
         "bytes": {"up": dict(result.up), "down": dict(result.down)},
         "disclosure": {
             "share": result.share.value,
-            "has_evidence": result.has_shared_evidence,
+            "has_evidence": bool(result.shared_evidence),
             "contents": dict(result.contents),
         },
         **({"windows": windows} if windows else {}),
@@ -126,10 +129,6 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
 def to_line(json_object: JsonObject) -> str:
     """One line; ASCII, so that no encoding and no file name can spoil it."""
     return json.dumps(json_object, ensure_ascii=True, allow_nan=False)
-
-
-def _rounded(window: WindowText) -> JsonObject:
-    return {"start_s": round(window.start_s, 3), "end_s": round(window.end_s, 3)}
 
 
 def _merge(reports: Sequence[Report], tokenizer: Tokenizer, windows: tuple[WindowText, ...] = ()) -> Result:

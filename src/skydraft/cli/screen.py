@@ -31,11 +31,6 @@ class Screen:
         """Whether a person watches the results come."""
         return self.out.is_terminal
 
-    @property
-    def _notes(self) -> Console:
-        # Where both streams are the terminal, notes pass through the console that redraws a growing text there.
-        return self.out if self.out.is_terminal and self.err.is_terminal else self.err
-
     def text(self, text: str) -> None:
         """A result, as it is: no colours, no line breaks but its own."""
         self._line(harmless(text))
@@ -77,7 +72,8 @@ class Screen:
             yield lambda num_done: progress.update(task, completed=num_done)
 
     def _say(self, sentence: str, style: str) -> None:
-        notes = self._notes
+        # Where both streams are the terminal, notes pass through the console that redraws a growing text there.
+        notes = self.out if self.is_live and self.err.is_terminal else self.err
         notes.print(Text(printable(sentence), style=style), soft_wrap=not notes.is_terminal)
 
     def _line(self, line: str) -> None:

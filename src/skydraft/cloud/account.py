@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skydraft.cloud.keys import KeyLimits
+from skydraft.cloud.keys import Holder
 
 if TYPE_CHECKING:
     from skydraft.cloud.hub import Seat
@@ -19,14 +19,17 @@ class Account:
     Tokens flow in evenly, up to those of a minute; what is written is taken out, below 0 if need be.
 
     Args:
-        limits: may be replaced, when a file of keys is read again.
         now_s: of a monotonic clock.
+
+    Attributes:
+        grant: may be replaced, when a file of keys is read again.
     """
 
-    def __init__(self, limits: KeyLimits, now_s: float) -> None:
-        self.limits = limits
+    def __init__(self, holder: Holder, now_s: float) -> None:
+        self.name = holder.name
+        self.grant = holder.grant
         self.seats: set[Seat] = set()
-        self._num_left = float(limits.tokens_per_minute)
+        self._num_left = float(holder.grant.tokens_per_minute)
         self._counted_s = now_s
 
     def spend(self, num_tokens: int, now_s: float) -> None:
@@ -37,13 +40,13 @@ class Account:
     def wait_s(self, now_s: float) -> float:
         """How long to wait before more may be written; 0: not at all."""
         self._count(now_s)
-        per_s = self.limits.tokens_per_minute / MINUTE_S
+        per_s = self.grant.tokens_per_minute / MINUTE_S
         if not per_s or self._num_left > 0:
             return 0.0
         return REFILL_S - self._num_left / per_s
 
     def _count(self, now_s: float) -> None:
-        per_minute = self.limits.tokens_per_minute
+        per_minute = self.grant.tokens_per_minute
         came_in = (now_s - self._counted_s) * per_minute / MINUTE_S
         self._num_left = min(float(per_minute), self._num_left + came_in)
         self._counted_s = now_s

@@ -19,7 +19,6 @@ from skydraft.cloud.guard import Refusal
 from skydraft.cloud.keys import Holder
 from skydraft.cloud.scheduler import Scheduler
 from skydraft.cloud.service import Service, State
-from skydraft.cloud.wire import ABORT
 from skydraft.engines.base import Engine
 from skydraft.engines.paced import PacedEngine
 from skydraft.protocol import messages
@@ -128,23 +127,17 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
             await socket.send_denial_response(_answer(service, refusal))
             return
         number = next(numbers)
-        connection = Connection(number, socket, holder, service, scheduler, _abort_of(socket))
-        facts = {"connection": number, "key": holder.limits.name}
+        connection = Connection(number, socket, holder, service, scheduler)
+        facts = {"connection": number, "key": holder.name}
         service.connections.add(connection)
         log.info("a device connected", extra={"facts": facts})
         try:
-            with service.metrics.connection(holder.limits.name):
+            with service.metrics.connection(holder.name):
                 await socket.accept()
                 await connection.serve()
         finally:
             service.connections.discard(connection)
             log.info("a device is gone", extra={"facts": facts})
-
-
-def _abort_of(socket: WebSocket) -> Callable[[], None]:
-    """What ends the connection by force; under a server of others it ends with the call."""
-    abort: Callable[[], None] = socket.scope.get("state", {}).get(ABORT, lambda: None)
-    return abort
 
 
 def _admit(socket: WebSocket, service: Service) -> tuple[Holder, Scheduler]:

@@ -12,6 +12,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from skydraft.cloud.keys import Holder
 from skydraft.cloud.scheduler import Scheduler
 from skydraft.cloud.service import Service, State
+from skydraft.cloud.wire import ABORT
 from skydraft.errors import CloudFault, RemoteProtocolError, VersionMismatch
 from skydraft.protocol import codec, messages
 from skydraft.protocol.messages import FaultCode
@@ -35,7 +36,6 @@ class Connection:
     Args:
         number: of the connection, for scheduler and logs.
         holder: whose key it came with.
-        abort: ends the connection by force.
     """
 
     def __init__(
@@ -45,36 +45,30 @@ class Connection:
         holder: Holder,
         service: Service,
         scheduler: Scheduler,
-        abort: Callable[[], None],
     ) -> None:
         self.holder = holder
         self._number = number
         self._socket = socket
         self._service = service
         self._scheduler = scheduler
-        self._abort = abort
+        # What ends the connection by force; under a server of others it ends with the call.
+        self._abort: Callable[[], None] = socket.scope.get("state", {}).get(ABORT, lambda: None)
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue(MAX_OUTBOX)
         self._num_submitted = 0
-        self._sessions: set[int] = set()
         self._patience = asyncio.timeout(service.settings.open_s)
-        self._why_closed = (CLOSE_POLICY, f"no session was asked for within {service.settings.open_s:g} s")
+        self._why_closed = f"no session was asked for within {service.settings.open_s:g} s"
         self._is_dismissed = False
-
-    @property
-    def has_session(self) -> bool:
-        """Whether a text is under way."""
-        return bool(self._sessions)
 
     async def serve(self) -> None:
         """Until the device leaves, breaks the protocol or is sent away."""
-        self._scheduler.connect(self._number, self._deliver, self.holder.limits)
+        self._scheduler.connect(self._number, self._deliver, self.holder)
         sender = asyncio.create_task(self._send())
         try:
             async with self._patience:
                 await self._receive()
         except TimeoutError:
-            await self._say_goodbye(*self._why_closed)
+            await self._say_goodbye(CLOSE_POLICY, self._why_closed)
         except WebSocketDisconnect:
             pass
         except VersionMismatch as error:
@@ -88,10 +82,10 @@ class Connection:
             sender.cancel()
             self._loop.call_later(ABORT_S, self._abort)
 
-    def dismiss(self, code: int, why: str) -> None:
+    def dismiss(self, why: str) -> None:
         """Close the connection. why: for a person at the device, 120 bytes at most."""
         if not self._is_dismissed:
-            self._is_dismissed, self._why_closed = True, (code, why)
+            self._is_dismissed, self._why_closed = True, why
             self._wait_until(self._loop.time())
 
     # From the device
@@ -113,8 +107,6 @@ class Connection:
             sentence = "this cloud is shutting down and takes no more texts"
             self._post(messages.Fault(FaultCode.BUSY, sentence, message.session, DRAIN_RETRY_S))
         else:
-            if isinstance(message, messages.Close):
-                self._sessions.discard(message.session)
             await self._submit(message)
 
     async def _submit(self, message: messages.EdgeMessage) -> None:
@@ -134,20 +126,10 @@ class Connection:
             self._loop.call_soon_threadsafe(self._post, message)
 
     def _post(self, message: messages.CloudMessage) -> None:
-        self._note_session(message)
         try:
             self._outbox.put_nowait(codec.encode(message))
         except asyncio.QueueFull:
-            self.dismiss(CLOSE_POLICY, f"{MAX_OUTBOX} messages to it were not read")
-
-    def _note_session(self, message: messages.CloudMessage) -> None:
-        match message:
-            case messages.Opened() if message.resume_key:
-                self._sessions.add(message.session)
-            case messages.Fault(session=None):
-                self._sessions.clear()
-            case messages.Fault():
-                self._sessions.discard(message.session)
+            self.dismiss(f"{MAX_OUTBOX} messages to it were not read")
 
     async def _send(self) -> None:
         stall_s = self._service.settings.stall_s
@@ -158,7 +140,7 @@ class Connection:
                     async with asyncio.timeout(stall_s):
                         await self._socket.send_bytes(data)
                 except TimeoutError:
-                    self.dismiss(CLOSE_POLICY, f"a message to it was not taken within {stall_s:g} s")
+                    self.dismiss(f"a message to it was not taken within {stall_s:g} s")
                     return
                 self._note_life()
 
@@ -168,7 +150,7 @@ class Connection:
         """Something whole has passed: an idle time begins."""
         if not self._is_dismissed:
             idle_s = self._service.settings.idle_s
-            self._why_closed = (CLOSE_POLICY, f"nothing passed over it for {idle_s:g} s")
+            self._why_closed = f"nothing passed over it for {idle_s:g} s"
             self._wait_until(self._loop.time() + idle_s)
 
     def _wait_until(self, when_s: float) -> None:

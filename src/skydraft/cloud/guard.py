@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from http import HTTPStatus
 
@@ -11,6 +10,7 @@ from fastapi.requests import HTTPConnection
 from skydraft.cloud.keys import LOCAL_USER, Holder, KeyRing
 from skydraft.config import CloudSettings
 from skydraft.errors import ConfigError, SkydraftError
+from skydraft.transport.address import is_loopback_host
 
 _PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip", "via")  # by a proxy, so that its address says nothing
 
@@ -64,7 +64,7 @@ class Guard:
         self._check_origin(request)
         if self._is_local(request) and "authorization" not in request.headers:
             return
-        if not self.holder_of(request).sees_metrics:
+        if not self.holder_of(request).grant.sees_metrics:
             raise Refusal(HTTPStatus.FORBIDDEN, "this API key may not see the metrics")
 
     def check_room(self, holder: Holder, present: Iterable[Holder]) -> None:
@@ -75,10 +75,10 @@ class Guard:
         Raises:
             Refusal: there is no room.
         """
-        names = [other.limits.name for other in present]
+        names = [other.name for other in present]
         if len(names) >= self._settings.max_connections:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"all {len(names)} connections of this cloud are taken")
-        num_own = names.count(holder.limits.name)
+        num_own = names.count(holder.name)
         if self._ring is not None and num_own >= self._settings.max_connections_per_key:
             raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, f"all {num_own} connections of this API key are taken")
 
@@ -99,7 +99,7 @@ class Guard:
     def _is_local(self, request: HTTPConnection) -> bool:
         """Whether this machine asks by itself; behind a proxy everybody comes from the proxy's address."""
         is_direct = not self._settings.behind_proxy and not any(name in request.headers for name in _PASSED_ON)
-        return is_direct and request.client is not None and is_loopback(request.client.host)
+        return is_direct and request.client is not None and is_loopback_host(request.client.host)
 
 
 def require_guards(settings: CloudSettings) -> None:
@@ -110,7 +110,7 @@ def require_guards(settings: CloudSettings) -> None:
     """
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise ConfigError("TLS needs a certificate and its key: give both --tls-cert and --tls-key")
-    is_open = not is_loopback(settings.host)
+    is_open = not is_loopback_host(settings.host)
     if (is_open or settings.behind_proxy) and settings.keys is None:
         where = f"host {settings.host} is open to other machines" if is_open else "a proxy lets other machines in"
         raise ConfigError(
@@ -123,13 +123,3 @@ def require_guards(settings: CloudSettings) -> None:
             f"host {settings.host} is open to other machines and keys and texts would pass unencrypted: give "
             "--tls-cert and --tls-key, or say --behind-proxy where a proxy in front ends TLS"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or name is certainly this machine's own."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback

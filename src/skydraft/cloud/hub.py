@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from skydraft.cloud.account import Account
-from skydraft.cloud.keys import OPEN_TO_ALL, KeyLimits
+from skydraft.cloud.keys import LOCAL_USER, Holder
 from skydraft.cloud.metrics import Metrics
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, TokenSegment
@@ -89,14 +89,19 @@ class Hub:
         return len(self._by_key)
 
     @property
+    def num_attended(self) -> int:
+        """Sessions whose devices are there."""
+        return len(self._by_address)
+
+    @property
     def is_busy(self) -> bool:
         """Whether `step` has something to do."""
         return self._batcher.is_busy
 
-    def connect(self, connection: ConnectionId, limits: KeyLimits) -> None:
-        """A connection comes with a key. One that was never announced may do what is open to all."""
-        account = self._accounts.setdefault(limits.name, Account(limits, self._clock()))
-        account.limits = limits
+    def connect(self, connection: ConnectionId, holder: Holder) -> None:
+        """A connection comes with a key. One that was never announced is this machine's own user's."""
+        account = self._accounts.setdefault(holder.name, Account(holder, self._clock()))
+        account.grant = holder.grant
         self._account_of[connection] = account
 
     def receive(self, connection: ConnectionId, message: messages.EdgeMessage) -> list[Reply]:
@@ -114,11 +119,15 @@ class Hub:
                     return []
                 case messages.Draft() | messages.Generate():
                     return self._hear(self._seat_at((connection, message.session)), message)
-        except CloudFault as fault:
-            return [(connection, self._refuse((connection, message.session), fault))]
+        except CloudFault as error:
+            fault = error
         except RemoteProtocolError as error:
-            broken = CloudFault(FaultCode.PROTOCOL, str(error))
-            return [(connection, self._refuse((connection, message.session), broken))]
+            fault = CloudFault(FaultCode.PROTOCOL, str(error))
+        except Exception:  # a bug of ours must not take the other sessions with it
+            log.exception("a %s could not be handled", type(message).__name__)
+            fault = CloudFault(FaultCode.INTERNAL, "the cloud failed to handle a message; its log says why")
+        self._forget(self._by_address.get((connection, message.session)))
+        return [(connection, self._fault(fault, message.session))]
 
     def step(self) -> list[Reply]:
         """Run what waits as one forward pass. What it says may be nothing, though it read a part of a prompt."""
@@ -129,6 +138,11 @@ class Hub:
         spenders = {self._by_session[answer.session].account for answer in done.answers if answer.num_emitted}
         replies = [reply for answer in done.answers for reply in self._note(answer, began_s, ended_s)]
         return replies + self._stop_spenders(spenders)
+
+    def give_up(self) -> list[Reply]:
+        """What to tell all connections where nothing can go on."""
+        fault = CloudFault(FaultCode.INTERNAL, "the cloud failed; its log says why")
+        return [(connection, self._fault(fault, None)) for connection in self._account_of]
 
     def disconnect(self, connection: ConnectionId) -> None:
         """The connection is gone; its sessions wait for their devices to come back."""
@@ -148,7 +162,7 @@ class Hub:
             if now_s - seat.heard_s > settings.idle_s and not seat.session.num_wanted
         ]
         sentence = f"nothing was asked of this text for {settings.idle_s:g} s: open it again"
-        return [reply for seat in silent for reply in self._pause(seat, sentence, 0.0)]
+        return [reply for seat in silent for reply in self._pause(seat, CloudFault(FaultCode.BUSY, sentence, 0.0))]
 
     # Opening
 
@@ -158,7 +172,8 @@ class Hub:
             raise RemoteProtocolError(f"session {message.session} is open on this connection already")
         self._check_vocabulary(message.vocabulary)
         account = self._account(connection)
-        self._require_tokens(account)
+        if spent := self._spent(account):
+            raise spent
         if message.resume is not None:
             return self._resume(address, account, message.resume)
         terms = self._terms(message)
@@ -237,11 +252,9 @@ class Hub:
 
     def _make_room(self, account: Account, num_bytes: int) -> None:
         """Where a limit is reached, forget the sessions that have been away longest: their devices can begin again."""
-        settings, limits = self._settings, account.limits
-        while len(account.seats) >= limits.max_sessions:
-            self._forget_away(
-                account.seats, f"the key {limits.name} has {limits.max_sessions} sessions open and may have no more"
-            )
+        settings, most = self._settings, account.grant.max_sessions
+        while len(account.seats) >= most:
+            self._forget_away(account.seats, f"the key {account.name} has {most} sessions open and may have no more")
         while self.num_sessions >= settings.max_sessions:
             self._forget_away(self._by_key.values(), f"all {settings.max_sessions} places of this cloud are taken")
         while self._num_bytes + num_bytes > settings.max_state_bytes:
@@ -260,31 +273,39 @@ class Hub:
     def _hear(self, seat: Seat, message: messages.Draft | messages.Generate) -> list[Reply]:
         now_s, session = self._clock(), seat.session
         seat.heard_s = now_s
-        if wait_s := seat.account.wait_s(now_s):
-            return self._pause(seat, _all_spent(seat.account), wait_s)
-        if isinstance(message, messages.Draft) and self._has_too_many_in_flight(seat.account):
-            most = seat.account.limits.max_in_flight
-            return self._pause(seat, f"{most} offers of this key are waiting to be judged already", BUSY_RETRY_S)
+        fault = self._spent(seat.account)
+        if fault is None and isinstance(message, messages.Draft):
+            fault = self._crowded(seat.account)
+        if fault is not None:
+            return self._pause(seat, fault)
         if not session.num_wanted:
             seat.asked_s = now_s
         session.receive(message)
         self._batcher.wake(session)
         return []
 
-    def _has_too_many_in_flight(self, account: Account) -> bool:
-        most = account.limits.max_in_flight
+    def _spent(self, account: Account) -> CloudFault | None:
+        """What to say to a key that has used its tokens up."""
+        wait_s = account.wait_s(self._clock())
+        if not wait_s:
+            return None
+        sentence = f"the key {account.name} has used its {account.grant.tokens_per_minute} tokens a minute"
+        return CloudFault(FaultCode.BUSY, sentence, wait_s)
+
+    def _crowded(self, account: Account) -> CloudFault | None:
+        """What to say to a key of which as many offers wait as may."""
+        most = account.grant.max_in_flight
         if len(account.seats) * self._settings.max_in_flight < most:  # they cannot be so many: no need to count
-            return False
-        return sum(seat.session.num_waiting for seat in account.seats) >= most
+            return None
+        if sum(seat.session.num_waiting for seat in account.seats) < most:
+            return None
+        return CloudFault(FaultCode.BUSY, f"{most} offers of this key are waiting to be judged already", BUSY_RETRY_S)
 
     def _count(self, done: Pass, forward_s: float) -> None:
         if done.num_positions:
             num_emitted = sum(answer.num_emitted for answer in done.answers)
             self._metrics.passed(done.num_sessions, done.num_positions, num_emitted, forward_s)
-        for _ in range(done.num_evicted):
-            self._metrics.evicted()
-        for _ in range(done.num_restored):
-            self._metrics.restored()
+        self._metrics.moved(done.num_evicted, done.num_restored)
 
     def _note(self, answer: Answer, began_s: float, ended_s: float) -> list[Reply]:
         """Count what came out of a pass, and address it."""
@@ -303,32 +324,27 @@ class Hub:
 
     def _stop_spenders(self, accounts: Iterable[Account]) -> list[Reply]:
         """Pause what waits of keys that have used their tokens up."""
-        now_s = self._clock()
         return [
             reply
             for account in accounts
-            if (wait_s := account.wait_s(now_s))
+            if (fault := self._spent(account))
             for seat in [seat for seat in account.seats if seat.session.num_wanted]
-            for reply in self._pause(seat, _all_spent(account), wait_s)
+            for reply in self._pause(seat, fault)
         ]
 
-    def _pause(self, seat: Seat, sentence: str, wait_s: float) -> list[Reply]:
+    def _pause(self, seat: Seat, fault: CloudFault) -> list[Reply]:
         """End the session for its device, which may take it up again after some time."""
         if seat.address is None:
             return []
         connection, number = seat.address
         self._send_away(seat)
-        return [(connection, self._fault(CloudFault(FaultCode.BUSY, sentence, wait_s), number))]
-
-    def _require_tokens(self, account: Account) -> None:
-        if wait_s := account.wait_s(self._clock()):
-            raise CloudFault(FaultCode.BUSY, _all_spent(account), wait_s)
+        return [(connection, self._fault(fault, number))]
 
     # Ending
 
     def _account(self, connection: ConnectionId) -> Account:
         if connection not in self._account_of:
-            self.connect(connection, OPEN_TO_ALL)
+            self.connect(connection, LOCAL_USER)
         return self._account_of[connection]
 
     def _seat_at(self, address: Address) -> Seat:
@@ -337,11 +353,7 @@ class Hub:
             raise RemoteProtocolError(f"session {address[1]} is not open on this connection")
         return seat
 
-    def _refuse(self, address: Address, fault: CloudFault) -> messages.Fault:
-        self._forget(self._by_address.get(address))
-        return self._fault(fault, address[1])
-
-    def _fault(self, fault: CloudFault, number: int) -> messages.Fault:
+    def _fault(self, fault: CloudFault, number: int | None) -> messages.Fault:
         log.warning("session refused: %s", fault.code)
         self._metrics.refused(fault.code)
         return messages.Fault(FaultCode(fault.code), fault.sentence, number, fault.retry_after_s)
@@ -367,10 +379,6 @@ class Hub:
         if seat.address is not None:
             del self._by_address[seat.address]
             seat.address = None
-
-
-def _all_spent(account: Account) -> str:
-    return f"the key {account.limits.name} has used its {account.limits.tokens_per_minute} tokens a minute"
 
 
 def _num_bytes(terms: SessionTerms) -> int:

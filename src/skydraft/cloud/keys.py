@@ -33,28 +33,12 @@ HEADER = "# API keys of a skydraft cloud. `skydraft cloud-key` adds and removes 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class KeyLimits(msgspec.Struct, frozen=True):
-    """What the holder of a key may use.
+class KeyGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the holder of a key may do; defaults of `skydraft cloud-key add`.
 
-    name: of the key, for logs; no secret.
     max_sessions: at once, those whose devices are away included.
     tokens_per_minute: of text; 0: no limit.
     max_in_flight: offers that wait to be judged, of all sessions together.
-    """
-
-    name: str
-    max_sessions: int
-    tokens_per_minute: int
-    max_in_flight: int
-
-
-# Who comes where no keys are configured: this machine's own user.
-OPEN_TO_ALL = KeyLimits(name="", max_sessions=2**16, tokens_per_minute=0, max_in_flight=2**20)
-
-
-class KeyGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a new key may do; defaults of `skydraft cloud-key add`.
-
     sees_metrics: it may read /metrics.
     """
 
@@ -72,14 +56,19 @@ class KeyEntry(KeyGrant, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Holder(NamedTuple):
-    """Who has come in. sha256: of the key that it came with; empty where none was asked for."""
+    """Who has come in.
 
-    limits: KeyLimits
-    sees_metrics: bool
+    name: of the key, for logs; no secret.
+    sha256: of the key that it came with; empty where none was asked for.
+    """
+
+    name: str
+    grant: KeyGrant
     sha256: str = ""
 
 
-LOCAL_USER = Holder(OPEN_TO_ALL, sees_metrics=True)
+# Who comes where no keys are configured: this machine's own user.
+LOCAL_USER = Holder("", KeyGrant(max_sessions=2**16, max_in_flight=2**20, sees_metrics=True))
 
 _NOBODY = KeyEntry(salt="", sha256="")  # compared with where a name is unknown, so that both cases take the same time
 
@@ -105,11 +94,11 @@ class KeyRing:
         name, _, secret = rest.partition(".")
         entry = self._entries.get(name, _NOBODY)
         is_right = hmac.compare_digest(_hash(entry.salt, secret), entry.sha256)
-        return _holder(name, entry) if is_right and prefix == "skydraft" else None
+        return Holder(name, entry, entry.sha256) if is_right and prefix == "skydraft" else None
 
     def knows(self, holder: Holder) -> bool:
         """Whether the key that somebody came with is still good."""
-        entry = self._entries.get(holder.limits.name)
+        entry = self._entries.get(holder.name)
         return entry is not None and entry.sha256 == holder.sha256
 
     def reload(self) -> bool:
@@ -208,11 +197,6 @@ def _write(path: Path, text: str) -> None:
 def _require_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigError(f"a key's name is 1 to 64 letters, digits, hyphens or underscores, and {name!r} is not")
-
-
-def _holder(name: str, entry: KeyEntry) -> Holder:
-    limits = KeyLimits(name, entry.max_sessions, entry.tokens_per_minute, entry.max_in_flight)
-    return Holder(limits, entry.sees_metrics, entry.sha256)
 
 
 def _hash(salt: str, secret: str) -> str:

@@ -102,13 +102,10 @@ class Metrics:
         self._offered.inc(num_offered)
         self._accepted.inc(num_accepted)
 
-    def evicted(self) -> None:
-        """A session lost its KV cache."""
-        self._evictions.inc()
-
-    def restored(self) -> None:
-        """A session got its KV cache back."""
-        self._restorations.inc()
+    def moved(self, num_evicted: int, num_restored: int) -> None:
+        """Some sessions lost their KV cache to others, and some got theirs back."""
+        self._evictions.inc(num_evicted)
+        self._restorations.inc(num_restored)
 
     def refused(self, code: str) -> None:
         """A session or connection was refused. code: of protocol.messages.FaultCode."""

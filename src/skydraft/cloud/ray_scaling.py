@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from statistics import fmean
 from typing import Any, Protocol
 
-from skydraft.errors import ConfigError
+from skydraft.errors import require
 
 QUEUE_S = "queue_s"  # a replica's metric, for Ray's controller
 MAX_GROWTH = 2.0  # at once: a queue grows faster than what causes it
@@ -36,8 +36,7 @@ class QueueTimePolicy:
     """
 
     def __init__(self, target_s: float = 0.1) -> None:
-        if not target_s > 0:
-            raise ConfigError(f"target_s is {target_s} and must be above 0: seconds that work may wait")
+        require(target_s > 0, "target_s", target_s, "above 0: seconds that work may wait")
         self._target_s = target_s
 
     def __call__(self, context: ScalingContext) -> tuple[float, dict[str, Any]]:

@@ -19,9 +19,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from skydraft.cloud.guard import require_guards
-from skydraft.cloud.keys import KeyRing
 from skydraft.cloud.ray_replica import Replica
-from skydraft.cloud.serve import bind, certificate_of
+from skydraft.cloud.serve import bind, certificate_of, keys_of, url_of
 from skydraft.config import CloudSettings, load_settings, with_flags
 from skydraft.engines.settings import num_cores
 from skydraft.errors import ConfigError, ModelLoadError
@@ -88,8 +87,7 @@ class RayCluster:
     def __init__(self, settings: CloudSettings, num_replicas: int, announce: Callable[[str], None]) -> None:
         require_guards(settings)
         certificate_of(settings)
-        if settings.keys:
-            KeyRing(Path(settings.keys))
+        keys_of(settings)
         if settings.device.startswith("cuda:"):
             raise ConfigError(
                 f"each replica has a GPU of its own and sees no other: give --device cuda instead of {settings.device}"
@@ -149,7 +147,7 @@ class RayCluster:
         except RuntimeError as error:
             raise ModelLoadError(f"no replica started: {_reason(_said() or str(error))}") from error
         is_ended = _on_sigterm()
-        self._announce(self._address())
+        self._announce(url_of(settings, settings.host, settings.port))
         is_ended.wait()
         serve.delete(APPLICATION)
 
@@ -164,10 +162,6 @@ class RayCluster:
                 f"--ray {self._num_replicas} with --device cuda takes {self._num_replicas} GPUs and this machine has "
                 f"{num_gpus}: ask for fewer replicas"
             )
-
-    def _address(self) -> str:
-        scheme, host = "wss" if self._settings.tls_cert else "ws", self._settings.host
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
 
 
 def _surroundings() -> dict[str, str]:

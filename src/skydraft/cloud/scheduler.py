@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skydraft.cloud.hub import ConnectionId, Hub, Reply
-from skydraft.cloud.keys import KeyLimits
+from skydraft.cloud.keys import Holder
 from skydraft.protocol import messages
 
 log = logging.getLogger("skydraft.cloud")
@@ -30,7 +30,7 @@ class _Arrived:
 class _Connected:
     connection: ConnectionId
     deliver: Deliver
-    holder: KeyLimits
+    holder: Holder
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ class Scheduler:
         return self._thread.is_alive()
 
     @property
-    def num_sessions(self) -> int:
-        return self._hub.num_sessions
+    def has_texts(self) -> bool:
+        """Whether a device is there whose session is open."""
+        return self.is_alive and self._hub.num_attended > 0
 
     def start(self) -> None:
         self._thread.start()
@@ -71,11 +72,11 @@ class Scheduler:
         self._inbox.put(None)
         self._thread.join()
 
-    def connect(self, connection: ConnectionId, deliver: Deliver, holder: KeyLimits) -> None:
+    def connect(self, connection: ConnectionId, deliver: Deliver, holder: Holder) -> None:
         """From now on, call `deliver`, in the scheduler's thread, with what this connection is to be sent.
 
         Args:
-            holder: of the key that it came with.
+            holder: whose key it came with.
         """
         self._inbox.put(_Connected(connection, deliver, holder))
 
@@ -94,9 +95,7 @@ class Scheduler:
             self._serve()
         except Exception:
             log.exception("the scheduler failed: all sessions end")
-            sentence = "the cloud failed; its log says why"
-            for deliver in self._deliver.values():
-                deliver(messages.Fault(messages.FaultCode.INTERNAL, sentence))
+            self._send(self._hub.give_up())
 
     def _serve(self) -> None:
         next_expiry_s = 0.0
@@ -133,16 +132,8 @@ class Scheduler:
                 self._num_handled.pop(connection, None)
                 self._hub.disconnect(connection)
             case _Arrived(connection, message):
-                self._send(self._receive(connection, message))
+                self._send(self._hub.receive(connection, message))
                 self._num_handled[connection] = self._num_handled.get(connection, 0) + 1
-
-    def _receive(self, connection: ConnectionId, message: messages.EdgeMessage) -> list[Reply]:
-        try:
-            return self._hub.receive(connection, message)
-        except Exception:  # a bug of ours must not take the other sessions with it
-            log.exception("a %s could not be handled", type(message).__name__)
-            sentence = "the cloud failed to handle a message; its log says why"
-            return [(connection, messages.Fault(messages.FaultCode.INTERNAL, sentence, message.session))]
 
     def _send(self, replies: list[Reply]) -> None:
         for connection, message in replies:

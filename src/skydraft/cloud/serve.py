@@ -64,13 +64,19 @@ def make_server(load: Callable[[], Engine], settings: CloudSettings, announce: C
 
 
 def make_service(settings: CloudSettings) -> Service:
-    """What the endpoints share; its model is not loaded yet.
+    """What the endpoints share; its model is not loaded yet. Raises: as KeyRing."""
+    return Service(settings, Guard(settings, keys_of(settings)), make_metrics(settings.otel_endpoint))
 
-    Raises:
-        ConfigError: the file of keys is wrong.
-    """
-    ring = KeyRing(Path(settings.keys)) if settings.keys else None
-    return Service(settings, Guard(settings, ring), make_metrics(settings.otel_endpoint))
+
+def url_of(settings: CloudSettings, host: str, port: int) -> str:
+    """What devices are told."""
+    scheme = "wss" if settings.tls_cert else "ws"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def keys_of(settings: CloudSettings) -> KeyRing | None:
+    """Who may come in; None: this machine's own users. Raises: as KeyRing."""
+    return KeyRing(Path(settings.keys)) if settings.keys else None
 
 
 def certificate_of(settings: CloudSettings) -> Certificate | None:
@@ -144,13 +150,10 @@ class Server(uvicorn.Server):
         Raises:
             SkydraftError: what kept the model from being loaded.
         """
+        self._listeners = sockets or []
         super().run(sockets)
         if self.service.failure is not None:
             raise self.service.failure
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._listeners = sockets or []
-        await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS_PER_REFRESH == 0:
@@ -194,7 +197,5 @@ class Server(uvicorn.Server):
         if self.service.failure is not None:
             self.should_exit = True
             return
-        scheme = "wss" if self._certificate else "ws"
         for listener in self._listeners:
-            host, port = listener.getsockname()[:2]
-            self._announce(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
+            self._announce(url_of(self.service.settings, *listener.getsockname()[:2]))

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("skydraft.cloud")
 
-CLOSE_REVOKED = 1008
-
 
 class State(StrEnum):
     """Where a cloud is in its life."""
@@ -94,7 +92,7 @@ class Service:
 
     def stop(self) -> None:
         """Finish the forward pass under way and end."""
-        if self.scheduler is not None and self.scheduler.is_alive:
+        if self.scheduler is not None:
             self.scheduler.stop()
         self.metrics.shutdown()
 
@@ -111,7 +109,7 @@ class Service:
         """Whether draining has begun and come to its end."""
         if self._drains_until_s is None:
             return False
-        is_idle = not any(connection.has_session for connection in self.connections)
+        is_idle = self.scheduler is None or not self.scheduler.has_texts
         return is_idle or time.monotonic() >= self._drains_until_s
 
     def refresh_keys(self) -> None:
@@ -119,7 +117,7 @@ class Service:
         if self.guard.reload():
             for connection in self.connections:
                 if not self.guard.is_still_good(connection.holder):
-                    connection.dismiss(CLOSE_REVOKED, "its API key is no longer good")
+                    connection.dismiss("its API key is no longer good")
 
     def _serve(self, engine: Engine) -> None:
         self.engine = engine

@@ -126,10 +126,6 @@ class Batcher:
         self._pass = Pass()
 
     @property
-    def num_sessions(self) -> int:
-        return len(self._members)
-
-    @property
     def is_busy(self) -> bool:
         """Whether `step` has something to do."""
         while self._active:
@@ -198,9 +194,7 @@ class Batcher:
         if len(chosen) == len(self._active):
             self._turns.settle()
         for work in chosen:  # who was served goes behind those who were not
-            if work.member in self._active:
-                del self._active[work.member]
-                self._active[work.member] = None
+            self._active[work.member] = self._active.pop(work.member)
         return chosen
 
     def _try(self, member: Member, room: _Room) -> _Work | None:
@@ -239,15 +233,14 @@ class Batcher:
 
     def _lend(self, member: Member, room: _Room) -> bool:
         """Have the member get a slot; False where it must wait."""
-        is_blocked = not room.has_slots or not room.to_read
-        if is_blocked:
+        if not room.has_slots or not room.to_read:
             return False
         room.has_slots = self._places.lend(member, self._number)
         if not room.has_slots:
             return False
         self._pass.num_restored += not member.is_new
         member.last_pass = self._number
-        if not self._places.reads_chunks:
+        if self._chunked is None:
             member.is_new = False
             room.take(member.num_prompt, is_prefill=True)
             room.prefill = 0  # it was a pass of its own: one is enough

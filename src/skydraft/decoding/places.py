@@ -65,11 +65,6 @@ class Places:
         self._chunked = engine if isinstance(engine, ChunkedEngine) else None
         self._holders: dict[Member, Slot] = {}
 
-    @property
-    def reads_chunks(self) -> bool:
-        """Whether prompts are read piece by piece; else `lend` reads them whole."""
-        return self._chunked is not None
-
     def measure(self, prompt: Prompt) -> int:
         """How many tokens a prompt takes; an engine that cannot say counts its token ids.
 
@@ -88,6 +83,8 @@ class Places:
 
     def lend(self, member: Member, this_pass: int) -> bool:
         """Give a member a slot, another's if need be; False where all are in use.
+
+        Its prompt is read then, or is still to be read where the engine is a ChunkedEngine.
 
         Args:
             this_pass: number of the pass under way: its members keep their slots.
