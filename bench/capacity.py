@@ -35,12 +35,12 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from bench.claims import Claim, parse_arguments, show
+from bench.network.profiles import TEXT
 from bench.recording import record
 from bench.replay import Replay, Script, Tally
 from skydraft.config import CloudSettings
@@ -51,7 +51,6 @@ from skydraft.engines.paced import Pace, PacedChunkedEngine
 from skydraft.engines.settings import EngineSettings
 from skydraft.policies.way import FREE
 
-TEXT = Path(__file__).parents[2] / "shared" / "text"
 PACE = Pace(step_ms=30, node_ms=0.12)
 TEMPERATURE = 0.8
 
@@ -115,7 +114,7 @@ def _claims(case: Case, num_tokens: int) -> Iterator[Claim]:
     drafted, alone = both
     bound = (drafted.num_tokens / _seconds_at_pace(drafted)) / (alone.num_tokens / _seconds_at_pace(alone))
     yield Claim(f"paced_capacity_bound.{number}", bound, "times", drafted.num_passes)
-    yield Claim(f"paced_overruns.{number}", paced.overruns, "passes", paced.counts.num_passes)
+    yield Claim(f"paced_overruns.{number}", paced.counts.overruns, "passes", paced.counts.num_passes)
     num_rounds, num_written = drafted.num_rounds - number, drafted.num_tokens - number  # the first cost no pass
     yield Claim(f"tokens_per_round.{number}", num_written / num_rounds, "tokens", num_rounds)
     yield Claim(f"positions_per_token.{number}", drafted.num_positions / num_written, "positions", num_written)

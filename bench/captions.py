@@ -56,10 +56,8 @@ def main() -> None:
 async def _measure(clips: list[Path]) -> Iterable[Claim]:
     emotions = _emotions()
     reports: dict[str, list[Report]] = {way: [] for way in WAYS}
-    engine, tokenizer = (
-        load_engine("embedded", "draft", EngineSettings(num_threads=1)),
-        load_tokenizer("embedded", "draft"),
-    )
+    engine = load_engine("embedded", "draft", EngineSettings(num_threads=1))
+    tokenizer = load_tokenizer("embedded", "draft")
     hear = load_log_mel("embedded", "draft")
     async with local_cloud("embedded", "--threads", "1") as url:
         for clip in clips:

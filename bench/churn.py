@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from urllib.parse import urlsplit
 
 from bench.replay import write_alone
 from skydraft.config import DeviceSettings
@@ -72,11 +71,8 @@ class Churn:
     """
 
     def __init__(self, url: str, seed: int) -> None:
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        assert parts.port is not None
         self.tally = Tally()
-        self._upstream = Address(parts.hostname, parts.port)
+        self._upstream = Address.parse(url.removeprefix("ws://"))
         self._rng = Random(seed)
         self._target = load_engine(TARGET, "target")
         self._tokenizer = load_tokenizer(DRAFT, "draft")
@@ -100,7 +96,7 @@ class Churn:
         rng = self._rng
         settings = DeviceSettings(
             draft=DRAFT,
-            cloud=f"ws://{link.address.host}:{link.address.port}",
+            cloud=f"ws://{link.address}",
             mode=rng.choice((Mode.HYBRID, Mode.CLOUD)),
             way=rng.choice(("auto", "auto", "wait:4", "tree", "free")),
             temperature=rng.choice((0.0, 1.0)),

@@ -6,8 +6,13 @@ import argparse
 import json
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Iterable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).parent / "results"
 
 
 class Claim(NamedTuple):
@@ -36,6 +41,13 @@ def show(claims: Iterable[Claim], as_json: bool) -> None:
             print(json.dumps(claim._asdict()))
         else:
             print(f"{claim.claim:24} {claim.value:10.4g} {claim.unit:14} n={claim.n}")
+
+
+def write_results(path: Path, module: str, content: dict[str, Any]) -> None:
+    """Keep what a bench measured, with the command and the machine."""
+    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"command": command, "machine": machine(), **content}, indent=1) + "\n")
 
 
 def machine() -> str:

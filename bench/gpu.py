@@ -7,10 +7,10 @@ the cloud writing alone.
     python -m bench.gpu                        both models; results in bench/results/gpu.json
     python -m bench.gpu --device cpu --tiny    tries it out, without a GPU
 
-Of every case: forward_ms, choices_ms (medians, the second includes the transfer to the host); positions_per_s;
-tokens_per_s at 70 % accepted (and at 100 %); bandwidth_share: bytes of weights and KV cache that the pass must read,
-over its time, over the measured bandwidth of a copy; limit_share: the same against whichever takes longer, reading
-these bytes or multiplying at the measured rate of a large matrix product.
+Of every case: forward_ms, choices_ms (medians, the second includes the transfer to the host); positions_per_s, which
+are tokens where all are accepted; tokens_per_s at 70 % accepted; bandwidth_share: bytes of weights and KV cache that
+the pass must read, over its time, over the measured bandwidth of a copy; limit_share: the same against whichever takes
+longer, reading these bytes or multiplying at the measured rate of a large matrix product.
 
 Claims, for each model: verify_ms.B.K for B texts and drafts of K tokens, tokens_per_s.B.K, bandwidth_share.B.K.
 """
@@ -18,19 +18,16 @@ Claims, for each model: verify_ms.B.K for B texts and drafts of K tokens, tokens
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import torch
 
-from bench.claims import Claim, machine, show
+from bench.claims import RESULTS, Claim, machine, show, write_results
 from bench.shapes import MAKERS, Shaped, Size
 from skydraft.core import Prompt, SamplingParams, TokenSegment
 from skydraft.engines.accelerator import find_accelerator
@@ -38,7 +35,6 @@ from skydraft.engines.base import EngineLimits, Extension, Slot
 from skydraft.errors import SkydraftError
 from skydraft.sampling.choice import Wanted, choices_together
 
-RESULTS = Path(__file__).parent / "results" / "gpu.json"
 DRAFT_LENGTHS = (0, 1, 2, 4, 8, 16, 32)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 TOLD_LENGTHS, TOLD_BATCHES = (0, 8, 32), (1, 8, 64)
@@ -67,7 +63,6 @@ class Case(NamedTuple):
     choices_ms: float
     positions_per_s: float
     tokens_per_s: float
-    tokens_per_s_all_accepted: float
     bandwidth_share: float
     limit_share: float
 
@@ -85,10 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SkydraftError as error:
         print(f"gpu: {error}", file=sys.stderr)
         return 1
-    text = json.dumps(content, indent=1) + "\n"
     if not options.tiny:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(text)
+        write_results(RESULTS / "gpu.json", "bench.gpu", content)
     show(list(_claims(content)), options.json)
     return 0
 
@@ -136,8 +129,6 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         del bench, shaped  # the next model needs the memory
         _free(options.device)
     return {
-        "command": shlex.join(["python", "-m", "bench.gpu", *sys.argv[1:]]),
-        "machine": machine(),
         "torch": torch.__version__,
         "device": best._asdict(),
         "dtype": options.dtype,
@@ -181,7 +172,6 @@ class _Bench:
             choices_ms=1000 * choices_s,
             positions_per_s=num_positions / total_s,
             tokens_per_s=batch * expected_tokens(length, ACCEPTED) / total_s,
-            tokens_per_s_all_accepted=num_positions / total_s,
             bandwidth_share=read_s / total_s,
             limit_share=max(read_s, multiply_s) / total_s,
         )

@@ -68,7 +68,7 @@ class Bench:
     async def compare(self, path: Path, temperature: float, seed: int) -> None:
         """Write one clip's caption in every way."""
         settings = DeviceSettings(
-            cloud=f"{self._link.address.host}:{self._link.address.port}",
+            cloud=str(self._link.address),
             share=ShareLevel.FEATURES,
             accept="exact",
             temperature=temperature,
@@ -108,15 +108,16 @@ class Bench:
 async def open_bench(seed: int = 0) -> AsyncIterator[Bench]:
     """Start the cloud and the link, load the drafts."""
     one_thread = EngineSettings(num_threads=1)  # the cloud and the device share two cores
-    async with local_cloud("embedded", "--threads", "1") as url:
-        host, _, port = url.removeprefix("ws://").rpartition(":")
-        async with Link(Address(host, int(port))) as link:
-            with tempfile.TemporaryDirectory() as folder:
-                drafts = {
-                    "drafted": load_engine("embedded", "draft", one_thread),
-                    "random_draft": load_engine(str(_random_draft(Path(folder))), "draft", one_thread),
-                }
-            yield Bench(link, drafts, Random(seed))
+    async with (
+        local_cloud("embedded", "--threads", "1") as url,
+        Link(Address.parse(url.removeprefix("ws://"))) as link,
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            drafts = {
+                "drafted": load_engine("embedded", "draft", one_thread),
+                "random_draft": load_engine(str(_random_draft(Path(folder))), "draft", one_thread),
+            }
+        yield Bench(link, drafts, Random(seed))
 
 
 def _random_draft(folder: Path) -> Path:

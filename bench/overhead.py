@@ -14,6 +14,7 @@ import time
 import timeit
 
 from bench.claims import Claim, parse_arguments, pin, show
+from bench.replay import write_alone
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, ShareLevel, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.address import CloudAddress
@@ -21,13 +22,13 @@ from skydraft.edge.border import Border
 from skydraft.edge.conversation import Conversation, Patience
 from skydraft.edge.drafter import Block
 from skydraft.edge.local_cloud import local_cloud
-from skydraft.engines.base import Extension
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
 from skydraft.protocol import codec, offers
-from skydraft.sampling.choice import target_choices
 
 MODEL = "table:vocab=64,seed=3"
+PROMPT = Prompt((TokenSegment((1, 2, 3)),))
+NUM_TOKENS = 4000  # of a text
 DRAFT_TOKENS = 8
 NUM_IDS = 2**18
 EDGE_CORE, CLOUD_CORE = 0, 1
@@ -56,7 +57,8 @@ def _measure_codec(draft: Draft, number: int) -> Claim:
 
 
 async def _measure_rounds(num_rounds: int) -> list[float]:
-    truth = _target_text(4000)
+    engine = load_engine(MODEL, "target", EngineSettings(max_length=NUM_TOKENS + 8))
+    truth = write_alone(engine, PROMPT, SamplingParams(max_tokens=NUM_TOKENS))
     pin(CLOUD_CORE)  # the cloud's process inherits it
     async with local_cloud(MODEL) as url:
         pin(EDGE_CORE)
@@ -69,7 +71,7 @@ async def _measure_rounds(num_rounds: int) -> list[float]:
 async def _measure_text(url: str, truth: list[int]) -> list[float]:
     """Rounds of one session until its text is complete; the first few warm up and do not count."""
     sampling = SamplingParams(max_tokens=len(truth))
-    session = EdgeSession(load_engine(MODEL, "draft").vocabulary, _prompt(), sampling, Exact())
+    session = EdgeSession(load_engine(MODEL, "draft").vocabulary, PROMPT, sampling, Exact())
     conversation = Conversation(session, Border(ShareLevel.TOKENS), CloudAddress(url), Patience("fail", 0))
     await conversation.open()
     times_ms = []
@@ -81,20 +83,6 @@ async def _measure_text(url: str, truth: list[int]) -> list[float]:
         times_ms.append((time.perf_counter() - began_s) * 1000)
     await conversation.close()
     return times_ms[20:]
-
-
-def _target_text(num_tokens: int) -> list[int]:
-    engine = load_engine(MODEL, "target", EngineSettings(max_length=num_tokens + 8))
-    slot, logits = engine.open(_prompt())[:2]
-    text: list[int] = []
-    for position in range(num_tokens):
-        text += target_choices(logits[None, :], SamplingParams(), [position])
-        logits = engine.extend([Extension(slot, text[-1:])])[0][-1]
-    return text
-
-
-def _prompt() -> Prompt:
-    return Prompt((TokenSegment((1, 2, 3)),))
 
 
 if __name__ == "__main__":

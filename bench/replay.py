@@ -15,9 +15,9 @@ from skydraft.cloud.hub import Hub
 from skydraft.cloud.metrics import Metrics
 from skydraft.config import CloudSettings
 from skydraft.core import Draft, Exact, Prompt, SamplingParams
-from skydraft.decoding.edge_session import mark_of
+from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines.base import Engine, Extension
-from skydraft.protocol import codec, messages, offers, packing, prompts
+from skydraft.protocol import codec, messages, offers, packing
 from skydraft.sampling.choice import target_choices
 
 
@@ -105,7 +105,7 @@ class Replay:
         self._metrics = Waits()
         self._clock = clock
         self._hub = Hub(engine, settings, self._metrics)
-        self._mark = mark_of(engine.vocabulary)
+        self._vocabulary = engine.vocabulary
         self._scripts = scripts
         self._drafts = drafts
         self._lengths = [0] * len(scripts)
@@ -114,8 +114,8 @@ class Replay:
 
     def run(self) -> Result:
         """Open all sessions and let them read their prompts, which does not count; then write all texts."""
-        for number in range(len(self._scripts)):
-            self._say(number, self._opening(number))
+        for number, script in enumerate(self._scripts):
+            self._say(number, EdgeSession(self._vocabulary, script.prompt, script.sampling, Exact()).open())
         while self._hub.is_busy:
             self._hub.step()
         self._metrics.forget()
@@ -144,17 +144,6 @@ class Replay:
         seconds, metrics = self._clock() - self._began_s, self._metrics
         return Tally(seconds, self._num_rounds, sum(self._lengths), metrics.num_positions, metrics.num_passes)
 
-    def _opening(self, number: int) -> messages.Open:
-        script, num_bits = self._scripts[number], packing.id_bits(self._mark.num_tokens)
-        return messages.Open(
-            version=messages.PROTOCOL_VERSION,
-            session=0,
-            vocabulary=self._mark,
-            sampling=script.sampling,
-            rule=Exact(),
-            segments=prompts.to_wire(script.prompt, num_bits),
-        )
-
     def _say(self, number: int, message: messages.EdgeMessage) -> None:
         for _, reply in self._hub.receive(number, codec.decode_edge_message(codec.encode(message))):
             assert not isinstance(reply, messages.Fault), reply.sentence
@@ -164,7 +153,7 @@ class Replay:
         if not start:
             self._say(number, messages.Generate(len(script.token_ids)))
         if self._drafts and start in script.offers:
-            self._say(number, offers.to_wire(script.offers[start], 0, self._mark.num_tokens, Exact()))
+            self._say(number, offers.to_wire(script.offers[start], 0, self._vocabulary.num_tokens, Exact()))
 
     def _hear(self, number: int, data: bytes) -> None:
         message, script = codec.decode_cloud_message(data), self._scripts[number]
@@ -172,8 +161,8 @@ class Replay:
             case messages.Verdict():
                 self._lengths[number] = message.length
             case messages.Tokens():
-                num_bits = packing.id_bits(self._mark.num_tokens)
-                token_ids = packing.unpack_ids(message.packed_ids, num_bits, self._mark.num_tokens)
+                num_ids = self._vocabulary.num_tokens
+                token_ids = packing.unpack_ids(message.packed_ids, packing.id_bits(num_ids), num_ids)
                 self._lengths[number] = message.start + len(token_ids)
                 assert list(token_ids) == script.token_ids[message.start : self._lengths[number]]
             case _:

@@ -20,17 +20,18 @@ import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
 
-from bench.capacity import TEXT, recorded_texts
+from bench.capacity import recorded_texts
 from bench.claims import Claim, parse_arguments, show
+from bench.network.profiles import TEXT
 from bench.replay import Replay, Script, write_alone
 from skydraft.cloud.hub import Hub
 from skydraft.config import CloudSettings
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, TokenSegment
-from skydraft.decoding.edge_session import mark_of
+from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
-from skydraft.protocol import codec, messages, offers, packing, prompts
+from skydraft.protocol import codec, messages, offers
 
 TABLE = "table:vocab=64,seed=3,order=2"
 NUM_SESSIONS = (1, 4, 16, 64)
@@ -117,15 +118,13 @@ class _Talk:
 
     def __init__(self, engine: Engine, max_tokens: int) -> None:
         self._hub = Hub(engine, CloudSettings(max_sessions=2**16))
-        self._mark = mark_of(engine.vocabulary)
+        self._vocabulary = engine.vocabulary
         self._sampling = SamplingParams(max_tokens=max_tokens)
         self._length = 0
 
     def open(self, number: int, prompt: Prompt, told_ids: list[int] | None = None) -> None:
         """Begin a session; tell it a text, or have it write one."""
-        segments = prompts.to_wire(prompt, packing.id_bits(self._mark.num_tokens))
-        opening = messages.Open(messages.PROTOCOL_VERSION, number, self._mark, self._sampling, Exact(), segments)
-        self._say(opening)
+        self._say(EdgeSession(self._vocabulary, prompt, self._sampling, Exact(), number).open())
         if told_ids is None:
             self._say(messages.Generate(self._sampling.max_tokens, number))
         else:

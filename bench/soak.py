@@ -24,8 +24,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -34,11 +32,10 @@ from typing import Any
 
 from bench import fuzz as fuzzing
 from bench.churn import DEVICES, MODEL, SLOTS, Churn, cloud_flags
-from bench.claims import Claim, machine, show
+from bench.claims import RESULTS, Claim, show, write_results
 from bench.observed import ObservedCloud, Sample, memory_growth, observed_cloud
 from skydraft.errors import SkydraftError
 
-RESULTS = Path(__file__).parent / "results"
 QUICK_MINUTES, QUICK_FRAMES = 0.4, 10_000
 PERIODS = 240  # samples, at least 1 s apart and at most 5
 MAX_WRITTEN = 300  # samples in a file
@@ -178,16 +175,8 @@ def _thinned(samples: Sequence[Sample]) -> list[dict[str, float]]:
 
 
 def _write(name: str, about: dict[str, Any], claims: Sequence[Claim], more: dict[str, Any]) -> None:
-    command = shlex.join(["python", "-m", "bench.soak", *sys.argv[1:]])
-    content = {
-        "command": command,
-        "machine": machine(),
-        **about,
-        "claims": [claim._asdict() for claim in claims],
-        **more,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    content = {**about, "claims": [claim._asdict() for claim in claims], **more}
+    write_results(RESULTS / f"{name}.json", "bench.soak", content)
 
 
 if __name__ == "__main__":

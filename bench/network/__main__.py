@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from bench.claims import RESULTS
 from bench.network import claims
 from bench.network.device import MODES
 from bench.network.profiles import DRAFTS, PROFILES, TEXT
@@ -22,8 +23,6 @@ from bench.network.runner import LATE_SHARE, Selection, WorkerFailed, run_select
 from bench.network.tables import Results, print_tables
 from skydraft.errors import SkydraftError
 from skydraft.policies.way import parse_way
-
-RESULTS = Path(__file__).parents[1] / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

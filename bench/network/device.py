@@ -13,7 +13,7 @@ from bench.network.naive import write_naively
 from bench.network.profiles import Profile
 from bench.network.rows import AUTO, CLOUD, EDGE, NAIVE, Cell, Key, Lateness, Row, Wire
 from bench.network.site import Server, Site
-from bench.network.texts import SEED, Prompts, digest_of, sampling_of
+from bench.network.texts import Prompts, row_of, sampling_of
 from skydraft.core import Exact, Mode, Prompt, ShareLevel, Token, TokenSegment
 from skydraft.edge.address import CloudAddress
 from skydraft.edge.conversation import Patience
@@ -106,17 +106,14 @@ class Device:
         """
         server = self._site.naive if key.mode == NAIVE else self._site.cloud
         engine, capture = self._engine(key.cell.draft), self._captures.get(server.linked.port)
-        device_before, cloud_before = _lateness(engine), await server.lateness()
+        device_before, cloud_before = Lateness.of(engine.counts), await server.lateness()
         crossed_before = capture.crossed if capture else NOTHING
         arrivals = Arrivals(capture)
         written = await self._write(key, engine, server, arrivals)
-        return Row(
-            cell=key.cell,
-            mode=key.mode,
-            run=key.run,
-            prompt=self.prompts.index(key.run),
-            seed=SEED + key.run,
-            tokens=len(written.token_ids),
+        return row_of(
+            key,
+            self.prompts,
+            written.token_ids,
             seconds=arrivals.times_s[-1],
             first_token_s=arrivals.times_s[0],
             num_first=arrivals.counts[0],
@@ -124,9 +121,8 @@ class Device:
             positions=written.positions,
             up=written.up,
             down=written.down,
-            digest=digest_of(written.token_ids),
-            device=_since(device_before, _lateness(engine)),
-            cloud=_since(cloud_before, await server.lateness()),
+            device=Lateness.of(engine.counts).since(device_before),
+            cloud=(await server.lateness()).since(cloud_before),
             wire=None if key.mode == EDGE else arrivals.wire(crossed_before),
         )
 
@@ -163,7 +159,7 @@ class Device:
             gate=choose_gate(None, ShareLevel.TOKENS, Exact()),
             draft_length=lambda: draft_length(0),
             patience=Patience("fail", 0),
-            address=CloudAddress(f"ws://{server.linked.host}:{server.linked.port}"),
+            address=CloudAddress(f"ws://{server.linked}"),
             way=None if is_alone else parse_way(key.mode),
         )
 
@@ -173,13 +169,3 @@ class Device:
             assert isinstance(engine, PacedEngine)
             self._engines[draft] = engine
         return self._engines[draft]
-
-
-def _lateness(engine: PacedEngine) -> Lateness:
-    return Lateness(engine.counts.num_passes, engine.counts.overruns, engine.counts.total_late_s)
-
-
-def _since(before: Lateness, after: Lateness) -> Lateness:
-    return Lateness(
-        after.num_passes - before.num_passes, after.overruns - before.overruns, after.late_s - before.late_s
-    )

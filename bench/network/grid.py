@@ -11,7 +11,7 @@ from bench.network.minds import Library, Minds, Opening
 from bench.network.profiles import PROFILES
 from bench.network.rows import AUTO, CLOUD, EDGE, NAIVE, Cell, Key, Row, Texts, append_row, load_rows, prepare_file
 from bench.network.runner import Selection, Show
-from bench.network.texts import SEED, Prompts, digest_of, sampling_of
+from bench.network.texts import Prompts, row_of, sampling_of
 from bench.network.virtual import Virtual, VirtualLink, VirtualText
 from skydraft.core import Objective
 from skydraft.policies.planner import Planner
@@ -71,13 +71,10 @@ class Grid:
 
     def _make(self, key: Key, text: Virtual, later_s: float, planner: Planner) -> Row:
         laps_s = text.stopwatch.laps_s
-        return Row(
-            cell=key.cell,
-            mode=key.mode,
-            run=key.run,
-            prompt=self.prompts.index(key.run),
-            seed=SEED + key.run,
-            tokens=len(text.token_ids),
+        return row_of(
+            key,
+            self.prompts,
+            text.token_ids,
             seconds=text.times_s[-1] + later_s,
             first_token_s=text.times_s[0] + later_s,
             num_first=text.counts[0],
@@ -85,7 +82,6 @@ class Grid:
             positions=text.num_positions,
             up=dict(text.record.up),
             down=dict(text.record.down),
-            digest=digest_of(text.token_ids),
             kind="virtual",
             policy_us=statistics.median(laps_s) * 1e6 if laps_s else None,
             run_length=planner.conditions().run_length,
@@ -98,13 +94,10 @@ class Grid:
             path = (*path, minds.guesses(path, 1).token_ids[0])
         pace = PROFILES[key.cell.profile].draft_pace
         first_s = pace.pass_s(0, len(minds.opening.prompt_ids))
-        return Row(
-            cell=key.cell,
-            mode=EDGE,
-            run=key.run,
-            prompt=self.prompts.index(key.run),
-            seed=SEED + key.run,
-            tokens=key.tokens,
+        return row_of(
+            key,
+            self.prompts,
+            path,
             seconds=first_s + (key.tokens - 1) * pace.pass_s(1),
             first_token_s=first_s,
             num_first=1,
@@ -112,7 +105,6 @@ class Grid:
             positions=0,
             up={},
             down={},
-            digest=digest_of(path),
             kind="virtual",
         )
 

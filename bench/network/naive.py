@@ -111,8 +111,7 @@ def make_server(engine: PacedEngine) -> ThreadingHTTPServer:
             self._answer(judge.judge(msgspec.json.decode(body, type=Question)))
 
         def do_GET(self) -> None:
-            counts = engine.counts
-            self._answer({"pace": {name: getattr(counts, name) for name in ("num_passes", "overruns", "total_late_s")}})
+            self._answer({"pace": engine.counts})
 
         def _answer(self, answer: object) -> None:
             data = msgspec.json.encode(answer)

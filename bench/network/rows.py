@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from skydraft.engines.paced import PaceCounts
 from skydraft.errors import ConfigError
 
 CLOUD, EDGE, NAIVE, AUTO = "cloud", "edge", "naive", "auto"
@@ -41,6 +42,16 @@ class Lateness(msgspec.Struct, frozen=True):
     num_passes: int = 0
     overruns: int = 0
     late_s: float = 0.0
+
+    @classmethod
+    def of(cls, counts: PaceCounts) -> Lateness:
+        return cls(counts.num_passes, counts.overruns, counts.total_late_s)
+
+    def since(self, before: Lateness) -> Lateness:
+        """What was added since then."""
+        return Lateness(
+            self.num_passes - before.num_passes, self.overruns - before.overruns, self.late_s - before.late_s
+        )
 
 
 class Wire(msgspec.Struct, frozen=True):

@@ -33,7 +33,7 @@ Show = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Selection:
-    """What to measure. round_trips_ms: None: each profile's own, or a range."""
+    """What to measure."""
 
     profiles: Sequence[str]
     drafts: Sequence[str]

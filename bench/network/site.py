@@ -43,9 +43,8 @@ class Server:
 
     async def lateness(self) -> Lateness:
         """Of its model so far; asked past the link."""
-        address = CloudAddress(f"ws://{self.direct.host}:{self.direct.port}")
-        pace = (await inquire(address, "/healthz", _Health)).pace
-        return Lateness(pace.num_passes, pace.overruns, pace.total_late_s)
+        address = CloudAddress(f"ws://{self.direct}")
+        return Lateness.of((await inquire(address, "/healthz", _Health)).pace)
 
     def apply(self, settings: LinkSettings) -> None:
         assert self.link.stdin is not None
@@ -79,18 +78,18 @@ async def open_site(profile: Profile, is_pinned: bool) -> AsyncIterator[Site]:
         local_cloud(profile.target, "--threads", "1", "--log-level", "error") as url,
         _process("bench.network.naive", "--model", profile.target) as naive,
     ):
-        cloud_address, naive_address = _address(url), _address(await _announced(naive, ANNOUNCEMENT))
+        cloud_address, naive_address = Address.parse(url.removeprefix("ws://")), await _announced(naive, ANNOUNCEMENT)
         if is_pinned:
             pin(DEVICE_CORE)
         async with _link(cloud_address) as cloud_link, _link(naive_address) as naive_link:
             yield Site(
-                Server(cloud_address, _address(await _announced(cloud_link, _LINK_WORDS)), cloud_link),
-                Server(naive_address, _address(await _announced(naive_link, _LINK_WORDS)), naive_link),
+                Server(cloud_address, await _announced(cloud_link, _LINK_WORDS), cloud_link),
+                Server(naive_address, await _announced(naive_link, _LINK_WORDS), naive_link),
             )
 
 
 def _link(upstream: Address) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
-    return _process("skydraft.transport.link", "--upstream", f"{upstream.host}:{upstream.port}", "--control")
+    return _process("skydraft.transport.link", "--upstream", str(upstream), "--control")
 
 
 @asynccontextmanager
@@ -107,7 +106,7 @@ async def _process(module: str, *arguments: str) -> AsyncIterator[asyncio.subpro
         await process.wait()
 
 
-async def _announced(process: asyncio.subprocess.Process, words: str) -> str:
+async def _announced(process: asyncio.subprocess.Process, words: str) -> Address:
     assert process.stdout is not None
     try:
         line = (await asyncio.wait_for(process.stdout.readline(), START_S)).decode()
@@ -115,9 +114,4 @@ async def _announced(process: asyncio.subprocess.Process, words: str) -> str:
         raise TransportError(f"a process of the bench said nothing for {START_S:g} s") from None
     if not line.startswith(words):
         raise TransportError("a process of the bench did not start; its own words are above")
-    return line.removeprefix(words).strip()
-
-
-def _address(text: str) -> Address:
-    host, _, port = text.removeprefix("ws://").rpartition(":")
-    return Address(host, int(port))
+    return Address.parse(line.removeprefix(words).strip())

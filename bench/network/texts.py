@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from bench.network.profiles import TEXT
-from bench.network.rows import Key
+from bench.network.rows import Key, Row
 from skydraft.core import SamplingParams
 from skydraft.engines.load import load_tokenizer
 
@@ -34,5 +35,15 @@ def sampling_of(key: Key) -> SamplingParams:
     return SamplingParams(temperature=key.cell.temperature, seed=SEED + key.run, max_tokens=key.tokens)
 
 
-def digest_of(token_ids: Sequence[int]) -> str:
-    return hashlib.sha256(json.dumps(list(token_ids)).encode()).hexdigest()[:16]
+def row_of(key: Key, prompts: Prompts, token_ids: Sequence[int], **measured: Any) -> Row:
+    """A text with what was measured of it."""
+    return Row(
+        cell=key.cell,
+        mode=key.mode,
+        run=key.run,
+        prompt=prompts.index(key.run),
+        seed=sampling_of(key).seed,
+        tokens=len(token_ids),
+        digest=hashlib.sha256(json.dumps(list(token_ids)).encode()).hexdigest()[:16],
+        **measured,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,28 +14,20 @@ from skydraft.engines.settings import EngineSettings
 from skydraft.engines.slot_engine import SlotEngine
 from tests.engines import folders
 
-TEXT_PAIR = Path(__file__).parents[3] / "shared" / "text"
-
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def no_progress_bars() -> None:
     logging.disable_progress_bar()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def saved(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], Path]:
     """The folder of a tiny model: llama, qwen2 or omni; or of the real text model, target."""
     made: dict[str, Path] = {}
 
     def folder(kind: str) -> Path:
         if kind == "target":
-            if not TEXT_PAIR.is_dir():
-                pytest.skip("the text pair is not in ../shared/text")
-            return TEXT_PAIR / "target"
+            return request.getfixturevalue("text_pair") / "target"
         if kind not in made:
             torch.manual_seed(0)
             made[kind] = getattr(folders, f"save_{kind}")(tmp_path_factory.mktemp(kind))

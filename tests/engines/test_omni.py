@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,12 +8,13 @@ import torch
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from skydraft.core import Prompt, SegmentKind, TensorSegment, TokenSegment
+from skydraft.engines import omni
 from skydraft.engines.base import Extension
 from skydraft.engines.checkpoint import find_checkpoint
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.log_mel import load_log_mel
 from skydraft.engines.slot_engine import SlotEngine
-from skydraft.errors import CacheOverflow, PromptRejected
+from skydraft.errors import CacheOverflow, ModelLoadError, PromptRejected
 from tests.engines.folders import AUDIO_BOS_ID, AUDIO_EOS_ID, AUDIO_ID, NUM_MEL_BINS
 from tests.engines.operations import RandomOperations, text_prompt
 
@@ -183,3 +185,9 @@ def test_a_sound_that_does_not_fit_is_refused_before_it_is_listened_to(start: St
     monkeypatch.setattr(engine._model, "_listen", lambda _: pytest.fail("was listened to"))
     with pytest.raises(CacheOverflow, match="prompt has 105 tokens"):
         engine.open(heard(log_mel(400)))
+
+
+def test_an_older_transformers_is_refused_with_what_it_takes(start: Start, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(omni, "load_weights", lambda *_: SimpleNamespace(model=SimpleNamespace()))
+    with pytest.raises(ModelLoadError, match="omni0 needs transformers 5.21 or newer and 5.* is installed"):
+        start("omni")

@@ -72,7 +72,7 @@ def test_a_pass_takes_its_step_whatever_of_it_was_computing(compute_s: float):
     bench = Bench(compute_s)
     slot = bench.engine.open(text_prompt(1)).slot
     assert bench.took_ms(lambda: bench.engine.extend([Extension(slot, [5])])) == pytest.approx(30)
-    assert bench.engine.overruns == 0
+    assert bench.engine.counts.overruns == 0
 
 
 def test_each_further_token_of_a_pass_counts_over_all_its_extensions():
@@ -126,7 +126,7 @@ def test_an_engine_reads_prompts_in_chunks_where_the_one_within_does():
 def test_a_pass_that_computes_longer_than_its_pace_is_counted_and_not_shortened():
     bench = Bench(compute_s=0.031)
     slot = bench.engine.open(text_prompt(1)).slot  # 32 ms: in time
-    assert bench.engine.overruns == 0
+    assert bench.engine.counts.overruns == 0
     assert bench.took_ms(lambda: bench.engine.extend([Extension(slot, [5])])) == pytest.approx(31)
     bench.engine.extend([Extension(slot, [5, 6, 7, 8])])  # 31.5 ms: in time
     counts = bench.engine.counts

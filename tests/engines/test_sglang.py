@@ -16,7 +16,7 @@ from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines import sglang
 from skydraft.engines.base import Extension, NarrowEngine
 from skydraft.engines.load import load_engine
-from skydraft.engines.log_engine import LogEngine
+from skydraft.engines.log_engine import TIE_MARGIN, LogEngine
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import CloudFault, ConfigError, EngineError, ModelLoadError
 from tests.engines.folders import word_tokenizer
@@ -129,7 +129,7 @@ def test_a_hybrid_text_equals_the_texts_own_model(start: Start, sampling: Sampli
         linked.send(linked.session.offer(*offer))
         linked.settle()
     assert list(linked.session.token_ids) == truth
-    assert computing.widths == {max(1, sampling.top_k) + sglang.TIE_MARGIN}
+    assert computing.widths == {max(1, sampling.top_k) + TIE_MARGIN}
 
 
 class _Whole:

@@ -3,11 +3,13 @@ import pytest
 
 from skydraft.core import Prompt, TensorSegment, TokenSegment
 from skydraft.engines.base import EngineLimits, Extension
+from skydraft.engines.prompts import text_ids
 from skydraft.engines.table import TableEngine
 from skydraft.engines.table_spec import load_table, parse_table, random_table
 from skydraft.engines.vocabulary import fit
-from skydraft.errors import CacheOverflow, EngineError, ModelLoadError, PromptRejected
-from tests.engines.operations import RandomOperations, text_prompt
+from skydraft.errors import EngineError, ModelLoadError, PromptRejected
+from tests.engines import contract
+from tests.engines.operations import FromScratch, RandomOperations, text_prompt
 
 LIMITS = EngineLimits(num_slots=4, max_length=64)
 LOG_MEL = TensorSegment("log_mel", "float16", (2, 3), bytes(12))
@@ -23,21 +25,20 @@ def scan(table: np.ndarray, order: int, token_ids: list[int]) -> np.ndarray:
     return table[rows]
 
 
-def prompt_ids(prompt: Prompt) -> list[int]:
-    return [i for segment in prompt.segments if isinstance(segment, TokenSegment) for i in segment.token_ids]
+def plain(table: np.ndarray, order: int) -> FromScratch:
+    def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
+        before = text_ids(prompt)
+        return scan(table, order, before + token_ids)[len(before) - 1 :]
+
+    return from_scratch
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_rows_are_those_of_the_last_tokens_through_random_operations(order: int, seed: int):
     table = np.random.default_rng(0).standard_normal((12**order, 12)).astype(np.float32)
-
-    def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
-        before = prompt_ids(prompt)
-        return scan(table, order, before + token_ids)[len(before) - 1 :]
-
     engine = TableEngine(table, order, limits=LIMITS)
-    RandomOperations(engine, from_scratch, seed, vocab_size=12, tolerance=0).run(400)
+    RandomOperations(engine, plain(table, order), seed, vocab_size=12, tolerance=0).run(400)
 
 
 def test_a_hashed_table_depends_on_the_last_tokens_only():
@@ -95,21 +96,19 @@ def test_counters_count_passes_and_tokens():
 
 
 def test_an_overflow_leaves_all_slots_as_they_were():
-    engine = TableEngine(random_table(parse_table("table:order=2")), 2, limits=EngineLimits(2, 6))
-    first, second = engine.open(text_prompt(1, 2, 3)).slot, engine.open(text_prompt(4)).slot
-    with pytest.raises(CacheOverflow):
-        engine.extend([Extension(second, [9, 9]), Extension(first, [5, 6, 7, 8])])
-    (rows,) = engine.extend([Extension(second, [5])])
-    fresh = TableEngine(random_table(parse_table("table:order=2")), 2)
-    assert np.array_equal(rows[0], fresh.open(text_prompt(4, 5)).logits)
+    table = random_table(parse_table("table:order=2"))
+    engine = TableEngine(table, 2, limits=EngineLimits(2, 6))
+    contract.check_that_an_overflow_changes_no_slot(engine, plain(table, 2), 0)
 
 
-@pytest.mark.parametrize("prompt", [Prompt(()), text_prompt(), text_prompt(1, 64), text_prompt(-1)])
-def test_prompts_without_tokens_or_beyond_the_vocabulary_are_rejected_and_take_no_slot(prompt: Prompt):
-    engine = load_table("table:", EngineLimits(1, 8))
-    with pytest.raises(PromptRejected):
-        engine.open(prompt)
-    engine.open(text_prompt(1))
+@pytest.mark.parametrize("check", contract.OF_SUBTREES)
+def test_a_subtree_may_be_kept(check: contract.Check):
+    table = random_table(parse_table("table:order=2"))
+    check(TableEngine(table, 2, limits=LIMITS), plain(table, 2), 0)
+
+
+def test_prompts_without_tokens_or_beyond_the_vocabulary_are_rejected_and_take_no_slot():
+    contract.check_that_rejected_prompts_take_no_slot(load_table("table:", EngineLimits(1, 8)))
 
 
 def test_a_token_beyond_the_vocabulary_cannot_be_appended():

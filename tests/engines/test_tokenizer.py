@@ -9,7 +9,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from skydraft.engines.checkpoint import Checkpoint
 from skydraft.engines.load import load_tokenizer
-from skydraft.engines.tokenizer import FolderTokenizer, TextStream, load_vocabulary
+from skydraft.engines.tokenizer import FolderTokenizer, TextStream
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.engines.words import WordTokenizer, word_vocabulary
 from skydraft.errors import ModelLoadError
@@ -159,13 +159,14 @@ def test_the_vocabulary_has_the_rows_of_the_config_and_the_tokens_of_the_tokeniz
     ],
 )
 def test_end_ids_come_from_the_first_file_that_has_them(tmp_path: Path, files: dict, end_ids: tuple[int, ...]):
-    assert load_vocabulary(folder_of(byte_level(), tmp_path, **files)).end_ids == end_ids
+    folder = folder_of(byte_level(), tmp_path, **files)
+    assert FolderTokenizer(Checkpoint.open(folder)).vocabulary.end_ids == end_ids
 
 
 def test_a_folder_without_tokenizer_says_so(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelLoadError, match="has no tokenizer.json"):
-        load_vocabulary(tmp_path)
+        FolderTokenizer(Checkpoint.open(tmp_path))
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"version": "1.0", "model": {"type": "Unheard"}}'])
@@ -173,7 +174,7 @@ def test_a_tokenizer_that_is_none_says_so(tmp_path: Path, content: str):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(ModelLoadError, match="is not a tokenizer"):
-        load_vocabulary(tmp_path)
+        FolderTokenizer(Checkpoint.open(tmp_path))
 
 
 def test_words_are_tokens_and_others_get_one():

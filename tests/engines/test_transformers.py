@@ -1,43 +1,24 @@
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
-from skydraft.core import Prompt, TensorSegment, TokenSegment
 from skydraft.engines.base import Extension
 from skydraft.engines.checkpoint import Checkpoint
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
 from skydraft.engines.slot_engine import SlotEngine
 from skydraft.engines.tokenizer import FolderTokenizer
-from skydraft.errors import CacheOverflow, EngineError, PromptRejected
-from tests.engines.operations import FromScratch, RandomOperations, text_prompt
+from skydraft.errors import EngineError, PromptRejected
+from tests.engines import contract
+from tests.engines.hugging_face import hugging_face, plain
+from tests.engines.operations import RandomOperations, text_prompt
 
 Start = Callable[..., SlotEngine]
 Saved = Callable[[str], Path]
 KINDS = ["llama", "qwen2", pytest.param("target", marks=pytest.mark.text)]
-
-
-@lru_cache
-def hugging_face(folder: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder).eval()
-
-
-def plain(folder: Path) -> FromScratch:
-    """Hugging Face without a cache."""
-    model = hugging_face(folder)
-
-    def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
-        before = [i for segment in prompt.segments if isinstance(segment, TokenSegment) for i in segment.token_ids]
-        with torch.no_grad():
-            return model(torch.tensor([before + token_ids])).logits[0, len(before) - 1 :].numpy()
-
-    return from_scratch
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,17 +108,12 @@ def test_a_batch_of_slots_that_lie_apart_is_the_same(start: Start, saved: Saved)
 
 def test_an_overflow_leaves_all_slots_as_they_were(start: Start, saved: Saved):
     engine = start("llama", num_slots=2, max_length=6)
-    first, second = engine.open(text_prompt(8, 9, 10)).slot, engine.open(text_prompt(11)).slot
-    with pytest.raises(CacheOverflow, match="holds 3 tokens, and 4 more do not fit into 6"):
-        engine.extend([Extension(second, [12, 13]), Extension(first, [8, 9, 10, 11])])
-    (rows,) = engine.extend([Extension(second, [14])])
-    np.testing.assert_allclose(rows, plain(saved("llama"))(text_prompt(11), [14])[1:], atol=1e-5)
-    with pytest.raises(CacheOverflow, match="all 2 slots"):
-        engine.open(text_prompt(8))
-    engine.close(first)
-    with pytest.raises(CacheOverflow, match="prompt has 7 tokens"):
-        engine.open(text_prompt(*range(8, 15)))
-    engine.open(text_prompt(8))
+    contract.check_that_an_overflow_changes_no_slot(engine, plain(saved("llama")), 1e-5)
+
+
+@pytest.mark.parametrize("check", contract.OF_SUBTREES)
+def test_a_subtree_may_be_kept(start: Start, saved: Saved, check: contract.Check):
+    check(start("qwen2"), plain(saved("qwen2")), 1e-5)
 
 
 def test_a_full_slot_can_be_used_to_its_last_index(start: Start, saved: Saved):
@@ -147,20 +123,8 @@ def test_a_full_slot_can_be_used_to_its_last_index(start: Start, saved: Saved):
     np.testing.assert_allclose(rows[0], plain(saved("llama"))(text_prompt(8, 9, 10), [12, 13, 14])[1:], atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        Prompt(()),
-        text_prompt(8, 64),
-        text_prompt(-1),
-        Prompt((TokenSegment((8,)), TensorSegment("log_mel", "float16", (1, 1), b"ab"))),
-    ],
-)
-def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(start: Start, prompt: Prompt):
-    engine = start("llama", num_slots=1)
-    with pytest.raises(PromptRejected):
-        engine.open(prompt)
-    engine.open(text_prompt(8))
+def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(start: Start):
+    contract.check_that_rejected_prompts_take_no_slot(start("llama", num_slots=1))
 
 
 def test_a_token_beyond_the_vocabulary_cannot_be_appended(start: Start):

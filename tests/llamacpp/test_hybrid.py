@@ -17,7 +17,7 @@ from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
-from tests.linked import Linked, cloud_only
+from tests.linked import Linked, cloud_only, random_tree
 from tests.llamacpp.installed import require_llamacpp
 
 require_llamacpp()
@@ -40,26 +40,10 @@ def test_offered_trees_and_chains_leave_the_targets_text(
     linked = Linked(EdgeSession(engine.vocabulary, PROMPT, sampling, Exact()), engine, CloudSettings())
     linked.open()
     while not linked.session.is_complete:
-        token_ids, parents = guesses(rng, truth, len(linked.session.token_ids))
-        linked.send(linked.session.offer(token_ids, parents))
+        linked.send(linked.session.offer(*random_tree(rng, truth, len(linked.session.token_ids), rng.randint(1, 8))))
         linked.settle()
         assert list(linked.session.token_ids) == truth[: len(linked.session.token_ids)]
     assert list(linked.session.token_ids) == truth
-
-
-def guesses(rng: Random, truth: list[int], start: int) -> tuple[list[int], list[int]]:
-    """A tree of up to 8 nodes, often right."""
-    token_ids: list[int] = []
-    parents: list[int] = []
-    depths = [start]
-    for node in range(rng.randint(1, 8)):
-        parent = rng.randrange(node + 1)
-        taken = {token_ids[other] for other in range(node) if parents[other] == parent}
-        right = truth[depths[parent]] if depths[parent] < len(truth) else 3
-        token_ids.append(right if right not in taken and rng.random() < 0.7 else 200 + node)
-        parents.append(parent)
-        depths.append(depths[parent] + 1)
-    return token_ids, parents
 
 
 async def write(draft: Path, cloud: str, mode: Mode, prompt: str, **settings: object) -> Report:

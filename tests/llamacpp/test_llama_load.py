@@ -63,6 +63,7 @@ def test_loading_and_computing_say_nothing(written: Written):
 def test_engines_give_their_memory_back(written: Written):
     import llama_cpp
 
+    gc.collect()  # the engines of tests before this one
     freed: list[object] = []
     with pytest.MonkeyPatch.context() as patched:
         for name in ("llama_free", "llama_model_free"):

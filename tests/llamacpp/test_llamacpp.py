@@ -1,40 +1,23 @@
 """The engine computes what Hugging Face computes with the same weights, whatever is done to its slots."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from skydraft.core import Prompt, TensorSegment, TokenSegment
 from skydraft.engines.base import ChunkedEngine, Engine, Extension, PromptChunk
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import CacheOverflow, EngineError, PromptRejected
-from tests.engines.operations import FromScratch, RandomOperations, text_prompt
+from tests.engines import contract
+from tests.engines.hugging_face import plain
+from tests.engines.operations import RandomOperations, text_prompt
 from tests.llamacpp.installed import require_llamacpp
 
 require_llamacpp()
 
 Start = Callable[..., Engine]
-
-
-@lru_cache
-def plain(folder: Path) -> FromScratch:
-    """Hugging Face without a cache."""
-    torch = pytest.importorskip("torch")
-    from transformers import AutoModelForCausalLM
-
-    model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
-
-    def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
-        before = [i for segment in prompt.segments if isinstance(segment, TokenSegment) for i in segment.token_ids]
-        with torch.no_grad():
-            return model(torch.tensor([before + token_ids])).logits[0, len(before) - 1 :].numpy()
-
-    return from_scratch
 
 
 @pytest.mark.parametrize("prefill_chunk", [512, 5, 1])
@@ -61,27 +44,9 @@ def test_a_tree_may_be_as_wide_as_an_offer(start: Start, twin: Path):
     np.testing.assert_allclose(rows[0], plain(twin)(text_prompt(8, 9), [ids[30], 11])[-1], atol=1e-4)
 
 
-def test_a_subtree_may_be_kept_and_grow_on(start: Start, twin: Path):
-    engine = start()
-    slot = engine.open(text_prompt(8, 9)).slot
-    engine.extend([Extension(slot, [10, 11, 12, 13, 14], [0, 0, 2, 2, 4])])  # 11 -> (12, 13 -> 14), 10
-    engine.keep_path(slot, 0, [1], rest=[3, 4])
-    (rows,) = engine.extend([Extension(slot, [20, 21, 22], [0, 1, 2], grows_tree=True)])
-    for row, ids in zip(rows, ([11, 20], [11, 13, 21], [11, 13, 14, 22]), strict=True):
-        np.testing.assert_allclose(row, plain(twin)(text_prompt(8, 9), ids)[-1], atol=1e-4)
-    engine.keep_path(slot, 1, [0, 3])
-    (rows,) = engine.extend([Extension(slot, [23])])
-    np.testing.assert_allclose(rows[0], plain(twin)(text_prompt(8, 9), [11, 13, 21, 23])[-1], atol=1e-4)
-
-
-def test_leading_nodes_of_a_kept_subtree_may_be_cropped_to(start: Start, twin: Path):
-    engine = start()
-    slot = engine.open(text_prompt(8, 9)).slot
-    engine.extend([Extension(slot, [10, 11, 12, 13, 14], [0, 0, 2, 2, 4])])
-    engine.keep_path(slot, 0, [1], rest=[3, 4])
-    engine.crop(slot, 2)
-    (rows,) = engine.extend([Extension(slot, [23])])
-    np.testing.assert_allclose(rows[0], plain(twin)(text_prompt(8, 9), [11, 13, 23])[-1], atol=1e-4)
+@pytest.mark.parametrize("check", contract.OF_SUBTREES)
+def test_a_subtree_may_be_kept(start: Start, twin: Path, check: contract.Check):
+    check(start(), plain(twin), 1e-4)
 
 
 def test_prompts_may_be_read_piece_by_piece_beside_other_slots(start: Start, twin: Path):
@@ -123,18 +88,7 @@ def test_branches_come_back_when_a_tree_is_decided_or_its_slot_closed(start: Sta
 
 
 def test_an_overflow_leaves_all_slots_as_they_were(start: Start, twin: Path):
-    engine = start(num_slots=2, max_length=6)
-    first, second = engine.open(text_prompt(8, 9, 10)).slot, engine.open(text_prompt(11)).slot
-    with pytest.raises(CacheOverflow, match="holds 3 tokens, and 4 more do not fit into 6"):
-        engine.extend([Extension(second, [12, 13]), Extension(first, [8, 9, 10, 11])])
-    (rows,) = engine.extend([Extension(second, [14])])
-    np.testing.assert_allclose(rows, plain(twin)(text_prompt(11), [14])[1:], atol=1e-4)
-    with pytest.raises(CacheOverflow, match="all 2 slots"):
-        engine.open(text_prompt(8))
-    engine.close(first)
-    with pytest.raises(CacheOverflow, match="prompt has 7 tokens"):
-        engine.open(text_prompt(*range(8, 15)))
-    engine.open(text_prompt(8))
+    contract.check_that_an_overflow_changes_no_slot(start(num_slots=2, max_length=6), plain(twin), 1e-4)
 
 
 def test_all_slots_can_be_filled_to_their_last_index(start: Start, twin: Path):
@@ -211,20 +165,8 @@ def test_wrong_use_is_refused(start: Start):
         engine.close(slot)
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        Prompt(()),
-        text_prompt(8, 4000),
-        text_prompt(-1),
-        Prompt((TokenSegment((8,)), TensorSegment("log_mel", "float16", (1, 1), b"ab"))),
-    ],
-)
-def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(start: Start, prompt: Prompt):
-    engine = start()
-    with pytest.raises(PromptRejected):
-        engine.open(prompt)
-    engine.open(text_prompt(8))
+def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(start: Start):
+    contract.check_that_rejected_prompts_take_no_slot(start())
 
 
 def test_logits_are_the_callers_to_keep(start: Start):

@@ -242,7 +242,7 @@ def upstream(address: str) -> Address:
 
 def writing_through(link: Link, *flags: str) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
     """A device that writes a text with a cloud at the other end of a link."""
-    cloud = f"{link.address.host}:{link.address.port}"
+    cloud = f"{link.address}"
     length = ("--max-tokens", str(LONG))
     return started("generate", PROMPT, "--draft", SLOW + DRAFT, "--cloud", cloud, *length, "--json", *flags)
 

@@ -43,8 +43,7 @@ def link_of(round_trip_ms: float, jitter_ms: float = 0.0) -> LinkSettings:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cloud() -> AsyncIterator[Address]:
     async with local_cloud(f"paced:step_ms={STEP_MS},node_ms=0.05:{TARGET}") as url:
-        host, _, port = url.removeprefix("ws://").rpartition(":")
-        yield Address(host, int(port))
+        yield Address.parse(url.removeprefix("ws://"))
 
 
 class Written(NamedTuple):
@@ -70,7 +69,7 @@ async def write(cloud: Address, settings: LinkSettings, trouble: Trouble | None 
         arrivals.append((time.monotonic() - begun_s, len(tokens)))
 
     async with Link(cloud, settings) as link:
-        address = CloudAddress(f"ws://{link.address.host}:{link.address.port}")
+        address = CloudAddress(f"ws://{link.address}")
         job: Job = replace(JOB, sampling=SAMPLING, vocabulary=table(TARGET).vocabulary, patience=PATIENCE)
         troubling = None if trouble is None else asyncio.create_task(_later(trouble, link))
         try:

@@ -312,7 +312,7 @@ async def start(*arguments: str) -> tuple[asyncio.subprocess.Process, Address]:
     )
     assert process.stdout is not None
     said = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
-    return process, Address("127.0.0.1", int(said.rpartition(":")[2]))
+    return process, Address.parse(said.split()[-1])
 
 
 async def test_the_process_obeys_flags_and_standard_input_and_says_what_it_carried() -> None:

@@ -63,7 +63,7 @@ def test_one_seed_gives_one_jitter() -> None:
 def test_changed_settings_hold_for_what_enters_later_and_nothing_overtakes() -> None:
     shaper = Shaper(PathSettings(delay_ms=100), 0)
     assert shaper.schedule(1, 0.0) == pytest.approx(0.1)
-    shaper.apply(PathSettings())
+    shaper.settings = PathSettings()
     assert shaper.schedule(1, 0.05) == pytest.approx(0.1)
     assert shaper.schedule(1, 0.2) == pytest.approx(0.2)
 

@@ -64,14 +64,6 @@ async def test_messages_come_back_whole_and_in_order() -> None:
         assert [await connection.receive() for _ in messages] == messages
 
 
-async def test_payload_bytes_are_counted() -> None:
-    async with connected() as connection:
-        for message in (b"abc", bytes(50_000)):
-            await connection.send(message)
-            await connection.receive()
-        assert (connection.num_bytes_sent, connection.num_bytes_received) == (50_003, 50_003)
-
-
 async def test_a_short_message_adds_six_bytes_and_goes_at_once() -> None:
     async with cloud() as server, Link(Address("127.0.0.1", port_of(server))) as link:
         connection = await connect(f"127.0.0.1:{link.address.port}")

@@ -1,4 +1,3 @@
-from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,7 +13,8 @@ from skydraft.engines.log_engine import LogEngine, Reading
 from skydraft.engines.settings import EngineSettings
 from skydraft.engines.vllm import VllmReader
 from skydraft.errors import CacheOverflow, EngineError, PromptRejected
-from tests.engines.operations import FromScratch, RandomOperations, text_prompt
+from tests.engines.hugging_face import plain
+from tests.engines.operations import RandomOperations, text_prompt
 from tests.linked import Linked, cloud_only, random_tree
 from tests.vllm.installed import require_vllm
 
@@ -26,27 +26,6 @@ SAMPLINGS = [
     SamplingParams(temperature=0.9, top_k=12, top_p=0.95, seed=3, max_tokens=60),
     SamplingParams(temperature=1.2, seed=4, max_tokens=60),
 ]
-
-
-@lru_cache
-def hugging_face(folder: Path) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(folder).eval()
-
-
-def plain(folder: Path) -> FromScratch:
-    """Hugging Face without a cache."""
-    import torch
-
-    model = hugging_face(folder)
-
-    def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
-        before = list(prompt.segments[0].token_ids)
-        with torch.no_grad():
-            return model(torch.tensor([before + token_ids])).logits[0, len(before) - 1 :].numpy()
-
-    return from_scratch
 
 
 def long_prompts(random: np.random.Generator) -> Prompt:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from skydraft.engines.settings import Role
-from skydraft.errors import ModelLoadError
+from skydraft.errors import ModelLoadError, first_line
 
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "models"
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja")
 TOKENIZER_FILES = ("*.json", "*.jinja")
-DEFAULT_MAX_LENGTH = 4096
 
 JsonObject = Mapping[str, Any]
 
@@ -126,10 +125,6 @@ def _fetch(model: str, files: Sequence[str]) -> Path:
         return Path(huggingface_hub.snapshot_download(model, allow_patterns=list(files)))
     except (OSError, ValueError) as error:
         raise ModelLoadError(
-            f"{model} is no folder, and it cannot be fetched from Hugging Face ({_first_line(error)}): check the name "
+            f"{model} is no folder, and it cannot be fetched from Hugging Face ({first_line(error)}): check the name "
             "and the connection, or download it elsewhere and give the folder"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from skydraft.errors import ModelLoadError
+from skydraft.errors import ModelLoadError, first_line
 
 SUFFIX = ".gguf"
 
@@ -42,8 +42,7 @@ def _fetch(model: str) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file))
     except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ModelLoadError(
-            f"{model} is no file, and it cannot be fetched from Hugging Face ({reason}): check the name and the "
-            "connection, or download it elsewhere and give its path"
+            f"{model} is no file, and it cannot be fetched from Hugging Face ({first_line(error)}): check the name and "
+            "the connection, or download it elsewhere and give its path"
         ) from error

@@ -81,15 +81,18 @@ class Grid:
     @cached_property
     def _visible(self) -> Tensor:
         """bool [num_rows, width, kv_length]: what the token of a cell may look at; one index for an empty cell."""
-        last = torch.zeros(self.num_rows, self.width, dtype=torch.long)
-        for row, placement, count in zip(self._rows, self._placements, self._counts, strict=True):
-            last[row, :count] = torch.arange(placement.start, placement.end)
-        visible = torch.arange(self.kv_length, device=self._device) <= last.to(self._device)[:, :, None]
-        for row, placement, count in zip(self._rows, self._placements, self._counts, strict=True):
-            if not placement.tree.is_chain:
-                lineage = torch.from_numpy(placement.tree.lineage[-count:])
-                visible[row, :count, placement.tree.start : placement.end] = lineage.to(self._device)
+        last = np.zeros(self.num_rows * self.width, dtype=np.int64)
+        last[self._cells] = np.concatenate([np.arange(p.start, p.end) for p in self._placements])
+        visible = torch.arange(self.kv_length, device=self._device) <= self._put(last).view(-1, self.width, 1)
+        trees = [item for item in zip(self._rows, self._placements, strict=True) if not item[1].tree.is_chain]
+        if trees:
+            visible.view(-1)[self._put(np.concatenate([self._hidden(*item) for item in trees]))] = False
         return visible
+
+    def _hidden(self, row: int, placement: Placement) -> Ints:
+        """Indexes into the flat mask: nodes of a tree that stand before others and are not above them."""
+        tokens, nodes = np.nonzero(~placement.tree.lineage[-len(placement.token_ids) :])
+        return (row * self.width + tokens) * self.kv_length + placement.tree.start + nodes
 
     @cached_property
     def _slot_index(self) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -93,7 +93,6 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """Keys and values of one layer for all slots; made when the layer first runs: only then is their shape known."""
 
     is_sliding = False
-    is_croppable = False
 
     def __init__(self, limits: EngineLimits) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -124,10 +123,19 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def get_max_length(self) -> int:
         return self._limits.max_length
 
+    get_max_cache_shape = get_max_length  # what the first versions 5 of transformers call it
+
     def _store(self, states: Tensor) -> Tensor:
         # Zeros: what is masked must still be a number, and a CPU gives zero pages only as they are written.
         _, num_heads, _, dim = states.shape
         return states.new_zeros(self._limits.num_slots, num_heads, self._limits.max_length, dim)
+
+
+class _Move(NamedTuple):
+    """Indexes of a slot's entries, and those that they get."""
+
+    sources: Ints
+    targets: Ints
 
 
 class SlotCache(Cache):
@@ -135,27 +143,41 @@ class SlotCache(Cache):
 
     def __init__(self, num_layers: int, limits: EngineLimits) -> None:
         self._slot_layers = [SlotLayer(limits) for _ in range(num_layers)]
+        self._moves: dict[Slot, _Move] = {}  # of what is in place before the next forward pass
         super().__init__(layers=list(self._slot_layers))
 
     def use(self, plan: BatchPlan) -> None:
         """The next forward pass runs by this plan."""
+        self._carry_out_moves()
         for layer in self._slot_layers:
             layer.plan = plan
 
     def move(self, slot: Slot, sources: Ints, start: int) -> None:
-        """Move the entries at indexes `sources` to a run that begins at `start`."""
-        moved = torch.from_numpy(sources)
-        for store in self._stores():
-            index = moved.to(store.device)
-            store[slot, :, start : start + len(sources)] = store[slot].index_select(1, index)
+        """Move the entries at indexes `sources` to a run that begins at `start`, together with those of other slots."""
+        if slot in self._moves:
+            self._carry_out_moves()
+        self._moves[slot] = _Move(sources, np.arange(start, start + len(sources)))
 
     def wipe(self, slot: Slot, length: int) -> None:
         """Forget what a slot held: neither a secret nor a NaN of one session reaches the next."""
+        self._moves.pop(slot, None)
         for store in self._stores():
             store[slot, :, :length] = 0
 
     def num_bytes(self) -> int:
         return sum(store.nbytes for store in self._stores())
+
+    def _carry_out_moves(self) -> None:
+        if not self._moves:
+            return
+        stores, moves = self._stores(), self._moves.values()
+        all_slots = np.repeat(list(self._moves), [len(move.sources) for move in moves])
+        all_sources, all_targets = (np.concatenate(indexes) for indexes in zip(*moves, strict=True))
+        table = torch.from_numpy(np.stack([all_slots, all_sources, all_targets])).to(stores[0].device)
+        slots, sources, targets = table
+        for store in stores:
+            store[slots, :, targets] = store[slots, :, sources]
+        self._moves.clear()
 
     def _stores(self) -> list[Tensor]:
         return [store for layer in self._slot_layers for store in layer.stores]

@@ -12,7 +12,6 @@ import psutil
 
 from skydraft.core import Prompt, TokenSegment
 from skydraft.engines.base import EngineLimits, Extension
-from skydraft.engines.checkpoint import DEFAULT_MAX_LENGTH
 from skydraft.engines.llama_file import LlamaFile, complaints, reason
 from skydraft.engines.llamacpp import Floats, LlamaCppEngine
 from skydraft.engines.settings import EngineSettings, num_cores
@@ -164,12 +163,7 @@ def _find_limits(file: LlamaFile, settings: EngineSettings) -> EngineLimits:
         "sliding_window": llama_cpp.llama_model_n_swa(file.model),
     }
     most, name = min((count, name) for name, count in stated.items() if count > 0)
-    if settings.max_length > most:
-        raise ModelLoadError(
-            f"{file.name} takes at most {most} tokens ({name} of its file) and max_length is {settings.max_length}: "
-            "lower it"
-        )
-    return EngineLimits(settings.num_slots, settings.max_length or min(most, DEFAULT_MAX_LENGTH))
+    return settings.limits(file.name, most, f"{name} of its file")
 
 
 def _check_trees(engine: LlamaCppEngine) -> None:

@@ -12,7 +12,6 @@ import llama_cpp
 
 from skydraft.engines.chat import ChatTemplate
 from skydraft.engines.llama_file import LlamaFile
-from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import ModelLoadError
 
 _SPACE = "▁"  # as SentencePiece spells it
@@ -28,16 +27,12 @@ class GgufTokenizer:
 
     def __init__(self, file: LlamaFile) -> None:
         self._file = file
-        self._vocabulary = file.read_vocabulary()
-        self._ids = {token: index for index, token in enumerate(self._vocabulary.tokens) if token is not None}
+        self.vocabulary = file.read_vocabulary()
+        self._ids = {token: index for index, token in enumerate(self.vocabulary.tokens) if token is not None}
         self._has_space_before = file.has_space_before_text
         self._spells_all = not file.is_sentencepiece or all(f"<0x{byte:02X}>" in self._ids for byte in range(256))
         if not self._spells_all and not self._spells(" "):  # llama.cpp begins every text with one
             raise ModelLoadError(f"{file.path} has a SentencePiece vocabulary without a space: convert the model again")
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self._vocabulary
 
     def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
         data = self._spellable(text).encode(errors="replace")
@@ -75,7 +70,7 @@ class GgufTokenizer:
 
     def _piece(self, token_id: int) -> bytes:
         """The text of a token; special ones have none."""
-        if self._vocabulary.token(token_id) is None:
+        if self.vocabulary.token(token_id) is None:
             return b""
 
         def write(buffer: Any, size: int) -> int:

@@ -16,7 +16,7 @@ from skydraft.core import Prompt
 from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, Slot
 from skydraft.engines.branches import BranchBook, Copy, Cut, Plan
 from skydraft.engines.llama_file import LlamaFile, complaints, reason
-from skydraft.engines.prompts import check_prompt, reject_tensors, text_ids
+from skydraft.engines.prompts import only_text_ids
 from skydraft.engines.slots import Placement, SlotBook
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import EngineError, PromptRejected
@@ -39,32 +39,19 @@ class LlamaCppEngine:
         # Not at exit, as in LlamaFile; the file is an argument so that it outlives the context.
         weakref.finalize(self, _free, context, file).atexit = False
         self._memory = llama_cpp.llama_get_memory(context)
-        self._vocabulary = file.read_vocabulary()
+        self.vocabulary = file.read_vocabulary()
+        self.name = self.vocabulary.name
+        self.limits = limits
         self._book = SlotBook(limits)
         self._branches = BranchBook(limits.num_slots, num_sequences)
 
-    @property
-    def name(self) -> str:
-        return self._vocabulary.name
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self._vocabulary
-
-    @property
-    def limits(self) -> EngineLimits:
-        return self._book.limits
-
     def measure(self, prompt: Prompt) -> int:
-        reject_tensors(prompt, self.name)
-        token_ids = text_ids(prompt)
-        check_prompt(token_ids, self.vocabulary.size)
-        self._book.require_room(len(token_ids))
-        return len(token_ids)
+        num_tokens = len(only_text_ids(prompt, self.vocabulary))
+        self._book.require_room(num_tokens)
+        return num_tokens
 
     def reserve(self, prompt: Prompt) -> Slot:
-        self.measure(prompt)
-        return self._book.reserve(text_ids(prompt))
+        return self._book.reserve(only_text_ids(prompt, self.vocabulary))
 
     def open(self, prompt: Prompt) -> Prefilled:
         slot = self.reserve(prompt)

@@ -6,11 +6,11 @@ import importlib.util
 
 from skydraft.engines.base import Engine, EngineLimits
 from skydraft.engines.chat import ChatTemplate, load_chat_template
-from skydraft.engines.checkpoint import DEFAULT_MAX_LENGTH, Checkpoint, find_checkpoint
+from skydraft.engines.checkpoint import Checkpoint, find_checkpoint
 from skydraft.engines.gguf_files import find_gguf, is_gguf
 from skydraft.engines.paced import pace_engine, split_pace
 from skydraft.engines.served import folder_name, is_served, load_served
-from skydraft.engines.settings import EngineSettings, Role
+from skydraft.engines.settings import DEFAULT_MAX_LENGTH, EngineSettings, Role
 from skydraft.engines.table_spec import PREFIX, load_table, parse_table, spec_vocabulary
 from skydraft.engines.tokenizer import FolderTokenizer, Tokenizer
 from skydraft.engines.words import WordTokenizer

@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from skydraft.core import Prompt
 from skydraft.engines.base import EngineLimits, Extension, Prefilled, Slot
-from skydraft.engines.prompts import check_prompt, reject_tensors, text_ids
+from skydraft.engines.prompts import only_text_ids
 from skydraft.engines.slots import Placement, SlotBook
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import EngineError, PromptRejected
 
 Floats = npt.NDArray[np.float32]
+
+TIE_MARGIN = 16  # logits to ask for beyond those that matter: where they tie at the edge, the lowest ids count
 
 
 class Reading(NamedTuple):
@@ -33,6 +35,11 @@ class Reading(NamedTuple):
     token_ids: Sequence[int]
     num_rows: int
     num_logits: int | None
+
+    def num_asked(self, vocabulary_size: int) -> int:
+        """How many of the largest logits of a row to ask for."""
+        most = vocabulary_size if self.num_logits is None else self.num_logits + TIE_MARGIN
+        return min(most, vocabulary_size)
 
 
 class TextReader(Protocol):
@@ -68,32 +75,20 @@ class LogEngine:
     """A NarrowEngine on a TextReader; its errors are those of NarrowEngine."""
 
     def __init__(self, reader: TextReader, vocabulary: Vocabulary, limits: EngineLimits) -> None:
+        self.name = vocabulary.name
+        self.vocabulary = vocabulary
+        self.limits = limits
         self._reader = reader
-        self._vocabulary = vocabulary
         self._book = SlotBook(limits)
         self._logs: dict[Slot, list[int]] = {}  # by index, as SlotBook counts: the nodes of a tree as they were given
         self._num_logits: dict[Slot, int | None] = {}
-
-    @property
-    def name(self) -> str:
-        return self._vocabulary.name
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self._vocabulary
-
-    @property
-    def limits(self) -> EngineLimits:
-        return self._book.limits
 
     def open(self, prompt: Prompt) -> Prefilled:
         return self.open_narrow(prompt, None)
 
     def open_narrow(self, prompt: Prompt, num_logits: int | None) -> Prefilled:
         self._check_width(num_logits)
-        reject_tensors(prompt, self.name)
-        token_ids = text_ids(prompt)
-        check_prompt(token_ids, self.vocabulary.size)
+        token_ids = only_text_ids(prompt, self.vocabulary)
         slot = self._book.allocate(len(token_ids))
         try:
             (rows,) = self._reader.read([Reading(token_ids, 1, num_logits)])

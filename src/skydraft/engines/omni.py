@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import transformers
 from torch import Tensor
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
@@ -169,5 +170,10 @@ def load_omni(checkpoint: Checkpoint, settings: EngineSettings) -> SlotEngine:
     limits = find_limits(checkpoint, settings)
     vocabulary = FolderTokenizer(checkpoint).vocabulary
     model = load_weights(Qwen2_5OmniThinkerForConditionalGeneration, checkpoint, settings)
+    if not hasattr(model.model, "language_model"):
+        raise ModelLoadError(
+            f"{checkpoint.name} needs transformers 5.21 or newer and {transformers.__version__} is installed: "
+            "pip install --upgrade transformers"
+        )
     model.model.visual = None  # skydraft shows it no images: 0.7 billion parameters of the published models
     return start_decoder(OmniModel(model, vocabulary), limits, settings)

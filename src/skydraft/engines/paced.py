@@ -18,14 +18,12 @@ from skydraft.engines.base import (
     Array,
     ChunkedEngine,
     Engine,
-    EngineLimits,
     Extension,
     Prefilled,
     PromptChunk,
     Slot,
 )
 from skydraft.engines.spec_text import SpecText
-from skydraft.engines.vocabulary import Vocabulary
 
 PREFIX = "paced:"
 WHAT = "a paced model (paced:step_ms=30,node_ms=0.12,prompt_ms=0.1:MODEL)"
@@ -96,28 +94,14 @@ class PacedEngine:
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self.name = f"{PREFIX}{pace}:{engine.name}"
+        self.vocabulary = engine.vocabulary
+        self.limits = engine.limits
         self.pace = pace
         self.counts = PaceCounts()
         self._engine = engine
         self._clock = clock
         self._sleep = sleep
-
-    @property
-    def name(self) -> str:
-        return f"{PREFIX}{self.pace}:{self._engine.name}"
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self._engine.vocabulary
-
-    @property
-    def limits(self) -> EngineLimits:
-        return self._engine.limits
-
-    @property
-    def overruns(self) -> int:
-        """How many passes computed longer than their pace."""
-        return self.counts.overruns
 
     def open(self, prompt: Prompt) -> Prefilled:
         start_s = self._clock()
@@ -128,8 +112,7 @@ class PacedEngine:
     def extend(self, extensions: Sequence[Extension]) -> list[Array]:
         start_s = self._clock()
         all_logits = self._engine.extend(extensions)
-        if extensions:
-            self._finish_pass(start_s, self.pace.pass_s(_num_tokens(extensions)))
+        self._finish_extend(start_s, extensions)
         return all_logits
 
     def crop(self, slot: Slot, keep_length: int) -> None:
@@ -147,6 +130,12 @@ class PacedEngine:
             len(segment.token_ids) if isinstance(segment, TokenSegment) else segment.shape[-1]
             for segment in prompt.segments
         )
+
+    def _finish_extend(self, start_s: float, items: Sequence[Extension | PromptChunk]) -> None:
+        if items:
+            num_tokens = sum(len(item.token_ids) for item in items if isinstance(item, Extension))
+            num_prompt_tokens = sum(item.num_tokens for item in items if isinstance(item, PromptChunk))
+            self._finish_pass(start_s, self.pace.pass_s(num_tokens, num_prompt_tokens))
 
     def _finish_pass(self, start_s: float, pass_s: float) -> None:
         due_s = start_s + pass_s
@@ -175,11 +164,7 @@ class PacedChunkedEngine(PacedEngine):
     def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Array]:
         start_s = self._clock()
         all_logits = self._engine.extend(extensions)
-        if extensions:
-            chunks = [item for item in extensions if isinstance(item, PromptChunk)]
-            num_tokens = _num_tokens([item for item in extensions if isinstance(item, Extension)])
-            pass_s = self.pace.pass_s(num_tokens, sum(chunk.num_tokens for chunk in chunks))
-            self._finish_pass(start_s, pass_s)
+        self._finish_extend(start_s, extensions)
         return all_logits
 
     def _prompt_length(self, prompt: Prompt) -> int:
@@ -209,7 +194,3 @@ def split_pace(model: str) -> PacedName:
     is_model = bool(inner) and not inner.startswith(PREFIX)
     text.require(is_model, "MODEL", repr(inner), "a model without a pace of its own")
     return PacedName(pace, inner)
-
-
-def _num_tokens(extensions: Sequence[Extension]) -> int:
-    return sum(len(extension.token_ids) for extension in extensions)

@@ -8,6 +8,7 @@ from array_api_compat import array_namespace
 
 from skydraft.core import Prompt, TensorSegment, TokenSegment
 from skydraft.engines.base import Array
+from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import EngineError, PromptRejected
 
 
@@ -40,6 +41,18 @@ def text_ids(prompt: Prompt) -> list[int]:
     """All token ids of a prompt's token segments, in order."""
     segments = (segment for segment in prompt.segments if isinstance(segment, TokenSegment))
     return [token_id for segment in segments for token_id in segment.token_ids]
+
+
+def only_text_ids(prompt: Prompt, vocabulary: Vocabulary) -> list[int]:
+    """All token ids of a prompt for a model that reads text only.
+
+    Raises:
+        PromptRejected: it has anything else, no token, or one without a row in the logits.
+    """
+    reject_tensors(prompt, vocabulary.name)
+    token_ids = text_ids(prompt)
+    check_prompt(token_ids, vocabulary.size)
+    return token_ids
 
 
 def reject_tensors(prompt: Prompt, name: str) -> None:

@@ -7,7 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from skydraft.errors import ConfigError
+from skydraft.engines.base import EngineLimits
+from skydraft.errors import ModelLoadError, require
+
+DEFAULT_MAX_LENGTH = 4096
 
 Role = Literal["draft", "target"]
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -34,18 +37,25 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantize: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.num_slots >= 1, "num_slots", self.num_slots, "1 or more")
-        _require(self.max_length >= 0, "max_length", self.max_length, "0 or more")
-        _require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
-        _require(self.num_threads >= 0, "num_threads", self.num_threads, "0 or more")
-        _require(self.prefill_chunk >= 1, "prefill_chunk", self.prefill_chunk, "1 or more")
+        require(self.num_slots >= 1, "num_slots", self.num_slots, "1 or more")
+        require(self.max_length >= 0, "max_length", self.max_length, "0 or more")
+        require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
+        require(self.num_threads >= 0, "num_threads", self.num_threads, "0 or more")
+        require(self.prefill_chunk >= 1, "prefill_chunk", self.prefill_chunk, "1 or more")
+
+    def limits(self, name: str, most: int, reason: str) -> EngineLimits:
+        """What an engine on a model holds that takes so many tokens at most, for this reason.
+
+        Raises:
+            ModelLoadError: max_length is more.
+        """
+        if self.max_length > most:
+            raise ModelLoadError(
+                f"{name} takes at most {most} tokens ({reason}) and max_length is {self.max_length}: lower it"
+            )
+        return EngineLimits(self.num_slots, self.max_length or min(most, DEFAULT_MAX_LENGTH))
 
 
 def num_cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name} is {value} and must be {allowed}")

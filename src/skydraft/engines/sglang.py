@@ -24,19 +24,16 @@ import msgspec
 import numpy as np
 
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.checkpoint import DEFAULT_MAX_LENGTH, TOKENIZER_FILES, Checkpoint, find_checkpoint
+from skydraft.engines.checkpoint import TOKENIZER_FILES, Checkpoint, find_checkpoint
 from skydraft.engines.log_engine import Floats, LogEngine, Reading
 from skydraft.engines.served import SGLANG_PREFIX, SglangName
-from skydraft.engines.settings import EngineSettings
+from skydraft.engines.settings import DEFAULT_MAX_LENGTH, EngineSettings
 from skydraft.engines.tokenizer import FolderTokenizer
 from skydraft.errors import ConfigError, EngineError, ModelLoadError
 
 KEY_VARIABLE = "SGLANG_API_KEY"
 VERSION = "0.5.23"
 MAX_LOGITS = 256
-TIE_MARGIN = (
-    16  # log-probabilities asked for beyond those that matter: where they tie at the edge, the lowest ids count
-)
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)  # seconds; the server may be busy with the prompts of others
 
 # All that a server could take from the model's generation_config.json is stated: penalties would change the last row.
@@ -136,18 +133,13 @@ class SglangReader:
             "sampling_params": SAMPLING,
             "return_logprob": True,
             "logprob_start_len": [len(reading.token_ids) - reading.num_rows for reading in readings],
-            "top_logprobs_num": [self._count(reading) for reading in readings],
+            "top_logprobs_num": [reading.num_asked(self._vocabulary_size) for reading in readings],
             "stream": False,
         }
         answers = _ask(self._client, "POST", "/generate", list[Answer], request)
         if len(answers) != len(readings):
             raise _misunderstood(self._client, f"{len(answers)} answers to {len(readings)} texts")
         return [self._rows(reading, answer.meta_info) for reading, answer in zip(readings, answers, strict=True)]
-
-    def _count(self, reading: Reading) -> int:
-        if reading.num_logits is None:
-            return self._vocabulary_size
-        return min(reading.num_logits + TIE_MARGIN, self._vocabulary_size)
 
     def _rows(self, reading: Reading, meta: Meta) -> Floats:
         if meta.finish_reason is not None and meta.finish_reason.type == "abort":

@@ -71,6 +71,9 @@ class SlotEngine:
     """Slots on a decoder model. What it computes for a slot does not depend on the other slots of a pass."""
 
     def __init__(self, model: DecoderModel, limits: EngineLimits, prefill_chunk: int) -> None:
+        self.name = model.vocabulary.name
+        self.vocabulary = model.vocabulary
+        self.limits = limits
         self._model = model
         self._book = SlotBook(limits)
         self._cache = SlotCache(model.num_layers, limits)
@@ -78,32 +81,16 @@ class SlotEngine:
         self._unread: dict[Slot, Tensor] = {}  # embeddings of prompts that are being read
 
     @property
-    def name(self) -> str:
-        return self._model.vocabulary.name
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self._model.vocabulary
-
-    @property
-    def limits(self) -> EngineLimits:
-        return self._book.limits
-
-    @property
     def cache_bytes(self) -> int:
         """Size of the KV cache of all slots."""
         return self._cache.num_bytes()
 
     def measure(self, prompt: Prompt) -> int:
-        token_ids = self._model.token_ids(prompt)
-        check_prompt(token_ids, self.vocabulary.size)
-        self._book.require_room(len(token_ids))
-        return len(token_ids)
+        return len(self._token_ids(prompt))
 
     @torch.no_grad()
     def reserve(self, prompt: Prompt) -> Slot:
-        self.measure(prompt)
-        token_ids = self._model.token_ids(prompt)
+        token_ids = self._token_ids(prompt)
         embeddings = self._model.embeddings(prompt, token_ids)
         slot = self._book.reserve(token_ids)
         if embeddings is not None:
@@ -148,6 +135,12 @@ class SlotEngine:
     def close(self, slot: Slot) -> None:
         self._unread.pop(slot, None)
         self._cache.wipe(slot, self._book.release(slot))
+
+    def _token_ids(self, prompt: Prompt) -> list[int]:
+        token_ids = self._model.token_ids(prompt)
+        check_prompt(token_ids, self.vocabulary.size)
+        self._book.require_room(len(token_ids))  # before a tower listens to a clip for nothing
+        return token_ids
 
     def _embedded(self, placements: Sequence[Placement]) -> list[tuple[int, Tensor]]:
         """Of the prompts that do not consist of ids, what is read of them in this pass, and from which index on."""

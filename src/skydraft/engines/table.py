@@ -56,7 +56,9 @@ class TableEngine:
         self._is_exact = self._num_rows == self._vocab_size**order
         self._factors = self._context_factors()
         self._offsets = np.arange(order)
-        self._vocabulary = vocabulary or word_vocabulary(self._vocab_size)
+        self.vocabulary = vocabulary or word_vocabulary(self._vocab_size)
+        self.name = self.vocabulary.name
+        self.limits = limits
         self._accepts_tensors = accepts_tensors
         self._book = SlotBook(limits)
         # Entry i of a slot lies at order + i, behind `order` zeros that stand for what is missing.
@@ -64,34 +66,18 @@ class TableEngine:
         self._shifts = [0] * limits.num_slots
         self.counters = Counters()
 
-    @property
-    def name(self) -> str:
-        return self._vocabulary.name
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self._vocabulary
-
-    @property
-    def limits(self) -> EngineLimits:
-        return self._book.limits
-
     def open(self, prompt: Prompt) -> Prefilled:
         slot = self.reserve(prompt)
         (logits,) = self.extend([PromptChunk(slot, self._book.num_unread(slot))])
         return Prefilled(slot, logits[0])
 
     def measure(self, prompt: Prompt) -> int:
-        if not self._accepts_tensors:
-            reject_tensors(prompt, self.name)
-        token_ids = text_ids(prompt)
-        check_prompt(token_ids, self._vocab_size)
-        self._book.require_room(len(token_ids))
-        return len(token_ids)
+        num_tokens = len(self._token_ids(prompt))
+        self._book.require_room(num_tokens)
+        return num_tokens
 
     def reserve(self, prompt: Prompt) -> Slot:
-        self.measure(prompt)
-        slot = self._book.reserve(text_ids(prompt))
+        slot = self._book.reserve(self._token_ids(prompt))
         self._shifts[slot] = _tensor_digest(prompt)
         return slot
 
@@ -116,6 +102,13 @@ class TableEngine:
 
     def close(self, slot: Slot) -> None:
         self._book.release(slot)
+
+    def _token_ids(self, prompt: Prompt) -> list[int]:
+        if not self._accepts_tensors:
+            reject_tensors(prompt, self.name)
+        token_ids = text_ids(prompt)
+        check_prompt(token_ids, self._vocab_size)
+        return token_ids
 
     def _count(self, extensions: Sequence[Extension | PromptChunk], placements: Sequence[Placement]) -> None:
         self.counters.num_passes += 1

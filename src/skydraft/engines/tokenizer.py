@@ -42,11 +42,7 @@ class FolderTokenizer:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self._tokenizer = _read_tokenizer(checkpoint.folder)
-        self._vocabulary = self._describe()
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self._vocabulary
+        self.vocabulary = self._describe()
 
     def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=add_special).ids)
@@ -121,15 +117,6 @@ def special_token(config: Mapping[str, Any], name: str) -> str | None:
     stated = config.get(name)
     token = stated.get("content") if isinstance(stated, dict) else stated
     return token if isinstance(token, str) else None
-
-
-def load_vocabulary(folder: Path) -> Vocabulary:
-    """The vocabulary of a model folder, without loading the model.
-
-    Raises:
-        ModelLoadError: the folder has no tokenizer, or no readable one.
-    """
-    return FolderTokenizer(Checkpoint.open(folder)).vocabulary
 
 
 def _by_id(ids: Mapping[str, int], size: int) -> tuple[str | None, ...]:

@@ -27,9 +27,7 @@ from typing import Any
 import numpy as np
 
 from skydraft.engines.log_engine import Floats, Reading
-from skydraft.errors import EngineError
-
-TIE_MARGIN = 16  # logits that are asked for beyond those that matter: where they tie at the edge, the lowest ids count
+from skydraft.errors import EngineError, first_line
 
 
 class VllmReader:
@@ -73,7 +71,7 @@ class VllmReader:
         return list(outputs[-len(parts) :])  # before them come, after a failure, what was asked then
 
     def _params(self, part: Reading) -> Any:
-        count = -1 if part.num_logits is None else min(part.num_logits + TIE_MARGIN, self._vocabulary_size)
+        count = -1 if part.num_logits is None else part.num_asked(self._vocabulary_size)
         return self._vllm.SamplingParams(
             max_tokens=1,
             temperature=0,
@@ -115,8 +113,3 @@ def _row_by_row(reading: Reading) -> list[Reading]:
 def _joined(parts: Sequence[Floats | None]) -> Floats | None:
     known = [part for part in parts if part is not None]
     return np.concatenate(known) if len(known) == len(parts) else None
-
-
-def first_line(error: Exception) -> str:
-    """What an error of vLLM says, for a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -19,9 +17,9 @@ from skydraft.engines.log_engine import LogEngine, Reading
 from skydraft.engines.served import VllmName, VllmSpec
 from skydraft.engines.settings import EngineSettings, Role
 from skydraft.engines.tokenizer import FolderTokenizer
-from skydraft.engines.vllm import VllmReader, first_line
+from skydraft.engines.vllm import VllmReader
 from skydraft.engines.weights import find_limits
-from skydraft.errors import ConfigError, ModelLoadError
+from skydraft.errors import ConfigError, ModelLoadError, first_line
 
 CPU_BLOCK_SIZE = 32  # tokens; vLLM's own choice on a CPU is 128, of which a round would compute up to 127 again
 SPARE_CACHE = 1.25  # of the cache on a CPU: drafts take blocks beside the slots' logs
@@ -51,7 +49,7 @@ def load_vllm(name: VllmName, role: Role, settings: EngineSettings) -> LogEngine
     arguments = _arguments(name.spec, checkpoint, limits, settings)
     if _is_on_cpu(settings):
         arguments |= _cpu_arguments(checkpoint, limits, settings)
-    with _quiet():
+    with warnings.catch_warnings(action="ignore"):
         try:
             llm = vllm.LLM(**arguments)
         except Exception as error:  # it raises many kinds for models, settings and machines that do not fit
@@ -84,7 +82,7 @@ def _import_vllm() -> ModuleType:
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             import vllm
 
             _ = vllm.LLM, vllm.SamplingParams, vllm.TokensPrompt  # it imports what it is made of when first asked
@@ -143,10 +141,3 @@ def _cpu_arguments(checkpoint: Checkpoint, limits: EngineLimits, settings: Engin
         "kv_cache_memory_bytes": num_bytes,  # else it takes most of the machine's memory
         "enforce_eager": True,  # compiling takes minutes and a compiler
     }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -11,9 +11,9 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.checkpoint import DEFAULT_MAX_LENGTH, Checkpoint, JsonObject
-from skydraft.engines.settings import EngineSettings
-from skydraft.errors import ConfigError, ModelLoadError
+from skydraft.engines.checkpoint import Checkpoint, JsonObject
+from skydraft.engines.settings import DEFAULT_MAX_LENGTH, EngineSettings
+from skydraft.errors import ConfigError, ModelLoadError, first_line
 
 FULL_ATTENTION = "full_attention"
 SLIDING_ATTENTION = "sliding_attention"
@@ -67,13 +67,7 @@ def find_limits(checkpoint: Checkpoint, settings: EngineSettings) -> EngineLimit
     Raises:
         ModelLoadError: the settings ask for more than the model takes.
     """
-    most, reason = _longest(checkpoint.text_config)
-    if settings.max_length > most:
-        raise ModelLoadError(
-            f"{checkpoint.name} takes at most {most} tokens ({reason}) and max_length is {settings.max_length}: "
-            "lower it"
-        )
-    return EngineLimits(settings.num_slots, settings.max_length or min(most, DEFAULT_MAX_LENGTH))
+    return settings.limits(checkpoint.name, *_longest(checkpoint.text_config))
 
 
 def require_plain_attention(checkpoint: Checkpoint) -> None:
@@ -101,8 +95,7 @@ def quantize_linear(model: torch.nn.Module, settings: EngineSettings) -> None:
         raise ConfigError(
             f"quantize works on a cpu in float32 and the draft is to run on {settings.device} in {settings.dtype}"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces that this interface will move
+    with warnings.catch_warnings(action="ignore"):  # torch announces that this interface will move
         torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
             model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True
         )
@@ -135,8 +128,7 @@ def _device(settings: EngineSettings) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"device {settings.device!r} cannot be used here ({reason}): try cpu") from error
+        raise ConfigError(f"device {settings.device!r} cannot be used here ({first_line(error)}): try cpu") from error
     return device
 
 
@@ -164,8 +156,9 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _damaged(checkpoint: Checkpoint, error: Exception) -> ModelLoadError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    return ModelLoadError(f"the weights of {checkpoint.name} in {checkpoint.folder} cannot be loaded: {reason}")
+    return ModelLoadError(
+        f"the weights of {checkpoint.name} in {checkpoint.folder} cannot be loaded: {first_line(error)}"
+    )
 
 
 @contextmanager
@@ -176,8 +169,7 @@ def _quiet() -> Iterator[None]:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         transformers_logging.set_verbosity(verbosity)

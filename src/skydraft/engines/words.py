@@ -15,18 +15,14 @@ class WordTokenizer:
     """Words are tokens; a word that is none gets the id that a hash gives."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self._ids = {token: index for index, token in enumerate(vocabulary.tokens) if token is not None}
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self._vocabulary
 
     def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
         return tuple(self._id_of(word) for word in text.split())
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        words = (self._vocabulary.token(index) for index in token_ids if index not in self._vocabulary.end_ids)
+        words = (self.vocabulary.token(index) for index in token_ids if index not in self.vocabulary.end_ids)
         return " ".join(word for word in words if word is not None)
 
     def token_id(self, token: str) -> int | None:
@@ -34,7 +30,7 @@ class WordTokenizer:
 
     def _id_of(self, word: str) -> int:
         found = self._ids.get(word)
-        return zlib.crc32(word.encode("utf-8", "surrogatepass")) % self._vocabulary.size if found is None else found
+        return zlib.crc32(word.encode("utf-8", "surrogatepass")) % self.vocabulary.size if found is None else found
 
 
 def word_vocabulary(size: int, name: str = "table", end_ids: tuple[int, ...] = ()) -> Vocabulary:

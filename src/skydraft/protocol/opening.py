@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 
-from skydraft.core import MinProb, SamplingParams, parse_rule
+from skydraft.core import SamplingParams, parse_rule
 from skydraft.protocol.limits import MAX_END_IDS, MAX_RULE_CHARS, MAX_VOCABULARY
 from skydraft.protocol.messages import (
     Open,
@@ -47,16 +47,8 @@ class WireOpen(WireMessage, frozen=True, tag=1):
 
 def to_wire(message: Open) -> WireOpen:
     """Put an `Open` into the form in which it travels."""
-    return WireOpen(
-        version=message.version,
-        session=message.session,
-        vocabulary=message.vocabulary,
-        sampling=WireSampling(**msgspec.structs.asdict(message.sampling)),
-        # str() rounds a probability for a reader; what travels is exact.
-        rule=f"prob:{message.rule.min_prob!r}" if isinstance(message.rule, MinProb) else str(message.rule),
-        segments=message.segments,
-        resume=message.resume,
-    )
+    sampling = WireSampling(**asdict(message.sampling))
+    return WireOpen(**{**asdict(message), "sampling": sampling, "rule": str(message.rule)})
 
 
 def from_wire(wire: WireOpen) -> Open:
@@ -65,12 +57,5 @@ def from_wire(wire: WireOpen) -> Open:
     Raises:
         ConfigError: sampling parameters or rule are none.
     """
-    return Open(
-        version=wire.version,
-        session=wire.session,
-        vocabulary=wire.vocabulary,
-        sampling=SamplingParams(**msgspec.structs.asdict(wire.sampling)),
-        rule=parse_rule(wire.rule),
-        segments=wire.segments,
-        resume=wire.resume,
-    )
+    sampling = SamplingParams(**asdict(wire.sampling))
+    return Open(**{**asdict(wire), "sampling": sampling, "rule": parse_rule(wire.rule)})

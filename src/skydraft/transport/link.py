@@ -77,8 +77,8 @@ class Link:
         """Change the link while it runs; what is inside comes out as it would have, and the jitter goes on."""
         self._cancel_timers()
         self.settings = settings
-        self._passage.up.shaper.apply(settings.up)
-        self._passage.down.shaper.apply(settings.down)
+        self._passage.up.shaper.settings = settings.up
+        self._passage.down.shaper.settings = settings.down
         self._passage.cut_at_bytes = float("inf")
         if settings.cut_after_bytes is not None:
             self._passage.cut_at_bytes = self._passage.num_bytes + settings.cut_after_bytes
@@ -127,7 +127,7 @@ def _listener(address: Address) -> socket.socket:
         listener.bind(tuple(address))
     except OSError as error:
         listener.close()
-        raise TransportError(f"the link cannot listen on {address.host}:{address.port}: {error.strerror}") from error
+        raise TransportError(f"the link cannot listen on {address}: {error.strerror}") from error
     return listener
 
 
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a link until SIGINT or SIGTERM; says on standard output where it listens, and at the end what it carried."""
     try:
         options = _parser().parse_args(arguments)
-        link = Link(_address(options.upstream), _settings(options), _address(options.listen))
+        link = Link(Address.parse(options.upstream), _settings(options), Address.parse(options.listen))
         asyncio.run(_run(link, options.control))
     except SkydraftError as error:
         print(f"link: {error}", file=sys.stderr)
@@ -180,13 +180,6 @@ def _path_settings(options: argparse.Namespace, side: str) -> PathSettings:
     return PathSettings(**given)
 
 
-def _address(text: str) -> Address:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"address {text!r} is not HOST:PORT")
-    return Address(host.strip("[]"), int(port))
-
-
 async def _run(link: Link, is_controlled: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -194,7 +187,7 @@ async def _run(link: Link, is_controlled: bool) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with link:
         control = loop.create_task(_obey(link, await _standard_input())) if is_controlled else None
-        print(f"link listens on {link.address.host}:{link.address.port}", flush=True)
+        print(f"link listens on {link.address}", flush=True)
         await stopped.wait()
         if control is not None:
             control.cancel()

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
+from skydraft.errors import ConfigError
 from skydraft.transport.shaping import Shaper
 
 KERNEL_BYTES = 2**17  # that the proxy's sockets take in before it reads: else the kernel's queue hides the link's
@@ -19,8 +20,25 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER that makes closing a reset
 
 
 class Address(NamedTuple):
+    """Where a socket is; as text HOST:PORT."""
+
     host: str
     port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read HOST:PORT.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ConfigError(f"address {text!r} is not HOST:PORT")
+        return cls(host.strip("[]"), int(port))
 
 
 @dataclass
@@ -62,8 +80,8 @@ class Pair:
         self.loop = asyncio.get_running_loop()
         self.client, self.upstream = _Endpoint(), _Endpoint()
         # The handshake: what the client sends first enters the link one round trip after it began to connect.
-        round_trip_s = passage.up.shaper.delay_s + passage.down.shaper.delay_s
-        self.up = _Pipe(self, passage.up, self.client, self.upstream, self.loop.time() + round_trip_s)
+        round_trip_ms = passage.up.shaper.settings.delay_ms + passage.down.shaper.settings.delay_ms
+        self.up = _Pipe(self, passage.up, self.client, self.upstream, self.loop.time() + round_trip_ms / 1e3)
         self.down = _Pipe(self, passage.down, self.upstream, self.client, self.loop.time())
         self.client.outgoing = self.upstream.incoming = self.up
         self.upstream.outgoing = self.client.incoming = self.down
@@ -233,7 +251,7 @@ class _Pipe:
         """Make the sender wait while the queue is full."""
         source = self._source.transport
         assert source is not None
-        if self._num_queued >= self._direction.shaper.queue_bytes:
+        if self._num_queued >= self._direction.shaper.settings.queue_bytes:
             source.pause_reading()
         else:
             source.resume_reading()

@@ -6,15 +6,10 @@ import random
 
 import msgspec
 
-from skydraft.errors import ConfigError
+from skydraft.errors import require
 
 SEGMENT_BYTES = 1448  # of a TCP segment on Ethernet: a link passes no smaller pieces than it would packets
 PIECE_S = 0.002  # and no larger ones than pass in this time, so that a transfer flows
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ConfigError(f"link setting {name} is {value} and must be {allowed}")
 
 
 class PathSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,14 +29,13 @@ class PathSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_bytes: int = 2**18
 
     def __post_init__(self) -> None:
-        _require(0 <= self.delay_ms <= 60_000, "delay_ms", self.delay_ms, "0 to 60000")
-        _require(
-            0 <= self.jitter_ms <= self.delay_ms, "jitter_ms", self.jitter_ms, f"0 to delay_ms ({self.delay_ms:g})"
-        )
+        require(0 <= self.delay_ms <= 60_000, "link setting delay_ms", self.delay_ms, "0 to 60000")
+        delay_ms, jitter_ms = self.delay_ms, self.jitter_ms
+        require(0 <= jitter_ms <= delay_ms, "link setting jitter_ms", jitter_ms, f"0 to delay_ms ({delay_ms:g})")
         if self.rate_mbps is not None:
-            _require(0.001 <= self.rate_mbps <= 100_000, "rate_mbps", self.rate_mbps, "0.001 to 100000")
-        _require(0 <= self.burst_bytes <= 2**30, "burst_bytes", self.burst_bytes, "0 to 2**30")
-        _require(1 <= self.queue_bytes <= 2**30, "queue_bytes", self.queue_bytes, "1 to 2**30")
+            require(0.001 <= self.rate_mbps <= 100_000, "link setting rate_mbps", self.rate_mbps, "0.001 to 100000")
+        require(0 <= self.burst_bytes <= 2**30, "link setting burst_bytes", self.burst_bytes, "0 to 2**30")
+        require(1 <= self.queue_bytes <= 2**30, "link setting queue_bytes", self.queue_bytes, "1 to 2**30")
 
     @property
     def rate_bytes_per_s(self) -> float:
@@ -71,38 +65,27 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for name in ("cut_after_s", "cut_after_bytes", "refuse_s", "freeze_after_s", "freeze_s"):
             value = getattr(self, name)
-            _require(value is None or value >= 0, name, value, "0 or more")
+            require(value is None or value >= 0, f"link setting {name}", value, "0 or more")
 
 
 class Shaper:
     """One direction of a link: says when each piece comes out.
 
     Args:
+        settings: may be changed later; what is inside comes out as it would have.
         seed: of the jitter; two shapers with one seed and the same pieces agree.
     """
 
     def __init__(self, settings: PathSettings, seed: int) -> None:
-        self._settings = settings
+        self.settings = settings
         self._random = random.Random(seed)
         self._free_at = float("-inf")  # when the bottleneck has passed all that entered
         self._last_out = float("-inf")
 
-    def apply(self, settings: PathSettings) -> None:
-        """Change the settings; what is inside comes out as it would have."""
-        self._settings = settings
-
     @property
     def piece_bytes(self) -> float:
         """How large a piece passes as one."""
-        return max(SEGMENT_BYTES, self._settings.rate_bytes_per_s * PIECE_S)
-
-    @property
-    def delay_s(self) -> float:
-        return self._settings.delay_ms / 1e3
-
-    @property
-    def queue_bytes(self) -> int:
-        return self._settings.queue_bytes
+        return max(SEGMENT_BYTES, self.settings.rate_bytes_per_s * PIECE_S)
 
     def schedule(self, num_bytes: int, now: float) -> float:
         """Let a piece enter.
@@ -112,7 +95,7 @@ class Shaper:
         Returns:
             When it comes out, on the same clock; not before an earlier piece.
         """
-        settings, rate = self._settings, self._settings.rate_bytes_per_s
+        settings, rate = self.settings, self.settings.rate_bytes_per_s
         self._free_at = max(self._free_at, now - settings.burst_bytes / rate) + num_bytes / rate
         delay_ms = settings.delay_ms + settings.jitter_ms * self._random.uniform(-1, 1)
         self._last_out = max(self._last_out, max(now, self._free_at) + delay_ms / 1e3)

@@ -95,15 +95,10 @@ def _headers(token: str | None, route_id: str | None) -> dict[str, str]:
 
 
 class Connection:
-    """A connection to a cloud; made by `connect`.
-
-    num_bytes_sent, num_bytes_received: of the messages, without what WebSocket, TLS and TCP add.
-    """
+    """A connection to a cloud; made by `connect`."""
 
     def __init__(self, wire: _Wire, url: str, dead_after_s: float, max_frame_bytes: int) -> None:
         self.url = url
-        self.num_bytes_sent = 0
-        self.num_bytes_received = 0
         self._wire = wire
         self._dead_after_s = dead_after_s
         self._max_frame_bytes = max_frame_bytes
@@ -127,7 +122,6 @@ class Connection:
             if is_long:
                 self._abort("a message to it was cancelled half way")
             raise
-        self.num_bytes_sent += len(data)
 
     def _fragments(self, data: bytes) -> Iterator[bytes]:
         for start in range(0, len(data), FRAGMENT_BYTES):
@@ -147,7 +141,6 @@ class Connection:
         if isinstance(data, str):
             self._abort("it sent text and a skydraft cloud sends bytes; is it one?")
             raise TransportError(f"the connection to {self.url} is lost: {self._why_aborted}")
-        self.num_bytes_received += len(data)
         return data
 
     async def round_trip_s(self, timeout_s: float = 10.0) -> float:

@@ -1,0 +1,34 @@
+"""Hugging Face without a cache: what engines are compared with."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skydraft.core import Prompt
+from skydraft.engines.prompts import text_ids
+from tests.engines.operations import FromScratch
+
+
+@lru_cache
+def hugging_face(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
+def plain(folder: Path) -> FromScratch:
+    """The model of a folder on the whole text."""
+    import torch
+
+    model = hugging_face(folder)
+
+    def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
+        before = text_ids(prompt)
+        with torch.no_grad():
+            return model(torch.tensor([before + token_ids])).logits[0, len(before) - 1 :].numpy()
+
+    return from_scratch
