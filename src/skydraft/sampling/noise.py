@@ -66,10 +66,10 @@ def philox(counter: Words, key: tuple[Array | int, Array | int]) -> Words:
     Returns:
         Four words of 32 bits in int64.
     """
-    words = (*counter, *key)
-    arrays = [word for word in words if not isinstance(word, int)]
+    arrays = [word for word in (*counter, *key) if not isinstance(word, int)]
     full = iter(array_namespace(arrays[0]).broadcast_arrays(*arrays) if arrays else ())
-    c0, c1, c2, c3, k0, k1 = (word if isinstance(word, int) else next(full) for word in words)
+    c0, c1, c2, c3 = (word if isinstance(word, int) else next(full) for word in counter)
+    k0, k1 = key  # as small as they are
     for _ in range(_NUM_ROUNDS):
         high0, low0 = _multiply(c0, _MULTIPLIERS[0])
         high1, low1 = _multiply(c2, _MULTIPLIERS[1])

@@ -64,6 +64,8 @@ def _rough_sums(log_weights: Array, places: Sequence[Place], stream: Stream) -> 
         return log_weights + _vocabulary_noise(log_weights, places, stream)
     is_contender = _within_reach(log_weights)
     (crowded,) = xp.nonzero(xp.count_nonzero(is_contender, axis=-1) * _CONTIGUOUS_GAIN > vocab_size)
+    if crowded.shape[0] == num_rows:
+        return log_weights + _vocabulary_noise(log_weights, places, stream)
     is_contender[crowded] = False
     rows, token_ids = xp.nonzero(is_contender)
     seed, positions = _keys(places, log_weights)
