@@ -24,7 +24,7 @@ RETRY_TOKENS = 64
 REVIEW_TOKENS = 8  # between two looks
 USUAL_RUN = 6.0  # before anything was measured
 
-LEAST_PROB, MOST_PROB = 0.005, 0.15
+LEAST_PROB, MOST_PROB = 0.01, 0.15
 WASTE_GOAL = 0.4  # positions computed beyond those that wrote a token, per token: under objective cost
 WASTE_STEP = 0.15
 
@@ -112,9 +112,8 @@ class Planner:
         gain = free / cloud_tokens_per_s(conditions)
         if gain < (LEAST_GAIN if self._way is CLOUD else STOP_GAIN):
             return CLOUD
-        # A node pays when the time that it is expected to save is longer than the time that judging it takes. Half of
-        # it will do: a token that holds opens the way to those that hang from it.
-        least = min(max(self.estimates.verify_s.slope * free / 2, LEAST_PROB), MOST_PROB)
+        # A node pays when the time that it is expected to save is longer than the time that judging it takes.
+        least = min(max(self.estimates.verify_s.slope * free, LEAST_PROB), MOST_PROB)
         return replace(FREE, least_offer_prob=least, least_gain=2 * least)
 
     def _steer(self, length: int, num_positions: int) -> None:
