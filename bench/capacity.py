@@ -12,7 +12,7 @@ sessions and 0.3 with 32; objective cost, which a device steers by what was judg
 What bounds the ratio is first what a pass gives a session (the draft: tokens_per_round), then what the positions take:
 where d is nothing the two are equal. With 32 sessions a pass judges 131 positions in place of 32 and takes 1.35 times
 as long, so that 3.05 tokens a round are 2.26 times the capacity (paced_capacity_bound); with 8 sessions 4.6 are 3.6.
-What is missing to that is the cloud's own work between two passes, most of it choosing: 0.13 ms for each row of 2048
+What is missing to that is the cloud's own work between two passes, most of it choosing: 0.08 ms for each row of 2048
 tokens on one core. At the model's own pace positions are dear on this machine and bound the ratio before that.
 
 Time is this process's, on one thread, and the paced engine's waits are added to it: what else the machine does counts

@@ -1,7 +1,8 @@
 """What the device guesses to follow the verified text: one tree that grows where it is likely to be right.
 
 Drafting a chain, a tree, ahead of a verdict, or what follows each likely verdict is all the same: reading more nodes of
-this tree. A verdict moves its root; what was guessed below the new root stays.
+this tree. A verdict moves its root; what was guessed below the new root stays. Where the text left the tree, what was
+drafted behind the token that failed is tried behind the one that holds: texts often join again.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ class GuessTree:
         """The root and all below it, parents before their children."""
         waiting = [self.root]
         for node in waiting:
-            waiting.extend(node.children.values())
             yield node
+            waiting.extend(node.children.values())
 
     def holds(self, node: Node) -> bool:
         """Whether a node is the root or hangs from it: the text may have gone another way."""
@@ -193,21 +194,17 @@ class GuessTree:
         """Walk the tree: what was too improbable may count now, and what is left of it makes the lists."""
         self._unread, self._unoffered = [], []
         self.num_offered = 0
-        waiting = [self.root]
-        for node in waiting:
+        for node in self.nodes():
             if node.num_grown < len(node.log_probs):
                 self._materialise(node, is_listed=False)
-            waiting.extend(node.children.values())
             if not node.is_read:
                 self._unread.append(node)
+            if node is self.root:
+                continue
             if node.is_offered:
                 self.num_offered += 1
             else:
                 self._unoffered.append(node)
-        if self.root.is_offered:
-            self.num_offered -= 1
-        else:
-            self._unoffered.remove(self.root)
 
     def _materialise(self, node: Node, is_listed: bool = True) -> None:
         """Make nodes of those guesses behind a node that are probable enough; they come in falling order."""

@@ -95,21 +95,34 @@ class Conversation:
         """
         await self._connect()
         if self.session.phase is Phase.APART:
-            await self._send(self.session.open())
+            await self.send(self.session.open())
         if not self.session.can_follow:
             await self._open()
         if self.session.cloud_length < len(self.session.token_ids):
-            await self._send(self.session.offer(()))  # forced: what a cloud without a memory lacks
+            await self.send(self.session.offer(()))  # forced: what a cloud without a memory lacks
         if credit is not None:
-            await self._send(self.session.credit(credit))
+            await self.send(self.session.credit(credit))
 
     async def send(self, message: messages.EdgeMessage) -> None:
         """Send, once. Raises: TransportError."""
-        await self._send(message)
+        assert self._connection is not None
+        await self._connection.send(self._border.let_out(message))
+        self._has_spoken = True
 
     async def receive(self) -> None:
         """Wait for one message and take it into the session. Raises: as `open`, and nothing is tried again."""
-        await self._receive()
+        assert self._connection is not None
+        message = self._border.let_in(await self._next_bytes())
+        try:
+            self.session.receive(message)
+        except VocabularyMismatch as mismatch:
+            raise await explain_mismatch(self._address, self.session.vocabulary) from mismatch
+        except CloudFault as fault:
+            if fault.code == messages.FaultCode.VOCABULARY:
+                raise await explain_mismatch(self._address, self.session.vocabulary) from fault
+            raise
+        if isinstance(message, messages.Verdict | messages.Tokens):  # a cloud that only opens sessions is not back
+            self._lost_at_s, self._pause_s = None, FIRST_PAUSE_S
 
     async def round_trip_s(self) -> float:
         """Time a ping. Raises: TransportError."""
@@ -147,12 +160,24 @@ class Conversation:
         Raises:
             TransportError, CloudFault: `error`, where patience has ended or would not help.
         """
-        pause_s = None
+        least_s = 0.0  # to be waited, as the cloud says
         if isinstance(error, CloudFault):
             if error.retry_after_s is None:
                 raise error
-            pause_s = error.retry_after_s
-        await self._recover(error, pause_s)
+            least_s = error.retry_after_s
+        await self._drop()
+        if self._patience.offline != "wait":
+            raise error
+        now_s = time.monotonic()
+        if self._lost_at_s is None:
+            self._lost_at_s = now_s
+            self.num_reconnects += 1
+            self._notify(f"{error}; trying again for {self._patience.wait_s:g} s")
+        left_s = self._lost_at_s + self._patience.wait_s - now_s
+        if left_s < least_s:
+            raise error
+        await asyncio.sleep(min(least_s or self._pause_s, left_s))
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     async def leave(self) -> None:
         """The device goes on alone: what the cloud may still say of this text does not count any more."""
@@ -165,7 +190,7 @@ class Conversation:
             return
         try:
             if self._has_spoken:
-                await self._send(self.session.close())
+                await self.send(self.session.close())
         except TransportError:
             pass  # the cloud forgets the session by itself
         finally:
@@ -175,14 +200,14 @@ class Conversation:
         await self._connect()
         while self.session.phase is not Phase.OPEN:
             if self.session.phase is Phase.APART:
-                await self._send(self.session.open())
-            await self._receive()
+                await self.send(self.session.open())
+            await self.receive()
 
     async def _ask(self, block: Block) -> None:
         await self._open()
-        await self._send(self.session.offer(block.token_ids, distributions=block.distributions))
+        await self.send(self.session.offer(block.token_ids, distributions=block.distributions))
         while self.session.num_in_flight:
-            await self._receive()
+            await self.receive()
 
     async def _listen(self, up_to: int) -> None:
         if not self._is_credited:
@@ -190,30 +215,11 @@ class Conversation:
             self._is_credited = True
         length = len(self.session.token_ids)
         while len(self.session.token_ids) == length:
-            await self._receive()
+            await self.receive()
 
     async def _connect(self) -> None:
         if self._connection is None:
             self._connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
-
-    async def _send(self, message: messages.EdgeMessage) -> None:
-        assert self._connection is not None
-        await self._connection.send(self._border.let_out(message))
-        self._has_spoken = True
-
-    async def _receive(self) -> None:
-        assert self._connection is not None
-        message = self._border.let_in(await self._next_bytes())
-        try:
-            self.session.receive(message)
-        except VocabularyMismatch as mismatch:
-            raise await explain_mismatch(self._address, self.session.vocabulary) from mismatch
-        except CloudFault as fault:
-            if fault.code == messages.FaultCode.VOCABULARY:
-                raise await explain_mismatch(self._address, self.session.vocabulary) from fault
-            raise
-        if isinstance(message, messages.Verdict | messages.Tokens):  # a cloud that only opens sessions is not back
-            self._lost_at_s, self._pause_s = None, FIRST_PAUSE_S
 
     async def _next_bytes(self) -> bytes:
         assert self._connection is not None
@@ -230,21 +236,6 @@ class Conversation:
                 return await attempt()
             except (TransportError, CloudFault) as error:
                 await self.recover(error)
-
-    async def _recover(self, error: TransportError | CloudFault, pause_s: float | None) -> None:
-        await self._drop()
-        if self._patience.offline != "wait":
-            raise error
-        now_s = time.monotonic()
-        if self._lost_at_s is None:
-            self._lost_at_s = now_s
-            self.num_reconnects += 1
-            self._notify(f"{error}; trying again for {self._patience.wait_s:g} s")
-        left_s = self._lost_at_s + self._patience.wait_s - now_s
-        if left_s < (pause_s or 0.0):
-            raise error
-        await asyncio.sleep(min(pause_s or self._pause_s, left_s))
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     async def _drop(self) -> None:
         self.session.disconnect()
