@@ -13,7 +13,7 @@ from array_api_compat import array_namespace, device
 from skydraft.core import SamplingParams
 from skydraft.sampling.arrays import Array, integers_like, largest, on_host, some_largest
 from skydraft.sampling.noise import Stream, rough_gumbel, uniform, vocabulary_uniform
-from skydraft.sampling.warp import COLDEST, check_positions, no_finite_logits, warp
+from skydraft.sampling.warp import COLDEST, check_positions, require_finite, warp
 
 # Of a vocabulary of so many tokens or fewer all are considered. Their noise is made for a block of positions at a time,
 # for it takes little longer than that of one, and kept: the next steps have nodes there too.
@@ -71,10 +71,7 @@ def best_guesses(
 
 def _log_weights(logits: Array, params: SamplingParams) -> Array:
     """As `warp`, but narrower where nothing is cut: a guess that a rounding error changes is a guess all the same."""
-    xp = array_namespace(logits)
-    top = xp.max(logits, axis=-1, keepdims=True)
-    if not bool(xp.all(xp.isfinite(top))):
-        raise no_finite_logits()
+    xp, top = array_namespace(logits), require_finite(logits)
     if not params.is_greedy and (0 < params.top_k < logits.shape[-1] or params.top_p < 1):
         return warp(logits, params)
     wide = logits if logits.dtype == xp.float64 else xp.astype(logits, xp.float32, copy=False)

@@ -48,9 +48,8 @@ def gumbel_argmax(log_weights: Array, places: Sequence[Place], stream: Stream) -
         return winners(sums)
     rows, token_ids = xp.nonzero(is_near)
     seed, positions = _keys(places, log_weights)
-    return winners(
-        _at(log_weights, rows, token_ids, gumbel(seed_of_rows(seed, rows), positions[rows], token_ids, stream))
-    )
+    noise = gumbel(seed_of_rows(seed, rows), positions[rows], token_ids, stream)
+    return winners(_at(log_weights, rows, token_ids, noise))
 
 
 def _rough_sums(log_weights: Array, places: Sequence[Place], stream: Stream) -> Array:
@@ -110,8 +109,7 @@ def _vocabulary_noise(log_weights: Array, places: Sequence[Place], stream: Strea
 def _keys(places: Sequence[Place], like: Array) -> tuple[Seed, Array]:
     """Seeds and positions, as noise takes them."""
     seeds = [seed for seed, _ in places]
-    is_one = seeds.count(seeds[0]) == len(seeds) if seeds else True
-    seed = (seeds[0] if seeds else 0) if is_one else seeds_like(seeds, like)
+    seed = seeds[0] if len(set(seeds)) == 1 else seeds_like(seeds, like)
     return seed, integers_like([position for _, position in places], like)
 
 

@@ -58,11 +58,13 @@ def log_probabilities(logits: Array) -> Array:
     return scaled - xp.log(xp.sum(xp.exp(scaled), axis=-1, keepdims=True))
 
 
-def require_finite(logits: Array) -> None:
-    """Raise EngineError where the largest logit of a row [num_rows, vocab_size] is not finite."""
+def require_finite(logits: Array) -> Array:
+    """The largest logit of each row [..., vocab_size]: [..., 1]. Raises EngineError where one is not finite."""
     xp = array_namespace(logits)
-    if not bool(xp.all(xp.isfinite(xp.max(logits, axis=-1)))):
+    top = xp.max(logits, axis=-1, keepdims=True)
+    if not bool(xp.all(xp.isfinite(top))):
         raise no_finite_logits()
+    return top
 
 
 def check_positions(logits: Array, positions: Sequence[int]) -> None:
