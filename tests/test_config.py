@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from skydraft.config import CloudSettings, DeviceSettings, Settings, load_settings, with_flags
 from skydraft.core import Mode, ShareLevel
+from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError
 
 
@@ -60,13 +63,81 @@ def test_a_wrong_flag_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"max_frame_bytes": -1}, {"max_length": -3}, {"num_threads": -1}, {"num_slots": 0}]
+    ("settings", "words"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0 and must be 0 to 100"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"accept": "nearly"}, "acceptance rule 'nearly' is none of"),
+        ({"gate": "x"}, "gate 'x' is none of"),
+        ({"gate": "entropy:-1"}, "the threshold of gate 'entropy' is -1"),
+        ({"gate": "entropy", "accept": "exact"}, "gate entropy:.* commits tokens that nobody judged"),
+        ({"max_escalated": 0.3, "accept": "rejection"}, "max_escalated is 0.3, and under the rule rejection"),
+        ({"max_escalated": math.nan}, "device.max_escalated is nan"),
+        ({"way": "sideways"}, "the way to draft 'sideways' is none of"),
+        ({"block_length": 65}, "block_length is 65"),
+        ({"cloud": "ftp://x"}, "the cloud's address 'ftp://x' is none of"),
+        ({"share": "none"}, "share level none lets nothing leave the device"),
+        ({"share": "all"}, "device.share is 'all' and must be one of none, tokens, features"),
+        ({"offline": "never"}, "device.offline is 'never' and must be one of wait, edge, fail"),
+        ({"device": "the moon"}, "device is 'the moon' and must be auto, cpu"),
+        ({"dtype": "int3"}, "dtype is 'int3' and must be one of auto, float32"),
+        ({"quantize": True, "device": "cuda"}, "device is cuda and must be cpu where quantize is on"),
+        ({"quantize": True, "dtype": "bfloat16"}, "dtype is bfloat16 and must be float32 where quantize is on"),
+        ({"draft": ""}, "device.draft is '' and must be the name of a model"),
+        ({"num_threads": "two"}, "device.num_threads is 'two' and is of the wrong type: Expected `int`, got `str`"),
+    ],
 )
-def test_numbers_out_of_range_are_refused_by_name(setting: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match=f"cloud.{next(iter(setting))} is .* and must be"):
-        CloudSettings(**setting)
+def test_a_wrong_device_is_refused_where_its_settings_are_made(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        DeviceSettings(**settings)
+    with pytest.raises(ConfigError):
+        with_flags(DeviceSettings(), **settings)
 
 
-def test_a_word_that_is_none_of_offline_is_refused_in_python_too() -> None:
-    with pytest.raises(ConfigError, match="offline is 'never' and must be one of wait, edge, fail"):
-        DeviceSettings(offline="never")  # type: ignore[arg-type]
+def test_a_word_of_an_enumeration_becomes_its_member_in_python_too() -> None:
+    settings = DeviceSettings(mode="edge", share="none", temperature=1)  # type: ignore[arg-type]
+    assert (settings.mode, settings.share) == (Mode.EDGE, ShareLevel.NONE)
+    assert isinstance(settings.temperature, float)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_frame_bytes": -1}, "cloud.max_frame_bytes is -1 and must be"),
+        ({"max_length": -3}, "cloud.max_length is -3 and must be"),
+        ({"num_threads": -1}, "cloud.num_threads is -1 and must be"),
+        ({"num_slots": 0}, "cloud.num_slots is 0 and must be"),
+        ({"idle_s": math.nan}, "cloud.idle_s is nan"),
+        ({"grace_s": "long"}, "cloud.grace_s is 'long' and is of the wrong type"),
+        ({"model": ""}, "cloud.model is '' and must be the name of a model"),
+        ({"host": ""}, "cloud.host is '' and must be an address"),
+        ({"device": "cuda:first"}, "device is 'cuda:first'"),
+        ({"dtype": "float8"}, "dtype is 'float8'"),
+        ({"log_level": "loud"}, "cloud.log_level is 'loud' and must be one of debug, info, warning, error"),
+        ({"allowed_origins": ("example.org",)}, "cloud.allowed_origins is 'example.org'"),
+        ({"otel_endpoint": "localhost:4318"}, "cloud.otel_endpoint is 'localhost:4318' and must be as http"),
+    ],
+)
+def test_a_wrong_cloud_is_refused_where_its_settings_are_made(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        CloudSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_slots": 0}, "num_slots is 0"),
+        ({"max_length": -1}, "max_length is -1"),
+        ({"device": ""}, "device is ''"),
+        ({"dtype": "double"}, "dtype is 'double'"),
+        ({"prefill_chunk": 0.5}, "prefill_chunk is 0.5 and is of the wrong type"),
+        ({"quantize": True, "device": "mps"}, "device is mps"),
+    ],
+)
+def test_a_wrong_engine_is_refused_where_its_settings_are_made(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        EngineSettings(**settings)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import enum
 import tomllib
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
-from skydraft.core import Mode, Objective, ShareLevel, parse_rule
+from skydraft.core import (
+    AcceptanceRule,
+    Exact,
+    Mode,
+    Objective,
+    Rejection,
+    SamplingParams,
+    ShareLevel,
+    check_types,
+    parse_rule,
+)
+from skydraft.engines.settings import require_place
 from skydraft.errors import ConfigError, require
+from skydraft.policies.gate import choose_gate, parse_gate
+from skydraft.policies.way import parse_way
+from skydraft.transport.address import session_url
 
 AnySettings = TypeVar("AnySettings", "CloudSettings", "DeviceSettings")
 
@@ -23,13 +37,12 @@ def _require_range(name: str, value: float, least: float, most: float) -> None:
     require(least <= value <= most, name, value, f"{least:g} to {most:g}")
 
 
-def _take_word(settings: msgspec.Struct, name: str, kind: type[enum.StrEnum]) -> None:
-    """Who makes settings in Python may write the word of an enumeration; a file's words are converted already."""
-    word = getattr(settings, name)
+def _is_web_address(text: str) -> bool:
     try:
-        msgspec.structs.force_setattr(settings, name, kind(word))
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        raise ConfigError(f"{name} is {word!r} and must be one of {', '.join(kind)}") from None
+        return False
 
 
 class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,6 +108,15 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     otel_endpoint: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(self, "cloud.")
+        require(bool(self.model), "cloud.model", repr(self.model), "the name of a model")
+        require(bool(self.host), "cloud.host", repr(self.host), "an address or a name")
+        require_place(self.device, self.dtype)
+        for origin in self.allowed_origins:
+            require(_is_web_address(origin), "cloud.allowed_origins", repr(origin), "as https://example.org")
+        if self.otel_endpoint is not None:
+            is_address = _is_web_address(self.otel_endpoint)
+            require(is_address, "cloud.otel_endpoint", repr(self.otel_endpoint), "as http://HOST:4318")
         _require_range("cloud.port", self.port, 0, 65535)
         _require_range("cloud.num_slots", self.num_slots, 1, 4096)
         _require_range("cloud.max_sessions", self.max_sessions, 1, 2**20)
@@ -161,21 +183,41 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantize: bool = False
 
     def __post_init__(self) -> None:
-        for name, kind in (("mode", Mode), ("share", ShareLevel), ("objective", Objective)):
-            _take_word(self, name, kind)
-        words = get_args(Offline)
-        require(self.offline in words, "offline", repr(self.offline), f"one of {', '.join(words)}")
+        check_types(self, "device.")
+        for name in ("draft", "target"):
+            require(bool(getattr(self, name)), f"device.{name}", "''", "the name of a model")
+        require_place(self.device, self.dtype, self.quantize)
+        SamplingParams(self.temperature, self.top_k, self.top_p, self.seed, self.max_tokens)
+        _require_range("device.num_threads", self.num_threads, 0, 1024)
+        _require_range("device.max_escalated", self.max_escalated, 0, 1)
+        _require_range("device.block_length", self.block_length, 0, 64)
+        _require_range("device.offline_wait_s", self.offline_wait_s, 0, 86400)
+        parse_way(self.way)
+        if self.gate is not None:
+            parse_gate(self.gate)
         if self.accept is not None:
-            parse_rule(self.accept)
+            require_rule_fits(self, parse_rule(self.accept))
+        if self.cloud is not None:
+            session_url(self.cloud)
         if self.share is ShareLevel.NONE and self.mode not in (Mode.EDGE, Mode.AUTO):
             raise ConfigError(
                 f"share level none lets nothing leave the device, and mode {self.mode.value} needs a cloud: "
                 "use mode edge, or share tokens or features"
             )
-        _require_range("device.num_threads", self.num_threads, 0, 1024)
-        _require_range("device.max_escalated", self.max_escalated, 0, 1)
-        _require_range("device.block_length", self.block_length, 0, 64)
-        _require_range("device.offline_wait_s", self.offline_wait_s, 0, 86400)
+
+
+def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule) -> None:
+    """Refuse a gate or a cap that would commit tokens unjudged under a rule that promises the cloud's text.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    choose_gate(settings.gate, settings.share, rule)
+    if settings.max_escalated < 1 and settings.mode is not Mode.EDGE and isinstance(rule, Exact | Rejection):
+        raise ConfigError(
+            f"max_escalated is {settings.max_escalated:g}, and under the rule {rule} the cloud judges every token: "
+            "use the rule rank:R or prob:x, or leave max_escalated out"
+        )
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -57,8 +57,7 @@ async def test_a_folder_with_a_chat_template_answers_in_it(text_pair: Path, tmp_
     assert texts[0] != texts[2]
 
 
-@pytest.mark.parametrize("rule", [None, "exact", "rejection"])
-async def test_a_share_of_tokens_is_refused_where_the_cloud_judges_all(rule: str | None) -> None:
-    settings = DeviceSettings(draft=MODEL, cloud="ws://127.0.0.1:9", accept=rule, max_escalated=0.3)
+async def test_a_share_of_tokens_is_refused_where_the_cloud_judges_all_by_default() -> None:
+    settings = DeviceSettings(draft=MODEL, cloud="ws://127.0.0.1:9", max_escalated=0.3)
     with Device.load(settings) as device, pytest.raises(ConfigError, match="max_escalated is 0.3"):
         await device.generate("ba de")

@@ -283,11 +283,6 @@ def test_a_target_is_not_quantised(saved: Saved):
         load_engine(str(saved("llama")), "target", EngineSettings(quantize=True))
 
 
-def test_quantising_needs_float32(saved: Saved):
-    with pytest.raises(ConfigError, match="to run on cpu in bfloat16"):
-        load_engine(str(saved("llama")), "draft", EngineSettings(quantize=True, dtype="bfloat16"))
-
-
 def test_half_precision_gives_logits_in_float32(saved: Saved):
     engine = load_engine(str(saved("llama")), "target", EngineSettings(dtype="bfloat16"))
     assert isinstance(engine, SlotEngine)

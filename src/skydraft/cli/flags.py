@@ -19,10 +19,7 @@ from skydraft.config import (
     load_settings,
     with_flags,
 )
-from skydraft.core import Mode, Objective, SamplingParams, ShareLevel
-from skydraft.policies.gate import parse_gate
-from skydraft.policies.way import parse_way
-from skydraft.transport.address import session_url
+from skydraft.core import Mode, Objective, ShareLevel
 
 MODELS = "a folder, a Hugging Face name, a GGUF file, or 'embedded'"
 
@@ -96,7 +93,7 @@ class DeviceFlags:
         Raises:
             ConfigError: a value is wrong.
         """
-        return checked(with_flags(load_settings(self.config).device, **_settings_in(self, DeviceSettings)))
+        return with_flags(load_settings(self.config).device, **_settings_in(self, DeviceSettings))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -338,22 +335,6 @@ class RemoveKeyFlags:
 
     keys: KeysFlag
     debug: DebugFlag = False
-
-
-def checked(settings: DeviceSettings) -> DeviceSettings:
-    """Refuse what would be refused later, before a model is loaded for it: sampling, gate, the cloud's address.
-
-    Raises:
-        ConfigError: one is wrong.
-    """
-    sampling = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p", "seed", "max_tokens")}
-    SamplingParams(**sampling)
-    if settings.gate is not None:
-        parse_gate(settings.gate)
-    parse_way(settings.way)
-    if settings.cloud is not None:
-        session_url(settings.cloud)
-    return settings
 
 
 def options_of(flags: type[Any]) -> list[click.Option]:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from skydraft.audio.read import Clip, Samples
 from skydraft.audio.windows import split_windows
-from skydraft.config import DeviceSettings
-from skydraft.core import AcceptanceRule, Exact, Mode, Rank, Rejection, SamplingParams, TensorSegment, parse_rule
+from skydraft.config import DeviceSettings, require_rule_fits
+from skydraft.core import AcceptanceRule, Exact, Mode, Rank, SamplingParams, TensorSegment, parse_rule
 from skydraft.edge.address import CloudAddress
 from skydraft.edge.conversation import Patience
 from skydraft.edge.report import Report
@@ -141,7 +141,7 @@ class Device:
     def _job(self, prompts: PromptPair) -> Job:
         settings, vocabulary = self.settings, self.tokenizer.vocabulary
         rule = _rule(settings, prompts)
-        _require_cap_fits(settings, rule)
+        require_rule_fits(settings, rule)
         return Job(
             prompts=prompts,
             vocabulary=vocabulary,
@@ -183,14 +183,6 @@ def _rule(settings: DeviceSettings, prompts: PromptPair) -> AcceptanceRule:
     if settings.accept is not None:
         return parse_rule(settings.accept)
     return Exact() if prompts.cloud == prompts.edge else Rank()
-
-
-def _require_cap_fits(settings: DeviceSettings, rule: AcceptanceRule) -> None:
-    if settings.max_escalated < 1 and settings.mode is not Mode.EDGE and isinstance(rule, Exact | Rejection):
-        raise ConfigError(
-            f"max_escalated is {settings.max_escalated:g}, and under the rule {rule} the cloud judges every token: "
-            "use the rule rank:R or prob:x, or leave max_escalated out"
-        )
 
 
 def _sampling(settings: DeviceSettings, end_ids: Sequence[int]) -> SamplingParams:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Literal
 
 import msgspec
 
+from skydraft.core import check_types
 from skydraft.engines.base import EngineLimits
 from skydraft.errors import ModelLoadError, require
 
@@ -37,9 +39,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantize: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
+        require_place(self.device, self.dtype, self.quantize)
         require(self.num_slots >= 1, "num_slots", self.num_slots, "1 or more")
         require(self.max_length >= 0, "max_length", self.max_length, "0 or more")
-        require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
         require(self.num_threads >= 0, "num_threads", self.num_threads, "0 or more")
         require(self.prefill_chunk >= 1, "prefill_chunk", self.prefill_chunk, "1 or more")
 
@@ -54,6 +57,20 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"{name} takes at most {most} tokens ({reason}) and max_length is {self.max_length}: lower it"
             )
         return EngineLimits(self.num_slots, self.max_length or min(most, DEFAULT_MAX_LENGTH))
+
+
+def require_place(device: str, dtype: str, quantize: bool = False) -> None:
+    """Refuse what names no place or number format, and a quantised model where none can be.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    is_device = re.fullmatch(r"[a-z]+(:\d+)?", device) is not None  # which of them there are, torch knows
+    require(is_device, "device", repr(device), "auto, cpu, cuda, cuda:N or mps")
+    require(dtype in DTYPES, "dtype", repr(dtype), f"one of {', '.join(DTYPES)}")
+    if quantize:
+        require(device in ("auto", "cpu"), "device", device, "cpu where quantize is on")
+        require(dtype in ("auto", "float32"), "dtype", dtype, "float32 where quantize is on")
 
 
 def num_cores() -> int:
