@@ -114,7 +114,6 @@ def test_a_word_of_an_enumeration_becomes_its_member_in_python_too() -> None:
         ({"idle_s": math.nan}, "cloud.idle_s is nan"),
         ({"grace_s": "long"}, "cloud.grace_s is 'long' and is of the wrong type"),
         ({"model": ""}, "cloud.model is '' and must be the name of a model"),
-        ({"host": ""}, "cloud.host is '' and must be an address"),
         ({"device": "cuda:first"}, "device is 'cuda:first'"),
         ({"dtype": "float8"}, "dtype is 'float8'"),
         ({"log_level": "loud"}, "cloud.log_level is 'loud' and must be one of debug, info, warning, error"),

@@ -110,7 +110,6 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         check_types(self, "cloud.")
         require(bool(self.model), "cloud.model", repr(self.model), "the name of a model")
-        require(bool(self.host), "cloud.host", repr(self.host), "an address or a name")
         require_place(self.device, self.dtype)
         for origin in self.allowed_origins:
             require(_is_web_address(origin), "cloud.allowed_origins", repr(origin), "as https://example.org")
