@@ -127,11 +127,11 @@ def bad_files(folder):
     soundfile.write(folder / "nan.wav", np.where(np.arange(16_000) == 99, np.nan, TONE), 16_000, subtype="FLOAT")
     (folder / "empty.wav").touch()
     (folder / "text.wav").write_text("this is not audio")
-    whole = folder / "whole.wav"
+    whole = folder / "whole.flac"
     soundfile.write(whole, TONE, 16_000)
-    (folder / "cut.wav").write_bytes(whole.read_bytes()[:9_000])
+    (folder / "cut.wav").write_bytes(whole.read_bytes()[:-500])
     words = {"missing": "does not exist", "empty": "is empty", "text": "not a sound file", "silent": "is silent"}
-    words |= {"nan": "1 of its 16,000 samples are NaN", "cut": "is cut off"}
+    words |= {"nan": "1 of its 16,000 samples are NaN", "cut": "cut off"}
     return {folder / f"{name}.wav": reason for name, reason in words.items()}
 
 

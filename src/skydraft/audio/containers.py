@@ -1,7 +1,8 @@
 """What kind of file a clip is, and whether the file ends where its header says.
 
-libsndfile shortens a cut WAV, AIFF or Ogg file in silence, stops in the middle of some MP3 files and tries exotic
-formats on anything; so the first bytes and the lengths are looked at here before it is asked.
+libsndfile shortens a cut Ogg file in silence and a WAV or AIFF file to what its header says, stops in the middle of
+some MP3 files and tries exotic formats on anything; so the first bytes and the lengths are looked at here before it is
+asked.
 """
 
 from __future__ import annotations
@@ -25,29 +26,45 @@ class Container(enum.StrEnum):
     MP3 = "MP3"
 
 
+class Patch(NamedTuple):
+    """What is to be read in place of the bytes from `start`."""
+
+    start: int
+    data: bytes
+
+
 class Ending(NamedTuple):
     """How a file ends, compared with what its header says.
 
-    missing_bytes: how many it lacks; for Ogg and MP3, whose header does not count bytes, 1 stands for some.
+    is_cut: it ends in the middle of something that cannot be read in part.
     num_frames: samples of one channel, where they were counted here; None: they were not.
-    note: for the user, where the header says nothing.
+    note: for the user, where the header says nothing, or another length than is there.
+    patch: gives the header the length that is there, where it says less: the decoder would stop too soon.
     """
 
-    missing_bytes: int = 0
+    is_cut: bool = False
     num_frames: int | None = None
     note: str | None = None
+    patch: Patch | None = None
 
 
 class _Chunk(NamedTuple):
-    """A RIFF or AIFF chunk: its contents are `length` bytes from `start`."""
+    """A RIFF or AIFF chunk: its contents are `length` bytes from `start`.
+
+    field: where that length is written. field_bytes: with how many bytes.
+    """
 
     name: bytes
     start: int
     length: int
+    field: int
+    field_bytes: int = 4
 
 
 STREAM_BYTES = 0x7FFF0000  # from here on a length is what tools write that do not know it (a WAV through a pipe)
 SLACK_BYTES = 64  # some recorders count the header, 44 bytes and more, as samples
+# How what stands behind samples begins: the usual chunks, and what players append without a chunk around it.
+TRAILERS = (b"LIST", b"id3 ", b"bext", b"iXML", b"cue ", b"_PMX", b"TAG", b"ID3", b"APETAGEX")
 MAX_CHUNKS = 1024  # real files have fewer than 20; a hostile one could have millions
 MAX_OGG_PAGE_BYTES = 65307  # 27 + 255 + 255 * 255
 LENGTH_TAG_BYTES = 4096  # a Xing or Info tag stands in the first MPEG frame
@@ -110,38 +127,71 @@ def file_size(file: BinaryIO) -> int:
 
 
 def _riff_ending(file: BinaryIO, samples_chunk: bytes) -> Ending:
+    """Compare the length of the samples with what is there: of a recorder that was killed it is 0, or an old one."""
     size = file_size(file)
-    for chunk in _chunks(file):
-        if chunk.name == samples_chunk:
-            missing_bytes = max(0, chunk.start + chunk.length - size)
-            if missing_bytes and chunk.length >= STREAM_BYTES:
-                return Ending(note=UNKNOWN_LENGTH)
-            return Ending(missing_bytes if missing_bytes > SLACK_BYTES else 0)
-    return Ending()  # no samples at all: the decoder says so
+    chunk = next((chunk for chunk in _chunks(file, 12) if chunk.name == samples_chunk), None)
+    if chunk is None:  # no samples at all: the decoder says so
+        return Ending()
+    there = max(0, size - chunk.start)
+    note = f"its header counts {chunk.length:,} bytes of sound and {there:,} are there: all of these were read"
+    if chunk.length > there:
+        is_unstated = chunk.length >= STREAM_BYTES
+        return Ending(note=UNKNOWN_LENGTH if is_unstated else note if chunk.length > there + SLACK_BYTES else None)
+    if there - chunk.length <= SLACK_BYTES or not _goes_on(file, chunk):
+        return Ending()
+    most = 2 ** (8 * chunk.field_bytes) - 1
+    data = min(there, most).to_bytes(chunk.field_bytes, "little" if _is_little_endian(file) else "big")
+    return Ending(note=note, patch=Patch(chunk.field, data))
 
 
-def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
-    """Walk the chunks; those of RIFF are little-endian, of RIFX and AIFF big-endian."""
+def _goes_on(file: BinaryIO, samples: _Chunk) -> bool:
+    """Whether what follows the stated end of the samples is sound, and neither other chunks, tags nor padding."""
+    size, stated_end = file_size(file), samples.start + samples.length
+    file.seek(stated_end)
+    head = file.read(9)
+    if head.startswith(TRAILERS) or head[1:].startswith(TRAILERS):  # with or without the padding of odd lengths
+        return False
+    start = end = stated_end + samples.length % 2
+    for chunk in _chunks(file, start):
+        if not chunk.name.isascii() or not chunk.name.decode().isprintable():
+            break
+        end = chunk.start + chunk.length
+    if start < end <= size <= end + SLACK_BYTES:
+        return False
+    file.seek(start)
+    return any(map(any, iter(lambda: file.read(2**20), b"")))
+
+
+def _is_little_endian(file: BinaryIO) -> bool:
+    """RIFF is, RIFX and AIFF are not."""
     file.seek(0)
-    byte_order = "<" if file.read(4) in (b"RIFF", b"RF64") else ">"
-    long_length: int | None = None  # of an RF64's samples, whose own 32 bits are all ones
-    start = 12
+    return file.read(4) in (b"RIFF", b"RF64")
+
+
+def _chunks(file: BinaryIO, start: int) -> Iterator[_Chunk]:
+    """Walk the chunks from byte `start`."""
+    byte_order = "<" if _is_little_endian(file) else ">"
+    long: _Chunk | None = None  # of an RF64, whose samples' own 32 bits are all ones: the length and where it stands
     for _ in range(MAX_CHUNKS):
         file.seek(start)
         header = file.read(8)
         if len(header) < 8:
             return
         name, length = struct.unpack(f"{byte_order}4sI", header)
+        chunk = _Chunk(name, start + 8, length, start + 4)
         if name == b"ds64":
-            long_length = _rf64_length(file.read(16))
-        if name == b"data" and long_length is not None and length == 0xFFFFFFFF:
-            length = long_length
-        yield _Chunk(name, start + 8, length)
-        start += 8 + length + length % 2
+            long = _long_length(file, chunk.start)
+        if name == b"data" and long is not None and length == 0xFFFFFFFF:
+            chunk = chunk._replace(length=long.length, field=long.field, field_bytes=long.field_bytes)
+        yield chunk
+        start = chunk.start + chunk.length + chunk.length % 2
 
 
-def _rf64_length(ds64: bytes) -> int | None:
-    return struct.unpack("<QQ", ds64)[1] if len(ds64) == 16 else None
+def _long_length(file: BinaryIO, start: int) -> _Chunk | None:
+    """The 64 bits of a ds64 chunk that hold the length of the samples."""
+    file.seek(start)
+    ds64 = file.read(16)
+    return _Chunk(b"data", 0, struct.unpack("<QQ", ds64)[1], start + 8, 8) if len(ds64) == 16 else None
 
 
 def _ogg_ending(file: BinaryIO) -> Ending:
@@ -154,7 +204,7 @@ def _ogg_ending(file: BinaryIO) -> Ending:
     num_segments = page[26] if len(page) > 26 else 255
     page_bytes = 27 + num_segments + sum(page[27 : 27 + num_segments])
     if len(page) < page_bytes:
-        return Ending(missing_bytes=1)
+        return Ending(is_cut=True)
     return Ending() if page[5] & 4 else Ending(note="its last page is not marked as the end: the end may be missing")
 
 
@@ -165,7 +215,7 @@ def _mp3_ending(file: BinaryIO) -> Ending:
     if has_length_tag(file.read(LENGTH_TAG_BYTES)):
         return Ending()
     frames = walk_frames(file, start)
-    return Ending(missing_bytes=int(frames.is_cut), num_frames=frames.num_samples)
+    return Ending(is_cut=frames.is_cut, num_frames=frames.num_samples)
 
 
 def _id3_length(file: BinaryIO) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skydraft.audio.containers import Container, Ending, file_size, find_ending, foreign_format, identify
+from skydraft.audio.patched import PatchedFile
 from skydraft.audio.silence import silenced_stderr
 from skydraft.errors import AudioError
 
@@ -120,8 +121,7 @@ def read_clip(path: str | Path) -> Clip:
     quiet = silenced_stderr if container is Container.MP3 else nullcontext
     with quiet():
         try:
-            # Bytes on POSIX: soundfile cannot encode a name that is not valid UTF-8.
-            with soundfile.SoundFile(str(path) if os.name == "nt" else os.fsencode(path)) as sound:
+            with _opened(path, ending) as file, soundfile.SoundFile(file) as sound:
                 # soundfile seeks after each read to where it is, after which an MP3 goes on with wrong samples.
                 sound.seekable = lambda: False
                 source = _Source(label, sound, ending)
@@ -177,17 +177,24 @@ def _look(path: Path, label: str) -> tuple[Container, Ending]:
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"{label} cannot be opened ({reason}); check the path and its permissions") from None
-    if ending.missing_bytes:
-        raise AudioError(f"{label} is cut off: {_missing(container, ending, size)}; {COPY_AGAIN}")
+    if ending.is_cut:
+        raise AudioError(
+            f"{label} is cut off: its {size:,} bytes end in the middle of a frame of {container}; {COPY_AGAIN}"
+        )
     if path.suffix.lower() == ".raw":  # soundfile goes by this name and not by the contents
         raise AudioError(f"{label} is {container} with the name of headerless audio; rename it to .{container.lower()}")
     return container, ending
 
 
-def _missing(container: Container, ending: Ending, size: int) -> str:
-    if container in (Container.OGG, Container.MP3):
-        return f"its {size:,} bytes end in the middle of a frame of {container}"
-    return f"its header promises {size + ending.missing_bytes:,} bytes and it has {size:,}"
+@contextmanager
+def _opened(path: Path, ending: Ending) -> Iterator[PatchedFile | str | bytes]:
+    """What the decoder is given: the file's name, or the file with another header."""
+    if ending.patch is None:
+        # Bytes on POSIX: soundfile cannot encode a name that is not valid UTF-8.
+        yield str(path) if os.name == "nt" else os.fsencode(path)
+        return
+    with path.open("rb") as file, PatchedFile(file, ending.patch) as patched:
+        yield patched
 
 
 def _not_audio(label: str, head: bytes) -> str:
