@@ -13,7 +13,7 @@ from skydraft.core import Exact, Prompt, SamplingParams, TensorSegment, TokenSeg
 from skydraft.decoding.cloud_session import CloudSession
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.errors import CloudFault
-from skydraft.protocol import messages, packing
+from skydraft.protocol import codec, messages, packing
 from skydraft.protocol.messages import FaultCode
 from tests.cloud.running import counted
 from tests.linked import PROMPT, Linked, cloud_only, table
@@ -213,6 +213,34 @@ def test_a_key_writes_no_more_tokens_a_minute_than_it_may_and_then_goes_on() -> 
     assert linked.hub.num_sessions == 1
     assert 130 <= linked.now_s <= 160  # 14 of 20 tokens had to be waited for, 10 s each
     assert all(6 <= wait_s <= 16 for wait_s in waits_s)
+
+
+def test_a_key_that_wrote_without_a_limit_goes_on_under_its_first() -> None:
+    hub = Hub(table(MODEL), CloudSettings())
+    hub.connect(0, holder("alice"))
+    opened(hub, 0)
+    hub.receive(0, messages.Generate(20))
+    run_dry(hub)
+    hub.connect(1, holder("alice", tokens_per_minute=6))
+    opened(hub, 1)
+
+
+def test_a_device_accepts_the_fault_of_a_key_that_owes_days() -> None:
+    hub = Hub(table(MODEL, num_slots=80), CloudSettings(max_positions=4096), clock=Clock())
+    hub.connect(0, holder("alice", max_sessions=100, tokens_per_minute=1))
+    for number in range(80):
+        opened(hub, 0, number)
+    run_dry(hub)
+    right = packing.pack_ids(cloud_only(table(MODEL), SAMPLING), 8)
+    for number in range(80):
+        hub.receive(0, messages.Draft(0, right, number))
+    run_dry(hub)
+    fault = the_fault(hub.receive(0, opening(99)))
+    assert fault.retry_after_s is not None
+    assert fault.retry_after_s > 86400
+    heard = codec.decode_cloud_message(codec.encode(fault))
+    assert isinstance(heard, messages.Fault)
+    assert heard.retry_after_s == 86400
 
 
 def test_a_key_has_no_more_offers_waiting_than_it_may() -> None:

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from skydraft.core import Exact, MinProb, Rank, Rejection, SamplingParams, SegmentKind
 from skydraft.errors import RemoteProtocolError, VersionMismatch
 from skydraft.protocol import codec, messages, packing
-from skydraft.protocol.limits import MAX_END_IDS, MAX_SEGMENTS, MAX_SENTENCE_CHARS, FrameLimits
+from skydraft.protocol.limits import (
+    MAX_END_IDS,
+    MAX_IN_FLIGHT,
+    MAX_SEGMENTS,
+    MAX_SENTENCE_CHARS,
+    MAX_TEXT_TOKENS,
+    MAX_VOCABULARY,
+    FrameLimits,
+)
 from skydraft.protocol.messages import FaultCode, Message
 from tests.protocol import strategies
 
@@ -400,3 +408,51 @@ def test_a_fault_leaves_fit_for_a_terminal() -> None:
     assert heard.sentence.startswith("a b [31mccc")
     assert heard.sentence.endswith("c...")
     assert len(heard.sentence) == MAX_SENTENCE_CHARS
+
+
+@pytest.mark.parametrize("code", FaultCode)
+@pytest.mark.parametrize("wait_s", [None, 0, 0.5, 1, 86400, 86400.5, 2**53, 1e300, float("inf")])
+def test_a_device_accepts_every_fault_whatever_its_wait(code: FaultCode, wait_s: float | None) -> None:
+    heard = codec.decode_cloud_message(codec.encode(messages.Fault(code, "wait", 3, wait_s)))
+    assert heard == messages.Fault(code, "wait", 3, None if wait_s is None else min(wait_s, 86400))
+
+
+# What the other side accepts
+
+STRANGE_TEXTS = [
+    "",
+    "a" * 5000,
+    "\n\x00\x9f",
+    "folder of no UTF-8: \udcff",
+    "\ud83d\ude00" * 500,
+    "é" * 5000,
+    "\U0010ffff" * 5000,
+]
+
+
+@pytest.mark.parametrize("text", STRANGE_TEXTS)
+def test_what_a_message_says_to_a_person_is_never_why_it_is_refused(text: str) -> None:
+    mark = messages.VocabularyMark(1, bytes(8), text)
+    opened = codec.encode(messages.Opened(messages.PROTOCOL_VERSION, 0, b"", 0, EMPTY_LOG, mark, LIMITS))
+    assert isinstance(codec.decode_cloud_message(opened), messages.Opened)
+    prompt = (messages.WireTokens(b"\x00"),)
+    opening = messages.Open(messages.PROTOCOL_VERSION, 0, mark, SamplingParams(), Exact(), prompt)
+    assert isinstance(codec.decode_edge_message(codec.encode(opening)), messages.Open)
+    fault = codec.encode(messages.Fault(FaultCode.INTERNAL, text))
+    assert isinstance(codec.decode_cloud_message(fault), messages.Fault)
+
+
+MOST = messages.Limits(2**31 - 1, 2**31 - 1, 2**31 - 1)
+LARGEST_MARK = messages.VocabularyMark(MAX_VOCABULARY, bytes(32), "n" * 256)
+AT_THE_LIMITS = [
+    messages.Opened(messages.PROTOCOL_VERSION, 2**31 - 1, bytes(64), MAX_TEXT_TOKENS, EMPTY_LOG, LARGEST_MARK, MOST),
+    messages.Verdict(MAX_TEXT_TOKENS, MAX_VOCABULARY - 1, 2**31 - 1, MAX_TEXT_TOKENS + 4096, num_offers=MAX_IN_FLIGHT),
+    messages.Verdict(0),
+    messages.Tokens(MAX_TEXT_TOKENS, b"\xff" * (3 * MAX_TEXT_TOKENS), 2**31 - 1),
+    messages.Fault(FaultCode.BUSY, "s" * MAX_SENTENCE_CHARS, 2**31 - 1, 86400.0),
+]
+
+
+@pytest.mark.parametrize("message", AT_THE_LIMITS, ids=lambda message: type(message).__name__)
+def test_a_device_accepts_every_message_of_a_cloud_at_its_limits(message: messages.CloudMessage) -> None:
+    assert codec.decode_cloud_message(codec.encode(message)) == message

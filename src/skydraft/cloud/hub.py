@@ -100,8 +100,9 @@ class Hub:
 
     def connect(self, connection: ConnectionId, holder: Holder) -> None:
         """A connection comes with a key. One that was never announced is this machine's own user's."""
-        account = self._accounts.setdefault(holder.name, Account(holder, self._clock()))
-        account.grant = holder.grant
+        now_s = self._clock()
+        account = self._accounts.setdefault(holder.name, Account(holder, now_s))
+        account.change_grant(holder.grant, now_s)
         self._account_of[connection] = account
 
     def receive(self, connection: ConnectionId, message: messages.EdgeMessage) -> list[Reply]:

@@ -7,9 +7,18 @@ import re
 from collections.abc import Callable
 from typing import cast
 
+from msgspec.structs import replace
+
 from skydraft.core import DTYPE_BYTES, Rank
 from skydraft.errors import RemoteProtocolError
-from skydraft.protocol.limits import MAX_PROBS_BYTES, MAX_VOCABULARY, FrameLimits
+from skydraft.protocol.limits import (
+    MAX_NAME_CHARS,
+    MAX_PROBS_BYTES,
+    MAX_RETRY_AFTER_S,
+    MAX_SENTENCE_CHARS,
+    MAX_VOCABULARY,
+    FrameLimits,
+)
 from skydraft.protocol.messages import (
     Draft,
     Fault,
@@ -29,9 +38,23 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def plain(text: str, max_chars: int) -> str:
-    """Make a text fit for a terminal and a log: no control characters, not too long."""
-    text = _CONTROL.sub(" ", text)
+    """Make a text fit for a terminal, a log and UTF-8: no control characters, no lone surrogates, not too long."""
+    text = _CONTROL.sub(" ", text).encode(errors="replace").decode()
     return text if len(text) <= max_chars else text[: max_chars - 3] + "..."
+
+
+def sendable(message: Message) -> Message:
+    """Make what a message says to a person fit to travel, so that the other side never refuses it for that.
+
+    The name of a model comes from a folder's and may be anything; a wait may be longer than the protocol can say.
+    """
+    if isinstance(message, Open | Opened):
+        mark = replace(message.vocabulary, name=plain(message.vocabulary.name, MAX_NAME_CHARS))
+        return replace(message, vocabulary=mark)
+    if isinstance(message, Fault):
+        wait_s = None if message.retry_after_s is None else min(message.retry_after_s, MAX_RETRY_AFTER_S)
+        return replace(message, sentence=plain(message.sentence, MAX_SENTENCE_CHARS), retry_after_s=wait_s)
+    return message
 
 
 def check(message: Message, limits: FrameLimits) -> None:

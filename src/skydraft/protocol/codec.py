@@ -10,8 +10,8 @@ import msgspec
 
 from skydraft.errors import ConfigError, RemoteProtocolError, VersionMismatch
 from skydraft.protocol import opening
-from skydraft.protocol.checks import check, plain
-from skydraft.protocol.limits import MAX_SENTENCE_CHARS, MAX_VERSION, FrameLimits
+from skydraft.protocol.checks import check, plain, sendable
+from skydraft.protocol.limits import MAX_VERSION, FrameLimits
 from skydraft.protocol.messages import (
     PROTOCOL_VERSION,
     Close,
@@ -39,9 +39,9 @@ _encoder = msgspec.msgpack.Encoder()
 def encode(message: Message) -> bytes:
     """Write a message: [tag, fields...] without the last fields that have their default.
 
-    A fault's sentence is cut to what may travel, and its control characters become spaces.
+    What is said to a person is made fit to travel (`checks.sendable`).
     """
-    form = _wire_form(message)
+    form = _wire_form(sendable(message))
     values = _trimmed(form)
     return _encoder.encode([_without_defaults(value) for value in values] if type(form) in _NESTING else values)
 
@@ -49,8 +49,6 @@ def encode(message: Message) -> bytes:
 def _wire_form(message: Message) -> WireForm:
     if type(message) is Open:
         return opening.to_wire(message)
-    if type(message) is Fault:
-        return msgspec.structs.replace(message, sentence=plain(message.sentence, MAX_SENTENCE_CHARS))
     return cast(WireForm, message)
 
 
