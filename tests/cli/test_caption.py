@@ -27,7 +27,7 @@ class MadeUpDevice:
     def __init__(self, errors):
         self.errors = errors
 
-    async def caption(self, clip, on_tokens=lambda _: None, notify=lambda _: None):
+    async def caption(self, clip, on_tokens=lambda _: None, notify=lambda _: None, on_window=lambda *_: None):
         if clip.name in self.errors:
             raise self.errors[clip.name]
         made = report((1, 2))
@@ -79,6 +79,12 @@ async def test_a_bad_file_does_not_stop_the_others(make_batch, capsys):
     assert (batch.num_captioned, batch.num_failed, batch.num_loads) == (2, 1, 1)
 
 
+async def test_a_file_name_cannot_turn_break_or_fake_a_line(make_batch):
+    batch = make_batch(["a\u202egpj.wav", "b.wav\nc.wav: lies\x1b[2J"], {})
+    await batch.run()
+    assert shown(batch)[0] == "agpj.wav: be bi\nb.wav c.wav: lies [2J: be bi\n"
+
+
 async def test_json_has_an_object_for_each_file_in_order(make_batch):
     batch = make_batch(["bad1.wav", "a.wav", "bad2.wav", "b.wav"], {"b.wav": PromptRejected("too long")}, is_json=True)
     await batch.run()
@@ -120,10 +126,8 @@ async def test_a_terminal_shows_the_text_in_colours_and_what_left_the_device(mak
     batch = make_batch(["a.wav", "b.wav"], {}, is_terminal=True)
     await batch.run()
     out, err = shown(batch)
-    assert "a.wav:" in out
-    assert "\x1b[38;5;31mbe" in out
-    assert "Left the device: the instruction" in out  # through the console that redraws the text
-    assert err == ""
+    assert out == "".join(f"{name}.wav: \x1b[38;5;31mbe\x1b[0m \x1b[38;5;31mbi\x1b[0m\n" for name in "ab")
+    assert err.count("Left the device: the instruction") == 2
 
 
 @pytest.mark.parametrize(

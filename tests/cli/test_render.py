@@ -3,10 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
-from skydraft.cli.render import MEANINGS, STYLES, Column, coloured, comparison, disclosure, legend, summary
-from skydraft.cli.results import Piece, result_of_text
+from skydraft.cli.render import MEANINGS, STYLES, Column, comparison, disclosure, legend, summary
+from skydraft.cli.results import result_of_text
 from skydraft.core import Mode, Origin
-from tests.cli.made_up import ACCEPTED, CLOUD, CORRECTED, EDGE, TOKENIZER, features_record, record, report
+from tests.cli.made_up import ACCEPTED, CLOUD, EDGE, TOKENIZER, features_record, record, report
 
 
 def drawn(renderable, is_coloured=False, width=80):
@@ -42,22 +42,6 @@ def test_colours_can_be_read_on_black_and_on_white(origin):
 
 def test_each_origin_has_its_own_colour_and_meaning():
     assert len(set(STYLES.values())) == len(set(MEANINGS.values())) == len(Origin)
-
-
-def test_coloured_text_is_the_text():
-    pieces = [Piece(1, "A", EDGE), Piece(2, " man", ACCEPTED), Piece(3, " sings", CORRECTED), Piece(4, ".", CLOUD)]
-    text = coloured(pieces)
-    assert text.plain == "A man sings."
-    assert [(span.start, span.end, span.style) for span in text.spans] == [
-        (0, 1, STYLES[EDGE]),
-        (2, 5, STYLES[ACCEPTED]),
-        (6, 11, STYLES[CORRECTED]),
-        (11, 12, STYLES[CLOUD]),
-    ]
-
-
-def test_a_model_cannot_send_control_codes_to_the_terminal():
-    assert coloured([Piece(1, "a\x1b[2Jb\x07\r", CLOUD)]).plain == "a[2Jb"
 
 
 def test_the_legend_fits_and_names_every_origin():

@@ -2,11 +2,7 @@ import io
 
 from rich.console import Console
 
-from skydraft.cli.live import LiveText
-from skydraft.cli.results import result_of_text
 from skydraft.cli.screen import Screen
-from skydraft.core import Token
-from tests.cli.made_up import ACCEPTED, EDGE, TOKENIZER, report
 
 
 def make_screen(is_out_terminal=False, is_err_terminal=False):
@@ -61,23 +57,20 @@ def test_a_single_file_and_results_on_the_screen_need_no_bar():
         assert shown(screen) == ("", "")
 
 
-def test_a_live_text_is_shown_once_and_whole_where_nobody_watches():
-    screen = make_screen()
-    result = result_of_text(report((1, 2, 3)), TOKENIZER)
-    with LiveText(screen.out, TOKENIZER, indent=2) as live:
-        live.add(report((1, 2, 3)).tokens)
-        assert shown(screen)[0] == ""
-        live.finish(result)
-    assert shown(screen)[0].strip() == result.text
+def test_a_note_on_the_terminal_of_a_growing_text_has_a_line_of_its_own():
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=40)
+    screen = Screen(console, console)
+    screen.append(("half", ""))
+    screen.note("a note")
+    screen.append((" a line", ""))
+    screen.end_line()
+    assert console.file.getvalue() == "half\na note\n a line\n"
 
 
-def test_a_live_text_grows_on_a_terminal():
-    screen = make_screen(is_out_terminal=True)
-    with LiveText(screen.out, TOKENIZER) as live:
-        live.add([Token(1, EDGE)])
-        first = shown(screen)[0]
-        live.add([Token(2, ACCEPTED)])
-        live.finish(result_of_text(report((1, 2), (EDGE, ACCEPTED)), TOKENIZER))
-    assert "be" in first
-    assert "bi" not in first
-    assert "bi" in shown(screen)[0]
+def test_a_note_beside_a_pipe_does_not_break_its_line():
+    screen = make_screen(is_err_terminal=True)
+    screen.append(("half", ""))
+    screen.note("a note")
+    screen.append((" a line", ""))
+    screen.end_line()
+    assert shown(screen)[0] == "half a line\n"

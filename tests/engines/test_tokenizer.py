@@ -190,3 +190,25 @@ def test_words_are_tokens_and_others_get_one():
 def test_a_hole_in_the_vocabulary_has_no_text():
     vocabulary = Vocabulary("m", (*word_vocabulary(3).tokens, None, "last"), 5)
     assert WordTokenizer(vocabulary).decode([0, 3, 4]) == "ba last"
+
+
+def test_what_a_tidying_tokenizer_takes_back_costs_no_text():
+    """It drops the space before a full stop, which is out already."""
+
+    class Tidy:
+        words = ("so ", "it ", ".", "é", " ")
+
+        def decode(self, token_ids: list[int]) -> str:
+            return "".join(self.words[index] for index in token_ids).replace(" .", ".")
+
+    text = TextStream(Tidy())  # type: ignore[arg-type]
+    assert [text.feed((index,)) for index in (0, 1, 2, 3, 4, 2)] == ["so ", "it ", ".", "é", " ", "."]
+
+
+def test_bytes_that_end_no_character_do_not_repeat_the_one_before(piece_tokenizer: FolderTokenizer):
+    """Byte fallback spells a whole run of bytes as U+FFFD where one of them is wrong."""
+    ids = [piece_tokenizer.token_id(f"<0x{byte:02X}>") for byte in "é".encode() + b"\xf0"]
+    assert None not in ids
+    text = TextStream(piece_tokenizer)
+    pieces = [text.feed((index,)) for index in ids if index is not None]
+    assert [*pieces, text.flush()] == ["", "é", "", "\ufffd"]

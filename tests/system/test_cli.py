@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -276,26 +277,58 @@ def test_the_cloud_for_the_occasion_ends_with_the_one_that_started_it(is_killed)
     ) as process:
         os.close(inside)
         shown = b""
-        while b"\x1b[38;5;" not in shown:  # a word in its origin's colour
+        while shown.count(b"\x1b[38;5;") < 20:  # words in their origin's colours
             shown += os.read(terminal, 4096)
         [child] = children(process.pid)
         if is_killed:
             process.kill()
         else:
             interrupt(process)
-        threading.Thread(target=drain, args=(terminal,), daemon=True).start()
+        shown += rest(terminal)
         assert process.communicate(timeout=PATIENCE_S)[1] == ""
         assert process.returncode == (-9 if is_killed else 130)
         wait_until(lambda: not is_alive(child), "the end of the cloud")
     os.close(terminal)
+    assert b"\x1b" not in re.sub(rb"\x1b\[[0-9;]*m", b"", shown), "something was drawn again"
+    if not is_killed:
+        assert shown.count(b"\n") == 1, "the text is one line, and Ctrl-C ends it"
+        assert shown.endswith(b"\r\n")
 
 
-def drain(terminal: int) -> None:
+def test_a_text_comes_out_of_a_pipe_as_it_is_written_and_stays_when_it_is_interrupted():
+    flags = ("--draft", SLOW + DRAFT, "--mode", "edge", "--max-tokens", "3000")
+    with started("generate", PROMPT, *flags, start_new_session=True) as process:
+        shown = b""
+        while len(shown.split()) < 5:
+            shown += os.read(process.stdout.fileno(), 4096)
+        assert process.poll() is None
+        interrupt(process)
+        rest, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (130, "")
+    words = json_of("--mode", "edge", draft=DRAFT, num_tokens=200)["text"]
+    text = shown.decode() + rest
+    assert text.endswith("\n")
+    assert words.startswith(text.rstrip("\n"))
+
+
+def test_nobody_reads_on_is_status_141_and_the_end_of_the_text():
+    flags = ("--draft", SLOW + DRAFT, "--mode", "edge", "--max-tokens", "3000")
+    with started("generate", PROMPT, *flags) as process:
+        assert os.read(process.stdout.fileno(), 1)
+        process.stdout.close()
+        assert process.wait(PATIENCE_S) == 141
+        assert process.stderr.read() == ""
+
+
+def rest(terminal: int) -> bytes:
+    """What comes until the other end is closed."""
+    data = b""
     try:
-        while os.read(terminal, 4096):
-            pass
-    except OSError:  # the other end is closed
-        return
+        while part := os.read(terminal, 4096):
+            data += part
+    except OSError:  # how Linux says so
+        pass
+    return data
 
 
 def test_a_cloud_says_where_it_listens_and_ctrl_c_ends_it_quietly():

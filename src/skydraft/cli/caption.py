@@ -16,7 +16,7 @@ from skydraft.cli.render import disclosure, summary
 from skydraft.cli.results import Result, as_json, result_of_clip
 from skydraft.cli.screen import Screen
 from skydraft.cli.stage import ready_device
-from skydraft.cli.words import seconds
+from skydraft.cli.words import printable, seconds
 from skydraft.config import DeviceSettings
 from skydraft.core import Exact, Mode, Rejection, ShareLevel, parse_rule
 from skydraft.edge.device import Device
@@ -106,23 +106,18 @@ class Batch:
 
     async def _write(self, device: Device, file: str, clip: Clip) -> Result:
         screen = self.screen
-        if self.is_json or not screen.is_live:
+        if self.is_json:
             return result_of_clip(file, await device.caption(clip, notify=screen.warn), device.tokenizer)
-        if len(self.files) > 1:
-            screen.text(f"{file}:")
-        with LiveText(screen.out, device.tokenizer) as live:
-            captioned = await device.caption(clip, live.add, screen.warn)
-            result = result_of_clip(file, captioned, device.tokenizer)
-            live.finish(result)
-        return result
+        heading = f"{printable(file)}: " if len(self.files) > 1 else ""
+        with LiveText(screen, device.tokenizer, heading) as live:
+            captioned = await device.caption(clip, live.add, screen.warn, live.next_window)
+            return result_of_clip(file, captioned, device.tokenizer)
 
     def _show(self, file: str, result: Result) -> None:
         screen = self.screen
         if self.is_json:
             screen.json(as_json({"file": file}, result))
             return
-        if not screen.is_live:
-            screen.text(f"{file}: {result.text}" if len(self.files) > 1 else result.text)
         for window in result.windows:
             if not window.text:
                 screen.note(f"{file}: silent from {seconds(window.start_s)} to {seconds(window.end_s)}")

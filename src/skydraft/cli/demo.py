@@ -22,7 +22,7 @@ from skydraft.cli.render import STYLES, Column, comparison, disclosure, legend
 from skydraft.cli.results import Result, result_of_clip
 from skydraft.cli.screen import Screen
 from skydraft.cli.stage import ready_device
-from skydraft.cli.words import seconds
+from skydraft.cli.words import printable, seconds
 from skydraft.config import DeviceSettings, with_flags
 from skydraft.core import Origin, ShareLevel
 from skydraft.edge.device import Device
@@ -115,9 +115,9 @@ async def _warm_up(device: Device, clip: Clip, acts: Sequence[Act]) -> None:
 async def _play(number: int, act: Act, device: Device, clip: Clip, screen: Screen) -> Result:
     screen.out.print(Text.assemble((f" {number} {act.name}", "bold"), (f"  {act.story}", "dim")))
     device.settings = act.settings
-    with LiveText(screen.out, device.tokenizer, indent=INDENT) as live:
-        result = result_of_clip(clip.name, await device.caption(clip, live.add, screen.warn), device.tokenizer)
-        live.finish(result)
+    with LiveText(screen, device.tokenizer, indent=INDENT) as live:
+        captioned = await device.caption(clip, live.add, screen.warn, live.next_window)
+        result = result_of_clip(clip.name, captioned, device.tokenizer)
     screen.out.print()
     return result
 
@@ -132,17 +132,17 @@ def _show_heading(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
 
 def _device_panel(clip: Clip, settings: DeviceSettings) -> Panel:
     bars = Text(loudness(clip.samples, WIDTHS[0] - 4), STYLES[Origin.EDGE], no_wrap=True)
-    name = Text(f"{clip.name}, {seconds(clip.duration_s)}", no_wrap=True, overflow="ellipsis")
+    name = Text(f"{printable(clip.name)}, {seconds(clip.duration_s)}", no_wrap=True, overflow="ellipsis")
     return _panel("device", settings.draft, Group(bars, name), WIDTHS[0])
 
 
 def _cloud_panel(settings: DeviceSettings) -> Panel:
-    address = Text(settings.cloud or "", no_wrap=True, overflow="ellipsis")
+    address = Text(printable(settings.cloud or ""), no_wrap=True, overflow="ellipsis")
     return _panel("cloud", settings.target, Group(Text("another process"), address), WIDTHS[2])
 
 
 def _panel(title: str, model: str, body: Group, width: int) -> Panel:
-    heading = Text.assemble((title, "bold"), f" {model}", no_wrap=True, overflow="ellipsis")
+    heading = Text.assemble((title, "bold"), f" {printable(model)}", no_wrap=True, overflow="ellipsis")
     return Panel(body, title=heading, title_align="left", width=width, border_style="dim")
 
 

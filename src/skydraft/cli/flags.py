@@ -78,7 +78,14 @@ QuantizeFlag = Annotated[
 ]
 KeysFlag = Annotated[Path, Flag("--keys", metavar="FILE", help="The file of keys; add makes it where there is none.")]
 ConfigFlag = Annotated[Path | None, Flag("--config", metavar="FILE", help="Settings (TOML); flags go over them.")]
-JsonFlag = Annotated[bool, Flag("--json", help="Print one JSON object a line.")]
+JsonFlag = Annotated[
+    bool,
+    Flag(
+        "--json",
+        help="Print one JSON object a line, with texts as they are; without it, control and invisible characters are "
+        "left out of them.",
+    ),
+]
 DebugFlag = Annotated[bool, Flag("--debug", help="Show the traceback of an error. Also SKYDRAFT_DEBUG=1.")]
 
 

@@ -25,23 +25,20 @@ def run_generate(prompt: str, flags: WritingFlags) -> None:
     """
     settings, screen = flags.settings(), Screen()
     text = _read(prompt)
-    result = asyncio.run(_generate(text, settings, screen, is_live=screen.is_live and not flags.json))
+    result = asyncio.run(_generate(text, settings, screen, flags.json))
     if flags.json:
         screen.json(as_json({"prompt": text}, result))
-    elif not screen.is_live:
-        screen.text(result.text)
-    if screen.err.is_terminal and not flags.json:
+    elif screen.err.is_terminal:
         screen.note(f"{summary(result)}.")
 
 
-async def _generate(prompt: str, settings: DeviceSettings, screen: Screen, is_live: bool) -> Result:
+async def _generate(prompt: str, settings: DeviceSettings, screen: Screen, is_json: bool) -> Result:
     async with ready_device(settings, screen) as device:
-        if not is_live:
+        if is_json:
             return result_of_text(await device.generate(prompt, notify=screen.warn), device.tokenizer)
-        with LiveText(screen.out, device.tokenizer) as live:
-            result = result_of_text(await device.generate(prompt, live.add, screen.warn), device.tokenizer)
-            live.finish(result)
-        return result
+        with LiveText(screen, device.tokenizer) as live:
+            report = await device.generate(prompt, live.add, screen.warn)
+        return result_of_text(report, device.tokenizer)
 
 
 def _read(prompt: str) -> str:

@@ -1,70 +1,89 @@
-"""A text as it grows on a terminal, coloured by origin."""
+"""A text written as its tokens come: appended, never drawn again; on a terminal coloured by origin."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from rich.console import Console, RenderableType
-from rich.live import Live
-from rich.padding import Padding
-from rich.text import Text
+from rich.cells import cell_len
 
-from skydraft.cli.render import coloured
-from skydraft.cli.results import Piece, Result
-from skydraft.core import Token
+from skydraft.cli.render import STYLES
+from skydraft.cli.results import BETWEEN_WINDOWS
+from skydraft.cli.screen import Screen
+from skydraft.cli.words import harmless
+from skydraft.core import Origin, Token
 from skydraft.engines.tokenizer import TextStream, Tokenizer
 
-DRAWING_SHARE = 0.2  # of the time, at most: drawing a long text takes long, and the device listens meanwhile
+WORD_WIDTH = 12  # columns that the rest of a word may take: its tokens come one by one
 
 
 class LiveText:
-    """Shows tokens as they come, and the whole text once it is there. Nothing but the latter where nobody watches.
+    """One text on its way to standard output, with a line break at its end, also where it is cut short.
 
     Args:
-        indent: columns to the left of the text.
+        heading: what stands before the text, in the same line.
+        indent: columns to the left of the text, whose lines are then broken here; 0 leaves that to the terminal.
     """
 
-    def __init__(self, console: Console, tokenizer: Tokenizer, indent: int = 0) -> None:
-        self._console = console
+    def __init__(self, screen: Screen, tokenizer: Tokenizer, heading: str = "", indent: int = 0) -> None:
+        self._screen = screen
+        self._tokenizer = tokenizer
         self._stream = TextStream(tokenizer)
+        self._heading = heading
         self._indent = indent
-        self._pieces: list[Piece] = []
-        self._draw_from_s = 0.0
-        self._live = (
-            Live(console=console, auto_refresh=False, vertical_overflow="crop") if console.is_terminal else None
-        )
+        self._column = 0
+        self._last = ""
+        self._origin = Origin.EDGE
 
     def __enter__(self) -> LiveText:
-        if self._live is not None:
-            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        if isinstance(error, BrokenPipeError):
+            return
+        self._write(self._stream.flush())
+        if error is None and not self._last:  # an empty text is a line too
+            self._begin()
+        self._screen.end_line()
 
     def add(self, tokens: Sequence[Token]) -> None:
         """More of the text."""
-        if self._live is None:
+        for token in tokens:
+            self._origin = token.origin
+            self._write(self._stream.feed((token.token_id,)))
+
+    def next_window(self, start_s: float, end_s: float) -> None:
+        """What follows is of the next window of a clip, a text of its own."""
+        self._write(self._stream.flush())
+        self._stream = TextStream(self._tokenizer)
+        if self._last:
+            self._write(BETWEEN_WINDOWS)
+
+    def _write(self, text: str) -> None:
+        text = harmless(text, before=self._last)
+        if not text:
             return
-        self._pieces += [Piece(item.token_id, self._stream.feed((item.token_id,)), item.origin) for item in tokens]
-        began_s = time.monotonic()
-        if began_s >= self._draw_from_s:
-            self._live.update(self._framed(coloured(self._pieces)), refresh=True)
-            ended_s = time.monotonic()
-            self._draw_from_s = ended_s + (ended_s - began_s) * (1 / DRAWING_SHARE - 1)
+        if not self._last:
+            self._begin()
+        self._last = text[-1]
+        text = self._broken(text) if self._indent else text
+        word = text.strip()
+        left, _, right = text.partition(word) if word else (text, "", "")
+        self._screen.append((left, ""), (word, STYLES[self._origin]), (right, ""))  # no underlined spaces
 
-    def finish(self, result: Result) -> None:
-        """The whole text."""
-        whole = self._framed(coloured(result.pieces))
-        if self._live is None:
-            self._console.print(whole)
-        else:
-            self._live.update(whole, refresh=True)
+    def _begin(self) -> None:
+        before = " " * self._indent + self._heading
+        self._screen.append((before, ""))
+        self._column = cell_len(before)
 
-    def _framed(self, text: Text) -> RenderableType:
-        return Padding(text, (0, 0, 0, self._indent))
+    def _broken(self, text: str) -> str:
+        """The text with the line breaks and the margin that it needs."""
+        margin = "\n" + " " * self._indent
+        if text.startswith(" ") and self._column + cell_len(text) + WORD_WIDTH > self._screen.out.width:
+            text = "\n" + text.removeprefix(" ")
+        text = text.replace("\n", margin)
+        line = text.rpartition("\n")[2]
+        self._column = cell_len(line) + (0 if "\n" in text else self._column)
+        return text

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.table import Table
 from rich.text import Text
 
-from skydraft.cli.results import Piece, Result
-from skydraft.cli.words import counted, harmless, seconds
+from skydraft.cli.results import Result
+from skydraft.cli.words import counted, seconds
 from skydraft.core import Origin
 
 # Of medium lightness: contrast 3.8 or more on black and on white. A correction stands out without colours too.
@@ -44,16 +44,6 @@ class Row(NamedTuple):
 
     label: Text
     cells: list[str]
-
-
-def coloured(pieces: Iterable[Piece]) -> Text:
-    """The text, each piece in its origin's colour."""
-    text = Text(overflow="fold")
-    for piece in pieces:
-        shown = harmless(piece.text)
-        word = shown.lstrip(" ")
-        text.append(" " * (len(shown) - len(word))).append(word, STYLES[piece.origin])  # no underlined spaces
-    return text
 
 
 def legend() -> Text:

@@ -7,11 +7,19 @@ from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment, Segments
 from rich.text import Text
 
 from skydraft.cli.exits import print_error
 from skydraft.cli.results import JsonObject, to_line
 from skydraft.cli.words import harmless, printable
+
+
+class _Console(Console):
+    """Leaves it to the command what to do where nobody reads any more; rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # the BrokenPipeError that it is called for
 
 
 class Screen:
@@ -23,8 +31,9 @@ class Screen:
     """
 
     def __init__(self, out: Console | None = None, err: Console | None = None) -> None:
-        self.out = out or Console(highlight=False)
-        self.err = err or Console(stderr=True, highlight=False)
+        self.out = out or _Console(highlight=False)
+        self.err = err or _Console(stderr=True, highlight=False)
+        self._is_line_open = False
 
     @property
     def is_live(self) -> bool:
@@ -34,6 +43,18 @@ class Screen:
     def text(self, text: str) -> None:
         """A result, as it is: no colours, no line breaks but its own."""
         self._line(harmless(text))
+
+    def append(self, *parts: tuple[str, str]) -> None:
+        """More of a result that grows, as texts and their styles; `end_line` ends it."""
+        segments = [Segment(text, self.out.get_style(style)) for text, style in parts if text]
+        self.out.print(Segments(segments), soft_wrap=True)
+        self._is_line_open = True
+
+    def end_line(self) -> None:
+        """The result that grows is whole, or something else must be said."""
+        if self._is_line_open:
+            self._line("")
+            self._is_line_open = False
 
     def json(self, json_object: JsonObject) -> None:
         """A result for a program."""
@@ -72,9 +93,9 @@ class Screen:
             yield lambda num_done: progress.update(task, completed=num_done)
 
     def _say(self, sentence: str, style: str) -> None:
-        # Where both streams are the terminal, notes pass through the console that redraws a growing text there.
-        notes = self.out if self.is_live and self.err.is_terminal else self.err
-        notes.print(Text(printable(sentence), style=style), soft_wrap=not notes.is_terminal)
+        if self.is_live and self.err.is_terminal:
+            self.end_line()
+        self.err.print(Text(printable(sentence), style=style), soft_wrap=not self.err.is_terminal)
 
     def _line(self, line: str) -> None:
         # Not through the console, which wraps lines and reads markup in them.

@@ -32,6 +32,7 @@ from skydraft.tasks.caption import caption_prompts
 from skydraft.tasks.chat import Render, chat_prompts, raw
 
 Hear = Callable[[Samples], TensorSegment]
+OnWindow = Callable[[float, float], None]
 
 
 class CaptionedWindow(NamedTuple):
@@ -99,13 +100,18 @@ class Device:
         self._writer.close()
 
     async def caption(
-        self, clip: Clip, on_tokens: OnTokens = lambda _: None, notify: Notify = lambda _: None
+        self,
+        clip: Clip,
+        on_tokens: OnTokens = lambda _: None,
+        notify: Notify = lambda _: None,
+        on_window: OnWindow = lambda start_s, end_s: None,
     ) -> list[CaptionedWindow]:
         """Say how the voice in a clip sounds, window by window.
 
         Args:
             on_tokens: told the tokens as they come.
             notify: told in a sentence when the cloud is lost.
+            on_window: told where a window that is not silent begins and ends, before its tokens come.
         Raises:
             SkydraftError: as `Writer.write`; ConfigError where the draft model cannot hear.
         """
@@ -118,6 +124,7 @@ class Device:
         for window in split_windows(clip.samples):
             report = None
             if not window.is_silent:
+                on_window(window.start_s, window.end_s)
                 prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), self.settings.share)
                 report = await self._write(prompts, on_tokens, notify)
             captioned.append(CaptionedWindow(window.start_s, window.end_s, report))

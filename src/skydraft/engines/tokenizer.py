@@ -75,7 +75,8 @@ class TextStream:
     """Turns token ids into text as they come.
 
     A piece is held back while its last character is unfinished. Each id is decoded together with those before it:
-    tokenizers drop the space before the first word of what they are given.
+    tokenizers drop the space before the first word of what they are given. What was given out stands: where later ids
+    would change it, they are decoded by themselves, so that nothing of them is lost.
 
     Args:
         context_ids: what stands before, when the text continues it; without, the text is a new one.
@@ -103,7 +104,8 @@ class TextStream:
 
     def _held_text(self) -> str:
         before = self._tokenizer.decode(self._shown_ids)
-        return self._tokenizer.decode(self._shown_ids + self._held_ids)[len(before) :]
+        text = self._tokenizer.decode(self._shown_ids + self._held_ids)
+        return text.removeprefix(before) if text.startswith(before) else self._tokenizer.decode(self._held_ids)
 
     def _release(self, text: str) -> str:
         # Ids without text of their own stay in view: the next word's space must not become the first of its window.

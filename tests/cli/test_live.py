@@ -1,0 +1,148 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from skydraft.cli.live import LiveText
+from skydraft.cli.render import STYLES
+from skydraft.cli.screen import Screen
+from skydraft.core import Token
+from tests.cli.made_up import ACCEPTED, CLOUD, CORRECTED, EDGE, TOKENIZER
+
+PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"  # "I want", with the sign that keeps two letters apart
+ESCAPE_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class ByteTokenizer:
+    """A token is a byte: characters of several bytes take several tokens."""
+
+    def decode(self, token_ids):
+        return bytes(token_ids).decode(errors="replace")
+
+
+def make_screen(is_terminal=False, width=80):
+    options = {"force_terminal": is_terminal, "color_system": "256" if is_terminal else None, "width": width}
+    return Screen(*(Console(file=io.StringIO(), highlight=False, **options) for _ in range(2)))
+
+
+def written(screen):
+    return screen.out.file.getvalue()
+
+
+def tokens(text, origin=EDGE):
+    return [Token(byte, origin) for byte in text.encode("utf-8", "surrogatepass")]
+
+
+def write(text, **options):
+    screen = make_screen(**options)
+    with LiveText(screen, ByteTokenizer()) as live:
+        live.add(tokens(text))
+    return written(screen)
+
+
+def test_tokens_are_written_as_they_come_also_into_a_pipe():
+    screen = make_screen()
+    with LiveText(screen, TOKENIZER, "a.wav: ") as live:
+        assert written(screen) == ""
+        live.add([Token(1, EDGE)])
+        assert written(screen) == "a.wav: be"
+        live.add([Token(2, ACCEPTED)])
+        assert written(screen) == "a.wav: be bi"
+    assert written(screen) == "a.wav: be bi\n"
+
+
+def test_on_a_terminal_each_origin_has_its_colour_and_spaces_have_none():
+    screen = make_screen(is_terminal=True)
+    with LiveText(screen, ByteTokenizer()) as live:
+        for text, origin in (("A", EDGE), (" m", ACCEPTED), ("!", CORRECTED), (" ", CORRECTED), ("w", CLOUD)):
+            live.add(tokens(text, origin))
+    codes = {origin: str(screen.out.get_style(style)) for origin, style in STYLES.items()}
+    assert len(set(codes.values())) == 4
+    out = written(screen)
+    assert out == ("\x1b[38;5;64mA\x1b[0m \x1b[38;5;31mm\x1b[0m\x1b[1;4;38;5;166m!\x1b[0m \x1b[38;5;133mw\x1b[0m\n")
+
+
+def test_a_text_on_a_terminal_is_appended_and_nothing_else():
+    """No code moves the cursor, no line is padded to the width, none is cropped at the bottom."""
+    text = "A line of some words that is longer than the terminal is wide.\n" * 100
+    out = write(text, is_terminal=True, width=20)
+    assert set(ESCAPE_CODE.findall(out)) == {"\x1b[38;5;64m", "\x1b[0m"}
+    assert ESCAPE_CODE.sub("", out) == text + "\n"
+
+
+def test_a_character_of_several_tokens_is_written_whole():
+    screen, shown = make_screen(), []
+    with LiveText(screen, ByteTokenizer()) as live:
+        for token in tokens("é日\U0001f469\u200d\U0001f680"):
+            live.add([token])
+            shown.append(written(screen))
+    assert list(dict.fromkeys(shown)) == [
+        "",
+        "é",
+        "é日",
+        "é日\U0001f469",
+        "é日\U0001f469\u200d",
+        "é日\U0001f469\u200d\U0001f680",
+    ]
+
+
+def test_a_text_cut_within_a_character_ends_in_its_sign():
+    screen = make_screen()
+    with LiveText(screen, ByteTokenizer()) as live:
+        live.add(tokens("aé")[:-1])
+        assert written(screen) == "a"
+    assert written(screen) == "a\ufffd\n"
+
+
+def test_a_model_cannot_send_control_codes_to_the_terminal():
+    assert write("a\x1b[2Jb\x07\r\u202ec\u200bd\u2066e\ufefff\n") == "a[2Jbcdef\n\n"
+
+
+def test_joiners_are_kept_where_a_script_needs_them_and_the_letter_came_before():
+    assert (
+        write(f"{PERSIAN} \U0001f469\u200d\U0001f680 pass\u200cword")
+        == f"{PERSIAN} \U0001f469\u200d\U0001f680 password\n"
+    )
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_text_cut_short_stays_and_ends_its_line(error):
+    screen = make_screen()
+    live = LiveText(screen, TOKENIZER)
+    with pytest.raises(error), live:  # noqa: PT012
+        live.add([Token(1, EDGE), Token(2, EDGE)])
+        raise error
+    assert written(screen) == "be bi\n"
+
+
+def test_a_text_that_failed_before_its_first_token_leaves_nothing():
+    screen = make_screen()
+    with pytest.raises(ValueError, match="no"), LiveText(screen, TOKENIZER, "a.wav: "):
+        raise ValueError("no")
+    assert written(screen) == ""
+
+
+def test_an_empty_text_is_a_line():
+    assert write("") == "\n"
+
+
+def test_windows_are_apart():
+    screen = make_screen()
+    with LiveText(screen, TOKENIZER) as live:
+        for start_s in (0.0, 30.0):
+            live.next_window(start_s, start_s + 30)
+            live.add([Token(1, EDGE), Token(2, EDGE)])
+    assert written(screen) == "be bi be bi\n"
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_an_indented_text_is_broken_between_words(is_terminal):
+    screen = make_screen(is_terminal, width=40)
+    with LiveText(screen, TOKENIZER, indent=3) as live:
+        live.add([Token(index % 60, EDGE) for index in range(100)])
+    lines = ESCAPE_CODE.sub("", written(screen)).splitlines()
+    assert len(lines) > 5
+    assert all(line.startswith("   ") and len(line) <= 40 for line in lines)
+    words = [word for line in lines for word in line.split()]
+    assert words == [TOKENIZER.decode([index % 60]) for index in range(100) if index % 60 != 5]
