@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skydraft.sampling import arrays
-from skydraft.sampling.arrays import largest, largest_values, measure_tokens, row_blocks, take_rows
+from skydraft.sampling.arrays import largest, largest_values, measure_tokens, row_blocks, some_largest, take_rows
 
 few_values = st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 2.0]), min_size=1, max_size=12).filter(
     lambda row: max(row) > -np.inf
@@ -33,6 +33,47 @@ def test_the_largest_are_the_same_in_torch(to_array: Callable[[np.ndarray], obje
 def test_largest_values_come_largest_first(to_array: Callable[[np.ndarray], object]) -> None:
     x = np.random.default_rng(0).standard_normal((3, 50))
     assert largest_values(to_array(x), 7).tolist() == np.sort(x, axis=-1)[:, ::-1][:, :7].tolist()
+
+
+LONG = np.random.default_rng(3).standard_normal((3, 20_011)).astype(np.float32)
+LONG_ROWS = {
+    "all different": LONG,
+    "many equal": np.round(LONG),
+    "all equal": np.zeros_like(LONG),
+    "nearly all -inf": np.where(LONG > 3, LONG, -np.inf),
+    "as many finite as are wanted": np.where(np.arange(LONG.shape[1]) % 400 == 7, LONG, -np.inf)[:, :20_000],
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 50, 256])
+@pytest.mark.parametrize("kind", LONG_ROWS)
+def test_the_largest_of_long_rows_are_those_of_a_sort(kind: str, count: int) -> None:
+    rows = LONG_ROWS[kind]
+    order = np.argsort(-rows, axis=-1, kind="stable")[:, :count]
+    expected = np.take_along_axis(rows, order, axis=-1)
+    for values, indexes in (largest(rows, count), some_largest(rows, count)):
+        assert np.array_equal(values, expected)
+        assert np.array_equal(np.where(values > -np.inf, indexes, -1), np.where(expected > -np.inf, order, -1))
+        assert all(len(set(row)) == count for row in indexes.tolist())
+    assert np.array_equal(largest_values(rows.reshape(3, 1, -1), count)[:, 0], expected)
+
+
+def test_long_rows_are_not_partitioned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take 20 to 100 times as long as reading them."""
+    monkeypatch.setattr(np, "argpartition", None)
+    sizes = []
+    partition = np.partition
+    monkeypatch.setattr(np, "partition", lambda x, *args, **named: sizes.append(x.size) or partition(x, *args, **named))
+    for rows in LONG_ROWS.values():
+        largest(rows, 100)
+    assert max(sizes) <= LONG.size / 4
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_the_largest_of_a_long_row_with_nan_are_as_many_as_of_others(count: int) -> None:
+    rows = np.where(np.arange(20_011) == 5, np.nan, LONG_ROWS["nearly all -inf"])
+    rows[1] = np.nan
+    assert largest(rows, count)[1].shape == (3, count)
 
 
 @pytest.mark.parametrize("rows", [[0], [2, 3, 4], [0, 2, 4], [3, 1, 1]])

@@ -70,6 +70,35 @@ def test_of_a_large_vocabulary_the_most_probable_candidates_are_guessed_only() -
     assert guesses <= set(np.argsort(-FLAT[0])[:6].tolist())
 
 
+@pytest.mark.parametrize(
+    "cut", [{}, {"top_k": 3}, {"top_k": 1000}, {"top_p": 0.3}, {"top_p": 0.95}, {"top_k": 40, "top_p": 0.8}]
+)
+def test_guesses_of_a_real_vocabulary_are_the_best_of_the_most_probable(
+    cut: dict[str, float], to_array: Callable[[np.ndarray], object]
+) -> None:
+    rng = np.random.default_rng(5)
+    rows = np.where(rng.random((3, 50_000)) < 0.002, 6.0, 0.0) + 2 * rng.standard_normal((3, 50_000))
+    params, positions = SamplingParams(temperature=0.8, seed=4, **cut), [3, 4, 4]
+    guesses = best_guesses(to_array(rows.astype(np.float32)), params, positions, 5)
+    warped = warp(rows.astype(np.float32), params)
+    sums = perturbed(rows.astype(np.float32), params, positions)
+    for each, row, weights in zip(guesses, sums, np.exp(warped), strict=True):
+        candidates = np.argsort(-weights)[:256]
+        expected = candidates[np.argsort(-row[candidates])][: min(5, np.count_nonzero(weights))]
+        assert list(each.token_ids) == expected.tolist()
+        # Beyond the candidates the weight of what top_p leaves is not summed but taken to be top_p.
+        tolerance = 1e-4 if cut.get("top_p") == 0.95 else 1e-6
+        assert each.scores == pytest.approx((row[expected] - np.log(weights.sum())).tolist(), abs=tolerance)
+
+
+def test_guesses_with_a_cut_read_a_row_about_as_often_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are warped in float64 for nobody: only their most probable tokens are."""
+    monkeypatch.setattr(guessing, "warp", None)
+    rows = np.random.default_rng(5).standard_normal((2, 50_000)).astype(np.float32)
+    for cut in ({"top_k": 40}, {"top_p": 0.95}, {"top_k": 40, "top_p": 0.95}):
+        best_guesses(rows, SamplingParams(temperature=0.8, **cut), [0, 1], 4)
+
+
 @pytest.mark.parametrize(("count", "max_candidates"), [(0, 8), (1, 0)])
 def test_asking_for_no_guess_is_an_error(count: int, max_candidates: int) -> None:
     with pytest.raises(ValueError, match="must be 1 or more"):

@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_torch_array
 
 from skydraft.core import SamplingParams
-from skydraft.sampling.arrays import Array, integers_like, largest, on_host, some_largest
+from skydraft.sampling.arrays import Array, integers_like, largest, on_host, some_largest, to_float64
 from skydraft.sampling.noise import Stream, rough_gumbel, uniform, vocabulary_uniform
 from skydraft.sampling.warp import COLDEST, check_positions, require_finite, warp
 
@@ -53,29 +53,87 @@ def best_guesses(
     if min(count, max_candidates) < 1:
         raise ValueError(f"count is {count} and max_candidates {max_candidates}; both must be 1 or more")
     check_positions(logits, positions)
-    weights = _log_weights(logits, params)
-    xp = array_namespace(weights)
-    totals = on_host(xp.sum(xp.exp(weights), axis=-1, keepdims=True))
+    top = require_finite(logits)
     if params.is_greedy:
-        scores, ids = map(on_host, largest(weights, count))
-    elif weights.shape[1] <= SMALL_VOCABULARY:
-        noise = xp.asarray(_noise_at(params.seed, positions, weights.shape[1]), device=device(weights))
-        scores, ids = map(on_host, some_largest(weights + noise, count))
+        scores, ids, total = _most_probable(logits, top, params, count)
+    elif logits.shape[1] <= SMALL_VOCABULARY:
+        scores, ids, total = _best_of_all(logits, top, params, positions, count)
     else:
-        scores, ids = map(on_host, some_largest(weights, max_candidates))
+        log_weights, ids, total = _most_probable(logits, top, params, max_candidates)
         u = uniform(params.seed, integers_like(positions, ids)[:, None], ids, Stream.TARGET)
-        scores, order = some_largest(scores + rough_gumbel(u), count)
+        scores, order = some_largest(log_weights + rough_gumbel(u), min(count, ids.shape[1]))
         ids = np.take_along_axis(ids, order, axis=-1)
-    return [_guesses(*row) for row in zip(ids.tolist(), (scores - np.log(totals)).tolist(), strict=True)]
+    return [_guesses(*row) for row in zip(ids.tolist(), (scores - np.log(total)).tolist(), strict=True)]
 
 
-def _log_weights(logits: Array, params: SamplingParams) -> Array:
-    """As `warp`, but narrower where nothing is cut: a guess that a rounding error changes is a guess all the same."""
-    xp, top = array_namespace(logits), require_finite(logits)
-    if not params.is_greedy and (0 < params.top_k < logits.shape[-1] or params.top_p < 1):
-        return warp(logits, params)
+class _Candidates(NamedTuple):
+    """Tokens of each row, in numpy.
+
+    log_weights: float64 [num_rows, num_candidates], of any scale, perhaps with noise; -inf where cut.
+    token_ids: int64 [num_rows, num_candidates].
+    total: the weight of all tokens of the row that are not cut, on the scale without noise: [num_rows, 1].
+    """
+
+    log_weights: Array
+    token_ids: Array
+    total: Array
+
+
+def _best_of_all(
+    logits: Array, top: Array, params: SamplingParams, positions: Sequence[int], count: int
+) -> _Candidates:
+    """The tokens whose log weight plus noise is largest, of the whole vocabulary."""
+    weights = warp(logits, params) if _is_cut(logits, params) else _log_weights(logits, top, params)
+    xp = array_namespace(weights)
+    noise = xp.asarray(_noise_at(params.seed, positions, logits.shape[1]), device=device(weights))
+    sums, ids = some_largest(weights + noise, min(count, logits.shape[1]))
+    return _Candidates(on_host(sums), on_host(ids), on_host(xp.sum(xp.exp(weights), axis=-1, keepdims=True)))
+
+
+def _most_probable(logits: Array, top: Array, params: SamplingParams, count: int) -> _Candidates:
+    """The most probable tokens, most probable first. Cutting looks at no others, so that rows need not be warped."""
+    vocab_size = logits.shape[1]
+    top_k = params.top_k if _is_cut(logits, params) and 0 < params.top_k < vocab_size else 0
+    values, ids = largest(logits, min(max(count, top_k), vocab_size))
+    values, ids = on_host(to_float64(values)), on_host(ids)
+    log_weights = _log_weights(values, values[:, :1], params)
+    weights = np.exp(log_weights)
+    if top_k:
+        is_cut = values < values[:, top_k - 1 : top_k]
+        weights[is_cut] = 0.0
+        total = weights.sum(axis=-1, keepdims=True)
+    else:
+        is_cut = np.zeros(values.shape, dtype=bool)
+        total = _total_weight(logits, top, params)
+    if not params.is_greedy and params.top_p < 1:
+        is_cut |= weights.cumsum(axis=-1) - weights >= params.top_p * total
+        weights[is_cut] = 0.0
+        # Where none is cut, tokens that are no candidates may belong to those that have top_p of the weight.
+        total = np.where(is_cut.any(axis=-1, keepdims=True), 0.0, params.top_p * total)
+        total = np.maximum(total, weights.sum(axis=-1, keepdims=True))
+    log_weights[is_cut] = -math.inf
+    return _Candidates(log_weights[:, :count], ids[:, :count], total)
+
+
+def _is_cut(logits: Array, params: SamplingParams) -> bool:
+    """Whether top_k or top_p leave tokens out."""
+    return not params.is_greedy and (0 < params.top_k < logits.shape[-1] or params.top_p < 1)
+
+
+def _log_weights(logits: Array, top: Array, params: SamplingParams) -> Array:
+    """As `warp`, but narrower and nothing cut: a guess that a rounding error changes is a guess all the same."""
+    xp = array_namespace(logits)
     wide = logits if logits.dtype == xp.float64 else xp.astype(logits, xp.float32, copy=False)
     return (wide - top) / (1.0 if params.is_greedy else max(params.temperature, COLDEST))
+
+
+def _total_weight(logits: Array, top: Array, params: SamplingParams) -> Array:
+    """Of each row, in numpy: [num_rows, 1]."""
+    if not is_torch_array(logits):  # row by row: a core's cache holds one
+        totals = [np.exp(_log_weights(*pair, params)).sum() for pair in zip(logits, top, strict=True)]
+        return np.array(totals, dtype=np.float64)[:, None]
+    xp = array_namespace(logits)
+    return on_host(to_float64(xp.sum(xp.exp(_log_weights(logits, top, params)), axis=-1, keepdims=True)))
 
 
 def _noise_at(seed: int, positions: Sequence[int], vocab_size: int) -> Array:
