@@ -1,12 +1,12 @@
 """The exception tree.
 
 SkydraftError
-├── ConfigError            a setting, a flag or a file of settings is wrong
+├── ConfigError            a setting, a flag or a file of settings or keys is wrong
 ├── ProtocolError
 │   ├── LocalProtocolError     we misused the protocol: a bug on this side
 │   └── RemoteProtocolError    the peer sent something that the protocol does not allow
 │       └── VersionMismatch        the peer speaks another version
-├── TransportError         the connection could not be made, or was lost
+├── TransportError         the connection could not be made, or was lost; an address cannot be listened on
 ├── CloudFault             the cloud refused, in its own words
 ├── EngineError
 │   ├── ModelLoadError         a model folder or name cannot be loaded

@@ -46,9 +46,40 @@ def test_wrong_usage_is_status_2(capsys, arguments, sentence):
     assert out == ""
 
 
-def test_a_wrong_setting_is_one_sentence_and_status_1(capsys):
-    assert run(["generate", "a", "--temperature", "-2"]) == 1
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "a", "--temperature", "-2"],
+        ["generate", "a", "--temperature", "warm"],
+        ["generate", "a", "--gate", "x"],
+        ["generate", "a", "--mode", "x"],
+        ["generate", "a", "--config", "nowhere.toml"],
+        ["caption", "a.wav", "--cloud", "ftp://x"],
+        ["doctor", "--device", "the moon"],
+        ["cloud", "--port", "70000"],
+        ["cloud", "--port", "http"],
+        ["cloud", "--host", "0.0.0.0"],
+        ["cloud-key", "add", "a b", "--keys", "keys.toml"],
+        ["cloud-key", "remove", "a", "--keys", "nowhere.toml"],
+        ["cloud-key", "add", "a", "--keys", "keys.toml", "--max-sessions", "0"],
+    ],
+)
+def test_a_wrong_value_is_status_2_whoever_refuses_it(capsys, arguments):
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in err
+
+
+def test_a_wrong_setting_is_one_sentence(capsys):
+    assert run(["generate", "a", "--temperature", "-2"]) == 2
     assert capsys.readouterr() == ("", "Error: temperature is -2.0 and must be 0 to 100\n")
+
+
+def test_the_statuses_are_documented(capsys):
+    run(["--help"])
+    assert "2, a flag, an argument or a file of settings is wrong" in " ".join(capsys.readouterr().out.split())
 
 
 def test_commands_get_their_arguments_and_flags(monkeypatch):

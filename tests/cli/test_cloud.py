@@ -17,7 +17,7 @@ from skydraft.cli import run
 def test_a_cloud_that_would_be_open_or_is_set_up_wrongly_is_refused_before_its_model_is_loaded(
     flags, words, replicas, capsys
 ):
-    assert run(["cloud", "--model", "a-model-that-nobody-has", "--port", "0", *replicas, *flags]) == 1
+    assert run(["cloud", "--model", "a-model-that-nobody-has", "--port", "0", *replicas, *flags]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("Error: ")
@@ -30,7 +30,7 @@ def test_beyond_this_machine_keys_are_not_enough_without_tls(tmp_path, capsys):
     keys = tmp_path / "keys.toml"
     assert run(["cloud-key", "add", "phone", "--keys", str(keys)]) == 0
     capsys.readouterr()
-    assert run(["cloud", "--model", "a-model-that-nobody-has", "--host", "0.0.0.0", "--keys", str(keys)]) == 1
+    assert run(["cloud", "--model", "a-model-that-nobody-has", "--host", "0.0.0.0", "--keys", str(keys)]) == 2
     assert "pass unencrypted: give --tls-cert and --tls-key, or say --behind-proxy" in capsys.readouterr().err
 
 
@@ -51,7 +51,7 @@ def test_a_new_key_is_all_that_is_printed_and_the_note_goes_to_standard_error(tm
     ],
 )
 def test_what_is_wrong_with_a_key_is_one_sentence(arguments, words, tmp_path, capsys):
-    assert run(["cloud-key", *arguments, "--keys", str(tmp_path / "keys.toml")]) == 1
+    assert run(["cloud-key", *arguments, "--keys", str(tmp_path / "keys.toml")]) == 2
     err = capsys.readouterr().err
     assert err.startswith("Error: ")
     assert words in err

@@ -99,7 +99,7 @@ def test_json_has_every_number_under_its_name():
 
 
 def test_an_address_that_is_none_is_refused_before_anything_is_measured(capsys):
-    assert run(["doctor", "--cloud", "ftp://host"]) == 1
+    assert run(["doctor", "--cloud", "ftp://host"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("Error: the cloud's address 'ftp://host' is none of host:port")

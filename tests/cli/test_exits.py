@@ -2,7 +2,7 @@ import pytest
 from click.exceptions import Exit
 
 from skydraft.cli.exits import describe, guard
-from skydraft.errors import ConfigError
+from skydraft.errors import ConfigError, ModelLoadError
 
 
 def ends(error, debug=False):
@@ -12,9 +12,14 @@ def ends(error, debug=False):
 
 
 def test_an_error_is_one_sentence_and_status_1(capsys):
-    assert ends(ConfigError("the moon is\n\x1b[5mfull")) == 1
+    assert ends(ModelLoadError("the moon is\n\x1b[5mfull")) == 1
     out, err = capsys.readouterr()
     assert (out, err) == ("", "Error: the moon is  [5mfull\n")
+
+
+def test_a_wrong_setting_is_status_2_as_wrong_usage_is(capsys):
+    assert ends(ConfigError("wrong")) == 2
+    assert capsys.readouterr() == ("", "Error: wrong\n")
 
 
 def test_ctrl_c_is_quiet_and_status_130(capsys):
@@ -35,10 +40,11 @@ def test_the_unexpected_asks_for_a_report(capsys):
 def test_debug_shows_the_traceback(capsys, monkeypatch, by_variable):
     if by_variable:
         monkeypatch.setenv("SKYDRAFT_DEBUG", "1")
-    assert ends(ConfigError("wrong"), debug=not by_variable) == 1
+    assert ends(ModelLoadError("wrong\x1b[2J"), debug=not by_variable) == 1
     err = capsys.readouterr().err
     assert err.startswith("Traceback")
-    assert err.endswith("\nError: wrong\n")
+    assert err.endswith("\nError: wrong [2J\n")
+    assert "\x1b" not in err
 
 
 def test_a_status_passes():

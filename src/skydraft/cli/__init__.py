@@ -27,7 +27,7 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns its exit status: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
+    """Run one command line; returns its exit status: see cli/exits."""
     from skydraft.cli.app import app
 
     try:

@@ -58,7 +58,12 @@ def command(group: click.Group, name: str, *arguments: click.Argument) -> Callab
     return lambda run: group.add_command(Command(name, run, arguments))
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0, done; 1, something failed; 2, a flag, an argument or a file of settings is wrong; "
+    "130, Ctrl-C; 141, nobody reads the output any more.",
+)
 @click.version_option(__version__, message="skydraft %(version)s")
 def app() -> None:
     """A small model on a device drafts, a large model in a cloud judges: one text, written together.

@@ -25,7 +25,8 @@ def run_cloud(flags: CloudFlags) -> None:
     """Load the model, say where the cloud listens, serve until SIGINT or SIGTERM.
 
     Raises:
-        ConfigError: the address cannot be had, or the cloud would be open to strangers.
+        TransportError: the address cannot be had.
+        ConfigError: the cloud would be open to strangers.
         ModelLoadError: the model cannot be loaded.
     """
     settings = flags.settings()

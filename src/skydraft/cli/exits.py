@@ -1,4 +1,8 @@
-"""What ends a command: one sentence on standard error and an exit status."""
+"""What ends a command: one sentence on standard error and an exit status.
+
+0: done. 1: something failed: a file, a model, a cloud. 2: a flag, an argument or a file of settings or keys is wrong,
+whether click refuses it, the settings or the model. 130: Ctrl-C. 141: nobody reads the output any more.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from contextlib import contextmanager
 import click
 from click.exceptions import Exit
 
-from skydraft.cli.words import printable
-from skydraft.errors import SkydraftError
+from skydraft.cli.words import harmless, printable
+from skydraft.errors import ConfigError, SkydraftError
 
 FAILED = 1
 MISUSED = 2
@@ -53,9 +57,9 @@ def guard(debug: bool) -> Iterator[None]:
         raise Exit(UNREAD) from None
     except Exception as error:
         if debug or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
-            traceback.print_exc()
+            click.echo(harmless(traceback.format_exc()), err=True, nl=False)
         print_error(describe(error))
-        raise Exit(FAILED) from None
+        raise Exit(MISUSED if isinstance(error, ConfigError) else FAILED) from None
 
 
 def describe(error: Exception) -> str:

@@ -21,7 +21,7 @@ from skydraft.cloud.tracing import make_metrics
 from skydraft.cloud.wire import MAX_HEAD_BYTES, GuardedSocket, http_protocol
 from skydraft.config import CloudSettings
 from skydraft.engines.base import Engine
-from skydraft.errors import ConfigError
+from skydraft.errors import ConfigError, TransportError
 
 log = logging.getLogger("skydraft.cloud")
 
@@ -33,7 +33,7 @@ def bind(settings: CloudSettings) -> socket.socket:
     """Take the port; port 0 takes a free one.
 
     Raises:
-        ConfigError: the address cannot be had.
+        TransportError: the address cannot be had.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -42,7 +42,7 @@ def bind(settings: CloudSettings) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as error:
         listener.close()
-        raise ConfigError(
+        raise TransportError(
             f"the cloud cannot listen on {settings.host} port {settings.port}: {error.strerror or error}; "
             "choose another with --host and --port (0 takes a free port)"
         ) from error
