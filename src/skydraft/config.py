@@ -153,6 +153,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     way: how drafts are made where the text is the cloud's own (rule exact): `auto` measures; see `policies/way`.
     max_escalated: share of the tokens that may go to the cloud, where blocks are escalated one by one (rank, prob).
     num_threads: that the model computes with; 0: as many as there are cores, or half where a cloud is started.
+    seed: of the noise that a text is sampled with; None: one is drawn for each text (or clip), and its report names it.
     block_length: tokens of a block; 0: 5, after a correction 3, after two blocks accepted whole 7.
     """
 
@@ -174,7 +175,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
-    seed: int = 0
+    seed: int | None = None
     max_tokens: int = 128
     device: str = "cpu"
     dtype: str = "float32"
@@ -186,7 +187,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in ("draft", "target"):
             require(bool(getattr(self, name)), f"device.{name}", "''", "the name of a model")
         require_place(self.device, self.dtype, self.quantize)
-        SamplingParams(self.temperature, self.top_k, self.top_p, self.seed, self.max_tokens)
+        SamplingParams(self.temperature, self.top_k, self.top_p, self.seed or 0, self.max_tokens)
         _require_range("device.num_threads", self.num_threads, 0, 1024)
         _require_range("device.max_escalated", self.max_escalated, 0, 1)
         _require_range("device.block_length", self.block_length, 0, 64)

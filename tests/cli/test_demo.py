@@ -1,6 +1,6 @@
 import numpy as np
 
-from skydraft.cli.demo import LOUDNESS, loudness, plan
+from skydraft.cli.demo import LOUDNESS, loudness, plan, seeded
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 
@@ -41,3 +41,10 @@ def test_loudness_is_a_bar_for_each_stretch():
 def test_loudness_of_a_clip_shorter_than_the_line():
     assert len(loudness(np.ones(3, np.float32), 30)) == 3
     assert loudness(np.zeros(30, np.float32), 3) == LOUDNESS[0] * 3
+
+
+def test_all_ways_of_the_demo_write_with_one_seed():
+    settings = seeded(DeviceSettings(temperature=1.0))
+    assert settings.seed is not None
+    assert {act.settings.seed for act in plan(settings)} == {settings.seed}
+    assert seeded(DeviceSettings(seed=3)).seed == 3

@@ -43,6 +43,7 @@ def test_json_has_the_promised_keys_and_values():
         "file": "a.wav",
         "text": "be",
         "mode": "hybrid",
+        "seed": None,
         "tokens": [{"id": 1, "text": "be", "origin": "edge"}, {"id": 5, "text": "", "origin": "accepted"}],
         "first_token_s": 0.25,
         "total_s": 1.5,

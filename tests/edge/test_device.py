@@ -50,7 +50,7 @@ async def test_a_folder_with_a_chat_template_answers_in_it(text_pair: Path, tmp_
         (folder, "a time", True),
     ):
         settings = DeviceSettings(
-            draft=str(model), mode=Mode.EDGE, share=ShareLevel.NONE, max_tokens=12, temperature=1.0, raw=is_raw
+            draft=str(model), mode=Mode.EDGE, share=ShareLevel.NONE, max_tokens=12, temperature=1.0, seed=0, raw=is_raw
         )
         with Device.load(settings) as device:
             texts.append((await device.generate(prompt)).text)

@@ -25,7 +25,7 @@ from skydraft.cli.stage import ready_device
 from skydraft.cli.words import printable, seconds
 from skydraft.config import DeviceSettings, with_flags
 from skydraft.core import Origin, ShareLevel
-from skydraft.edge.device import Device
+from skydraft.edge.device import Device, draw_seed
 
 WARM_UP_TOKENS = 4
 LOUDNESS = "▁▂▃▄▅▆▇█"
@@ -67,12 +67,17 @@ def run_demo(flags: DemoFlags) -> None:
 async def perform(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
     """Caption the clip in each way and compare."""
     async with ready_device(settings, screen) as device:
-        acts = plan(device.settings)
+        acts = plan(seeded(device.settings))
         with screen.busy("Warming up ..."):
             await _warm_up(device, clip, acts)
         _show_heading(clip, device.settings, screen)
         results = [await _play(number, act, device, clip, screen) for number, act in enumerate(acts, 1)]
     _show_comparison(acts, results, screen)
+
+
+def seeded(settings: DeviceSettings) -> DeviceSettings:
+    """One seed for all ways: otherwise they would not write the same text."""
+    return settings if settings.seed is not None else with_flags(settings, seed=draw_seed())
 
 
 def plan(settings: DeviceSettings) -> list[Act]:

@@ -150,7 +150,14 @@ class WritingFlags(DeviceFlags):
     top_p: Annotated[
         float | None, Flag("--top-p", metavar="P", help="Keep the fewest tokens of probability P. [default: 1, all]")
     ] = None
-    seed: Annotated[int | None, Flag("--seed", metavar="N", help="The same seed, the same text. [default: 0]")] = None
+    seed: Annotated[
+        int | None,
+        Flag(
+            "--seed",
+            metavar="N",
+            help="The same seed, the same text. [default: drawn for each text or file; the summary and --json name it]",
+        ),
+    ] = None
     max_tokens: Annotated[
         int | None, Flag("--max-tokens", metavar="N", help="A text ends after N tokens. [default: 128]")
     ] = None

@@ -62,6 +62,8 @@ def summary(result: Result) -> str:
     if result.up:
         bytes_moved = f"{result.up.total():,} bytes up, {result.down.total():,} down"
         parts.append(f"{counted(result.rounds, 'round')}, {bytes_moved}")
+    if result.seed is not None:
+        parts.append(f"seed {result.seed}")
     if result.reconnects:
         parts.append(counted(result.reconnects, "reconnect"))
     return "; ".join(parts)

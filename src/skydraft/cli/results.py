@@ -41,6 +41,7 @@ class Result:
 
     text: of all windows, with a space between.
     pieces: their texts concatenate to `text`.
+    seed: of all windows; None: greedy.
     first_token_s: of the first window. total_s: of all, each with its prompt's prefill.
     up, down: payload bytes by kind. contents: what left the device, by kind.
     windows: where there is more than one.
@@ -50,6 +51,7 @@ class Result:
     pieces: tuple[Piece, ...]
     mode: Mode
     share: ShareLevel
+    seed: int | None
     first_token_s: float
     total_s: float
     rounds: int
@@ -110,6 +112,7 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
         **subject,
         "text": result.text,
         "mode": result.mode.value,
+        "seed": result.seed,
         "tokens": [{"id": piece.token_id, "text": piece.text, "origin": piece.origin.value} for piece in result.pieces],
         "first_token_s": round(result.first_token_s, 6),
         "total_s": round(result.total_s, 6),
@@ -139,6 +142,7 @@ def _merge(reports: Sequence[Report], tokenizer: Tokenizer, windows: tuple[Windo
         pieces=pieces,
         mode=first.mode,
         share=first.disclosure.level,
+        seed=first.seed,
         first_token_s=first.first_token_s,
         total_s=sum(report.total_s for report in reports),
         rounds=sum(report.rounds for report in reports),

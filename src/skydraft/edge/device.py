@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
@@ -120,13 +121,13 @@ class Device:
                 f"the model {self.tokenizer.vocabulary.name} reads text only and cannot hear {clip.name}: "
                 "give --draft a Qwen2.5-Omni model, or leave it out"
             )
-        captioned = []
+        captioned, seed = [], self._seed()
         for window in split_windows(clip.samples):
             report = None
             if not window.is_silent:
                 on_window(window.start_s, window.end_s)
                 prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), self.settings.share)
-                report = await self._write(prompts, on_tokens, notify)
+                report = await self._write(prompts, seed, on_tokens, notify)
             captioned.append(CaptionedWindow(window.start_s, window.end_s, report))
         return captioned
 
@@ -140,12 +141,16 @@ class Device:
         render = None if self.settings.raw else self._render
         encode = partial(self.tokenizer.encode, add_special=render is None)  # a chat format brings its own
         prompts = chat_prompts(encode, prompt, self.settings.share, render or raw)
-        return await self._write(prompts, on_tokens, notify)
+        return await self._write(prompts, self._seed(), on_tokens, notify)
 
-    async def _write(self, prompts: PromptPair, on_tokens: OnTokens, notify: Notify) -> Report:
-        return await self._writer.write(self._job(prompts), on_tokens, notify)
+    def _seed(self) -> int:
+        """For a text, or for all windows of a clip: one seed is enough to have it again."""
+        return draw_seed() if self.settings.seed is None else self.settings.seed
 
-    def _job(self, prompts: PromptPair) -> Job:
+    async def _write(self, prompts: PromptPair, seed: int, on_tokens: OnTokens, notify: Notify) -> Report:
+        return await self._writer.write(self._job(prompts, seed), on_tokens, notify)
+
+    def _job(self, prompts: PromptPair, seed: int) -> Job:
         settings, vocabulary = self.settings, self.tokenizer.vocabulary
         rule = _rule(settings, prompts)
         require_rule_fits(settings, rule)
@@ -153,7 +158,7 @@ class Device:
             prompts=prompts,
             vocabulary=vocabulary,
             decode=self.tokenizer.decode,
-            sampling=_sampling(settings, vocabulary.end_ids),
+            sampling=_sampling(settings, seed, vocabulary.end_ids),
             mode=settings.mode,
             share=settings.share,
             rule=rule,
@@ -165,6 +170,11 @@ class Device:
             max_escalated=settings.max_escalated,
             address=None if settings.cloud is None else CloudAddress(settings.cloud, settings.key),
         )
+
+
+def draw_seed() -> int:
+    """A seed that nobody knows before; a number that every reader of JSON keeps exactly."""
+    return secrets.randbelow(2**53)
 
 
 def _load_ears(model: str) -> Hear | None:
@@ -192,12 +202,12 @@ def _rule(settings: DeviceSettings, prompts: PromptPair) -> AcceptanceRule:
     return Exact() if prompts.cloud == prompts.edge else Rank()
 
 
-def _sampling(settings: DeviceSettings, end_ids: Sequence[int]) -> SamplingParams:
+def _sampling(settings: DeviceSettings, seed: int, end_ids: Sequence[int]) -> SamplingParams:
     return SamplingParams(
         temperature=settings.temperature,
         top_k=settings.top_k,
         top_p=settings.top_p,
-        seed=settings.seed,
+        seed=seed,
         max_tokens=settings.max_tokens,
         end_ids=tuple(end_ids),
     )

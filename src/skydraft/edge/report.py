@@ -14,6 +14,7 @@ class Report:
     """One text and how it came about.
 
     mode: as asked for; `is_alone`: the cloud was lost, and the device went on by itself, to the end or for a time.
+    seed: with which the same models write it again; None: it is greedy, and nothing was drawn.
     first_token_s, total_s: from the start of the run, the prompt's prefill included.
     rounds: verdicts. num_positions: that the cloud computed.
     reconnects: how often the connection was lost and taken up again.
@@ -23,6 +24,7 @@ class Report:
     tokens: tuple[Token, ...]
     mode: Mode
     is_alone: bool
+    seed: int | None
     first_token_s: float
     total_s: float
     rounds: int

@@ -207,6 +207,7 @@ class _Run:
             tokens=self._session.tokens,
             mode=self._job.mode,
             is_alone=self._is_alone,
+            seed=None if self._job.sampling.is_greedy else self._job.sampling.seed,
             first_token_s=total_s if self._first_token_s is None else self._first_token_s,
             total_s=total_s,
             rounds=self._session.num_rounds,
