@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -155,11 +160,149 @@ def test_a_taken_name_and_an_unknown_one_are_refused(path: Path) -> None:
         remove_key(path, "laptop")
 
 
-def test_a_table_written_in_another_way_is_not_cut_by_guessing(path: Path) -> None:
-    path.write_text('["phone"]\nsalt = "00"\nsha256 = "00"\n')
+HAND_EDITED = """\
+# Keys of the cloud in the cellar.
+
+# Phones: Ann's
+[phone]   # since March
+max_sessions = 8    # a few
+salt = "00"
+# its hash
+sha256 = "00"
+# Bob's
+
+# Laptops, which are slow
+[laptop]
+salt = '01'
+sha256 = "01"
+
+ [ "tablet" ]
+salt = "02"
+sha256 = "02"
+# the end
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [
+        ("phone", '[phone]   # since March\nmax_sessions = 8    # a few\nsalt = "00"\n# its hash\nsha256 = "00"\n'),
+        ("laptop", "[laptop]\nsalt = '01'\nsha256 = \"01\"\n\n"),
+        ("tablet", ' [ "tablet" ]\nsalt = "02"\nsha256 = "02"\n'),
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_of_a_hand_edited_file_a_removed_key_takes_its_own_lines_only(
+    path: Path, name: str, cut: str, newline: str
+) -> None:
+    assert cut in HAND_EDITED
+    path.write_text(HAND_EDITED, newline=newline)
+    remove_key(path, name)
+    assert path.read_bytes().decode() == HAND_EDITED.replace(cut, "").replace("\n", newline)
+
+
+def test_a_hand_edited_file_keeps_every_line_when_a_key_is_added(path: Path) -> None:
+    path.write_text(HAND_EDITED, newline="\r\n")
+    add_key(path, "watch", KeyGrant())
+    assert path.read_bytes().decode().startswith(HAND_EDITED.replace("\n", "\r\n").rstrip())
+    assert list(read_keys(path)) == ["phone", "laptop", "tablet", "watch"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'phone = {salt = "00", sha256 = "00"}\n',
+        'phone.salt = "00"\nphone.sha256 = "00"\n',
+        '[laptop]\nsalt = """\n[phone]\n"""\nsha256 = ""\n[phone]\nsalt = ""\nsha256 = ""\n',
+        '[phone]\nsha256 = ""\nsalt = """\n[a]\n#"""\n',
+    ],
+)
+def test_a_table_written_in_another_way_is_not_cut_by_guessing(path: Path, text: str) -> None:
+    path.write_text(text)
     with pytest.raises(ConfigError, match="take it out with an editor"):
         remove_key(path, "phone")
-    assert "phone" in path.read_text()
+    assert path.read_text() == text
+
+
+ADD_TEN = """
+import sys
+from pathlib import Path
+from skydraft.cloud.keys import KeyGrant, add_key, remove_key
+path, worker = Path(sys.argv[1]), sys.argv[2]
+sys.stdin.readline()
+for number in range(10):
+    add_key(path, f"{worker}-{number}", KeyGrant())
+remove_key(path, f"{worker}-0")
+"""
+
+
+def test_processes_that_change_the_file_at_once_lose_no_key(path: Path) -> None:
+    workers = [
+        subprocess.Popen([sys.executable, "-c", ADD_TEN, path, str(worker)], stdin=subprocess.PIPE)
+        for worker in range(4)
+    ]
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.close()
+    assert [worker.wait(60) for worker in workers] == [0] * 4
+    expected = {f"{worker}-{number}" for worker in range(4) for number in range(1, 10)}
+    assert set(read_keys(path)) == expected
+
+
+def test_a_reader_never_sees_a_part_of_the_file(path: Path) -> None:
+    add_key(path, "first", KeyGrant())
+    num_seen = []
+    with ThreadPoolExecutor(1) as pool:
+        adding = pool.submit(lambda: [add_key(path, f"key-{number}", KeyGrant()) for number in range(30)])
+        while not adding.done():
+            num_seen.append(len(read_keys(path)))
+    adding.result()
+    assert num_seen == sorted(num_seen)
+    assert len(read_keys(path)) == 31
+
+
+def test_the_new_file_is_on_the_disk_before_it_takes_the_old_ones_place(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_key(path, "phone", KeyGrant())
+    synced, replaced = [], []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, len(replaced)))
+
+    def replace(new: str, old: Path, real: Callable[[str, Path], None] = os.replace) -> None:
+        replaced.append(os.stat(new).st_ino)
+        real(new, old)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    remove_key(path, "phone")
+    assert synced == [(path.stat().st_ino, 0), (path.parent.stat().st_ino, 1)]  # and its name after it
+    assert replaced == [path.stat().st_ino]
+
+
+def test_a_full_disk_leaves_the_file_as_it_was_and_nothing_beside_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    add_key(path, "phone", KeyGrant())
+    before, listed = path.read_bytes(), sorted(os.listdir(path.parent))
+    monkeypatch.setattr(os, "fsync", is_full)
+    with pytest.raises(ConfigError, match=r"keys\.toml cannot be written: No space left on device"):
+        add_key(path, "laptop", KeyGrant())
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(path.parent)) == listed
+
+
+def test_a_link_stays_a_link_and_its_file_gets_the_key(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.toml"
+    link.symlink_to(path)
+    add_key(path, "phone", KeyGrant())
+    add_key(link, "laptop", KeyGrant())
+    assert link.is_symlink()
+    assert list(read_keys(path)) == ["phone", "laptop"]
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

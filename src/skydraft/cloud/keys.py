@@ -14,7 +14,10 @@ import os
 import re
 import secrets
 import stat
+import tempfile
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -126,7 +129,7 @@ def read_keys(path: Path) -> dict[str, KeyEntry]:
         ConfigError: it cannot be read, is not TOML, or an entry is wrong.
     """
     try:
-        entries = msgspec.convert(tomllib.loads(path.read_text()), dict[str, KeyEntry])
+        entries = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), dict[str, KeyEntry])
     except OSError as error:
         raise ConfigError(
             f"the file of keys {path} cannot be read ({error.strerror}); "
@@ -140,7 +143,7 @@ def read_keys(path: Path) -> dict[str, KeyEntry]:
 
 
 def add_key(path: Path, name: str, grant: KeyGrant) -> str:
-    """Make a key and put its hash into the file, which is made where there is none.
+    """Make a key and put its hash at the end of the file, which is made where there is none.
 
     Returns:
         The key; it is not kept anywhere.
@@ -148,27 +151,64 @@ def add_key(path: Path, name: str, grant: KeyGrant) -> str:
         ConfigError: the name is taken or none, or the file is wrong or cannot be written.
     """
     _require_name(name)
-    if path.exists() and name in read_keys(path):
-        raise ConfigError(f"the file of keys {path} has a key {name!r} already; remove it first, or take another name")
     secret, salt = secrets.token_urlsafe(SECRET_BYTES), secrets.token_hex(SALT_BYTES)
-    text = path.read_text() if path.exists() else HEADER
-    _write(path, f"{text.rstrip()}\n\n{_table(name, grant, salt, _hash(salt, secret))}")
+    with _changing(path) as file:
+        if file.exists() and name in read_keys(path):
+            raise ConfigError(
+                f"the file of keys {path} has a key {name!r} already; remove it first, or take another name"
+            )
+        text = _text(file) if file.exists() else HEADER
+        _replace(file, f"{text.rstrip()}\n\n{_table(name, grant, salt, _hash(salt, secret))}")
     return f"skydraft.{name}.{secret}"
 
 
 def remove_key(path: Path, name: str) -> None:
     """Take a key out of the file; a running cloud closes its connections within seconds.
 
+    Comments outside of its table stay, those above it too: they may be about more than this key.
+
     Raises:
         ConfigError: there is no such key, or the file is wrong or cannot be written.
     """
-    if name not in read_keys(path):
-        raise ConfigError(f"the file of keys {path} has no key {name!r}")
-    table = rf"^\[{re.escape(name)}\][^\n]*\n(?:(?!\[)[^\n]*\n?)*"
-    text, num_cut = re.subn(table, "", path.read_text(), flags=re.MULTILINE)
-    if num_cut != 1:
-        raise ConfigError(f"the key {name!r} is written in {path} in a way of its own; take it out with an editor")
-    _write(path, text)
+    with _changing(path) as file:
+        entries = read_keys(path)
+        if name not in entries:
+            raise ConfigError(f"the file of keys {path} has no key {name!r}")
+        text = _without_table(_text(file), name)
+        if not _says(text, {other: entry for other, entry in entries.items() if other != name}):
+            raise ConfigError(f"the key {name!r} is written in {path} in a way of its own; take it out with an editor")
+        _replace(file, text)
+
+
+def _without_table(text: str, name: str) -> str:
+    """Cut from the table's header to its last entry, and the empty lines after it."""
+    lines = text.splitlines(keepends=True)
+    start = next((index for index, line in enumerate(lines) if _is_header(line, name)), len(lines))
+    end = next((index for index in range(start + 1, len(lines)) if _is_any_header(lines[index])), len(lines))
+    while end > start + 1 and lines[end - 1].lstrip()[:1] in ("", "#"):  # these may belong to the next key
+        end -= 1
+    while end < len(lines) and not lines[end].strip():
+        end += 1
+    return "".join(lines[:start] + lines[end:])
+
+
+def _is_any_header(line: str) -> bool:
+    return line.lstrip().startswith("[")
+
+
+def _is_header(line: str, name: str) -> bool:
+    try:
+        return _is_any_header(line) and tomllib.loads(line) == {name: {}}
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def _says(text: str, entries: dict[str, KeyEntry]) -> bool:
+    """Whether a file with this text has these keys."""
+    try:
+        return msgspec.convert(tomllib.loads(text), dict[str, KeyEntry]) == entries
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError):
+        return False
 
 
 def _table(name: str, grant: KeyGrant, salt: str, sha256: str) -> str:
@@ -179,19 +219,54 @@ def _table(name: str, grant: KeyGrant, salt: str, sha256: str) -> str:
     )
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace the file as a whole, so that no reader sees half of it; a new one is for its owner's eyes only."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+@contextmanager
+def _changing(path: Path) -> Iterator[Path]:
+    """Let no other process change the file meanwhile; gives the file itself where the path is a link."""
+    import fcntl  # not on Windows, where keys cannot be made
+
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            if path.exists():  # the cloud may run as another user than the one who makes keys
-                status = path.stat()
-                os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
-                os.fchown(file.fileno(), status.st_uid, status.st_gid)
-            file.write(text)
-        beside.replace(path)
+        file = path.resolve()
+        # The lock is a file of its own, which stays: the file of keys is replaced, and a lock on it would go with it.
+        with open(os.open(file.with_name(f".{file.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield file
     except OSError as error:
         raise ConfigError(f"the file of keys {path} cannot be written: {error.strerror}") from error
+
+
+def _text(file: Path) -> str:
+    return file.read_bytes().decode()  # line endings as they are
+
+
+def _replace(file: Path, text: str) -> None:
+    """Replace the file as a whole: no reader sees half of it, and no power cut leaves half of it behind.
+
+    A new one is for its owner's eyes only.
+    """
+    descriptor, beside = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with open(descriptor, "wb") as new:
+            if file.exists():  # the cloud may run as another user than the one who makes keys
+                status = file.stat()
+                os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+            new.write(text.encode())
+            new.flush()
+            os.fsync(descriptor)
+        os.replace(beside, file)
+    except BaseException:
+        os.unlink(beside)
+        raise
+    _sync_folder(file.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _require_name(name: str) -> None:
