@@ -268,6 +268,31 @@ async def test_the_end_of_a_stream_arrives_after_its_bytes() -> None:
         assert not link._pairs
 
 
+async def test_the_end_of_a_stream_towards_a_client_that_is_gone_is_no_error_and_ends_the_connection() -> None:
+    """A client that said its end is not read any more: that it went away after it is found out by writing to it."""
+    is_gone, errors = asyncio.Event(), []
+
+    async def answer_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        await is_gone.wait()
+        writer.write(b"too late")  # is answered by a reset
+        await writer.drain()
+        while link.carried.down_bytes < len(b"too late"):  # noqa: ASYNC110 - the link has no bell
+            await asyncio.sleep(0.001)
+        writer.close()
+
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    async with linked(LinkSettings(down=PathSettings(delay_ms=5)), answer_late) as (link, _, writer):
+        writer.write_eof()
+        writer.close()
+        await writer.wait_closed()
+        is_gone.set()
+        async with asyncio.timeout(5):
+            while link._pairs:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+    assert errors == []
+
+
 async def test_a_client_that_breaks_off_is_felt_upstream() -> None:
     felt = asyncio.Event()
 

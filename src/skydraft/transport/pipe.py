@@ -123,7 +123,8 @@ class _Endpoint(asyncio.Protocol):
         if self.incoming.is_finished:  # broken off while it was being made
             _reset(self.transport)
             return
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
+        with suppress(OSError):  # it may be gone already
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
         self.incoming.wake()
 
     def data_received(self, data: bytes) -> None:
@@ -244,7 +245,8 @@ class _Pipe:
             return
         self.is_finished = True
         if self._sink.transport is not None and self._sink.transport.can_write_eof():
-            self._sink.transport.write_eof()
+            with suppress(OSError):  # a socket that is not read any more may be gone without anybody having noticed
+                self._sink.transport.write_eof()
         self._pair.end_if_finished()
 
     def _steer_source(self) -> None:
