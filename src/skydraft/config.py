@@ -153,6 +153,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     way: how drafts are made where the text is the cloud's own (rule exact): `auto` measures; see `policies/way`.
     max_escalated: share of the tokens that may go to the cloud, where blocks are escalated one by one (rank, prob).
     num_threads: that the model computes with; 0: as many as there are cores, or half where a cloud is started.
+    max_length: tokens of one sequence on the device, its prompt included, and in a cloud that is started for the
+        occasion; 0: what the models take, at most 4096.
     seed: of the noise that a text is sampled with; None: one is drawn for each text (or clip), and its report names it.
     block_length: tokens of a block; 0: 5, after a correction 3, after two blocks accepted whole 7.
     """
@@ -177,6 +179,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_p: float = 1.0
     seed: int | None = None
     max_tokens: int = 128
+    max_length: int = 0
     device: str = "cpu"
     dtype: str = "float32"
     num_threads: int = 0
@@ -189,6 +192,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         require_place(self.device, self.dtype, self.quantize)
         SamplingParams(self.temperature, self.top_k, self.top_p, self.seed or 0, self.max_tokens)
         _require_range("device.num_threads", self.num_threads, 0, 1024)
+        _require_range("device.max_length", self.max_length, 0, 2**20)
         _require_range("device.max_escalated", self.max_escalated, 0, 1)
         _require_range("device.block_length", self.block_length, 0, 64)
         _require_range("device.offline_wait_s", self.offline_wait_s, 0, 86400)

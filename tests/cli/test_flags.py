@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from skydraft.cli.flags import CloudFlags, DemoFlags, WritingFlags
+from skydraft.cli.flags import CloudFlags, DemoFlags, DoctorFlags, WritingFlags
 from skydraft.config import CloudSettings, DeviceSettings
 from skydraft.core import Mode, ShareLevel
 from skydraft.errors import ConfigError
@@ -28,6 +28,26 @@ def test_flags_go_over_the_file_and_the_file_over_the_defaults(tmp_path):
     device = WritingFlags(config=file, mode=Mode.EDGE, share=ShareLevel.NONE, offline="edge").settings()
     assert device == DeviceSettings(seed=7, mode=Mode.EDGE, share=ShareLevel.NONE, offline="edge")
     assert CloudFlags(config=file, port=0).settings() == CloudSettings(port=0, num_slots=3)
+
+
+def test_a_target_beside_a_cloud_that_runs_is_refused(tmp_path):
+    both = "--target b is the model of a cloud to be started and --cloud ws://a one that runs"
+    with pytest.raises(ConfigError, match=both):
+        WritingFlags(cloud="ws://a", target="b").settings()
+    file = tmp_path / "skydraft.toml"
+    file.write_text('[device]\ncloud = "ws://a"\n')
+    with pytest.raises(ConfigError, match=both):
+        WritingFlags(config=file, target="b").settings()
+    file.write_text('[device]\ncloud = "ws://a"\ntarget = "b"\n')
+    with pytest.raises(ConfigError, match=both):
+        WritingFlags(config=file).settings()
+
+
+def test_a_cloud_that_is_typed_puts_the_target_of_a_file_aside(tmp_path):
+    file = tmp_path / "skydraft.toml"
+    file.write_text('[device]\ntarget = "b"\n')
+    assert WritingFlags(config=file, cloud="ws://a").settings().cloud == "ws://a"
+    assert DoctorFlags(config=file, cloud="ws://a").settings().cloud == "ws://a"
 
 
 @pytest.mark.parametrize(

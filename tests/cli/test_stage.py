@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from skydraft.cli.stage import _sharing_cores, _starts_cloud
+from skydraft.cli.stage import _cloud_arguments, _sharing_cores, starts_cloud
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 from skydraft.engines.settings import num_cores
@@ -19,7 +19,12 @@ from skydraft.engines.settings import num_cores
     ],
 )
 def test_a_cloud_is_started_where_one_is_needed_and_none_is_named(settings: DeviceSettings, is_started: bool) -> None:
-    assert _starts_cloud(settings) == is_started
+    assert starts_cloud(settings) == is_started
+
+
+def test_a_cloud_that_is_started_holds_texts_as_long_as_the_device_does() -> None:
+    assert _cloud_arguments(DeviceSettings(max_length=600))[:4] == ["--slots", "1", "--max-length", "600"]
+    assert "--max-length" not in _cloud_arguments(DeviceSettings())
 
 
 def test_device_and_a_cloud_on_the_same_machine_share_its_cores() -> None:

@@ -107,3 +107,17 @@ def test_the_vocabulary_can_be_asked_for(address: str) -> None:
     vocabulary = table(MODEL).vocabulary
     answer = json.loads(get(address, "/v1/vocabulary").text)
     assert answer == {"name": vocabulary.name, "tokens": list(vocabulary.tokens)}
+
+
+@pytest.mark.parametrize(("asked", "num_shared"), [(8, 8), (5, 5), (10**9, 8), (0, 0), (-1, 0)])
+def test_whether_vocabularies_fit_is_told_in_a_few_bytes(address: str, asked: int, num_shared: int) -> None:
+    engine = table(MODEL)
+    assert json.loads(get(address, f"/v1/terms?num_tokens={asked}").text) == {
+        "num_tokens": num_shared,
+        "digest": engine.vocabulary.digest(num_shared).hex(),
+        "max_tokens": engine.limits.max_length,
+    }
+
+
+def test_terms_for_no_number_are_refused(address: str) -> None:
+    assert get(address, "/v1/terms?num_tokens=many").status == get(address, "/v1/terms").status == 422

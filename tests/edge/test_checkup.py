@@ -10,7 +10,9 @@ import pytest
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 from skydraft.edge import checkup, machine, trial
-from skydraft.edge.checkup import Checkup, CloudFacts, State, check_up
+from skydraft.edge.address import CloudAddress
+from skydraft.edge.checkup import HEALTH_PATH, Checkup, CloudFacts, State, check_up
+from skydraft.edge.inquiry import inquire
 from skydraft.engines.load import load_tokenizer
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.transport.link import Link
@@ -63,6 +65,11 @@ async def test_a_cloud_in_order_is_measured_in_all_its_parts(cloud: str) -> None
     assert result.decision is not None
     is_faster = result.rounds.tokens_per_s >= result.cloud_tokens_per_s  # which other work on the machine may turn
     assert result.decision.mode is (Mode.HYBRID if is_faster else Mode.CLOUD)
+
+
+async def test_nothing_is_asked_of_health_that_no_cloud_says(cloud: str) -> None:
+    said = await inquire(CloudAddress(cloud, None), HEALTH_PATH, dict[str, object])  # type: ignore[type-var]
+    assert set(CloudFacts.__struct_fields__) == set(said)
 
 
 async def test_health_names_the_model_and_whether_it_kept_its_pace(cloud: str) -> None:

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from skydraft.engines import checkpoint, load, weights
 from skydraft.engines.checkpoint import Checkpoint
-from skydraft.engines.load import load_engine, load_tokenizer
+from skydraft.engines.load import find_max_length, load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
 from skydraft.engines.slot_engine import SlotEngine
 from skydraft.engines.table import TableEngine
@@ -33,7 +33,7 @@ def copied(saved: Saved, tmp_path: Path) -> Callable[[str], Path]:
 
 
 def refused(folder: Path, **settings: object) -> str:
-    with pytest.raises(ModelLoadError) as caught:
+    with pytest.raises((ConfigError, ModelLoadError)) as caught:
         load_engine(str(folder), "target", EngineSettings(**settings))
     return str(caught.value)
 
@@ -185,6 +185,18 @@ def test_a_window_bounds_the_length(copied: Callable[[str], Path]):
     assert "takes at most 20 tokens (sliding_window of its config) and max_length is 21" in refused(
         folder, max_length=21
     )
+
+
+def test_how_long_a_text_may_be_is_told_before_weights_are_loaded(copied: Callable[[str], Path]):
+    folder = copied("llama")
+    (folder / "model.safetensors").unlink()
+    change_config(folder, max_position_embeddings=300)
+    assert find_max_length(str(folder), "draft") == 300
+    assert find_max_length(f"paced:step_ms=1:{folder}", "draft", EngineSettings(max_length=299)) == 299
+    assert find_max_length("table:vocab=9", "target") == 4096
+    assert find_max_length("vllm:somewhere", "target") is None
+    with pytest.raises(ConfigError, match="takes at most 300 tokens .* and max_length is 301"):
+        find_max_length(str(folder), "draft", EngineSettings(max_length=301))
 
 
 def test_the_length_is_bounded_by_what_the_model_was_made_for(saved: Saved):

@@ -27,7 +27,7 @@ def load(path: Path, **settings: object) -> Engine:
 
 
 def refused(path: Path, **settings: object) -> str:
-    with pytest.raises(ModelLoadError) as caught:
+    with pytest.raises((ConfigError, ModelLoadError)) as caught:
         load(path, **settings)
     return str(caught.value)
 

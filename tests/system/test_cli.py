@@ -163,21 +163,35 @@ def test_a_device_goes_on_alone_where_no_cloud_is_there():
 
 
 def test_a_model_that_is_not_there_is_one_sentence_for_either_side():
-    assert "nowhere" in refusal(generate(draft="nowhere"))
-    sentence = refusal(generate("--target", "nowhere"))
-    assert "a cloud for nowhere did not start" in sentence
+    assert "there is no model folder nowhere" in refusal(generate("--target", TARGET, draft="nowhere"))
+    assert "there is no model folder nowhere" in refusal(generate("--target", "nowhere"))
 
 
-def test_another_vocabulary_is_one_sentence_that_names_both_models(cloud, tmp_path):
-    folder = tmp_path / "other-tokens"
+def test_a_cloud_that_does_not_start_is_one_sentence(tmp_path):
+    config = {"model_type": "llama", "vocab_size": 4, "architectures": ["LlamaForCausalLM"]}
+    folder = str(other_model(tmp_path, config))  # of which there are no weights
+    done = generate("--target", folder, "--mode", "cloud", draft=folder)
+    assert f"a cloud for {folder} did not start: the weights of other-tokens" in refusal(done)
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "cloud"])
+def test_another_vocabulary_is_one_sentence_that_names_both_models_before_weights_are_loaded(cloud, tmp_path, mode):
+    folder = other_model(tmp_path, {"model_type": "llama", "vocab_size": 4})  # of which there are none
+    for where in (("--cloud", cloud), ("--target", TARGET)):
+        sentence = refusal(generate(*where, "--mode", mode, draft=str(folder)))
+        assert "do not share a vocabulary" in sentence
+        assert "other-tokens" in sentence
+        assert TARGET in sentence
+
+
+def other_model(parent, config):
+    """A folder with other tokens than the tables have, and without weights."""
+    folder = parent / "other-tokens"
     folder.mkdir()
     words = {"[UNK]": 0, "ba": 1, "de": 2, "fi": 3}
     tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]")).save(str(folder / "tokenizer.json"))
-    (folder / "config.json").write_text('{"model_type": "llama", "vocab_size": 4}')
-    sentence = refusal(generate("--cloud", cloud, "--mode", "cloud", draft=str(folder)))
-    assert "do not share a vocabulary" in sentence
-    assert "other-tokens" in sentence
-    assert TARGET in sentence
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def test_a_cloud_of_another_version_is_one_sentence_that_names_both():

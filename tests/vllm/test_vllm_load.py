@@ -16,7 +16,7 @@ require_vllm()
     [
         ({"device": "cuda:1"}, ConfigError, "device is 'cuda:1' and this vLLM computes on cpu: use device cpu"),
         ({"quantize": True}, ConfigError, "quantize is for models that PyTorch runs"),
-        ({"max_length": 1000}, ModelLoadError, "takes at most 512 tokens"),
+        ({"max_length": 1000}, ConfigError, "takes at most 512 tokens"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(

@@ -20,6 +20,7 @@ from skydraft.config import (
     with_flags,
 )
 from skydraft.core import Mode, Objective, ShareLevel
+from skydraft.errors import ConfigError
 
 MODELS = "a folder, a Hugging Face name, a GGUF file, or 'embedded'"
 
@@ -100,7 +101,11 @@ class DeviceFlags:
         Raises:
             ConfigError: a value is wrong.
         """
-        return with_flags(load_settings(self.config).device, **_settings_in(self, DeviceSettings))
+        in_file, given = load_settings(self.config).device, _settings_in(self, DeviceSettings)
+        settings = with_flags(in_file, **given)
+        if "target" in given:
+            _require_one_cloud(settings, given["target"] is not None, given.get("cloud") is not None)
+        return settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +165,15 @@ class WritingFlags(DeviceFlags):
     ] = None
     max_tokens: Annotated[
         int | None, Flag("--max-tokens", metavar="N", help="A text ends after N tokens. [default: 128]")
+    ] = None
+    max_length: Annotated[
+        int | None,
+        Flag(
+            "--max-length",
+            metavar="N",
+            help="Tokens of a text and its prompt that models hold, on the device and in a cloud that is started for "
+            "the occasion. [default: what the model takes, at most 4096]",
+        ),
     ] = None
     way: Annotated[
         str | None,
@@ -349,6 +363,20 @@ class RemoveKeyFlags:
 
     keys: KeysFlag
     debug: DebugFlag = False
+
+
+def _require_one_cloud(settings: DeviceSettings, is_target_typed: bool, is_cloud_typed: bool) -> None:
+    """A cloud that runs has its model; only one that is named on the command line puts a file's target aside.
+
+    Raises:
+        ConfigError: both a cloud that runs and the model of one to be started are named.
+    """
+    is_target_in_file = settings.target != DeviceSettings().target
+    if settings.cloud is not None and (is_target_typed or (is_target_in_file and not is_cloud_typed)):
+        raise ConfigError(
+            f"--target {settings.target} is the model of a cloud to be started and --cloud {settings.cloud} one that "
+            "runs with a model of its own: leave one of them out"
+        )
 
 
 def options_of(flags: type[Any]) -> list[click.Option]:

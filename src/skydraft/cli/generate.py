@@ -10,8 +10,10 @@ from skydraft.cli.live import LiveText
 from skydraft.cli.render import summary
 from skydraft.cli.results import Result, as_json, result_of_text
 from skydraft.cli.screen import Screen
-from skydraft.cli.stage import ready_device
+from skydraft.cli.stage import ready_device, starts_cloud
 from skydraft.config import DeviceSettings
+from skydraft.engines.checkpoint import EMBEDDED
+from skydraft.engines.paced import split_pace
 from skydraft.errors import ConfigError
 
 FROM_STDIN = "-"
@@ -24,6 +26,7 @@ def run_generate(prompt: str, flags: WritingFlags) -> None:
         SkydraftError: as Device.generate.
     """
     settings, screen = flags.settings(), Screen()
+    _require_language_models(settings)
     text = _read(prompt)
     result = asyncio.run(_generate(text, settings, screen, flags.json))
     if flags.json:
@@ -39,6 +42,24 @@ async def _generate(prompt: str, settings: DeviceSettings, screen: Screen, is_js
         with LiveText(screen, device.tokenizer) as live:
             report = await device.generate(prompt, live.add, screen.warn)
         return result_of_text(report, device.tokenizer)
+
+
+def _require_language_models(settings: DeviceSettings) -> None:
+    """The models that come with skydraft know nothing but captions.
+
+    Raises:
+        ConfigError: one of them would write.
+    """
+    if split_pace(settings.draft).model == EMBEDDED:
+        raise ConfigError(
+            "the embedded models caption voices and continue no text: give --draft MODEL and --target MODEL, two "
+            "language models with the same tokenizer (--cloud URL in place of --target where a cloud runs)"
+        )
+    if starts_cloud(settings) and split_pace(settings.target).model == EMBEDDED:
+        raise ConfigError(
+            f"the draft model {settings.draft} has no target: give --target MODEL with the same tokenizer, --cloud URL "
+            "where a cloud runs, or --mode edge to write without one"
+        )
 
 
 def _read(prompt: str) -> str:

@@ -16,31 +16,37 @@ from skydraft.config import DeviceSettings, with_flags
 from skydraft.core import Mode, ShareLevel
 from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
+from skydraft.edge.preflight import check_models
+from skydraft.engines.load import load_tokenizer
 from skydraft.engines.settings import num_cores
+from skydraft.engines.tokenizer import Tokenizer
 
 _Result = TypeVar("_Result")
 
 
 @asynccontextmanager
 async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterator[Device]:
-    """Load the device's models and start a cloud, both at once, where they are needed.
+    """Load the device's models and start a cloud, both at once, where they are needed and will fit.
 
     Raises:
+        VocabularyMismatch, ConfigError: as `check_models`, before weights are loaded.
         ModelLoadError: a model cannot be loaded.
         TransportError: the cloud did not start.
     """
     async with AsyncExitStack() as stack:
         with screen.busy(_loading(settings)):
-            device = await _load(settings, stack)
+            tokenizer = await _in_thread(lambda: load_tokenizer(settings.draft, "draft"))
+            await check_models(settings, tokenizer.vocabulary)
+            device = await _load(settings, tokenizer, stack)
         stack.enter_context(device)
         yield device
 
 
-async def _load(settings: DeviceSettings, stack: AsyncExitStack) -> Device:
-    if not _starts_cloud(settings):
-        return await _in_thread(lambda: Device.load(settings))
+async def _load(settings: DeviceSettings, tokenizer: Tokenizer, stack: AsyncExitStack) -> Device:
+    if not starts_cloud(settings):
+        return await _in_thread(lambda: Device.load(settings, tokenizer))
     settings = _sharing_cores(settings)
-    loading = _in_thread(lambda: Device.load(settings))
+    loading = _in_thread(lambda: Device.load(settings, tokenizer))
     cloud = local_cloud(settings.target, *_cloud_arguments(settings))
     starting = asyncio.create_task(stack.enter_async_context(cloud))
     try:
@@ -53,7 +59,8 @@ async def _load(settings: DeviceSettings, stack: AsyncExitStack) -> Device:
     return device
 
 
-def _starts_cloud(settings: DeviceSettings) -> bool:
+def starts_cloud(settings: DeviceSettings) -> bool:
+    """Whether a cloud is started for the occasion."""
     return settings.mode is not Mode.EDGE and settings.share is not ShareLevel.NONE and settings.cloud is None
 
 
@@ -65,11 +72,12 @@ def _sharing_cores(settings: DeviceSettings) -> DeviceSettings:
 def _cloud_arguments(settings: DeviceSettings) -> list[str]:
     """A cloud for the occasion runs on this machine, for one device."""
     places = ["--device", settings.device, "--dtype", settings.dtype, "--threads", str(settings.num_threads)]
-    return ["--slots", "1", *places]
+    length = ["--max-length", str(settings.max_length)] if settings.max_length else []
+    return ["--slots", "1", *length, *places]
 
 
 def _loading(settings: DeviceSettings) -> str:
-    target = f", starting a cloud with {settings.target}" if _starts_cloud(settings) else ""
+    target = f", starting a cloud with {settings.target}" if starts_cloud(settings) else ""
     return f"Loading {settings.draft}{target} ..."
 
 

@@ -47,6 +47,7 @@ def make_app(service: Service, start: Callable[[], None]) -> FastAPI:
     _add_health(app, service)
     _add_metrics(app, service)
     _add_vocabulary(app, service)
+    _add_terms(app, service)
     _add_sessions(app, service)
 
     @app.exception_handler(Refusal)
@@ -114,6 +115,23 @@ def _add_vocabulary(app: FastAPI, service: Service) -> None:
             name, tokens = service.engine.vocabulary.name, service.engine.vocabulary.tokens
             cache.append(msgspec.json.encode({"name": name, "tokens": tokens}))
         return Response(cache[0], media_type="application/json")
+
+
+def _add_terms(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/terms")
+    def terms(request: Request, num_tokens: int) -> dict[str, object]:
+        """What a device may want to know before it loads its model: whether the first num_tokens ids mean the same,
+        as far as both have them, and how long a text may be."""
+        service.guard.holder_of(request)
+        if service.engine is None:
+            raise _still_loading()
+        vocabulary = service.engine.vocabulary
+        num_shared = max(0, min(num_tokens, vocabulary.num_tokens))
+        return {
+            "num_tokens": num_shared,
+            "digest": vocabulary.digest(num_shared).hex(),
+            "max_tokens": service.engine.limits.max_length,
+        }
 
 
 def _add_sessions(app: FastAPI, service: Service) -> None:

@@ -7,11 +7,13 @@ import time
 from dataclasses import dataclass, field
 
 import msgspec
+from msgspec.structs import replace
 
 from skydraft import __version__
 from skydraft.config import DeviceSettings
 from skydraft.core import Prompt, ShareLevel
 from skydraft.edge.address import CloudAddress
+from skydraft.edge.device import engine_settings
 from skydraft.edge.inquiry import FAILURES, inquire
 from skydraft.edge.machine import Machine, Speed, drafting_capacity, look_at_machine, measure_speed
 from skydraft.edge.trial import (
@@ -27,7 +29,6 @@ from skydraft.edge.trial import (
 )
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine, load_tokenizer
-from skydraft.engines.settings import EngineSettings
 from skydraft.errors import SkydraftError, VocabularyMismatch
 from skydraft.policies.strategy import Decision, Situation, choose_mode
 from skydraft.policies.tiers import LEAST_DRAFT_TOKENS_PER_S, Proposal, propose
@@ -66,7 +67,6 @@ class CloudFacts(msgspec.Struct, frozen=True):
     version: str | None = None
     protocol: int | None = None
     model: str | None = None
-    sessions: int | None = None
     pace: dict[str, float] | None = None
 
 
@@ -106,7 +106,9 @@ class _Model:
     """The draft model, loaded for trials."""
 
     def __init__(self, settings: DeviceSettings) -> None:
-        self.engine: Engine = load_engine(settings.draft, "draft", _engine_settings(settings))
+        self.engine: Engine = load_engine(
+            settings.draft, "draft", replace(engine_settings(settings), num_slots=BATCH_SIZE)
+        )
         tokenizer = load_tokenizer(settings.draft, "draft")
         self.vocabulary = tokenizer.vocabulary
         self.prompt: Prompt = trial_prompt(tokenizer.encode)
@@ -183,8 +185,7 @@ async def _check_health(checkup: Checkup, address: CloudAddress) -> None:
         )
         return
     is_same = facts.version in (None, __version__)
-    sessions = "" if facts.sessions is None else f", {facts.sessions} sessions"
-    sentence = f"{facts.model or 'a model'} on skydraft {facts.version or 'unknown'}{sessions}"
+    sentence = f"{facts.model or 'a model'} on skydraft {facts.version or 'unknown'}"
     advice = f"this side is {__version__}; update the older of the two"
     checkup.note("cloud", sentence, None if is_same else advice)
 
@@ -251,16 +252,6 @@ def _recommend(checkup: Checkup, settings: DeviceSettings, has_draft: bool) -> N
     )
     if has_draft or (checkup.link is not None and settings.share is not ShareLevel.NONE):
         checkup.decision = choose_mode(situation)
-
-
-def _engine_settings(settings: DeviceSettings) -> EngineSettings:
-    return EngineSettings(
-        num_slots=BATCH_SIZE,
-        device=settings.device,
-        dtype=settings.dtype,
-        num_threads=settings.num_threads,
-        quantize=settings.quantize,
-    )
 
 
 def _ms(time_s: float) -> str:

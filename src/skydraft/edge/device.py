@@ -70,24 +70,20 @@ class Device:
         self._writer = Writer(engine)
 
     @classmethod
-    def load(cls, settings: DeviceSettings) -> Device:
+    def load(cls, settings: DeviceSettings, tokenizer: Tokenizer | None = None) -> Device:
         """Load what the settings need: in mode cloud no more than a tokenizer.
 
+        Args:
+            tokenizer: of the draft model, where it is loaded already.
         Raises:
             ModelLoadError: the draft model cannot be loaded.
         """
         needs_draft = settings.mode is not Mode.CLOUD or settings.offline == "edge"
-        engine_settings = EngineSettings(
-            device=settings.device,
-            dtype=settings.dtype,
-            num_threads=settings.num_threads,
-            quantize=settings.quantize,
-        )
         _, model = split_pace(settings.draft)
         return cls(
             settings,
-            load_engine(settings.draft, "draft", engine_settings) if needs_draft else None,
-            load_tokenizer(settings.draft, "draft"),
+            load_engine(settings.draft, "draft", engine_settings(settings)) if needs_draft else None,
+            tokenizer or load_tokenizer(settings.draft, "draft"),
             _load_ears(model),
             _load_render(model),
         )
@@ -170,6 +166,17 @@ class Device:
             max_escalated=settings.max_escalated,
             address=None if settings.cloud is None else CloudAddress(settings.cloud, settings.key),
         )
+
+
+def engine_settings(settings: DeviceSettings) -> EngineSettings:
+    """How the draft model is to be loaded."""
+    return EngineSettings(
+        max_length=settings.max_length,
+        device=settings.device,
+        dtype=settings.dtype,
+        num_threads=settings.num_threads,
+        quantize=settings.quantize,
+    )
 
 
 def draw_seed() -> int:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from skydraft.engines.settings import Role
+from skydraft.engines.settings import DEFAULT_MAX_LENGTH, Role
 from skydraft.errors import ModelLoadError, first_line
 
 EMBEDDED = "embedded"
@@ -18,6 +18,13 @@ HUB_FILES = ("*.json", "*.safetensors", "*.jinja")
 TOKENIZER_FILES = ("*.json", "*.jinja")
 
 JsonObject = Mapping[str, Any]
+
+
+class LongestText(NamedTuple):
+    """How many tokens a model takes. reason: which setting says so."""
+
+    num_tokens: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,24 @@ class Checkpoint:
         size = self.text_config.get("vocab_size")
         return size if isinstance(size, int) else None
 
+    @property
+    def longest_text(self) -> LongestText:
+        """The most tokens in which every layer sees everything."""
+        config = self.text_config
+        known = {name: _positive(config, name) for name in ("max_position_embeddings", "n_positions", "max_seq_len")}
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type")):
+            # Beyond it the model turns all its keys another way, those that are in the cache already too.
+            name = "original_max_position_embeddings"
+            known[name] = _positive({**config, **rope}, name)
+        if config.get("use_sliding_window", True):
+            known["sliding_window"] = _positive(config, "sliding_window")
+        found = {name: value for name, value in known.items() if value is not None}
+        if not found:
+            return LongestText(DEFAULT_MAX_LENGTH, "its config names no limit")
+        name = min(found, key=lambda key: found[key])
+        return LongestText(found[name], f"{name} of its config")
+
 
 def find_checkpoint(model: str, role: Role, files: Sequence[str] = HUB_FILES) -> Checkpoint:
     """Resolve `embedded`, a folder or a Hugging Face name; the last is fetched, or taken from the local cache.
@@ -112,6 +137,11 @@ def read_json(path: Path, is_required: bool = True) -> JsonObject:
 def _table(config: JsonObject, name: str) -> JsonObject | None:
     value = config.get(name)
     return value if isinstance(value, dict) else None
+
+
+def _positive(config: JsonObject, name: str) -> int | None:
+    value = config.get(name)
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def _may_be_hub_name(model: str) -> bool:

@@ -150,13 +150,11 @@ def _find_limits(file: LlamaFile, settings: EngineSettings) -> EngineLimits:
     """How many slots there may be and how many tokens each may hold.
 
     Raises:
-        ModelLoadError: the settings ask for more than the model or llama.cpp takes.
+        ConfigError: the settings ask for more than the model or llama.cpp takes.
     """
     most_slots = llama_cpp.llama_max_parallel_sequences() - 1  # one is left for a branch
     if settings.num_slots > most_slots:
-        raise ModelLoadError(
-            f"llama.cpp takes at most {most_slots} slots and num_slots is {settings.num_slots}: lower it"
-        )
+        raise ConfigError(f"llama.cpp takes at most {most_slots} slots and num_slots is {settings.num_slots}: lower it")
     stated = {
         "context_length": llama_cpp.llama_model_n_ctx_train(file.model),
         # Beyond it llama.cpp writes over keys and values that a rollback would need again.

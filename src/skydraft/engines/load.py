@@ -63,6 +63,22 @@ def load_tokenizer(model: str, role: Role) -> Tokenizer:
     return FolderTokenizer(find_checkpoint(folder_name(model), role))
 
 
+def find_max_length(model: str, role: Role, settings: EngineSettings = DEFAULT_SETTINGS) -> int | None:
+    """How many tokens of one sequence a model will hold, told before its weights are loaded; None: only they tell.
+
+    Raises:
+        ModelLoadError: there is no such model.
+        ConfigError: the settings ask for more than it takes.
+    """
+    _, model = split_pace(model)
+    if model.startswith(PREFIX):
+        return settings.max_length or DEFAULT_MAX_LENGTH
+    if is_served(model) or is_gguf(model):
+        return settings.max_length or None
+    checkpoint = find_checkpoint(model, role)
+    return settings.limits(checkpoint.name, *checkpoint.longest_text).max_length
+
+
 def load_chat_format(model: str, role: Role) -> ChatTemplate | None:
     """Load a model's chat template; None for one without.
 

@@ -10,7 +10,7 @@ import msgspec
 
 from skydraft.core import check_types
 from skydraft.engines.base import EngineLimits
-from skydraft.errors import ModelLoadError, require
+from skydraft.errors import ConfigError, require
 
 DEFAULT_MAX_LENGTH = 4096
 
@@ -50,10 +50,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What an engine on a model holds that takes so many tokens at most, for this reason.
 
         Raises:
-            ModelLoadError: max_length is more.
+            ConfigError: max_length is more.
         """
         if self.max_length > most:
-            raise ModelLoadError(
+            raise ConfigError(
                 f"{name} takes at most {most} tokens ({reason}) and max_length is {self.max_length}: lower it"
             )
         return EngineLimits(self.num_slots, self.max_length or min(most, DEFAULT_MAX_LENGTH))

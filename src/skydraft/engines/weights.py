@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from skydraft.engines.base import EngineLimits
 from skydraft.engines.checkpoint import Checkpoint, JsonObject
-from skydraft.engines.settings import DEFAULT_MAX_LENGTH, EngineSettings
+from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError, first_line
 
 FULL_ATTENTION = "full_attention"
@@ -65,9 +65,9 @@ def find_limits(checkpoint: Checkpoint, settings: EngineSettings) -> EngineLimit
     """How many tokens a slot may hold.
 
     Raises:
-        ModelLoadError: the settings ask for more than the model takes.
+        ConfigError: the settings ask for more than the model takes.
     """
-    return settings.limits(checkpoint.name, *_longest(checkpoint.text_config))
+    return settings.limits(checkpoint.name, *checkpoint.longest_text)
 
 
 def require_plain_attention(checkpoint: Checkpoint) -> None:
@@ -99,25 +99,6 @@ def quantize_linear(model: torch.nn.Module, settings: EngineSettings) -> None:
         torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
             model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True
         )
-
-
-def _longest(config: JsonObject) -> tuple[int, str]:
-    """The most tokens in which every layer sees everything, and which setting says so."""
-    known = {name: _positive(config, name) for name in ("max_position_embeddings", "n_positions", "max_seq_len")}
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type")):
-        # Beyond it the model turns all its keys another way, those that are in the cache already too.
-        known["original_max_position_embeddings"] = _positive({**config, **rope}, "original_max_position_embeddings")
-    if config.get("use_sliding_window", True):
-        known["sliding_window"] = _positive(config, "sliding_window")
-    found = {name: value for name, value in known.items() if value is not None}
-    name = min(found, key=lambda key: found[key], default="")
-    return (found[name], f"{name} of its config") if name else (DEFAULT_MAX_LENGTH, "its config names no limit")
-
-
-def _positive(config: JsonObject, name: str) -> int | None:
-    value = config.get(name)
-    return value if isinstance(value, int) and value > 0 else None
 
 
 def _device(settings: EngineSettings) -> torch.device:

@@ -1,0 +1,80 @@
+"""What can be told before weights are loaded: that the two models share a vocabulary, and that the text will fit."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from skydraft.config import DeviceSettings
+from skydraft.core import Mode, ShareLevel
+from skydraft.edge.address import CloudAddress
+from skydraft.edge.device import engine_settings
+from skydraft.edge.inquiry import FAILURES, inquire
+from skydraft.edge.mismatch import explain_mismatch
+from skydraft.engines.load import find_max_length, load_tokenizer
+from skydraft.engines.paced import split_pace
+from skydraft.engines.served import SGLANG_PREFIX
+from skydraft.engines.settings import EngineSettings
+from skydraft.engines.vocabulary import Vocabulary, fit
+from skydraft.errors import ConfigError
+
+TERMS_PATH = "/v1/terms"
+ANSWER_S = 5.0  # a cloud that says nothing for so long is asked again once the model is loaded
+
+
+RAISE = "lower --max-tokens, or raise --max-length where the model takes more"
+
+
+class _Terms(msgspec.Struct):
+    """What /v1/terms answers: the digest of the first num_tokens ids, in hexadecimal, and the longest text."""
+
+    num_tokens: int
+    digest: str
+    max_tokens: int
+
+
+async def check_models(settings: DeviceSettings, ours: Vocabulary) -> None:
+    """Refuse what would be refused when the models are loaded.
+
+    Args:
+        ours: the draft model's vocabulary.
+    Raises:
+        VocabularyMismatch: the models do not share their token ids.
+        ConfigError: the text is longer than the model that writes it takes.
+        ModelLoadError: there is no such model.
+    """
+    if settings.mode is Mode.EDGE or settings.share is ShareLevel.NONE:
+        _require_room(settings, settings.draft, find_max_length(settings.draft, "draft", engine_settings(settings)))
+    elif settings.cloud is None:
+        await asyncio.to_thread(_check_target, settings, ours)
+    else:
+        await _check_cloud(settings, CloudAddress(settings.cloud, settings.key), ours)
+
+
+def _check_target(settings: DeviceSettings, ours: Vocabulary) -> None:
+    """Of a cloud that is started for the occasion."""
+    target, target_settings = settings.target, EngineSettings(max_length=settings.max_length)
+    _require_room(settings, target, find_max_length(target, "target", target_settings))
+    if not split_pace(target).model.startswith(SGLANG_PREFIX):  # whose server knows the tokenizer
+        fit(ours, load_tokenizer(target, "target").vocabulary)
+
+
+async def _check_cloud(settings: DeviceSettings, address: CloudAddress, ours: Vocabulary) -> None:
+    """Of one that runs. Whether it can be reached is not told here: patience may be asked for, or the device alone."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            terms = await inquire(address, f"{TERMS_PATH}?num_tokens={ours.num_tokens}", _Terms)
+    except (*FAILURES, TimeoutError):
+        return
+    if not 0 < terms.num_tokens <= ours.num_tokens or ours.digest(terms.num_tokens).hex() != terms.digest:
+        raise await explain_mismatch(address, ours)
+    _require_room(settings, f"of the cloud at {address.url}", terms.max_tokens, "lower --max-tokens")
+
+
+def _require_room(settings: DeviceSettings, model: str, most: int | None, way_out: str = RAISE) -> None:
+    if most is not None and settings.max_tokens > most:
+        raise ConfigError(
+            f"a text of {settings.max_tokens:,} tokens was asked for and the model {model} holds {most:,} of a text "
+            f"and its prompt: {way_out}"
+        )
