@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skydraft.core import (
     Exact,
@@ -13,6 +15,8 @@ from skydraft.core import (
     SamplingParams,
     TensorSegment,
     parse_rule,
+    read_float,
+    read_int,
 )
 from skydraft.errors import ConfigError
 
@@ -49,10 +53,40 @@ def test_rules_read_what_they_print(text: str, rule: object) -> None:
     assert parse_rule(str(rule)) == rule
 
 
-@pytest.mark.parametrize("text", ["", "exactly", "exact:1", "rank:x", "rank:-1", "prob:", "prob:2", "rejection:4"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "exactly", "exact:1", "exact:", "rank:x", "rank:-1", "rank:", "prob:", "prob:2", "rejection:4", "rejection:"],
+)
 def test_other_rules_are_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_rule(text)
+
+
+NO_NUMBERS = [
+    *("", " 5", "5 ", "\n5", "5\n", "1_0", "\u0661", "\uff15", "+5", "--5", "5-", "0x10", "5j", "1e", "."),
+    *("nan", "inf", "-inf"),
+]
+
+
+@pytest.mark.parametrize("text", [*NO_NUMBERS, "1e400"])
+def test_what_python_takes_for_a_number_and_is_none_in_ascii_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a number"):
+        read_float(text)
+    with pytest.raises(ValueError, match="is not a whole number"):
+        read_int(text)
+    for rule in (f"rank:{text}", f"prob:{text}", f"rejection:{text},64", f"rejection:8,{text}"):
+        with pytest.raises(ConfigError, match="is none of"):
+            parse_rule(rule)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_number_is_read_from_what_python_writes(number: float) -> None:
+    assert read_float(repr(number)) == number
+
+
+@given(st.integers(-(10**40) + 1, 10**40 - 1))
+def test_every_whole_number_is_read_from_what_python_writes(number: int) -> None:
+    assert read_int(str(number)) == number
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
@@ -191,28 +192,55 @@ AcceptanceRule = Exact | Rejection | Rank | MinProb
 
 
 def parse_rule(text: str) -> AcceptanceRule:
-    """Read `exact`, `rejection`, `rejection:K,L`, `rank:R` or `prob:x`.
+    """Read `exact`, `rejection`, `rejection:K,L`, `rank`, `rank:R` or `prob:x`.
 
     Raises:
         ConfigError: it is none of these.
     """
-    name, _, argument = text.partition(":")
+    name, colon, argument = text.partition(":")
     try:
-        match name, argument:
+        match name, colon:
             case "exact", "":
                 return Exact()
             case "rejection", "":
                 return Rejection()
             case "rejection", _:
                 top_k, lattice = argument.split(",")
-                return Rejection(int(top_k), int(lattice))
+                return Rejection(read_int(top_k), read_int(lattice))
             case "rank", _:
-                return Rank(int(argument)) if argument else Rank()
+                return Rank(read_int(argument)) if colon else Rank()
             case "prob", _:
-                return MinProb(float(argument))
+                return MinProb(read_float(argument))
     except ValueError:
         pass
     raise ConfigError(f"acceptance rule {text!r} is none of exact, rejection, rejection:K,L, rank:R, prob:x")
+
+
+_INT = re.compile(r"-?[0-9]{1,40}")
+_FLOAT = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def read_int(text: str) -> int:
+    """Read a whole number: ASCII digits, perhaps behind a minus. `int` takes more: ` 5`, `1_0`, digits of any script.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _INT.fullmatch(text):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def read_float(text: str) -> float:
+    """Read a number as `0.25`, `-2` or `1e-05`: ASCII, without the blanks, underscores, inf and nan of `float`.
+
+    Raises:
+        ValueError: it is none, or too large.
+    """
+    number = float(text) if _FLOAT.fullmatch(text) else math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not a number")
+    return number
 
 
 class LatticeDistribution(msgspec.Struct, frozen=True):

@@ -36,6 +36,13 @@ def test_version(capsys):
         (["caption", "a.wav", "--mode", "both"], "'both' is not one of 'hybrid', 'edge', 'cloud'"),
         (["generate", "a", "--seed", "x"], "--seed"),
         (["generate", "a", "b"], "b"),
+        (["generate", "a", "--seed", "1_0"], "'1_0' is not a whole number"),
+        (["generate", "a", "--max-tokens", " 5"], "' 5' is not a whole number"),
+        (["generate", "a", "--block-length", "\u0665"], "is not a whole number"),
+        (["generate", "a", "--temperature", "nan"], "'nan' is not a number"),
+        (["generate", "a", "--accept", "rank: 5"], "acceptance rule 'rank: 5' is none of"),
+        (["cloud", "--ray", "1_0"], "'1_0' is not a whole number"),
+        (["cloud", "--ray", "1025"], "1025 is not 1 to 1024"),
     ],
 )
 def test_wrong_usage_is_status_2(capsys, arguments, sentence):

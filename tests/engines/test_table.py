@@ -142,6 +142,10 @@ def test_noise_makes_a_draft_that_resembles_its_target():
         ("table:end=64", "end is 64"),
         ("table:seed=-1", "a seed is -1"),
         ("table:sharpness", "Expected `float`"),
+        ("table:noise=nan", "noise is nan"),
+        ("table:vocab= 64", "Expected `int`"),
+        ("table:vocab=6_4", "Expected `int`"),
+        ("table:sharpness=\u0662", "Expected `float`"),
     ],
 )
 def test_wrong_descriptions_name_what_is_wrong(model: str, reason: str):

@@ -25,7 +25,9 @@ def test_only_free_running_gives_credit() -> None:
     assert not TREE.has_credit
 
 
-@pytest.mark.parametrize("text", ["", "wait", "wait:0", "wait:65", "wait:x", "tree:3", "fast"])
+@pytest.mark.parametrize(
+    "text", ["", "wait", "wait:0", "wait:65", "wait:x", "tree:3", "fast", "wait: 5", "wait:1_0", "wait:\u0665"]
+)
 def test_what_is_no_way_is_refused_with_those_that_are(text: str) -> None:
     with pytest.raises(ConfigError, match="none of auto, wait:N"):
         parse_way(text)

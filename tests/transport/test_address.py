@@ -2,6 +2,7 @@ import pytest
 
 from skydraft.errors import ConfigError
 from skydraft.transport.address import session_url
+from skydraft.transport.pipe import Address
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,10 @@ def test_an_address_with_more_in_it_is_refused_and_not_quoted(address: str) -> N
     with pytest.raises(ConfigError, match="key on its own") as caught:
         session_url(address)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["", " 80", "8_0", "\u0668\u0660", "+80", "-1", "65536"])
+def test_a_port_is_ascii_digits_of_its_range(port: str) -> None:
+    with pytest.raises(ConfigError, match="is not HOST:PORT"):
+        Address.parse(f"127.0.0.1:{port}")
+    assert Address.parse("[::1]:80") == ("::1", 80)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -19,8 +20,35 @@ from skydraft.config import (
     load_settings,
     with_flags,
 )
-from skydraft.core import Mode, Objective, ShareLevel
+from skydraft.core import Mode, Objective, ShareLevel, read_float, read_int
 from skydraft.errors import ConfigError
+
+_READERS: dict[type, Callable[[str], float]] = {int: read_int, float: read_float}
+
+
+class Number(click.ParamType[Any]):
+    """Numbers in ASCII digits; click's own types read `1_0`, `nan` and digits of other scripts too.
+
+    Args:
+        kind: int or float.
+        least, most: what is allowed; None: what the settings allow.
+    """
+
+    def __init__(self, kind: type, least: int | None = None, most: int | None = None) -> None:
+        self.name = "integer" if kind is int else "float"
+        self._read = _READERS[kind]
+        self._least = least
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            number = self._read(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        if (self._least is not None and number < self._least) or (self._most is not None and number > self._most):
+            self.fail(f"{number} is not {self._least} to {self._most}.", param, ctx)
+        return number
+
 
 MODELS = "a folder, a Hugging Face name, a GGUF file, or 'embedded'"
 
@@ -325,7 +353,7 @@ class CloudFlags:
         Flag(
             "--ray",
             metavar="N",
-            bounds=click.IntRange(1, 1024),
+            bounds=Number(int, least=1, most=1024),
             help="Serve N replicas of the model by Ray Serve on this machine, each with a GPU of its own where "
             "--device is cuda. [default: one, without Ray]",
         ),
@@ -404,6 +432,8 @@ def _option(field: dataclasses.Field[Any], hint: Any, flag: Flag) -> click.Optio
 
 
 def _type(kind: Any) -> Any:
+    if kind in _READERS:
+        return Number(kind)
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
     if issubclass(kind, enum.Enum):

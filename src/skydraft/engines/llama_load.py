@@ -61,7 +61,7 @@ def _uses_gpu(settings: EngineSettings) -> bool:
     can_offload = bool(llama_cpp.llama_supports_gpu_offload())
     if settings.device == "auto":
         return can_offload
-    if not re.fullmatch(r"cuda(:\d+)?|mps", settings.device):
+    if not re.fullmatch(r"cuda(:[0-9]+)?|mps", settings.device):
         raise ConfigError(f"device {settings.device!r} cannot be used here (llama.cpp knows cpu, cuda, mps): try cpu")
     if not can_offload:
         raise ConfigError(

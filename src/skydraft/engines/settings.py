@@ -65,7 +65,7 @@ def require_place(device: str, dtype: str, quantize: bool = False) -> None:
     Raises:
         ConfigError: naming the setting.
     """
-    is_device = re.fullmatch(r"[a-z]+(:\d+)?", device) is not None  # which of them there are, torch knows
+    is_device = re.fullmatch(r"[a-z]+(:[0-9]+)?", device) is not None  # which of them there are, torch knows
     require(is_device, "device", repr(device), "auto, cpu, cuda, cuda:N or mps")
     require(dtype in DTYPES, "dtype", repr(dtype), f"one of {', '.join(DTYPES)}")
     if quantize:

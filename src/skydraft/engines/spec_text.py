@@ -25,7 +25,8 @@ class SpecText(NamedTuple):
         """
         pairs = [item.partition("=") for item in settings.split(",") if item]
         try:
-            return msgspec.convert({name.strip(): value.strip() for name, _, value in pairs}, spec_type, strict=False)
+            # Numbers are read as JSON writes them: no blanks, underscores or digits of other scripts.
+            return msgspec.convert({name: value for name, _, value in pairs}, spec_type, strict=False)
         except msgspec.ValidationError as error:
             raise self.refusal(str(error)) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import numpy as np
 
@@ -64,6 +66,8 @@ def parse_table(model: str) -> TableSpec:
     text.require(1 <= spec.order <= 8, "order", spec.order, "1 to 8")
     text.require(-1 <= spec.end < spec.vocab, "end", spec.end, f"-1 to {spec.vocab - 1}")
     text.require(spec.seed >= 0 and spec.noise_seed >= 0, "a seed", min(spec.seed, spec.noise_seed), "0 or more")
+    for name in ("sharpness", "noise"):
+        text.require(math.isfinite(value := getattr(spec, name)), name, value, "a finite number")
     return spec
 
 

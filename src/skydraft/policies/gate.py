@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from skydraft.core import AcceptanceRule, Exact, MinProb, Rank, Rejection, ShareLevel, TokenSignals
+from skydraft.core import AcceptanceRule, Exact, MinProb, Rank, Rejection, ShareLevel, TokenSignals, read_float
 from skydraft.errors import ConfigError
 
 GATES = "entropy, entropy:NATS, margin, margin:PROB, logprob, logprob:NATS, always, never"
@@ -158,11 +158,11 @@ def parse_gate(text: str) -> Gate:
     try:
         match name, colon:
             case "entropy", _:
-                return EntropyGate(float(argument)) if colon else EntropyGate()
+                return EntropyGate(read_float(argument)) if colon else EntropyGate()
             case "margin", _:
-                return MarginGate(float(argument)) if colon else MarginGate()
+                return MarginGate(read_float(argument)) if colon else MarginGate()
             case "logprob", _:
-                return LogProbGate(float(argument)) if colon else LogProbGate()
+                return LogProbGate(read_float(argument)) if colon else LogProbGate()
             case "always", "":
                 return AlwaysGate()
             case "never", "":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
+from skydraft.core import read_int
 from skydraft.errors import ConfigError
 
 WAYS = "auto, wait:N, pipelined:N, prepared:N, tree, free, cloud"
@@ -64,15 +66,16 @@ def parse_way(text: str) -> Way | None:
     Raises:
         ConfigError: it is none.
     """
-    name, colon, argument = text.partition(":")
-    if colon and argument.isdecimal() and 1 <= int(argument) <= MAX_BLOCK:
-        match name:
-            case "wait":
-                return chain(int(argument))
-            case "pipelined":
-                return chain(int(argument), max_in_flight=4, is_eager=True)
-            case "prepared":
-                return chain(int(argument), is_eager=True)
+    name, _, argument = text.partition(":")
+    with suppress(ValueError):
+        if 1 <= (length := read_int(argument)) <= MAX_BLOCK:
+            match name:
+                case "wait":
+                    return chain(length)
+                case "pipelined":
+                    return chain(length, max_in_flight=4, is_eager=True)
+                case "prepared":
+                    return chain(length, is_eager=True)
     named = {"auto": None, "tree": TREE, "free": FREE, "cloud": CLOUD}
     if text not in named:
         raise ConfigError(f"the way to draft {text!r} is none of {WAYS} (N is 1 to {MAX_BLOCK})")

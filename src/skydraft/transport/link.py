@@ -16,6 +16,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
+from skydraft.core import read_float, read_int
 from skydraft.errors import ConfigError, SkydraftError, TransportError
 from skydraft.transport.pipe import KERNEL_BYTES, Address, Direction, Pair, Passage, Refusal
 from skydraft.transport.shaping import LinkSettings, PathSettings, Shaper
@@ -151,17 +152,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--upstream", required=True, metavar="HOST:PORT", help="where connections go")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="port 0 takes a free one")
     for name, what in (("delay-ms", "one way"), ("jitter-ms", "of the delay"), ("rate-mbps", "megabits per second")):
-        parser.add_argument(f"--{name}", type=float, help=f"{what}; up-{name} and down-{name} set one direction")
+        parser.add_argument(f"--{name}", type=read_float, help=f"{what}; up-{name} and down-{name} set one direction")
         for side in ("up", "down"):
-            parser.add_argument(f"--{side}-{name}", type=float, help=argparse.SUPPRESS)
-    parser.add_argument("--queue-bytes", type=int, help="of a connection and a direction that wait in the link")
-    parser.add_argument("--burst-bytes", type=int, help="that pass at once after a pause")
-    parser.add_argument("--seed", type=int, default=0, help="of the jitter")
-    parser.add_argument("--cut-after-s", type=float, help="break all connections off at this time")
-    parser.add_argument("--cut-after-bytes", type=int, help="or when so many bytes have passed")
-    parser.add_argument("--refuse-s", type=float, default=0.0, help="break new ones off for so long after a cut")
-    parser.add_argument("--freeze-after-s", type=float, help="let nothing pass from this time on")
-    parser.add_argument("--freeze-s", type=float, default=0.0, help="for so long")
+            parser.add_argument(f"--{side}-{name}", type=read_float, help=argparse.SUPPRESS)
+    parser.add_argument("--queue-bytes", type=read_int, help="of a connection and a direction that wait in the link")
+    parser.add_argument("--burst-bytes", type=read_int, help="that pass at once after a pause")
+    parser.add_argument("--seed", type=read_int, default=0, help="of the jitter")
+    parser.add_argument("--cut-after-s", type=read_float, help="break all connections off at this time")
+    parser.add_argument("--cut-after-bytes", type=read_int, help="or when so many bytes have passed")
+    parser.add_argument("--refuse-s", type=read_float, default=0.0, help="break new ones off for so long after a cut")
+    parser.add_argument("--freeze-after-s", type=read_float, help="let nothing pass from this time on")
+    parser.add_argument("--freeze-s", type=read_float, default=0.0, help="for so long")
     parser.add_argument("--control", action="store_true", help="apply each line of standard input: settings as JSON")
     return parser
 

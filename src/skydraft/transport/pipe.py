@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
+from skydraft.core import read_int
 from skydraft.errors import ConfigError
 from skydraft.transport.shaping import Shaper
 
@@ -36,9 +37,10 @@ class Address(NamedTuple):
             ConfigError: it is none.
         """
         host, _, port = text.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ConfigError(f"address {text!r} is not HOST:PORT")
-        return cls(host.strip("[]"), int(port))
+        with suppress(ValueError):
+            if host and 0 <= (number := read_int(port)) <= 65535:
+                return cls(host.strip("[]"), number)
+        raise ConfigError(f"address {text!r} is not HOST:PORT")
 
 
 @dataclass
