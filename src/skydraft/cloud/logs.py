@@ -1,31 +1,144 @@
 """What a cloud writes down: events and facts about them, and nothing that a device said.
 
-Callers log constant sentences and give numbers, names and codes as `extra={"facts": {...}}`. Two traps are shut here:
-other libraries' loggers are held at warnings, for at debug level they print frames and headers; and tracebacks are
-printed without the texts of their exceptions, which may quote what a device sent.
+Callers log constant sentences and give numbers, names and codes as `extra={"facts": {...}}`. Four traps are shut here:
+other libraries' loggers are held at warnings, for at debug level they print frames and headers; tracebacks are printed
+without the texts of their exceptions, which may quote what a device sent; a pipe that nobody reads holds up nobody but
+the thread that writes; and who makes the cloud say the same thing again and again does not fill a disk.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import queue
 import sys
+import threading
+import time
 import traceback
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
 from skydraft.config import LogFormat, LogLevel
 
+MAX_UNWRITTEN = 1000  # lines that wait for who reads the stream
+FLUSH_S = 1.0  # that the end of the process waits for who reads it
+MAX_REPEATS, PERIOD_S = 10, 10.0  # of the same warning
+MAX_KINDS = 100  # of warnings that are told apart
+
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 def configure_logs(log_format: LogFormat, level: LogLevel, stream: TextIO = sys.stderr) -> None:
     """Send this process's logs to a stream, one line each (tracebacks of `text` take several)."""
-    handler = logging.StreamHandler(stream)
+    handler = StreamThread(stream)
+    handler.addFilter(RepeatFilter())
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("skydraft").setLevel(level.upper())
+
+
+def flush_logs() -> None:
+    """Wait until what was logged is written, FLUSH_S at most."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
+class StreamThread(logging.Handler):
+    """Writes lines in a thread of its own; those that it does not get rid of are counted and dropped.
+
+    A stream of the system is written to without Python's buffer, whose lock the end of the process would wait for.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: queue.Queue[str | None] = queue.Queue(MAX_UNWRITTEN)
+        self._num_dropped = 0
+        self._thread = threading.Thread(target=self._write_all, name="skydraft-log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record) + "\n"
+            if self._num_dropped:
+                line = f"{self._num_dropped} lines are left out: they were not read as fast as they came\n{line}"
+            self._lines.put_nowait(line)
+            self._num_dropped = 0
+        except queue.Full:
+            self._num_dropped += 1
+        except Exception:  # as all handlers do it: a mistake in a line of the log ends nothing
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until all is written, FLUSH_S at most."""
+        until_s = time.monotonic() + FLUSH_S
+        with self._lines.all_tasks_done:
+            while self._lines.unfinished_tasks and (left_s := until_s - time.monotonic()) > 0:
+                self._lines.all_tasks_done.wait(left_s)
+
+    def close(self) -> None:
+        """End the thread, once it has written what there is."""
+        with suppress(queue.Full):
+            self._lines.put_nowait(None)
+        super().close()
+
+    def _write_all(self) -> None:
+        while (line := self._lines.get()) is not None:
+            with suppress(OSError, ValueError):  # nobody reads it any more: its end is closed, or ours
+                self._write(line)
+            self._lines.task_done()
+
+    def _write(self, line: str) -> None:
+        try:
+            descriptor = self._stream.fileno()
+        except OSError:  # a stream of this process only
+            self._stream.write(line)
+            return
+        data = line.encode(errors="backslashreplace")
+        while data:
+            data = data[os.write(descriptor, data) :]
+
+
+class RepeatFilter(logging.Filter):
+    """Lets the same warning or error pass MAX_REPEATS times in PERIOD_S; then the next says how many were left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeats: dict[str, _Repeats] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        repeats = self._repeats_of(record.getMessage(), time.monotonic())
+        repeats.num_come += 1
+        if repeats.num_come > MAX_REPEATS:
+            repeats.num_left_out += 1
+            return False
+        if repeats.num_left_out:
+            record.facts = _facts(record) | {"left_out": repeats.num_left_out}
+            repeats.num_left_out = 0
+        return True
+
+    def _repeats_of(self, message: str, now_s: float) -> _Repeats:
+        if message not in self._repeats and len(self._repeats) >= MAX_KINDS:
+            self._repeats.clear()
+        repeats = self._repeats.setdefault(message, _Repeats(now_s))
+        if now_s - repeats.began_s > PERIOD_S:
+            repeats.began_s, repeats.num_come = now_s, 0
+        return repeats
+
+
+@dataclass
+class _Repeats:
+    """Of one message. num_come: since began_s. num_left_out: since one passed."""
+
+    began_s: float
+    num_come: int = 0
+    num_left_out: int = 0
 
 
 class _Formatter(logging.Formatter):
