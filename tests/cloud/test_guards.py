@@ -17,7 +17,7 @@ from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
 
-from skydraft.cloud import connection, wire
+from skydraft.cloud import connection, strangers
 from skydraft.cloud.guard import require_guards
 from skydraft.cloud.keys import KeyGrant, add_key, remove_key
 from skydraft.config import CloudSettings
@@ -232,6 +232,32 @@ def test_a_second_origin_header_does_not_hide_the_first(cloud: Running, keys: di
         connect_websocket(cloud.address + "/v1/session", additional_headers=headers)
 
 
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8471", "127.0.0.1.evil.example", "localhost.evil.example", "[x"]
+)
+def test_a_web_page_whose_name_leads_here_gets_nothing_of_a_cloud_without_keys(address: str, host: str) -> None:
+    for path in ("/metrics", "/v1/vocabulary"):
+        answer = get(address, path, Host=host)
+        assert (answer.status, "ok" in answer.text) == (403, False)
+    with raw_connection(address) as stream:
+        stream.sendall(UPGRADE.replace(b"localhost", host.encode()))
+        assert stream.recv(100).startswith(b"HTTP/1.1 403")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8471", "127.0.0.1:8471", "[::1]:8471", "10.0.0.7", "localhost."]
+)
+def test_addresses_and_localhost_are_names_of_this_machine(address: str, host: str) -> None:
+    assert get(address, "/metrics", Host=host).status == 200
+    assert get(address, "/v1/vocabulary", Host=host).status == 200
+
+
+def test_with_a_key_a_cloud_may_have_any_name(cloud: Running, keys: dict[str, str]) -> None:
+    assert get(cloud.address, "/v1/vocabulary", Host="cloud.example", **bearer(keys["laptop"])).status == 200
+    assert get(cloud.address, "/metrics", Host="cloud.example", **bearer(keys["phone"])).status == 200
+    assert get(cloud.address, "/metrics", Host="cloud.example").status == 401
+
+
 def test_an_allowed_web_page_comes_in_with_a_key_only(cloud: Running, keys: dict[str, str]) -> None:
     assert refusal(cloud, origin=PAGE)[0] == 401
     with connect(cloud, keys["phone"], origin=PAGE) as socket:
@@ -307,7 +333,7 @@ def test_a_frame_above_the_limit_is_not_read(cloud: Running, keys: dict[str, str
 
 
 UPGRADE = (
-    b"GET /v1/session HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET /v1/session HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 
@@ -438,7 +464,7 @@ def test_a_device_that_leaves_too_many_messages_unread_is_cut_off(
 
 
 def test_a_request_that_never_ends_is_cut_off(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "REQUEST_S", SHORT_S)
+    monkeypatch.setattr(strangers, "STRANGER_S", SHORT_S)
     for words in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"):
         with raw_connection(address) as stream:
             stream.sendall(words)
@@ -450,15 +476,6 @@ def test_a_request_with_an_endless_head_is_cut_off(address: str) -> None:
         with pytest.raises(ConnectionError):
             stream.sendall(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 50_000_000)
         assert is_cut(stream)
-
-
-def test_more_connections_than_are_counted_are_cut_off_at_once(hasty: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = hasty.server.service.settings.max_connections + wire.SPARE_CONNECTIONS
-    monkeypatch.setattr(hasty.server.server_state, "connections", crowded := set(map(str, range(room))))
-    with raw_connection(hasty.address) as stream:
-        assert is_cut(stream)
-    crowded.clear()
-    assert get(hasty.address, "/healthz").status == 200
 
 
 def test_endless_empty_fragments_are_cut_off() -> None:

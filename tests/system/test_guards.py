@@ -101,6 +101,22 @@ def test_a_device_comes_in_with_its_key_until_it_is_taken_back(tmp_path: Path) -
         wait_until(lambda: not is_let_in(address, key), "the key is taken back")
 
 
+def test_a_cloud_whose_log_nobody_reads_serves_on_and_ends(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    add_key(keys, "phone", KeyGrant())
+    # A pipe takes 64 KiB, so 600 lines and less.
+    with started("cloud", "--model", SMALL, "--port", "0", "--keys", str(keys), "--log-level", "info") as process:
+        address = process.stdout.readline().removeprefix(ANNOUNCEMENT).strip()
+        for _ in range(900):
+            assert not is_let_in(address, "x")
+        assert "unauthorized" in metrics(address)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == -signal.SIGTERM
+        lines = process.stderr.read().splitlines()
+    refusals = [line for line in lines if "a request was refused: nobody has this API key" in line]
+    assert 0 < len(refusals) < 100
+
+
 def test_sigterm_lets_a_running_text_end_first(tmp_path: Path) -> None:
     slow = f"paced:step_ms=20:{SMALL}"
     flags = ("ba de", "--draft", SMALL, "--max-tokens", "60")

@@ -19,6 +19,7 @@ from skydraft.cloud.guard import Refusal
 from skydraft.cloud.keys import Holder
 from skydraft.cloud.scheduler import Scheduler
 from skydraft.cloud.service import Service, State
+from skydraft.cloud.wire import ADMIT
 from skydraft.engines.base import Engine
 from skydraft.engines.paced import PacedEngine
 from skydraft.protocol import messages
@@ -151,6 +152,7 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
         log.info("a device connected", extra={"facts": facts})
         try:
             with service.metrics.connection(holder.name):
+                _note_admission(socket, holder)
                 await socket.accept()
                 await connection.serve()
         finally:
@@ -171,6 +173,13 @@ def _admit(socket: WebSocket, service: Service) -> tuple[Holder, Scheduler]:
         raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "this cloud has failed; its log says why")
     service.guard.check_room(holder, (connection.holder for connection in service.connections))
     return holder, service.scheduler
+
+
+def _note_admission(socket: WebSocket, holder: Holder) -> None:
+    """Tell the connection; under a server of others there is nobody to tell."""
+    admit: Callable[[str], None] | None = socket.scope.get("state", {}).get(ADMIT)
+    if admit is not None:
+        admit(holder.name)
 
 
 def _still_loading() -> Refusal:

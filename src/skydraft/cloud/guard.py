@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from fastapi.requests import HTTPConnection
 
 from skydraft.cloud.keys import LOCAL_USER, Holder, KeyRing
 from skydraft.config import CloudSettings
 from skydraft.errors import ConfigError, SkydraftError
-from skydraft.transport.address import is_loopback_host
+from skydraft.transport.address import is_address, is_loopback_host
 
 _PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip", "via")  # by a proxy, so that its address says nothing
 
@@ -97,9 +98,22 @@ class Guard:
                 raise Refusal(HTTPStatus.FORBIDDEN, "web pages of this origin may not use this cloud")
 
     def _is_local(self, request: HTTPConnection) -> bool:
-        """Whether this machine asks by itself; behind a proxy everybody comes from the proxy's address."""
+        """Whether this machine asks by itself; behind a proxy everybody comes from the proxy's address.
+
+        A web page can let a name of its own lead here (DNS rebinding) and is then of the same origin; its browser says
+        that name.
+        """
         is_direct = not self._settings.behind_proxy and not any(name in request.headers for name in _PASSED_ON)
-        return is_direct and request.client is not None and is_loopback_host(request.client.host)
+        is_here = request.client is not None and is_loopback_host(request.client.host)
+        return is_direct and is_here and all(map(self._is_own_name, request.headers.getlist("host")))
+
+    def _is_own_name(self, host: str) -> bool:
+        """Whether the Host header has an address, localhost or what the cloud listens on: no name of others."""
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        return is_address(name) or name in ("localhost", self._settings.host.lower())
 
 
 def require_guards(settings: CloudSettings) -> None:

@@ -12,13 +12,18 @@ from types import FrameType
 
 import uvicorn
 
+from skydraft.cloud.allowance import Allowance
 from skydraft.cloud.app import make_app
 from skydraft.cloud.files import Stamp, stamp
 from skydraft.cloud.guard import Guard, require_guards
 from skydraft.cloud.keys import KeyRing
+from skydraft.cloud.listener import NEW_PER_S, Listener
+from skydraft.cloud.logs import flush_logs
 from skydraft.cloud.service import Service
+from skydraft.cloud.strangers import Stranger, Strangers
+from skydraft.cloud.stream import KeyTimes, Stream, Unfinished
 from skydraft.cloud.tracing import make_metrics
-from skydraft.cloud.wire import MAX_HEAD_BYTES, GuardedSocket, http_protocol
+from skydraft.cloud.wire import GuardedHttp, GuardedSocket
 from skydraft.config import CloudSettings
 from skydraft.engines.base import Engine
 from skydraft.errors import ConfigError, TransportError
@@ -26,6 +31,7 @@ from skydraft.errors import ConfigError, TransportError
 log = logging.getLogger("skydraft.cloud")
 
 CLOSING_S = 5  # for goodbyes to all devices, before connections are ended by force
+SPARE_CONNECTIONS = 32  # strangers beyond the devices that may all come at once, for health and metrics
 TICKS_PER_REFRESH = 10  # uvicorn ticks ten times a second
 
 
@@ -155,6 +161,26 @@ class Server(uvicorn.Server):
         if self.service.failure is not None:
             raise self.service.failure
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin; the listeners are not uvicorn's, because its own count a connection after TLS only."""
+        await super().startup(sockets=[])
+        settings = self.service.settings
+        num_places = settings.max_connections + SPARE_CONNECTIONS
+        strangers, new = Strangers(num_places), Allowance(NEW_PER_S, num_places)
+        key_times, unfinished = KeyTimes(), Unfinished(settings.max_frame_bytes)
+
+        def make_protocol(stranger: Stranger) -> Stream:
+            protocol = GuardedHttp(self.config, self.server_state, self.lifespan.state)
+            return Stream(protocol, stranger, strangers, key_times, unfinished)
+
+        tls = self._certificate.context if self._certificate else None
+        listeners = [Listener(sock, strangers, make_protocol, new, tls) for sock in sockets or []]
+        self.servers.extend(listeners)  # type: ignore[arg-type]  # of which uvicorn asks close and wait_closed
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        flush_logs()  # a signal may end the process right after this
+
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS_PER_REFRESH == 0:
             self.service.refresh_keys()
@@ -174,9 +200,8 @@ class Server(uvicorn.Server):
         settings = self.service.settings
         config = uvicorn.Config(
             make_app(self.service, self._start),
-            http=http_protocol(settings.max_connections),
+            http=GuardedHttp,
             ws=GuardedSocket,
-            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             ws_max_size=settings.max_frame_bytes,
             ws_per_message_deflate=False,  # ids do not compress, it takes time, and a small bomb could unpack
             proxy_headers=False,  # addresses are only used to know this machine's own, and headers can say anything
@@ -187,7 +212,6 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=CLOSING_S,
         )
         config.load()
-        config.ssl = self._certificate.context if self._certificate else None
         return config
 
     def _start(self) -> None:

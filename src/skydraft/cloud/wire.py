@@ -1,7 +1,7 @@
 """uvicorn's two protocols with the bounds that they lack: a peer costs a bounded time and a bounded memory.
 
-Both are closed by force in the end: a polite close waits until the peer has taken what was sent, which a peer that
-does not read never does.
+A WebSocket is closed by force in the end: a polite close waits until the peer has taken what was sent, which a peer
+that does not read never does.
 """
 
 from __future__ import annotations
@@ -9,53 +9,48 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import h11
 from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
+from websockets.frames import Frame
 
-REQUEST_S = 30.0  # a connection that has not become a WebSocket ends by then, with whatever it was doing
+from skydraft.cloud.stream import SHARE, Stream
+
 MAX_HEAD_BYTES = 2**14
-SPARE_CONNECTIONS = 32  # beyond those of devices, for health and metrics
-MAX_FRAGMENTS = 4096  # of one message: empty ones would cost memory and never reach the limit of its size
+MAX_HEAD_LINES = 128  # each takes time
+MIN_FRAGMENT_BYTES = 2**10  # on average: a message in smaller ones costs memory that its size does not tell
+MAX_FRAGMENTS = 4096  # of one message, or as many as its largest size has of MIN_FRAGMENT_BYTES
 MAX_UNREAD_BYTES = 2**20  # written to a device and not taken by its system
-ABORT = "abort"  # in the ASGI scope's state: ends the connection by force
+CONTROL_FRAMES_PER_S = 64  # pings and pongs of one connection; those beyond wait, and what is behind them
+ABORT, ADMIT = "abort", "admit"  # in the ASGI scope's state: end the connection by force; it came in with a key's name
 
 
-def http_protocol(max_connections: int) -> type[asyncio.Protocol]:
-    """A protocol for requests that counts connections and ends them by the clock.
+class _OneRequest(h11.Connection):
+    """A connection for one request without a body: whatever else comes costs time, and nobody needs it."""
 
-    Args:
-        max_connections: of devices; some more are taken for requests.
-    """
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request) and any(_announces_body(*header) for header in event.headers):
+            raise h11.RemoteProtocolError("a request with a body")
+        return event
 
-    class GuardedHttp(H11Protocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > max_connections + SPARE_CONNECTIONS:
-                transport.abort()
-            else:
-                self._end = self.loop.call_later(REQUEST_S, transport.abort)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            self._call_off()
-
-        def handle_websocket_upgrade(self, event: Any) -> None:
-            self._call_off()
-            super().handle_websocket_upgrade(event)
-
-        def _call_off(self) -> None:
-            if (end := getattr(self, "_end", None)) is not None:
-                end.cancel()
-
-    return GuardedHttp
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
+        if isinstance(event, h11.Response):
+            headers = [*event.headers, (b"connection", b"close")]
+            event = h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)
+        return super().send(event)
 
 
-class GuardedSocket(WebSocketsSansIOProtocol):
-    """A WebSocket whose peer cannot make it hold more and more."""
+def _announces_body(name: bytes, value: bytes) -> bool:
+    return name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+
+
+class GuardedHttp(H11Protocol):
+    """Requests: health, metrics, the vocabulary, and the first word of a WebSocket."""
 
     def __init__(
         self,
@@ -64,13 +59,47 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, {**app_state, ABORT: self._abort}, _loop)
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn = _OneRequest(h11.SERVER, MAX_HEAD_BYTES)
+        self._num_lines = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._num_lines += data.count(b"\n")
+        if self._num_lines > MAX_HEAD_LINES:
+            self.transport.abort()
+        else:
+            super().data_received(data)
+
+
+class GuardedSocket(WebSocketsSansIOProtocol):
+    """A WebSocket whose peer cannot make it hold more and more, nor work more and more."""
+
+    transport: Stream
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, ABORT: self._abort, ADMIT: self._admit}, _loop)
+        self._max_fragments = max(MAX_FRAGMENTS, config.ws_max_size // MIN_FRAGMENT_BYTES)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self.transport.hold(len(self.conn.reader.buffer) + (self.conn.current_size or 0))
         # Answers to pings are written without waiting for room.
-        if len(self.frames) > MAX_FRAGMENTS or self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+        if len(self.frames) > self._max_fragments or self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._abort()
+
+    def handle_ping(self) -> None:
+        self.transport.charge(SHARE / CONTROL_FRAMES_PER_S)
+        super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        self.transport.charge(SHARE / CONTROL_FRAMES_PER_S)
+        super().handle_pong(event)
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
@@ -85,3 +114,6 @@ class GuardedSocket(WebSocketsSansIOProtocol):
 
     def _abort(self) -> None:
         self.transport.abort()
+
+    def _admit(self, key: str) -> None:
+        self.transport.admit(key)
