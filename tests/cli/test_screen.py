@@ -40,13 +40,13 @@ def test_progress_is_silent_where_nobody_watches():
 
 def test_progress_is_on_standard_error():
     screen = make_screen(is_err_terminal=True)
-    with screen.busy("loading"):
+    with screen.busy("load \u202ea\x1b[2J"):
         pass
     with screen.counting("captioning", 9) as count:
         count(3)
     out, err = shown(screen)
     assert out == ""
-    assert "loading" in err
+    assert "load a [2J" in err
     assert "captioning" in err
 
 

@@ -74,7 +74,7 @@ class Screen:
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
         """Say what takes so long, for as long as it does; on a terminal only."""
-        with self.err.status(Text(what, style="dim")) if self.err.is_terminal else nullcontext():
+        with self.err.status(Text(printable(what), style="dim")) if self.err.is_terminal else nullcontext():
             yield
 
     @contextmanager

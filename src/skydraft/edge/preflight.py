@@ -21,9 +21,7 @@ from skydraft.errors import ConfigError
 
 TERMS_PATH = "/v1/terms"
 ANSWER_S = 5.0  # a cloud that says nothing for so long is asked again once the model is loaded
-
-
-RAISE = "lower --max-tokens, or raise --max-length where the model takes more"
+WAY_OUT = "lower --max-tokens, or raise --max-length where the model takes more"
 
 
 class _Terms(msgspec.Struct):
@@ -72,7 +70,7 @@ async def _check_cloud(settings: DeviceSettings, address: CloudAddress, ours: Vo
     _require_room(settings, f"of the cloud at {address.url}", terms.max_tokens, "lower --max-tokens")
 
 
-def _require_room(settings: DeviceSettings, model: str, most: int | None, way_out: str = RAISE) -> None:
+def _require_room(settings: DeviceSettings, model: str, most: int | None, way_out: str = WAY_OUT) -> None:
     if most is not None and settings.max_tokens > most:
         raise ConfigError(
             f"a text of {settings.max_tokens:,} tokens was asked for and the model {model} holds {most:,} of a text "
