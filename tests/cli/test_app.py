@@ -71,7 +71,8 @@ def test_wrong_usage_is_status_2(capsys, arguments, sentence):
         ["cloud-key", "add", "a", "--keys", "keys.toml", "--max-sessions", "0"],
     ],
 )
-def test_a_wrong_value_is_status_2_whoever_refuses_it(capsys, arguments):
+def test_a_wrong_value_is_status_2_whoever_refuses_it(capsys, monkeypatch, tmp_path, arguments):
+    monkeypatch.chdir(tmp_path)
     assert run(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
