@@ -263,10 +263,10 @@ def writing_through(link: Link, *flags: str) -> contextlib.AbstractContextManage
 
 
 async def rounds(link: Link) -> None:
-    """Wait until the text is under way: bytes went up for the handshake, for the session and for some drafts."""
+    """Wait until the text is under way: bytes came for a question, the handshake, the session and some tokens."""
     seen = set[int]()
-    while len(seen) < 6:
-        seen.add(link.carried.up_bytes)
+    while len(seen) < 12:
+        seen.add(link.carried.down_bytes)
         await asyncio.sleep(0.01)
 
 

@@ -140,8 +140,10 @@ class Device:
         return await self._write(prompts, self._seed(), on_tokens, notify)
 
     def _seed(self) -> int:
-        """For a text, or for all windows of a clip: one seed is enough to have it again."""
-        return draw_seed() if self.settings.seed is None else self.settings.seed
+        """For a text, or for all windows of a clip: one seed is enough to have it again. A greedy one needs none."""
+        if self.settings.seed is not None:
+            return self.settings.seed
+        return draw_seed() if self.settings.temperature else 0
 
     async def _write(self, prompts: PromptPair, seed: int, on_tokens: OnTokens, notify: Notify) -> Report:
         return await self._writer.write(self._job(prompts, seed), on_tokens, notify)
