@@ -7,6 +7,7 @@ SkydraftError
 │   └── RemoteProtocolError    the peer sent something that the protocol does not allow
 │       └── VersionMismatch        the peer speaks another version
 ├── TransportError         the connection could not be made, or was lost; an address cannot be listened on
+│   └── CloudBusy              something answers there and takes nobody for now
 ├── CloudFault             the cloud refused, in its own words
 ├── EngineError
 │   ├── ModelLoadError         a model folder or name cannot be loaded
@@ -57,6 +58,10 @@ class VersionMismatch(RemoteProtocolError):
 
 class TransportError(SkydraftError):
     """The connection could not be made, or was lost."""
+
+
+class CloudBusy(TransportError):
+    """A cloud answers there and takes nobody for now: it has no room, or is not up yet."""
 
 
 class CloudFault(SkydraftError):

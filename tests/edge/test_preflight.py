@@ -8,15 +8,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
 
 from skydraft.config import CloudSettings, DeviceSettings
 from skydraft.edge import preflight
-from skydraft.edge.preflight import check_models
+from skydraft.edge.preflight import check_models, meet_cloud
+from skydraft.engines.base import Engine
 from skydraft.engines.load import load_tokenizer
-from skydraft.errors import ConfigError, VocabularyMismatch
+from skydraft.errors import CloudBusy, ConfigError, TransportError, VocabularyMismatch
 from tests.cloud.running import running
 from tests.linked import table
 
@@ -87,8 +89,51 @@ async def test_the_device_alone_asks_nobody(folder: str, monkeypatch: pytest.Mon
     await check(folder, mode="auto", share="none", cloud="ws://127.0.0.1:9", max_tokens=100)
 
 
-async def test_a_cloud_that_is_not_there_is_for_later() -> None:
+async def test_a_cloud_that_is_not_there_is_no_question_of_models() -> None:
     await check(SMALL, cloud="ws://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("settings", [{}, {"offline": "fail"}, {"mode": "cloud"}, {"mode": "auto"}])
+async def test_a_cloud_that_is_not_there_is_told_at_once(settings: dict[str, Any]) -> None:
+    with pytest.raises(TransportError, match="nothing listens there"):
+        await meet_cloud(DeviceSettings(cloud="ws://127.0.0.1:9", **settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"offline": "edge"},
+        {"mode": "edge"},
+        {"mode": "auto", "share": "none"},
+        {"mode": "auto", "objective": "privacy"},
+    ],
+)
+async def test_a_cloud_that_the_device_can_do_without_is_not_asked(settings: dict[str, Any]) -> None:
+    await meet_cloud(DeviceSettings(cloud="ws://127.0.0.1:9", **settings))
+
+
+async def test_a_cloud_at_another_path_is_told_so_and_not_asked_for_a_key() -> None:
+    with serving(SMALL) as address:
+        await meet_cloud(DeviceSettings(cloud=address))
+        for settings in ({}, {"key": "key"}):
+            with pytest.raises(TransportError, match=r"no skydraft cloud at this path \(HTTP 404\)"):
+                await meet_cloud(DeviceSettings(cloud=f"{address}/elsewhere", **settings))
+
+
+async def test_a_cloud_that_still_loads_is_waited_for_unless_the_settings_say_otherwise() -> None:
+    is_over = threading.Event()
+
+    def load() -> Engine:
+        is_over.wait(20)
+        return table(SMALL)
+
+    with running(CloudSettings(port=0), load, is_ready=False) as cloud:
+        try:
+            await meet_cloud(DeviceSettings(cloud=cloud.address))
+            with pytest.raises(CloudBusy, match="not up now"):
+                await meet_cloud(DeviceSettings(cloud=cloud.address, offline="fail"))
+        finally:
+            is_over.set()
 
 
 @pytest.mark.parametrize("answer", [b"{}", b"no JSON", b'{"num_tokens": 1, "digest": 3, "max_tokens": 9}', None])

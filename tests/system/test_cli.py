@@ -143,15 +143,20 @@ def test_a_model_without_ears_is_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("offline", ["fail", "wait"])
-def test_a_cloud_that_is_not_there_is_one_sentence(offline):
+def test_a_cloud_that_was_never_there_is_one_sentence_before_a_model_is_looked_for(offline):
     address = f"127.0.0.1:{free_port()}"
-    done = generate("--cloud", address, "--offline", offline, "--offline-wait", "0.2")
-    *notes, sentence = done.stderr.splitlines(keepends=True)
-    assert [note.startswith("Note: ") for note in notes] == [True] * (offline == "wait")
-    assert done.returncode == 1
-    assert sentence.startswith("Error: ")
+    done = skydraft("generate", "ba de", "--draft", "no/such/model", "--cloud", address, "--offline", offline)
+    sentence = refusal(done)
     assert address in sentence
     assert "nothing listens there" in sentence
+
+
+def test_an_unencrypted_way_to_a_cloud_is_pointed_out():
+    done = skydraft("generate", "ba de", "--draft", DRAFT, "--cloud", "ws://cloud.invalid:9", "--key", "secret")
+    note, sentence = done.stderr.splitlines()
+    assert note.startswith("Note: ws://cloud.invalid:9 is not encrypted: whoever is on the way reads the key and the")
+    assert sentence.startswith("Error: no cloud could be reached")
+    assert "secret" not in done.stderr
 
 
 def test_a_device_goes_on_alone_where_no_cloud_is_there():

@@ -1,7 +1,7 @@
 import pytest
 
 from skydraft.errors import ConfigError
-from skydraft.transport.address import session_url
+from skydraft.transport.address import exposure, session_url
 from skydraft.transport.pipe import Address
 
 
@@ -9,8 +9,9 @@ from skydraft.transport.pipe import Address
     ("address", "url"),
     [
         ("localhost:8471", "ws://localhost:8471/v1/session"),
-        ("cloud.example", "ws://cloud.example/v1/session"),
-        ("10.0.0.7:1", "ws://10.0.0.7:1/v1/session"),
+        ("cloud.example", "wss://cloud.example/v1/session"),
+        ("10.0.0.7:1", "wss://10.0.0.7:1/v1/session"),
+        ("127.0.0.1:1", "ws://127.0.0.1:1/v1/session"),
         ("[::1]:8471", "ws://[::1]:8471/v1/session"),
         ("ws://h:1", "ws://h:1/v1/session"),
         ("ws://h:1/", "ws://h:1/v1/session"),
@@ -21,7 +22,8 @@ from skydraft.transport.pipe import Address
         ("https://h/skydraft", "wss://h/skydraft/v1/session"),
         ("wss://h/v1/session", "wss://h/v1/session"),
         ("wss://h/v1/session/", "wss://h/v1/session"),
-        ("h:1/base", "ws://h:1/base/v1/session"),
+        ("h:1/base", "wss://h:1/base/v1/session"),
+        ("localhost/base", "ws://localhost/base/v1/session"),
     ],
 )
 def test_addresses_become_session_urls(address: str, url: str) -> None:
@@ -41,6 +43,21 @@ def test_an_address_with_more_in_it_is_refused_and_not_quoted(address: str) -> N
     with pytest.raises(ConfigError, match="key on its own") as caught:
         session_url(address)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["cloud.example", "10.0.0.7:1", "wss://h", "https://h", "ws://localhost:1", "[::1]:1"]
+)
+def test_a_key_crosses_no_network_unencrypted_unless_that_is_spelled_out(address: str) -> None:
+    assert exposure(address, has_key=True) is None
+
+
+@pytest.mark.parametrize("address", ["ws://10.0.0.7:1", "http://10.0.0.7:1", "ws://10.0.0.7:1/v1/session"])
+@pytest.mark.parametrize(("has_key", "what"), [(True, "the key and the text"), (False, "the text")])
+def test_an_unencrypted_way_is_said_with_what_is_read_on_it(address: str, has_key: bool, what: str) -> None:
+    assert exposure(address, has_key) == (
+        f"{address} is not encrypted: whoever is on the way reads {what}; use wss://10.0.0.7:1 if the cloud has TLS"
+    )
 
 
 @pytest.mark.parametrize("port", ["", " 80", "8_0", "\u0668\u0660", "+80", "-1", "65536"])

@@ -16,7 +16,7 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from skydraft.errors import CloudFault, TransportError
+from skydraft.errors import CloudBusy, CloudFault, TransportError
 from skydraft.transport.link import Link
 from skydraft.transport.pipe import Address
 from skydraft.transport.shaping import LinkSettings, PathSettings
@@ -302,13 +302,75 @@ async def test_an_unknown_host_is_a_sentence(host: str) -> None:
         await connect(f"ws://{host}:80", timeout_s=5)
 
 
-@pytest.mark.parametrize("status", [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN])
-async def test_a_refused_key_is_a_fault(status: HTTPStatus) -> None:
-    async with cloud(process_request=answering(status)) as server:
-        with pytest.raises(CloudFault, match=f"does not accept the key .HTTP {status}.") as caught:
+async def test_a_refused_key_is_a_fault() -> None:
+    async with cloud(process_request=answering(HTTPStatus.UNAUTHORIZED)) as server:
+        with pytest.raises(CloudFault, match="does not accept the key .HTTP 401.") as caught:
             await connect(f"127.0.0.1:{port_of(server)}", token="wrong")
     assert caught.value.code == "unauthorized"
     assert "wrong" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "quoted"),
+    [
+        ("", "check the address and its path"),
+        ("this cloud serves its own machine only", "this cloud serves its own machine only"),
+        ("\x1b[2J", "check the address and its path"),
+        ("no" * 200, "no" * 100 + "$"),
+    ],
+)
+@pytest.mark.parametrize("token", [None, "key"])
+async def test_a_403_is_no_question_of_keys_and_is_quoted(said: str, quoted: str, token: str | None) -> None:
+    async with cloud(process_request=lambda server, _: server.respond(HTTPStatus.FORBIDDEN, said)) as server:
+        with pytest.raises(CloudFault, match=rf"does not let this device in .HTTP 403.: {quoted}") as caught:
+            await connect(f"127.0.0.1:{port_of(server)}", token=token)
+    assert "API key" not in str(caught.value)
+
+
+async def test_a_cloud_that_takes_nobody_for_now_is_told_from_one_that_is_not_there() -> None:
+    for status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        async with cloud(process_request=answering(status)) as server:
+            with pytest.raises(CloudBusy, match="try again"):
+                await connect(f"127.0.0.1:{port_of(server)}")
+    with pytest.raises(TransportError) as caught:
+        await connect("127.0.0.1:9")
+    assert not isinstance(caught.value, CloudBusy)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+@pytest.mark.parametrize("is_elsewhere", [True, False])
+async def test_no_redirect_is_followed_and_the_key_goes_nowhere_else(status: int, is_elsewhere: bool) -> None:
+    seen = list[str]()
+
+    async def look(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        seen.append(connection.request.path)
+
+    def redirect(connection: ServerConnection, request: Request) -> Response | None:
+        if request.path != "/v1/session":
+            return None
+        response = connection.respond(HTTPStatus(status), "")
+        response.headers["Location"] = f"ws://127.0.0.1:{port_of(other if is_elsewhere else server)}/elsewhere"
+        return response
+
+    async with cloud(look) as other, cloud(look, process_request=redirect) as server:
+        with pytest.raises(TransportError, match=rf"HTTP {status}., which is not followed"):
+            await connect(f"127.0.0.1:{port_of(server)}", token="key")
+    assert seen == []
+
+
+async def test_the_handshake_says_no_more_than_it_must() -> None:
+    seen = []
+
+    async def look(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        seen.append({name.lower() for name in connection.request.headers})
+
+    async with connected(look, token="key", route_id="text-1") as connection:
+        with pytest.raises(TransportError):
+            await connection.receive()
+    websocket = {"host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version"}
+    assert seen == [websocket | {"authorization", "x-session-id"}]
 
 
 @pytest.mark.parametrize(
@@ -365,7 +427,7 @@ async def test_a_proxy_of_the_system_is_not_used_for_the_loopback(monkeypatch: p
     async with connected() as connection:
         await connection.send(b"a")
         assert await connection.receive() == b"a"
-    with pytest.raises(TransportError, match="at ws://cloud.invalid/v1/session"):
+    with pytest.raises(TransportError, match="at wss://cloud.invalid/v1/session"):
         await connect("cloud.invalid")
 
 

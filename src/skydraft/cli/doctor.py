@@ -17,6 +17,7 @@ from skydraft.cli.screen import Screen
 from skydraft.cli.words import counted, printable
 from skydraft.edge.checkup import Checkup, State, check_up
 from skydraft.edge.machine import MATMUL_SIZE, Machine, Speed
+from skydraft.transport.address import exposure
 
 GIB = 2**30
 STYLES = {State.OK: "color(64)", State.WEAK: "color(166)", State.FAILED: "bold color(160)"}
@@ -34,6 +35,8 @@ def run_doctor(flags: DoctorFlags) -> int:
         ConfigError: a flag is wrong.
     """
     settings, screen = flags.settings(), Screen()
+    if warning := None if settings.cloud is None else exposure(settings.cloud, has_key=bool(settings.key)):
+        screen.warn(warning)
     with screen.busy("Measuring for some seconds ..."):
         checkup = asyncio.run(check_up(settings))
     if flags.json:

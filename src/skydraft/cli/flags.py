@@ -158,7 +158,12 @@ class WritingFlags(DeviceFlags):
     ] = None
     cloud: Annotated[
         str | None,
-        Flag("--cloud", metavar="URL", help="The cloud, as ws://HOST:PORT. [default: one is started for the occasion]"),
+        Flag(
+            "--cloud",
+            metavar="URL",
+            help="The cloud, as HOST:PORT (over TLS, but for this machine) or a URL. "
+            "[default: one is started for the occasion]",
+        ),
     ] = None
     key: KeyFlag = None
     draft: ModelFlag = None
@@ -274,7 +279,12 @@ class DoctorFlags(DeviceFlags):
     """What `doctor` takes."""
 
     cloud: Annotated[
-        str | None, Flag("--cloud", metavar="URL", help="The cloud, as ws://HOST:PORT. [default: none is looked at]")
+        str | None,
+        Flag(
+            "--cloud",
+            metavar="URL",
+            help="The cloud, as HOST:PORT (over TLS, but for this machine) or a URL. [default: none is looked at]",
+        ),
     ] = None
     key: KeyFlag = None
     draft: ModelFlag = None

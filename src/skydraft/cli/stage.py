@@ -16,10 +16,11 @@ from skydraft.config import DeviceSettings, with_flags
 from skydraft.core import Mode, ShareLevel
 from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
-from skydraft.edge.preflight import check_models
+from skydraft.edge.preflight import check_models, meet_cloud
 from skydraft.engines.load import load_tokenizer
 from skydraft.engines.settings import num_cores
 from skydraft.engines.tokenizer import Tokenizer
+from skydraft.transport.address import exposure
 
 _Result = TypeVar("_Result")
 
@@ -31,9 +32,12 @@ async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterato
     Raises:
         VocabularyMismatch, ConfigError: as `check_models`, before weights are loaded.
         ModelLoadError: a model cannot be loaded.
-        TransportError: the cloud did not start.
+        TransportError, CloudFault: the cloud did not start, or as `meet_cloud`.
     """
     async with AsyncExitStack() as stack:
+        if warning := None if settings.cloud is None else exposure(settings.cloud, has_key=bool(settings.key)):
+            screen.warn(warning)
+        await meet_cloud(settings)
         with screen.busy(_loading(settings)):
             tokenizer = await _in_thread(lambda: load_tokenizer(settings.draft, "draft"))
             await check_models(settings, tokenizer.vocabulary)

@@ -50,6 +50,7 @@ def make_app(service: Service, start: Callable[[], None]) -> FastAPI:
     _add_vocabulary(app, service)
     _add_terms(app, service)
     _add_sessions(app, service)
+    _add_elsewhere(app)
 
     @app.exception_handler(Refusal)
     async def refuse(_: Request, refusal: Refusal) -> Response:
@@ -158,6 +159,14 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
         finally:
             service.connections.discard(connection)
             log.info("a device is gone", extra={"facts": facts})
+
+
+def _add_elsewhere(app: FastAPI) -> None:
+    @app.websocket("/{path:path}")
+    async def elsewhere(socket: WebSocket) -> None:
+        """A path that is none is no question of keys, which is what the framework's 403 would say."""
+        sentence = "this cloud has no sessions at this path: they are at /v1/session"
+        await socket.send_denial_response(PlainTextResponse(sentence, HTTPStatus.NOT_FOUND))
 
 
 def _admit(socket: WebSocket, service: Service) -> tuple[Holder, Scheduler]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 import time
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 from skydraft import __version__
@@ -14,7 +16,7 @@ from skydraft.config import DeviceSettings
 from skydraft.core import Prompt, ShareLevel
 from skydraft.edge.address import CloudAddress
 from skydraft.edge.device import engine_settings
-from skydraft.edge.inquiry import FAILURES, inquire
+from skydraft.edge.inquiry import inquire
 from skydraft.edge.machine import Machine, Speed, drafting_capacity, look_at_machine, measure_speed
 from skydraft.edge.trial import (
     BATCH_SIZE,
@@ -29,9 +31,10 @@ from skydraft.edge.trial import (
 )
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine, load_tokenizer
-from skydraft.errors import SkydraftError, VocabularyMismatch
+from skydraft.errors import SkydraftError, TransportError, VocabularyMismatch
 from skydraft.policies.strategy import Decision, Situation, choose_mode
 from skydraft.policies.tiers import LEAST_DRAFT_TOKENS_PER_S, Proposal, propose
+from skydraft.protocol.limits import MAX_NAME_CHARS
 from skydraft.transport.websocket import Connection, connect
 
 HEALTH_PATH = "/healthz"
@@ -64,9 +67,9 @@ class CloudFacts(msgspec.Struct, frozen=True):
     """What /healthz answers; clouds of other versions may say less."""
 
     ok: bool = True
-    version: str | None = None
+    version: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
     protocol: int | None = None
-    model: str | None = None
+    model: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
     pace: dict[str, float] | None = None
 
 
@@ -177,7 +180,7 @@ async def _check_cloud(checkup: Checkup, address: CloudAddress, model: _Model | 
 async def _check_health(checkup: Checkup, address: CloudAddress) -> None:
     try:
         facts = checkup.cloud = await inquire(address, HEALTH_PATH, CloudFacts)
-    except FAILURES as error:
+    except TransportError as error:
         checkup.note(
             "cloud",
             f"sessions are taken and {HEALTH_PATH} gives no answer ({error})",

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from skydraft.edge.address import CloudAddress
-from skydraft.edge.inquiry import FAILURES, inquire
+from skydraft.edge.inquiry import inquire
 from skydraft.engines.vocabulary import Vocabulary, fit
-from skydraft.errors import VocabularyMismatch
+from skydraft.errors import TransportError, VocabularyMismatch
+from skydraft.protocol.limits import MAX_NAME_CHARS
 
 VOCABULARY_PATH = "/v1/vocabulary"
+MAX_TOKEN_CHARS = 1024
 
 
 class _Answer(msgspec.Struct):
-    """What /v1/vocabulary answers."""
+    """What /v1/vocabulary answers; bounded, because names and tokens stand in error messages."""
 
-    name: str
-    tokens: tuple[str | None, ...]
+    name: Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
+    tokens: tuple[Annotated[str, Meta(max_length=MAX_TOKEN_CHARS)] | None, ...]
 
 
 async def explain_mismatch(address: CloudAddress, ours: Vocabulary) -> VocabularyMismatch:
@@ -30,6 +35,6 @@ async def explain_mismatch(address: CloudAddress, ours: Vocabulary) -> Vocabular
         fit(ours, Vocabulary(theirs.name, theirs.tokens, len(theirs.tokens)))
     except VocabularyMismatch as mismatch:
         return mismatch
-    except FAILURES:
+    except TransportError:
         pass
     return VocabularyMismatch(ours.name, f"of the cloud at {address.url}", [])

@@ -7,17 +7,18 @@ import asyncio
 import msgspec
 
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode, ShareLevel
+from skydraft.core import Mode, Objective, ShareLevel
 from skydraft.edge.address import CloudAddress
 from skydraft.edge.device import engine_settings
-from skydraft.edge.inquiry import FAILURES, inquire
+from skydraft.edge.inquiry import inquire
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.engines.load import find_max_length, load_tokenizer
 from skydraft.engines.paced import split_pace
 from skydraft.engines.served import SGLANG_PREFIX
 from skydraft.engines.settings import EngineSettings
 from skydraft.engines.vocabulary import Vocabulary, fit
-from skydraft.errors import ConfigError
+from skydraft.errors import CloudBusy, ConfigError, TransportError
+from skydraft.transport.websocket import connect
 
 TERMS_PATH = "/v1/terms"
 ANSWER_S = 5.0  # a cloud that says nothing for so long is asked again once the model is loaded
@@ -30,6 +31,29 @@ class _Terms(msgspec.Struct):
     num_tokens: int
     digest: str
     max_tokens: int
+
+
+async def meet_cloud(settings: DeviceSettings) -> None:
+    """Knock at the cloud, so that a wrong address, path or key is told before a model is loaded and patience begins.
+
+    One that is not needed for certain is not asked, nor one that the device can do without for now.
+
+    Raises:
+        ConfigError, CloudFault, TransportError: as `transport.websocket.connect`; but a cloud that takes nobody for now
+            is waited for later, where the settings say so.
+    """
+    is_needed = settings.mode in (Mode.HYBRID, Mode.CLOUD) or (
+        settings.mode is Mode.AUTO and settings.objective is not Objective.PRIVACY
+    )
+    if settings.cloud is None or settings.share is ShareLevel.NONE or settings.offline == "edge" or not is_needed:
+        return
+    try:
+        connection = await connect(settings.cloud, token=settings.key)
+    except CloudBusy:
+        if settings.offline == "fail":
+            raise
+    else:
+        await connection.close()
 
 
 async def check_models(settings: DeviceSettings, ours: Vocabulary) -> None:
@@ -61,9 +85,8 @@ def _check_target(settings: DeviceSettings, ours: Vocabulary) -> None:
 async def _check_cloud(settings: DeviceSettings, address: CloudAddress, ours: Vocabulary) -> None:
     """Of one that runs. Whether it can be reached is not told here: patience may be asked for, or the device alone."""
     try:
-        async with asyncio.timeout(ANSWER_S):
-            terms = await inquire(address, f"{TERMS_PATH}?num_tokens={ours.num_tokens}", _Terms)
-    except (*FAILURES, TimeoutError):
+        terms = await inquire(address, f"{TERMS_PATH}?num_tokens={ours.num_tokens}", _Terms, ANSWER_S)
+    except TransportError:
         return
     if not 0 < terms.num_tokens <= ours.num_tokens or ours.digest(terms.num_tokens).hex() != terms.digest:
         raise await explain_mismatch(address, ours)

@@ -1,4 +1,4 @@
-"""Where a cloud is: what a person types, made into the address of its sessions."""
+"""Where a cloud is: what a person types, made into the address of its sessions, and who can read on the way there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 def session_url(address: str) -> str:
     """Make `host`, `host:port`, or a ws, wss, http or https URL with or without a path into the WebSocket's URL.
 
-    A bare host means ws. A path is where the cloud hangs behind a proxy; /v1/session is added to it unless it is there.
+    A bare host means wss, and ws where it is this machine: nothing crosses a network unencrypted unasked. A path is
+    where the cloud hangs behind a proxy; /v1/session is added to it unless it is there.
 
     Raises:
         ConfigError: it is none of these, or has credentials, a query or a fragment.
@@ -25,6 +26,20 @@ def session_url(address: str) -> str:
     if not path.endswith(SESSION_PATH):
         path += SESSION_PATH
     return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, path, "", ""))
+
+
+def exposure(address: str, has_key: bool) -> str | None:
+    """Say what whoever is on the way can read; None where the way is encrypted, or does not leave this machine.
+
+    Raises:
+        ConfigError: as `session_url`.
+    """
+    url = session_url(address)
+    if url.startswith("wss:") or is_loopback(url):
+        return None
+    what = "the key and the text" if has_key else "the text"
+    host = urlsplit(url).netloc
+    return f"{address} is not encrypted: whoever is on the way reads {what}; use wss://{host} if the cloud has TLS"
 
 
 def is_loopback(url: str) -> bool:
@@ -53,7 +68,9 @@ def is_loopback_host(host: str) -> bool:
 
 def _split(address: str) -> SplitResult:
     try:
-        parts = urlsplit(address if "://" in address else f"ws://{address}")
+        parts = urlsplit(address if "://" in address else f"wss://{address}")
+        if "://" not in address and is_loopback_host(parts.hostname or ""):
+            parts = parts._replace(scheme="ws")
         is_usable = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_usable = False

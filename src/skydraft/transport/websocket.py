@@ -20,7 +20,7 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidStatus, ProxyError
 from websockets.frames import Close, CloseCode
 
-from skydraft.errors import CloudFault, TransportError
+from skydraft.errors import CloudBusy, CloudFault, TransportError
 from skydraft.transport.address import is_loopback, session_url
 
 FRAGMENT_BYTES = 2**14  # pings and pongs pass between the fragments of a long message
@@ -30,7 +30,22 @@ LOOKS_PER_DEATH = 4  # quiet looks at a peer until it is dead: at one, two and t
 
 ROUTE_HEADER = "x-session-id"  # what Ray Serve's routers and many proxies look at, by default or by one setting
 
-_REFUSED_KEY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+MAX_SAID_CHARS = 200  # of what a server says about its refusal
+
+_NOT_NOW = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
+# Those that websockets would follow.
+_REDIRECTS = (
+    *(HTTPStatus.MULTIPLE_CHOICES, HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER),
+    *(HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT),
+)
+
+
+class _Handshake(connect_websocket):
+    """Connects to the address that was given, and to no other: a redirect would take the key and the text along."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        # Not documented: hence the upper bound of websockets in pyproject.toml, and a test.
+        return exc
 
 
 class _Wire(ClientConnection):
@@ -65,7 +80,8 @@ async def connect(
         tls: which certificates to trust; None: those that the system trusts.
     Raises:
         ConfigError: the address is none.
-        CloudFault: the cloud refuses the key, or wants one (code "unauthorized").
+        CloudFault: the cloud refuses the key, wants one, or does not serve this device (code "unauthorized").
+        CloudBusy: it has no room, or is not up yet.
         TransportError: no cloud could be reached there.
     """
     url = session_url(address)
@@ -73,9 +89,10 @@ async def connect(
     if is_loopback(url):
         options["proxy"] = None  # a proxy's loopback is not ours
     try:
-        wire = await connect_websocket(
+        wire = await _Handshake(
             url,
             additional_headers=_headers(token, route_id),
+            user_agent_header=None,  # nobody need know which Python this is
             compression=None,  # ids do not compress, and it takes time
             open_timeout=timeout_s,
             ping_interval=None,  # `Connection` does it: the library's waits without end where its buffer is full
@@ -224,12 +241,24 @@ def _why_cloud_closed(close: Close) -> str:
 
 
 def _failure(url: str, error: Exception, timeout_s: float, has_key: bool) -> TransportError | CloudFault:
-    if isinstance(error, InvalidStatus) and error.response.status_code in _REFUSED_KEY:
-        status = f"(HTTP {error.response.status_code})"
-        if has_key:
-            return CloudFault("unauthorized", f"{url} does not accept the key {status}: check it")
-        return CloudFault("unauthorized", f"{url} asks for an API key {status}: give one with --key or SKYDRAFT_KEY")
-    return TransportError(f"no cloud could be reached at {url}: {_why_failed(url, error, timeout_s)}")
+    status = error.response.status_code if isinstance(error, InvalidStatus) else None
+    if status == HTTPStatus.UNAUTHORIZED and has_key:
+        return CloudFault("unauthorized", f"{url} does not accept the key (HTTP 401): check it")
+    if status == HTTPStatus.UNAUTHORIZED:
+        return CloudFault("unauthorized", f"{url} asks for an API key (HTTP 401): give one with --key or SKYDRAFT_KEY")
+    if status == HTTPStatus.FORBIDDEN:  # of a cloud, or of a proxy or a web server that knows no such path
+        said = _said(error) or "check the address and its path"
+        return CloudFault("unauthorized", f"{url} does not let this device in (HTTP 403): {said}")
+    kind = CloudBusy if status in _NOT_NOW else TransportError
+    return kind(f"no cloud could be reached at {url}: {_why_failed(url, error, timeout_s)}")
+
+
+def _said(error: Exception) -> str:
+    """What a cloud says in plain text about its refusal; empty where it says nothing that fits a sentence."""
+    assert isinstance(error, InvalidStatus)
+    text = (error.response.body or b"").decode(errors="replace").strip()
+    is_sentence = "text/plain" in error.response.headers.get("Content-Type", "") and text.isprintable()
+    return text[:MAX_SAID_CHARS] if is_sentence else ""
 
 
 def _why_failed(url: str, error: Exception, timeout_s: float) -> str:
@@ -258,6 +287,10 @@ def _why_failed(url: str, error: Exception, timeout_s: float) -> str:
 def _why_status(code: int) -> str:
     if code == HTTPStatus.NOT_FOUND:
         return "a web server answers and has no skydraft cloud at this path (HTTP 404)"
-    if code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE):
+    if code in _REDIRECTS:
+        return (
+            f"it sends devices on to another address (HTTP {code}), which is not followed: give that one if it is right"
+        )
+    if code in _NOT_NOW:
         return f"it has no room or is not up now (HTTP {code}); try again"
     return f"it refuses the connection (HTTP {code})"
