@@ -27,7 +27,7 @@ from skydraft.core import (
     TokenSegment,
 )
 from skydraft.errors import RemoteProtocolError
-from skydraft.protocol import codec, messages, offers, packing, prompts
+from skydraft.protocol import codec, messages, offers, packing, segments
 from skydraft.protocol.limits import LOG_DIGEST_BYTES, MAX_SESSION, MAX_TEXT_TOKENS, FrameLimits
 
 NUM_SESSIONS = 4  # numbers that a connection uses
@@ -195,9 +195,9 @@ class FrameFuzzer:
 
     def _opening(self, number: int, prompt: Prompt, mark: messages.VocabularyMark | None = None) -> bytes:
         mark = mark or self._mark
-        segments = prompts.to_wire(prompt, packing.id_bits(mark.num_tokens))
+        prompt_segments = segments.to_wire(prompt, packing.id_bits(mark.num_tokens))
         rule, text = self._rules.get(number, Exact()), self._rng.choice(_TEXTS)
-        return codec.encode(messages.Open(messages.PROTOCOL_VERSION, number, mark, text, rule, segments))
+        return codec.encode(messages.Open(messages.PROTOCOL_VERSION, number, mark, text, str(rule), prompt_segments))
 
     def _resume(self) -> bytes:
         """A session of somebody else, of oneself, or of nobody; the text that it is said to have is mostly another."""
@@ -208,17 +208,19 @@ class FrameFuzzer:
         resume = messages.Resume(key, length, digest)
         text, rule = self._rng.choice(_TEXTS), Exact()
         version, number = messages.PROTOCOL_VERSION, self._number()
-        return codec.encode(messages.Open(version, number, self._mark, text, rule, resume=resume))
+        return codec.encode(messages.Open(version, number, self._mark, text, str(rule), resume=resume))
 
     def _offer(self) -> bytes:
         """A chain that is stale, leaves a gap, or fits by chance; distributions where the session's rule has them."""
         number, token_ids = self._number(), self._ids(self._rng.choice((1, 1, 2, 8, 20)))
         rule = self._rules.get(number, Exact())
         distributions = None
-        if isinstance(rule, Rejection):
+        if rule.draft_lattice is not None:
             token_ids = token_ids[:4]
-            distributions = tuple(LatticeDistribution((token_id,), (rule.lattice,)) for token_id in token_ids)
-        draft = core.Draft(self._position(), token_ids, distributions=distributions)
+            distributions = tuple(
+                LatticeDistribution((token_id,), (rule.draft_lattice.denominator,)) for token_id in token_ids
+            )
+        draft = core.Draft.chain(self._position(), token_ids, distributions=distributions)
         return codec.encode(offers.to_wire(draft, number, self._mark.num_tokens, rule))
 
     def _tree(self) -> bytes:
@@ -235,7 +237,7 @@ class FrameFuzzer:
 
     def _many_forced(self) -> bytes:
         """More forced tokens than tokens."""
-        forced = messages.Draft(
+        forced = messages.Offer(
             0, bytes(self._rng.randrange(1, 9)), self._number(), self._rng.choice((9, MAX_TEXT_TOKENS))
         )
         return codec.encode(forced)
@@ -264,9 +266,13 @@ class FrameFuzzer:
             ))
         )  # fmt: skip
 
-    def _draft(self, start: int, token_ids: tuple[int, ...], **more: Any) -> bytes:
-        draft = core.Draft(start, token_ids, **more)
-        return codec.encode(offers.to_wire(draft, self._number(), self._mark.num_tokens, Exact()))
+    def _draft(
+        self, start: int, token_ids: tuple[int, ...], parents: tuple[int, ...] | None = None, num_forced: int = 0
+    ) -> bytes:
+        """Written by hand: `offers.to_wire` sends no tree that has the same token twice behind one node."""
+        packed_ids = packing.pack_ids(token_ids, packing.id_bits(self._mark.num_tokens))
+        packed_parents = b"" if parents is None else packing.pack_parents(core.TreeShape(parents))
+        return codec.encode(messages.Offer(start, packed_ids, self._number(), num_forced, packed_parents))
 
     def _number(self) -> int:
         return NEVER_OPENED - 1 if self._rng.random() < 0.02 else self._rng.randrange(NUM_SESSIONS)

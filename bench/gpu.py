@@ -33,7 +33,7 @@ from skydraft.core import Prompt, SamplingParams, TokenSegment
 from skydraft.engines.accelerator import find_accelerator
 from skydraft.engines.base import EngineLimits, Extension, Slot
 from skydraft.errors import SkydraftError
-from skydraft.sampling.choice import Wanted, choices_together
+from skydraft.sampling.choice import ChoiceRequest, choices_together
 
 DRAFT_LENGTHS = (0, 1, 2, 4, 8, 16, 32)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -186,7 +186,7 @@ class _Bench:
         rows = self._shaped.engine.extend(extensions)
         _wait(self._options.device)
         passed_s = time.perf_counter()
-        choices_together([Wanted(logits, self._sampling, positions) for logits in rows])
+        choices_together([ChoiceRequest(logits, self._sampling, positions) for logits in rows])
         chosen_s = time.perf_counter()
         for slot in slots:
             self._shaped.engine.crop(slot, 0)

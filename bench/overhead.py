@@ -36,7 +36,7 @@ EDGE_CORE, CLOUD_CORE = 0, 1
 
 def main() -> None:
     arguments = parse_arguments(__doc__.splitlines()[0])
-    draft = Draft(200, tuple(range(NUM_IDS - DRAFT_TOKENS, NUM_IDS)))
+    draft = Draft.chain(200, tuple(range(NUM_IDS - DRAFT_TOKENS, NUM_IDS)))
     num_rounds = 500 if arguments.quick else 5000
     rounds_ms = asyncio.run(_measure_rounds(num_rounds))
     claims = [

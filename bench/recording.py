@@ -41,9 +41,8 @@ def record(target: Engine, draft: Engine, prompt: Prompt, sampling: SamplingPara
 
 def num_held(offer: Draft, token_ids: Sequence[int]) -> int:
     """How many tokens of an offer are those of the text."""
-    parents = range(len(offer.token_ids)) if offer.parents is None else offer.parents
     row, num_tokens = 0, 0
-    for node, (parent, token_id) in enumerate(zip(parents, offer.token_ids, strict=True)):
+    for node, (parent, token_id) in enumerate(zip(offer.shape.parents, offer.token_ids, strict=True)):
         position = offer.start + num_tokens
         if parent == row and position < len(token_ids) and token_id == token_ids[position]:
             row, num_tokens = node + 1, num_tokens + 1

@@ -86,7 +86,7 @@ def _right_guesses(seed: int, num_tokens: int) -> Script:
     prompt, sampling = _prompt(8), SamplingParams(max_tokens=num_tokens, seed=seed)
     token_ids = write_alone(load_engine(TABLE, "target"), prompt, sampling)
     starts = range(1, num_tokens, BLOCK_LENGTH + 1)  # the first token comes on credit, and the cloud adds a bonus token
-    blocks = (Draft(start, tuple(token_ids[start : start + BLOCK_LENGTH])) for start in starts)
+    blocks = (Draft.chain(start, tuple(token_ids[start : start + BLOCK_LENGTH])) for start in starts)
     return Script(prompt, sampling, token_ids, {block.start: block for block in blocks})
 
 
@@ -128,13 +128,13 @@ class _Talk:
         if told_ids is None:
             self._say(messages.Generate(self._sampling.max_tokens, number))
         else:
-            self._say(offers.to_wire(Draft(0, tuple(told_ids), num_forced=len(told_ids)), number, 64, Exact()))
+            self._say(offers.to_wire(Draft.chain(0, tuple(told_ids), num_forced=len(told_ids)), number, 64, Exact()))
             self._length = len(told_ids) + 1
 
     def round_s(self, truth: list[int]) -> float:
         """Time from an offer's bytes to its verdict's."""
         block = tuple(truth[self._length : self._length + BLOCK_LENGTH])
-        data = codec.encode(offers.to_wire(Draft(self._length, block), 0, 64, Exact()))
+        data = codec.encode(offers.to_wire(Draft.chain(self._length, block), 0, 64, Exact()))
         began_s = time.perf_counter()
         self._hub.receive(0, codec.decode_edge_message(data))
         ((_, verdict),) = self._hub.step()

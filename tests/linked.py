@@ -8,7 +8,7 @@ from random import Random
 
 from skydraft.cloud.hub import Hub
 from skydraft.config import CloudSettings
-from skydraft.core import Prompt, SamplingParams, TokenSegment
+from skydraft.core import Prompt, SamplingParams, TokenSegment, TreeShape
 from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.engines.base import Engine, EngineLimits, Extension
 from skydraft.engines.table import TableEngine
@@ -101,8 +101,8 @@ def cloud_only(engine: Engine, sampling: SamplingParams, prompt: Prompt = PROMPT
     return token_ids
 
 
-def random_tree(rng: Random, truth: Sequence[int], start: int, num_nodes: int) -> tuple[list[int], list[int]]:
-    """Token ids below 8 and parents of a random tree; its tokens are often what the truth has at their depth."""
+def random_tree(rng: Random, truth: Sequence[int], start: int, num_nodes: int) -> tuple[list[int], TreeShape]:
+    """Token ids below 8 and the shape of a random tree; its tokens are often what the truth has at their depth."""
     token_ids: list[int] = []
     parents: list[int] = []
     depths = [start]
@@ -111,10 +111,9 @@ def random_tree(rng: Random, truth: Sequence[int], start: int, num_nodes: int) -
         taken = {token_ids[other] for other in range(node) if parents[other] == parent}
         right = truth[depths[parent]] if depths[parent] < len(truth) else None
         token_id = right if right is not None and rng.random() < 0.7 else rng.randrange(8)
-        if token_id not in taken:
-            token_ids.append(token_id)
-            parents.append(parent)
-            depths.append(depths[parent] + 1)
-        else:
-            return token_ids, parents
-    return token_ids, parents
+        if token_id in taken:
+            break
+        token_ids.append(token_id)
+        parents.append(parent)
+        depths.append(depths[parent] + 1)
+    return token_ids, TreeShape(tuple(parents))

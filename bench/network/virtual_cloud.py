@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.network.minds import Minds, Path
+from skydraft.core import parse_rule
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms, Step
 from skydraft.decoding.edge_session import mark_of
 from skydraft.engines.paced import Pace
 from skydraft.errors import RemoteProtocolError
-from skydraft.protocol import messages, packing, prompts
+from skydraft.protocol import messages, packing, segments
 
 LIMITS = messages.Limits(max_tokens=512, max_draft_tokens=64, max_in_flight=32)
 
@@ -45,7 +46,7 @@ class VirtualCloud:
         match message:
             case messages.Open():
                 return self._open(message)
-            case messages.Draft() | messages.Generate():
+            case messages.Offer() | messages.Generate():
                 if self._session is None:
                     raise RemoteProtocolError("an offer or credit came before the session was opened")
                 self._session.receive(message)
@@ -65,15 +66,16 @@ class VirtualCloud:
             return None
         num_tokens = len(step.token_ids)
         self.num_positions += num_tokens
-        outcome = session.finish_step(step, self._judge(session, step) if num_tokens else None)
+        rows = session.rows_for(step, self._judge(session, step) if num_tokens else None)
+        outcome = session.finish(step, rows)
         return Pass(outcome.message, self._pace.pass_s(num_tokens) if num_tokens else 0.0)
 
     def _open(self, message: messages.Open) -> messages.Opened:
         mark = mark_of(self._minds.vocabulary)
         terms = SessionTerms(
-            prompts.from_wire(message.segments, message.vocabulary.num_tokens),
+            segments.from_wire(message.segments, message.vocabulary.num_tokens),
             message.sampling,
-            message.rule,
+            parse_rule(message.rule),
             message.vocabulary.num_tokens,
             mark.num_tokens,
         )
@@ -85,8 +87,7 @@ class VirtualCloud:
         """Rows after each token of a step."""
         paths: list[Path] = [tuple(session.token_ids[: session.kv_length])]
         for index, token_id in enumerate(step.token_ids):
-            parent = index if step.parents is None else step.parents[index]
-            paths.append((*paths[parent], token_id))
+            paths.append((*paths[step.shape.parents[index]], token_id))
         return self._rows(paths[1:])
 
     def _rows(self, paths: list[Path]) -> np.ndarray[Any, Any]:

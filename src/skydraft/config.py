@@ -11,10 +11,8 @@ import msgspec
 
 from skydraft.core import (
     AcceptanceRule,
-    Exact,
     Mode,
     Objective,
-    Rejection,
     SamplingParams,
     ShareLevel,
     check_types,
@@ -190,7 +188,13 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in ("draft", "target"):
             require(bool(getattr(self, name)), f"device.{name}", "''", "the name of a model")
         require_place(self.device, self.dtype, self.quantize)
-        SamplingParams(self.temperature, self.top_k, self.top_p, self.seed or 0, self.max_tokens)
+        SamplingParams(
+            max_tokens=self.max_tokens,
+            seed=self.seed or 0,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+        )
         _require_range("device.num_threads", self.num_threads, 0, 1024)
         _require_range("device.max_length", self.max_length, 0, 2**20)
         _require_range("device.max_escalated", self.max_escalated, 0, 1)
@@ -217,7 +221,7 @@ def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule) -> None:
         ConfigError: naming both.
     """
     choose_gate(settings.gate, settings.share, rule)
-    if settings.max_escalated < 1 and settings.mode is not Mode.EDGE and isinstance(rule, Exact | Rejection):
+    if settings.max_escalated < 1 and settings.mode is not Mode.EDGE and rule.promises_cloud_text:
         raise ConfigError(
             f"max_escalated is {settings.max_escalated:g}, and under the rule {rule} the cloud judges every token: "
             "use the rule rank:R or prob:x, or leave max_escalated out"

@@ -58,8 +58,8 @@ def test_many_connections_end_with_what_is_no_message_and_some_are_long() -> Non
 
 def test_there_is_every_kind_of_message_and_of_absurdity() -> None:
     sent = [message for episode in episodes(300) for frame in episode.frames if (message := read(frame)) is not None]
-    assert {type(message) for message in sent} == {messages.Open, messages.Draft, messages.Generate, messages.Close}
-    drafts = [message for message in sent if isinstance(message, messages.Draft)]
+    assert {type(message) for message in sent} == {messages.Open, messages.Offer, messages.Generate, messages.Close}
+    drafts = [message for message in sent if isinstance(message, messages.Offer)]
     opens = [message for message in sent if isinstance(message, messages.Open)]
     assert {0, MAX_TEXT_TOKENS} <= {draft.start for draft in drafts}
     assert any(draft.packed_parents for draft in drafts)

@@ -57,7 +57,7 @@ def test_a_cloud_that_is_typed_puts_the_target_of_a_file_aside(tmp_path):
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"seed": -1}, "seed is -1"),
         ({"max_tokens": 0}, "max_tokens is 0"),
-        ({"accept": "nearly"}, "acceptance rule 'nearly' is none of"),
+        ({"accept": "nearly"}, "unknown acceptance rule 'nearly'"),
         ({"gate": "sometimes"}, "gate 'sometimes' is none of"),
         ({"block_length": 65}, "block_length is 65"),
         ({"cloud": "ftp://x"}, "the cloud's address 'ftp://x' is none of"),

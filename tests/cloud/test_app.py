@@ -86,7 +86,7 @@ def test_an_oversized_frame_is_not_read(address: str) -> None:
 def test_a_fault_in_one_session_leaves_the_connection_and_the_others(address: str) -> None:
     session = new_session()
     with connect(address + "/v1/session") as socket:
-        tell(socket, messages.Draft(0, b"\x01", session=7))
+        tell(socket, messages.Offer(0, b"\x01", session=7))
         fault = hear(socket)
         assert isinstance(fault, messages.Fault)
         assert fault.session == 7

@@ -47,7 +47,8 @@ class Visitor:
             self.has_credit = True
             forced = session.cloud_length < len(session.token_ids)
             return [*([session.offer(())] if forced else []), session.credit(NUM_TOKENS)]
-        return [session.offer(*random_tree(rng, self.truth, len(session.token_ids), rng.randint(1, 6)))]
+        token_ids, shape = random_tree(rng, self.truth, len(session.token_ids), rng.randint(1, 6))
+        return [session.offer(token_ids, shape)]
 
 
 class Crowd:

@@ -21,7 +21,7 @@ from skydraft.cloud import connection, strangers
 from skydraft.cloud.guard import require_guards
 from skydraft.cloud.keys import KeyGrant, add_key, remove_key
 from skydraft.config import CloudSettings
-from skydraft.core import Exact, Prompt, SamplingParams, TensorSegment, TokenSegment
+from skydraft.core import Prompt, SamplingParams, TensorSegment, TokenSegment
 from skydraft.errors import CloudFault, ConfigError
 from skydraft.protocol import codec, messages, packing
 from skydraft.protocol.messages import FaultCode
@@ -157,7 +157,7 @@ def test_a_resume_key_opens_no_session_of_another_key(cloud: Running, keys: dict
         session.receive(hear(socket))
     stolen = messages.Resume(opened.resume_key, len(session.token_ids), packing.log_digest(session.token_ids))
     opening = new_session().open()
-    theft = messages.Open(1, 0, opening.vocabulary, SAMPLING, Exact(), resume=stolen)
+    theft = messages.Open(messages.PROTOCOL_VERSION, 0, opening.vocabulary, SAMPLING, "exact", resume=stolen)
     with connect(cloud, keys["laptop"]) as thief:
         tell(thief, theft)
         answer = hear(thief)
@@ -208,8 +208,8 @@ def test_a_key_has_no_more_offers_waiting_than_its_limit(keys_file: Path) -> Non
     with running(CloudSettings(port=0, keys=str(keys_file))) as cloud, connect(cloud, key) as socket:
         for number in (0, 1):
             open_session(socket, new_session(number))
-        tell(socket, messages.Draft(5, b"\x01", session=0))  # leaves a gap before itself, so it waits
-        tell(socket, messages.Draft(5, b"\x01", session=1))
+        tell(socket, messages.Offer(5, b"\x01", session=0))  # leaves a gap before itself, so it waits
+        tell(socket, messages.Offer(5, b"\x01", session=1))
         fault = hear_fault(socket)
         assert (fault.code, fault.session) == (FaultCode.BUSY, 1)
 
@@ -440,7 +440,7 @@ def test_a_device_that_does_not_take_its_messages_is_cut_off(hasty: Running, mon
             await asyncio.Event().wait()
 
         monkeypatch.setattr(there._socket, "send_bytes", stuck)  # what uvicorn does while the peer's window is shut
-        tell(socket, messages.Draft(0, b"\x01"))
+        tell(socket, messages.Offer(0, b"\x01"))
         with pytest.raises(ConnectionClosed, match=f"1008 .* was not taken within {SHORT_S:g} s"):
             socket.recv(timeout=10)
 

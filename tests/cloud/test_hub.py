@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ def opened(hub: Hub, connection: int, number: int = 0, **arguments) -> messages.
 
 def resuming(key: bytes, length: int = 0, digest: bytes = packing.log_digest(())) -> messages.Open:
     resume = messages.Resume(key, length, digest)
-    return messages.Open(1, 0, opening().vocabulary, SAMPLING, Exact(), resume=resume)
+    return messages.Open(messages.PROTOCOL_VERSION, 0, opening().vocabulary, SAMPLING, "exact", resume=resume)
 
 
 def run_dry(hub: Hub) -> list[tuple[int, messages.CloudMessage]]:
@@ -233,7 +234,7 @@ def test_a_device_accepts_the_fault_of_a_key_that_owes_days() -> None:
     run_dry(hub)
     right = packing.pack_ids(cloud_only(table(MODEL), SAMPLING), 8)
     for number in range(80):
-        hub.receive(0, messages.Draft(0, right, number))
+        hub.receive(0, messages.Offer(0, right, number))
     run_dry(hub)
     fault = the_fault(hub.receive(0, opening(99)))
     assert fault.retry_after_s is not None
@@ -249,12 +250,12 @@ def test_a_key_has_no_more_offers_waiting_than_it_may() -> None:
     for number in range(3):
         opened(hub, 0, number)
     for number in range(2):
-        assert hub.receive(0, messages.Draft(0, b"\x01", number)) == []
-    fault = the_fault(hub.receive(0, messages.Draft(0, b"\x01", 2)))
+        assert hub.receive(0, messages.Offer(0, b"\x01", number)) == []
+    fault = the_fault(hub.receive(0, messages.Offer(0, b"\x01", 2)))
     assert (fault.code, fault.session) == (FaultCode.BUSY, 2)
     assert "2 offers of this key" in fault.sentence
     run_dry(hub)
-    assert hub.receive(0, messages.Draft(1, b"\x01", 1)) == []
+    assert hub.receive(0, messages.Offer(1, b"\x01", 1)) == []
 
 
 def test_work_that_waits_is_counted_from_when_it_was_asked_for() -> None:
@@ -263,7 +264,7 @@ def test_work_that_waits_is_counted_from_when_it_was_asked_for() -> None:
     opened(hub, 0)
     run_dry(hub)
     clock.now_s = 50.0
-    hub.receive(0, messages.Draft(0, b"\x01"))
+    hub.receive(0, messages.Offer(0, b"\x01"))
     clock.now_s = 53.0
     run_dry(hub)
     counts = counted(metrics)
@@ -293,9 +294,8 @@ def test_a_device_that_went_another_way_starts_afresh() -> None:
 @pytest.mark.parametrize(
     ("message", "code", "words"),
     [
-        (messages.Draft(0, b"\x01"), FaultCode.PROTOCOL, "session 0 is not open"),
+        (messages.Offer(0, b"\x01"), FaultCode.PROTOCOL, "session 0 is not open"),
         (messages.Generate(5, 3), FaultCode.PROTOCOL, "session 3 is not open"),
-        (opening(sampling=SamplingParams(max_tokens=5000)), FaultCode.LIMIT, "5000 tokens .* at most 4096"),
         (
             opening(prompt=Prompt((TensorSegment("log_mel", "float32", (1, 1), bytes(4)),))),
             FaultCode.PROMPT,
@@ -341,15 +341,23 @@ def test_a_bug_ends_the_session_that_it_met_and_is_counted(monkeypatch: pytest.M
     assert hub.receive(0, messages.Generate(5, 0)) == []
 
 
-def test_a_slot_that_overflows_takes_no_other_session_with_it() -> None:
-    engine = table(MODEL, num_slots=2)
-    small = Hub(engine, CloudSettings())
+def test_a_text_ends_where_its_slot_is_full_and_the_device_is_told_where_that_is() -> None:
+    small = Hub(table(MODEL, num_slots=2), CloudSettings())
     long = Prompt((TokenSegment((1,) * 4090),))
-    small.receive(0, opening(0, long))
+    (_, opened), *_ = small.receive(0, opening(0, long))
+    assert isinstance(opened, messages.Opened)
+    assert opened.limits.max_tokens == 6
     small.receive(0, opening(1))
     small.receive(0, messages.Generate(20, 0))
     small.receive(0, messages.Generate(20, 1))
-    replies = run_dry(small)
-    faults = [message for _, message in replies if isinstance(message, messages.Fault)]
-    assert [fault.session for fault in faults] == [0]
-    assert sum(isinstance(message, messages.Tokens) and message.session == 1 for _, message in replies) == 20
+    written = Counter(message.session for _, message in run_dry(small) if isinstance(message, messages.Tokens))
+    assert written == {0: 6, 1: 20}
+    assert small.num_sessions == 2
+
+
+def test_a_prompt_that_leaves_no_room_for_a_text_is_refused_with_both_numbers() -> None:
+    small = Hub(table(MODEL), CloudSettings())
+    ((_, fault),) = small.receive(0, opening(0, Prompt((TokenSegment((1,) * 4096),))))
+    assert isinstance(fault, messages.Fault)
+    assert fault.code == FaultCode.LIMIT
+    assert "4096 tokens and a slot of this cloud has room for 4096" in fault.sentence

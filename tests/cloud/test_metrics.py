@@ -63,7 +63,7 @@ def test_a_cloud_counts_what_its_devices_do() -> None:
             tell(socket, session.offer([1, 2, 3]))
             verdict = hear(socket)
             assert isinstance(verdict, messages.Verdict)
-            tell(socket, messages.Draft(0, b"\x01", session=7))
+            tell(socket, messages.Offer(0, b"\x01", session=7))
             assert isinstance(hear(socket), messages.Fault)
             now = samples(get(cloud.address, "/metrics").text)
         wait_until(lambda: samples(get(cloud.address, "/metrics").text)["skydraft_connections"] == 0)

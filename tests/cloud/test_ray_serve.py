@@ -17,7 +17,7 @@ from skydraft.errors import ConfigError
 
 
 def test_a_gpu_named_by_number_is_refused_for_replicas(capsys):
-    assert run(["cloud", "--ray", "2", "--port", "0", "--device", "cuda:1"]) == 1
+    assert run(["cloud", "--ray", "2", "--port", "0", "--device", "cuda:1"]) == 2
     assert "give --device cuda instead of cuda:1" in capsys.readouterr().err
 
 

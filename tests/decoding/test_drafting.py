@@ -188,13 +188,16 @@ def test_nothing_is_drafted_while_an_answer_is_awaited_unless_the_way_is_eager()
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32), spare=st.integers(0, 12), draft=st.sampled_from(DRAFTS))
-def test_guesses_that_a_slot_has_no_room_for_cost_nobody_the_text(seed: int, spare: int, draft: str) -> None:
+@given(seed=st.integers(0, 2**32), room=st.integers(1, 32), draft=st.sampled_from(DRAFTS), way=st.sampled_from(WAYS))
+def test_a_text_ends_where_the_slot_is_full_and_is_the_clouds_up_to_there(
+    seed: int, room: int, draft: str, way: Way
+) -> None:
     sampling = SamplingParams(temperature=0.9, seed=seed, max_tokens=20)
-    bench = Bench(draft, FREE, sampling)
-    bench.link = Linked(bench.session, table(TARGET, max_length=3 + 20 + spare))
+    bench = Bench(draft, way, sampling)
+    bench.link = Linked(bench.session, table(TARGET, max_length=3 + room))
     play(bench, Random(seed))
-    assert list(bench.session.token_ids) == cloud_only(table(TARGET), sampling)
+    assert list(bench.session.token_ids) == cloud_only(table(TARGET), sampling)[:room]
+    assert bench.session.is_cut_short == (room < 20)
 
 
 def nodes_before_the_first_offer(tokens_per_s: float) -> int:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from skydraft.core import TreeShape
 from skydraft.decoding.guess_tree import GuessTree, Node
 from skydraft.policies.confidence import Confidence
 from skydraft.sampling.guesses import Guesses
@@ -35,10 +36,10 @@ def tree() -> GuessTree:
 def test_an_offer_has_parents_before_children_and_starts_at_the_end_of_the_text(tree: GuessTree) -> None:
     draft = tree.offer(tree.unoffered(1e-9, 100))
     assert draft.start == 0
-    assert draft.parents is not None
-    assert all(parent <= node for node, parent in enumerate(draft.parents))
+    assert draft.check() == draft
+    assert not draft.shape.is_chain
     by_path = {}
-    for token_id, parent in zip(draft.token_ids, draft.parents, strict=True):
+    for token_id, parent in zip(draft.token_ids, draft.shape.parents, strict=True):
         by_path[len(by_path) + 1] = (*by_path.get(parent, ()), token_id)
     assert set(by_path.values()) == {(1,), (2,), (1, 3), (1, 4), (2, 5), (1, 3, 6)}
 
@@ -46,7 +47,7 @@ def test_an_offer_has_parents_before_children_and_starts_at_the_end_of_the_text(
 def test_an_offer_brings_what_stands_between_the_text_and_its_nodes(tree: GuessTree) -> None:
     six = tree.root.children[1].children[3].children[6]
     draft = tree.offer([six])
-    assert (draft.token_ids, draft.parents) == ((1, 3, 6), None)
+    assert (draft.token_ids, draft.shape) == ((1, 3, 6), TreeShape.chain(3))
 
 
 def test_what_was_offered_is_not_offered_again_until_it_is_lost(tree: GuessTree) -> None:

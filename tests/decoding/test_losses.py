@@ -87,7 +87,7 @@ def test_a_complete_text_takes_late_offers_in_silence() -> None:
     joined.settle()
     assert joined.session.is_complete
     for _ in range(4):
-        joined.send(messages.Draft(4, b"\x01"))
+        joined.send(messages.Offer(4, b"\x01"))
         joined.settle()
     assert joined.hub.num_sessions == 1
 
@@ -102,9 +102,9 @@ def test_a_session_that_is_away_computes_nothing() -> None:
 
 def test_offers_beyond_any_text_are_refused_and_not_kept() -> None:
     joined = linked()
-    ((_, fault),) = joined.hub.receive(joined.connection, messages.Draft(1_000_000, bytes(100_000), num_forced=100_000))
+    ((_, fault),) = joined.hub.receive(joined.connection, messages.Offer(1_000_000, bytes(100_000), num_forced=100_000))
     assert isinstance(fault, messages.Fault)
-    assert "the text has at most 24 tokens" in fault.sentence
+    assert "and this side takes none beyond 88" in fault.sentence
 
 
 @pytest.mark.parametrize("message", [messages.Verdict(1, 1000), messages.Tokens(0, bytes([1] * 25))])
@@ -121,7 +121,9 @@ def test_a_new_session_without_a_key_is_the_clouds_mistake() -> None:
     session.open()
     mark = messages.VocabularyMark(8, vocabulary.digest())
     with pytest.raises(RemoteProtocolError, match="without a key"):
-        session.receive(messages.Opened(1, 0, b"", 0, packing.log_digest(()), mark, messages.LEAST_LIMITS))
+        session.receive(
+            messages.Opened(messages.PROTOCOL_VERSION, 0, b"", 0, packing.log_digest(()), mark, messages.LEAST_LIMITS)
+        )
 
 
 def test_a_block_is_never_longer_than_its_distributions_may_be() -> None:

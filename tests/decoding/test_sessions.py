@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from random import Random
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skydraft.config import CloudSettings
-from skydraft.core import AcceptanceRule, Exact, Origin, Prompt, Rank, SamplingParams, TokenSegment
+from skydraft.core import AcceptanceRule, Exact, Origin, Prompt, Rank, SamplingParams, TokenSegment, TreeShape
+from skydraft.decoding.cloud_session import CloudSession, SessionTerms
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import CloudFault, LocalProtocolError, RemoteProtocolError, VocabularyMismatch
@@ -35,9 +37,8 @@ def offer_something(linked: Linked, rng: Random, truth: list[int]) -> None:
         return
     start = len(session.token_ids) + rng.choice([0, 0, 1, 4, 7]) if session.num_in_flight else None
     first = len(session.token_ids) if start is None else start
-    token_ids, parents = random_tree(rng, truth, first, rng.randint(1, 6))
-    is_chain = parents == list(range(len(parents)))
-    linked.send(session.offer(token_ids, None if is_chain and rng.random() < 0.5 else parents, start=start))
+    token_ids, shape = random_tree(rng, truth, first, rng.randint(1, 6))
+    linked.send(session.offer(token_ids, shape, start=start))
 
 
 @settings(max_examples=150, deadline=None)
@@ -117,6 +118,38 @@ def test_origins_say_who_decided() -> None:
         "accepted", "accepted", "corrected", "accepted", "accepted", "cloud",
     ]  # fmt: skip
     assert linked.session.num_rounds == 2
+
+
+def test_guesses_that_a_slot_has_no_room_for_are_not_judged() -> None:
+    sampling = SamplingParams(max_tokens=24)
+    truth = cloud_only(table(MODEL), sampling)
+    linked = Linked(new_session(sampling), table(MODEL, max_length=3 + 5))
+    linked.open()
+    wrong = [token_id for token_id in range(8) if token_id != truth[0]]
+    linked.send(linked.session.offer([truth[0], *wrong, *truth[1:3]], TreeShape((0, *[0] * 7, 1, 9))))
+    linked.settle()  # of 10 nodes the slot has room for the first 5
+    assert list(linked.session.token_ids) == truth[:2]
+    linked.send(linked.session.offer(truth[2:8]))
+    linked.settle()
+    assert list(linked.session.token_ids) == truth[:5]
+    assert linked.session.is_complete
+    assert linked.session.is_cut_short
+    assert [token.origin.value for token in linked.session.tokens] == ["accepted", "cloud", *["accepted"] * 3]
+
+
+def test_a_count_that_no_text_needs_is_refused_before_it_is_unpacked() -> None:
+    session = Linked(new_session(SamplingParams(max_tokens=24)), table(MODEL))
+    session.open()
+    cloud = CloudSession(
+        SessionTerms(PROMPT, SamplingParams(max_tokens=24), Exact(), 8, 8), messages.Limits(4096, 64, 8)
+    )
+    many = bytes(2**20)
+    began_s = time.process_time()
+    with pytest.raises(RemoteProtocolError, match="an offer reaches to position 1048576"):
+        cloud.receive(messages.Offer(0, many, num_forced=2**20))
+    with pytest.raises(RemoteProtocolError, match="the cloud wrote to position 1048576, beyond the end"):
+        session.session.receive(messages.Tokens(0, many))
+    assert time.process_time() - began_s < 0.02  # unpacking them takes ten times as long
 
 
 def test_a_lost_verdict_keeps_its_origins() -> None:
@@ -225,7 +258,9 @@ def test_more_offers_than_the_cloud_takes_are_our_own_mistake() -> None:
         messages.Verdict(1, None, node=7),
         messages.Verdict(0),
         messages.Tokens(5, b"\x01"),
-        messages.Opened(1, 0, b"k", 0, b"12345678", messages.VocabularyMark(8, b""), messages.LEAST_LIMITS),
+        messages.Opened(
+            messages.PROTOCOL_VERSION, 0, b"k", 0, b"12345678", messages.VocabularyMark(8, b""), messages.LEAST_LIMITS
+        ),
     ],
 )
 def test_answers_to_nothing_are_the_clouds_mistake(message: messages.CloudMessage) -> None:
@@ -270,7 +305,7 @@ def test_a_tree_behind_a_long_text_that_the_device_committed_is_numbered_alike_o
     linked = Linked(session, table(MODEL))
     session.commit([1, 2, 3, 4] * 10)
     linked.open()
-    linked.send(session.offer(range(6), [0] * 6))
+    linked.send(session.offer(range(6), TreeShape((0,) * 6)))
     linked.settle()
     assert session.cloud_length == 42
     assert [token.origin for token in session.tokens_from(40)] == [Origin.ACCEPTED, Origin.CLOUD]

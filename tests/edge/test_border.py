@@ -21,7 +21,7 @@ def opening(*segments: TokenSegment | TensorSegment) -> messages.Open:
     return EdgeSession(vocabulary, Prompt(segments), SamplingParams(), Exact()).open()
 
 
-@pytest.mark.parametrize("message", [opening(INSTRUCTION), messages.Draft(0, b"\x01"), messages.Close()])
+@pytest.mark.parametrize("message", [opening(INSTRUCTION), messages.Offer(0, b"\x01"), messages.Close()])
 def test_none_lets_no_message_out(message: messages.EdgeMessage) -> None:
     border = Border(ShareLevel.NONE)
     with pytest.raises(DisclosureError, match="share level none"):
@@ -50,7 +50,7 @@ def test_tokens_keeps_evidence_as_text_on_the_device() -> None:
 def test_tokens_lets_the_instruction_and_drafts_out_and_records_them() -> None:
     border = Border(ShareLevel.TOKENS)
     num_bytes = len(border.let_out(opening(INSTRUCTION)))
-    num_bytes += len(border.let_out(messages.Draft(0, b"\x01\x02")))
+    num_bytes += len(border.let_out(messages.Offer(0, b"\x01\x02")))
     assert sum(border.record.up.values()) == num_bytes
     assert set(border.record.up) == {"prompt", "drafts"}
     assert not border.record.has_evidence

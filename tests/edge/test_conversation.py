@@ -45,7 +45,7 @@ Handler = Callable[[ServerConnection], Awaitable[None]]
 
 def opened(key: bytes = b"key") -> bytes:
     limits = messages.Limits(4096, 64, 8)
-    return codec.encode(messages.Opened(1, 0, key, 0, packing.log_digest(()), MARK, limits))
+    return codec.encode(messages.Opened(messages.PROTOCOL_VERSION, 0, key, 0, packing.log_digest(()), MARK, limits))
 
 
 def busy(retry_after_s: float) -> bytes:
@@ -199,7 +199,7 @@ async def test_a_lost_verdict_keeps_its_origins_through_two_lost_connections() -
             assert isinstance(frame, bytes)
             message = codec.decode_edge_message(frame)
             replies = hub.receive(connection, message) + hub.step()
-            if connection == 1 and isinstance(message, messages.Draft):
+            if connection == 1 and isinstance(message, messages.Offer):
                 hub.disconnect(connection)
                 return
             for _, reply in replies:

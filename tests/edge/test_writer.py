@@ -25,7 +25,7 @@ from skydraft.core import (
 from skydraft.edge.address import CloudAddress
 from skydraft.edge.conversation import Patience
 from skydraft.edge.report import Report
-from skydraft.edge.writer import Job, Writer
+from skydraft.edge.writer import Job, Notify, Writer
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import ConfigError, DisclosureError, TransportError, VocabularyMismatch
 from skydraft.policies.draft_length import draft_length
@@ -54,12 +54,19 @@ JOB = Job(
 )
 
 
-async def write(url: str | None, *, draft: str | None = DRAFT, **changes: Any) -> Report:
+async def write(
+    url: str | None,
+    *,
+    draft: str | None = DRAFT,
+    max_length: int = 4096,
+    notify: Notify = lambda _: None,
+    **changes: Any,
+) -> Report:
     job = replace(JOB, address=None if url is None else CloudAddress(url), **changes)
     shown: list[Token] = []
-    writer = Writer(None if draft is None else table(draft))
+    writer = Writer(None if draft is None else table(draft, max_length=max_length))
     try:
-        report = await writer.write(job, shown.extend)
+        report = await writer.write(job, shown.extend, notify)
     finally:
         writer.close()
     assert shown == list(report.tokens)
@@ -152,3 +159,14 @@ async def test_without_a_draft_model_only_the_cloud_can_write(address: str) -> N
 async def test_slots_are_given_back_after_every_text(address: str) -> None:
     for _ in range(20):  # the cloud has 8
         await write(address, sampling=SamplingParams(max_tokens=5))
+
+
+async def test_a_device_alone_ends_a_text_where_its_slot_is_full_and_says_so() -> None:
+    said: list[str] = []
+    report = await write(None, mode=Mode.EDGE, max_length=3 + 10, notify=said.append)
+    assert report.is_cut_short
+    assert ids(report) == cloud_only(table(DRAFT), SAMPLING)[: len(report.tokens)]
+    assert 10 <= len(report.tokens) <= 11  # the last token need not be read
+    (sentence,) = said
+    assert f"ends after {len(report.tokens)} tokens" in sentence
+    assert "--max-length" in sentence

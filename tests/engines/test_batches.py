@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, TokenSegment
-from skydraft.decoding.batcher import Batcher, BatchLimits
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
 from skydraft.engines import kv_cache
 from skydraft.engines.base import Extension, PromptChunk
 from skydraft.engines.slot_engine import SlotEngine
 from skydraft.protocol import messages, offers
+from skydraft.scheduling.batcher import Batcher, BatchLimits
 from tests.engines.operations import text_prompt
 from tests.engines.test_omni import heard, log_mel
 from tests.linked import cloud_only, random_tree
@@ -42,7 +42,8 @@ class Writing:
             session.receive(messages.Generate(24))
         elif not session.is_complete and not session.num_waiting:
             start = len(session.token_ids)
-            draft = Draft(start, *map(tuple, random_tree(rng, self.truth, start, rng.randint(1, 8))))
+            token_ids, shape = random_tree(rng, self.truth, start, rng.randint(1, 8))
+            draft = Draft(start, tuple(token_ids), shape)
             session.receive(offers.to_wire(draft, 0, session.terms.num_edge_ids, Exact()))
 
 

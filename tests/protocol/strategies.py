@@ -19,7 +19,6 @@ sessions = st.just(0) | st.integers(0, MAX_SESSION)
 token_ids = st.integers(0, NUM_TOKENS - 1)
 log_digests = st.binary(min_size=8, max_size=8)
 names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
-kinds = st.sampled_from(core.SegmentKind)
 packed = st.lists(token_ids, max_size=12).map(lambda ids: packing.pack_ids(ids, ID_BITS))
 
 marks = st.builds(
@@ -34,7 +33,7 @@ samplings = st.builds(
     max_tokens=st.integers(1, MAX_TEXT_TOKENS),
     end_ids=st.lists(token_ids, max_size=4).map(tuple),
 )
-rules = st.one_of(
+rules: st.SearchStrategy[core.AcceptanceRule] = st.one_of(
     st.just(core.Exact()),
     st.builds(core.Rejection, st.integers(1, 256), st.integers(1, 65536)),
     st.builds(core.Rank, st.integers(1, MAX_VOCABULARY)),
@@ -48,10 +47,10 @@ def tensors(draw: st.DrawFn) -> messages.WireTensor:
     dtype = draw(st.sampled_from(sorted(core.DTYPE_BYTES)))
     num_bytes = math.prod(shape) * core.DTYPE_BYTES[dtype]
     data = draw(st.binary(min_size=num_bytes, max_size=num_bytes))
-    return messages.WireTensor(draw(names), dtype, shape, data, draw(kinds))
+    return messages.WireTensor(draw(names), dtype, shape, data)
 
 
-segments = st.builds(messages.WireTokens, packed, kinds) | tensors()
+segments = st.builds(messages.WireTokens, packed, st.booleans()) | tensors()
 resumes = st.builds(messages.Resume, st.binary(min_size=1, max_size=64), positions, log_digests)
 
 
@@ -60,18 +59,18 @@ def opens(draw: st.DrawFn) -> messages.Open:
     prompt, resume = draw(st.lists(segments, max_size=4).map(tuple)), draw(st.none() | resumes)
     if not prompt and resume is None:
         prompt = (messages.WireTokens(b""),)
-    common = (draw(sessions), draw(marks), draw(samplings), draw(rules))
+    common = (draw(sessions), draw(marks), draw(samplings), str(draw(rules)))
     return messages.Open(messages.PROTOCOL_VERSION, *common, prompt, resume)
 
 
 @st.composite
-def drafts(draw: st.DrawFn) -> messages.Draft:
+def drafts(draw: st.DrawFn) -> messages.Offer:
     ids = draw(st.lists(token_ids, min_size=1, max_size=12))
     num_forced = draw(st.integers(0, len(ids)))
     extra = draw(st.sampled_from(["packed_parents", "packed_probs", ""]))
     extras = {extra: draw(st.binary(min_size=1, max_size=20))} if extra else {}
     packed_ids = packing.pack_ids(ids, ID_BITS)
-    return messages.Draft(draw(positions), packed_ids, draw(sessions), num_forced, **extras)
+    return messages.Offer(draw(positions), packed_ids, draw(sessions), num_forced, **extras)
 
 
 counts = st.integers(1, 2**31 - 1)
@@ -112,14 +111,24 @@ cloud_messages = st.one_of(openeds, verdicts, tokens, faults)
 
 
 @st.composite
-def drawn_tokens(draw: st.DrawFn, num_tokens: int, rule: core.Rejection, max_size: int = 4) -> packing.DrawnTokens:
-    """Tokens with the distributions that they were drawn from, of every size that the rule has."""
-    largest, random = min(rule.top_k, rule.lattice, num_tokens), Random(draw(st.integers(0, 2**32)))
+def drawn_tokens(draw: st.DrawFn, num_tokens: int, lattice: core.Lattice, max_size: int = 4) -> packing.DrawnTokens:
+    """Tokens with the distributions that they were drawn from, of every size that the lattice has."""
+    largest, random = min(lattice.top_k, lattice.denominator, num_tokens), Random(draw(st.integers(0, 2**32)))
     drawn, distributions = [], []
     for size in draw(st.lists(st.just(largest) | st.integers(1, largest), max_size=max_size)):
-        cuts = sorted(random.sample(range(1, rule.lattice), size - 1))
-        weights = tuple(after - before for before, after in zip([0, *cuts], [*cuts, rule.lattice], strict=True))
+        cuts = sorted(random.sample(range(1, lattice.denominator), size - 1))
+        weights = tuple(after - before for before, after in zip([0, *cuts], [*cuts, lattice.denominator], strict=True))
         support = tuple(sorted(random.sample(range(num_tokens), size)))
         drawn.append(*random.choices(support, weights))
         distributions.append(core.LatticeDistribution(support, weights))
     return packing.DrawnTokens(tuple(drawn), tuple(distributions))
+
+
+@st.composite
+def _small_trees(draw: st.DrawFn) -> tuple[core.TreeShape, tuple[int, ...]]:
+    """A tree and its token ids: siblings have different ones."""
+    parents = draw(st.integers(1, 6).flatmap(lambda n: st.tuples(*(st.integers(0, i) for i in range(n)))))
+    return core.TreeShape(parents), tuple(range(len(parents)))
+
+
+small_trees = _small_trees()

@@ -6,16 +6,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from skydraft.core import Draft, Exact, Prompt, SamplingParams, TokenSegment
-from skydraft.protocol import codec, limits, messages, offers, opening, packing, prompts
+from skydraft.core import Draft, Exact, Lattice, LatticeDistribution, Prompt, SamplingParams, TokenSegment, TreeShape
+from skydraft.protocol import codec, limits, messages, offers, packing, segments
 from skydraft.protocol.messages import CloudMessage, EdgeMessage, FaultCode
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 NUM_TOKENS = 151_936
 ID_BITS = packing.id_bits(NUM_TOKENS)
 MESSAGES: list[type[msgspec.Struct]] = [
-    opening.WireOpen,
-    messages.Draft,
+    messages.Open,
+    messages.Offer,
     messages.Generate,
     messages.Close,
     messages.Opened,
@@ -54,13 +54,13 @@ def example() -> list[tuple[str, str, bytes]]:
 def conversation() -> list[EdgeMessage | CloudMessage]:
     prompt = Prompt((TokenSegment((37904, 1186, 19386)),))
     sampling = SamplingParams(max_tokens=64, end_ids=(151_645,))
-    first = Draft(0, (785, 8251, 374, 11699, 13))
-    second = Draft(3, (389, 279, 5517))
+    first = Draft.chain(0, (785, 8251, 374, 11699, 13))
+    second = Draft.chain(3, (389, 279, 5517))
     mark = messages.VocabularyMark(NUM_TOKENS, b"digest-1", "draft")
     taken = messages.Limits(2048, 64, 8)
     return [
-        messages.Open(1, 0, mark, sampling, Exact(), prompts.to_wire(prompt, ID_BITS)),
-        messages.Opened(1, 0, b"key1", 0, packing.log_digest([]), msgspec.structs.replace(mark, name="target"), taken),
+        messages.Open(2, 0, mark, sampling, "exact", segments.to_wire(prompt, ID_BITS)),
+        messages.Opened(2, 0, b"key1", 0, packing.log_digest([]), msgspec.structs.replace(mark, name="target"), taken),
         offers.to_wire(first, 0, NUM_TOKENS, Exact()),
         messages.Verdict(3, 11_435),
         offers.to_wire(second, 0, NUM_TOKENS, Exact()),
@@ -82,7 +82,7 @@ def test_the_worked_example_is_understood() -> None:
 
 @pytest.mark.parametrize("message", MESSAGES)
 def test_every_field_stands_in_its_place(message: type[msgspec.Struct]) -> None:
-    config, name = message.__struct_config__, message.__name__.removeprefix("Wire")
+    config, name = message.__struct_config__, message.__name__
     fields = rows(section(f"{name} (tag {config.tag})").split("| part |")[0].split("| code | why |")[0])
     assert [row[0] for row in fields] == list(message.__struct_fields__)
     for row, field in zip(fields, msgspec.structs.fields(message), strict=True):
@@ -93,7 +93,7 @@ def test_every_field_stands_in_its_place(message: type[msgspec.Struct]) -> None:
     ("name", "part"),
     [
         ("VocabularyMark", messages.VocabularyMark),
-        ("Sampling", opening.WireSampling),
+        ("Sampling", SamplingParams),
         ("Tokens segment", messages.WireTokens),
         ("Tensor segment", messages.WireTensor),
         ("Resume", messages.Resume),
@@ -138,3 +138,13 @@ def test_the_diagram_of_ids_is_right() -> None:
     assert bits
     assert int(re.sub(r"\D", "", bits[1]), 2) == int.from_bytes(data, "big")
     assert [int(part.replace(" ", ""), 2) for part in bits[1].split("|")] == [1, 2, 3, 0]
+
+
+def test_the_diagrams_of_trees_and_distributions_are_right() -> None:
+    tree = re.search(r"parents 0, 0, 1, 3 .*?: +([0-9a-f ]+)$", PAGE, re.MULTILINE)
+    assert tree
+    assert packing.pack_parents(TreeShape((0, 0, 1, 3))) == bytes.fromhex(tree[1])
+    record = re.search(r"ids 0 and 2 .*?: +([0-9a-f ]+)$", PAGE, re.MULTILINE)
+    assert record
+    drawn = packing.pack_probs([2], [LatticeDistribution((0, 2), (1, 3))], 3, Lattice(2, 4))
+    assert drawn == bytes.fromhex(record[1])

@@ -12,7 +12,7 @@ from skydraft.errors import EngineError
 from skydraft.sampling import arrays, choice, race
 from skydraft.sampling import warp as warping
 from skydraft.sampling.choice import (
-    Wanted,
+    ChoiceRequest,
     choices_together,
     greedy_choices,
     sampled_choices,
@@ -42,7 +42,7 @@ def test_choices_are_the_largest_of_all_perturbed_logits(logits: np.ndarray, par
     assert target_choices(torch.from_numpy(logits), params, POSITIONS) == expected
 
 
-def wanted_of_many(rng: np.random.Generator, to_array: Callable[[np.ndarray], object]) -> list[Wanted]:
+def wanted_of_many(rng: np.random.Generator, to_array: Callable[[np.ndarray], object]) -> list[ChoiceRequest]:
     """Texts of many kinds: peaked and flat, of none to five rows, vocabularies of 3000 and 2990, some alike."""
     kinds = [{}, {"temperature": 0.8}, {"temperature": 0.8, "top_k": 40}, {"temperature": 1.3, "top_p": 0.9}]
     wanted = []
@@ -51,7 +51,7 @@ def wanted_of_many(rng: np.random.Generator, to_array: Callable[[np.ndarray], ob
         logits = to_array((PEAKED if number % 3 else FLAT).astype(np.float32)[rng.permutation(5)[:num_rows]])
         params = SamplingParams(**kinds[rng.integers(4)], seed=int(rng.integers(2**64, dtype=np.uint64)))
         cut = 2990 if number % 5 == 0 else 3000
-        wanted.append(Wanted(logits[:, :cut], params, rng.integers(0, 2**20, num_rows).tolist()))
+        wanted.append(ChoiceRequest(logits[:, :cut], params, rng.integers(0, 2**20, num_rows).tolist()))
     return wanted
 
 
@@ -71,7 +71,9 @@ def test_texts_that_differ_in_nothing_but_seeds_are_one_race(monkeypatch: pytest
     real = choice.gumbel_argmax
     monkeypatch.setattr(choice, "gumbel_argmax", lambda *args: sizes.append(args[0].shape[0]) or real(*args))
     cuts = [{"temperature": 0.8}, {"temperature": 0.8, "top_k": 3}]
-    choices_together([Wanted(FLAT, SamplingParams(**cuts[seed % 2], seed=seed), POSITIONS) for seed in range(10)])
+    choices_together(
+        [ChoiceRequest(FLAT, SamplingParams(**cuts[seed % 2], seed=seed), POSITIONS) for seed in range(10)]
+    )
     assert sizes == [25, 25]
 
 
@@ -79,18 +81,18 @@ def test_what_is_joined_at_a_time_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     sizes = []
     monkeypatch.setattr(arrays, "_BLOCK_ELEMENTS", 3 * FLAT.size)
     monkeypatch.setattr(choice, "greedy_choices", lambda rows: sizes.append(rows.shape[0]) or [0] * rows.shape[0])
-    choices_together([Wanted(FLAT, SamplingParams(), POSITIONS)] * 8)
+    choices_together([ChoiceRequest(FLAT, SamplingParams(), POSITIONS)] * 8)
     assert sizes == [15, 15, 10]
 
 
 def test_greedy_choices_widen_no_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warping, "to_float64", None)
     rows = torch.from_numpy(PEAKED).to(torch.bfloat16)
-    assert choices_together([Wanted(rows, SamplingParams(), POSITIONS)] * 2) == [rows.argmax(-1).tolist()] * 2
+    assert choices_together([ChoiceRequest(rows, SamplingParams(), POSITIONS)] * 2) == [rows.argmax(-1).tolist()] * 2
 
 
 def test_a_broken_row_or_position_of_one_text_is_an_error_for_all() -> None:
-    good = Wanted(FLAT, SamplingParams(temperature=0.8), POSITIONS)
+    good = ChoiceRequest(FLAT, SamplingParams(temperature=0.8), POSITIONS)
     with pytest.raises(EngineError, match="not a finite number"):
         choices_together([good, good._replace(logits=FLAT * np.nan)])
     with pytest.raises(ValueError, match="2 positions were given for 5 rows"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skydraft.core import LatticeDistribution, Rejection, SamplingParams
+from skydraft.core import Lattice, LatticeDistribution, Rejection, SamplingParams
 from skydraft.errors import EngineError
 from skydraft.sampling.lattice import draw, round_to_lattice, to_lattice
 from skydraft.sampling.noise import Stream, gumbel
@@ -59,32 +59,33 @@ def test_no_weights_on_the_lattice_are_nearer(probs: list[float], lattice: int) 
 
 def test_the_support_is_the_most_probable_tokens_in_ascending_order(to_array: Callable[[np.ndarray], object]) -> None:
     rule = Rejection(top_k=8, lattice=4096)
-    distribution = to_lattice(to_array(ROW), SAMPLED, rule)
+    distribution = to_lattice(to_array(ROW), SAMPLED, rule.draft_lattice)
     support = np.sort(np.argsort(-ROW)[:8])
     assert distribution.token_ids == tuple(support.tolist())
     kept = softmax(ROW[support])
     assert total_variation(np.array(distribution.weights) / 4096, kept) <= 8 / 4096
-    assert distribution == to_lattice(ROW, SAMPLED, rule)
+    assert distribution == to_lattice(ROW, SAMPLED, rule.draft_lattice)
 
 
 def test_tokens_of_weight_zero_are_left_out() -> None:
-    distribution = to_lattice(np.array([0.0, 10.0, 0.0, 9.0]), SAMPLED, Rejection(top_k=4, lattice=16))
+    distribution = to_lattice(np.array([0.0, 10.0, 0.0, 9.0]), SAMPLED, Rejection(top_k=4, lattice=16).draft_lattice)
     assert distribution == LatticeDistribution((1, 3), (12, 4))
 
 
 def test_warping_comes_before_the_cut() -> None:
     rule = Rejection(top_k=8, lattice=64)
-    assert len(to_lattice(ROW, SamplingParams(temperature=1.0, top_k=3), rule).token_ids) == 3
-    assert len(to_lattice(ROW, SamplingParams(temperature=0.01), rule).token_ids) == 1
+    assert len(to_lattice(ROW, SamplingParams(temperature=1.0, top_k=3), rule.draft_lattice).token_ids) == 3
+    assert len(to_lattice(ROW, SamplingParams(temperature=0.01), rule.draft_lattice).token_ids) == 1
 
 
 def test_a_vocabulary_smaller_than_the_cut_is_kept_whole() -> None:
-    assert to_lattice(np.zeros(3), SAMPLED, Rejection(top_k=8, lattice=9)) == LatticeDistribution((0, 1, 2), (3, 3, 3))
+    distribution = to_lattice(np.zeros(3), SAMPLED, Lattice(8, 9))
+    assert distribution == LatticeDistribution((0, 1, 2), (3, 3, 3))
 
 
 def test_a_greedy_draft_is_a_certainty_of_its_greedy_choice() -> None:
     row = np.array([0.0, 2.0, 2.0])
-    distribution = to_lattice(row, SamplingParams(), Rejection(top_k=8, lattice=64))
+    distribution = to_lattice(row, SamplingParams(), Rejection(top_k=8, lattice=64).draft_lattice)
     assert distribution == LatticeDistribution((1,), (64,))
     assert draw(distribution, 7, 0) == 1
 
@@ -106,4 +107,4 @@ def test_a_draw_takes_its_noise_from_the_stream_of_drafts() -> None:
 @pytest.mark.parametrize("params", [SamplingParams(), SAMPLED])
 def test_logits_of_nan_are_an_error(params: SamplingParams) -> None:
     with pytest.raises(EngineError, match="not a finite number"):
-        to_lattice(np.full(4, np.nan), params, Rejection())
+        to_lattice(np.full(4, np.nan), params, Rejection().draft_lattice)

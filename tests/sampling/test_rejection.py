@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skydraft.core import Draft, LatticeDistribution, Rejection, SamplingParams
+from skydraft.core import Draft, LatticeDistribution, Rejection, SamplingParams, TreeShape
 from skydraft.errors import RemoteProtocolError
 from skydraft.sampling import rejection
 from skydraft.sampling.acceptance import Judgement, judge
@@ -58,13 +58,13 @@ def test_the_emitted_law_is_the_targets_for_any_draft_cut_and_lattice(
     target: np.ndarray, draft: np.ndarray, top_k: int, lattice: int, cut: dict[str, float]
 ) -> None:
     params = SamplingParams(**{"temperature": 1.0, **cut})
-    distribution = to_lattice(draft, params, Rejection(top_k, lattice))
+    distribution = to_lattice(draft, params, Rejection(top_k, lattice).draft_lattice)
     np.testing.assert_allclose(emitted_law(target, distribution, params), softmax(warp(target, params)), atol=1e-12)
 
 
 def test_the_emitted_law_is_the_targets_where_the_supports_are_disjoint() -> None:
     params = SamplingParams(temperature=1.0)
-    distribution = to_lattice(DISJOINT_DRAFT, params, RULE)
+    distribution = to_lattice(DISJOINT_DRAFT, params, RULE.draft_lattice)
     np.testing.assert_allclose(emitted_law(DISJOINT_TARGET, distribution, params), softmax(DISJOINT_TARGET), atol=1e-12)
 
 
@@ -111,9 +111,9 @@ def simulate(params: SamplingParams, target: ContextModel, draft: ContextModel, 
         ids: list[int] = []
         distributions = []
         for position in range(len(text), len(text) + 3):
-            distributions.append(to_lattice(draft.logits([*text, *ids]), params, rule))
+            distributions.append(to_lattice(draft.logits([*text, *ids]), params, rule.draft_lattice))
             ids.append(draw(distributions[-1], params.seed, position))
-        offer = Draft(len(text), tuple(ids), distributions=tuple(distributions))
+        offer = Draft.chain(len(text), tuple(ids), distributions=tuple(distributions))
         judgement = judge(offer, target.rows(text, ids, range(3)), params, rule)
         assert judgement.token_id is not None
         text += [ids[node] for node in judgement.path] + [judgement.token_id]
@@ -145,11 +145,11 @@ def test_texts_over_many_seeds_have_the_law_of_the_target(spread: float) -> None
 )
 def test_tokens_over_many_positions_have_the_law_of_the_target(target: np.ndarray, draft: np.ndarray) -> None:
     params = SamplingParams(temperature=1.0, seed=3, max_tokens=2**20)
-    distribution = to_lattice(draft, params, RULE)
+    distribution = to_lattice(draft, params, RULE.draft_lattice)
     counts = np.zeros(VOCAB_SIZE, dtype=int)
     for position in range(500):
         token_id = draw(distribution, params.seed, position)
-        offer = Draft(position, (token_id,), distributions=(distribution,))
+        offer = Draft.chain(position, (token_id,), distributions=(distribution,))
         judgement = judge(offer, np.stack([target, target]), params, RULE)
         counts[token_id if judgement.path else judgement.token_id] += 1
     assert_law(counts, softmax(target))
@@ -161,19 +161,19 @@ def test_a_greedy_target_writes_its_greedy_text_for_any_draft() -> None:
     best = greedy_choices(target.logits([])[None, :])[0]
     for token_id in range(VOCAB_SIZE):
         support = tuple(sorted({token_id, (token_id + 3) % VOCAB_SIZE}))
-        offer = Draft(0, (token_id,), distributions=(LatticeDistribution(support, (9, 7)),))
+        offer = Draft.chain(0, (token_id,), distributions=(LatticeDistribution(support, (9, 7)),))
         judgement = judge(offer, target.rows([], [token_id], [0]), params, RULE)
         bonus = greedy_choices(target.logits([token_id])[None, :])[0]
-        assert judgement == (Judgement((0,), bonus, False) if token_id == best else Judgement((), best, True))
+        assert judgement == (Judgement((0,), bonus) if token_id == best else Judgement((), best))
 
 
 def test_the_bonus_token_is_the_targets_choice() -> None:
     certain, row = np.array([-np.inf, 0.0, -np.inf, -np.inf]), np.array([0.0, -np.inf, 1.0, 0.5])
     for seed in range(20):
         params = SamplingParams(temperature=1.0, seed=seed)
-        offer = Draft(6, (1,), distributions=(LatticeDistribution((1,), (16,)),))
+        offer = Draft.chain(6, (1,), distributions=(LatticeDistribution((1,), (16,)),))
         expected = target_choices(row[None, :], params, [7])[0]
-        assert judge(offer, np.stack([certain, row]), params, RULE) == Judgement((0,), expected, False)
+        assert judge(offer, np.stack([certain, row]), params, RULE) == Judgement((0,), expected)
 
 
 GOOD = LatticeDistribution((0, 3), (12, 4))
@@ -182,24 +182,24 @@ GOOD = LatticeDistribution((0, 3), (12, 4))
 @pytest.mark.parametrize(
     ("draft", "message"),
     [
-        (Draft(0, (0,)), "0 distributions for 1 tokens"),
-        (Draft(0, (0,), distributions=(GOOD, GOOD)), "2 distributions for 1 tokens"),
-        (Draft(0, (0, 3), num_forced=1, distributions=(GOOD, GOOD)), "2 distributions for 1 tokens"),
-        (Draft(0, (0, 3), (0, 0), distributions=(GOOD, GOOD)), "judges chains and the draft is a tree"),
-        (Draft(0, (1,), distributions=(GOOD,)), "token 1 of the draft has probability 0"),
+        (Draft.chain(0, (0,)), "0 distributions for 1 tokens"),
+        (Draft.chain(0, (0,), distributions=(GOOD, GOOD)), "2 distributions for 1 tokens"),
+        (Draft.chain(0, (0, 3), num_forced=1, distributions=(GOOD, GOOD)), "2 distributions for 1 tokens"),
+        (Draft(0, (0, 3), TreeShape((0, 0)), distributions=(GOOD, GOOD)), "judges chains and the draft is a tree"),
+        (Draft.chain(0, (1,), distributions=(GOOD,)), "token 1 of the draft has probability 0"),
         (
-            Draft(0, (3,), distributions=(LatticeDistribution((0, 3), (16, 0)),)),
+            Draft.chain(0, (3,), distributions=(LatticeDistribution((0, 3), (16, 0)),)),
             "token 3 of the draft has probability 0",
         ),
-        (Draft(0, (0,), distributions=(LatticeDistribution((0, 3), (12, 3)),)), "sum to 16"),
-        (Draft(0, (0,), distributions=(LatticeDistribution((0, 3), (17, -1)),)), "sum to 16"),
-        (Draft(0, (0,), distributions=(LatticeDistribution((), ()),)), "sum to 16"),
-        (Draft(0, (0,), distributions=(LatticeDistribution((0, 3), (16,)),)), "2 tokens and 1 weights"),
-        (Draft(0, (0,), distributions=(LatticeDistribution((0, 1, 2, 3, 4), (12, 1, 1, 1, 1)),)), "at most 4"),
-        (Draft(0, (0,), distributions=(LatticeDistribution((3, 0), (12, 4)),)), "must ascend"),
-        (Draft(0, (0,), distributions=(LatticeDistribution((0, 0), (12, 4)),)), "must ascend"),
-        (Draft(0, (0,), distributions=(LatticeDistribution((0, 8), (12, 4)),)), "within 0 to 7"),
-        (Draft(0, (0,), distributions=(LatticeDistribution((-1, 0), (12, 4)),)), "within 0 to 7"),
+        (Draft.chain(0, (0,), distributions=(LatticeDistribution((0, 3), (12, 3)),)), "sum to 16"),
+        (Draft.chain(0, (0,), distributions=(LatticeDistribution((0, 3), (17, -1)),)), "sum to 16"),
+        (Draft.chain(0, (0,), distributions=(LatticeDistribution((), ()),)), "sum to 16"),
+        (Draft.chain(0, (0,), distributions=(LatticeDistribution((0, 3), (16,)),)), "2 tokens and 1 weights"),
+        (Draft.chain(0, (0,), distributions=(LatticeDistribution((0, 1, 2, 3, 4), (12, 1, 1, 1, 1)),)), "at most 4"),
+        (Draft.chain(0, (0,), distributions=(LatticeDistribution((3, 0), (12, 4)),)), "must ascend"),
+        (Draft.chain(0, (0,), distributions=(LatticeDistribution((0, 0), (12, 4)),)), "must ascend"),
+        (Draft.chain(0, (0,), distributions=(LatticeDistribution((0, 8), (12, 4)),)), "within 0 to 7"),
+        (Draft.chain(0, (0,), distributions=(LatticeDistribution((-1, 0), (12, 4)),)), "within 0 to 7"),
     ],
 )
 def test_distributions_that_do_not_fit_are_the_peers_error(draft: Draft, message: str) -> None:
@@ -210,6 +210,6 @@ def test_distributions_that_do_not_fit_are_the_peers_error(draft: Draft, message
 def test_a_chain_with_its_parents_spelled_out_is_a_chain() -> None:
     rows = np.zeros((3, VOCAB_SIZE))
     params = SamplingParams(temperature=1.0, seed=2)
-    plain = Draft(0, (0, 3), distributions=(GOOD, GOOD))
-    spelled = Draft(0, (0, 3), (0, 1), distributions=(GOOD, GOOD))
+    plain = Draft.chain(0, (0, 3), distributions=(GOOD, GOOD))
+    spelled = Draft(0, (0, 3), TreeShape((0, 1)), distributions=(GOOD, GOOD))
     assert judge(plain, rows, params, RULE) == judge(spelled, rows, params, RULE)

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from skydraft.audio.clips import bundled_clips
 from skydraft.audio.read import read_clip
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode, SegmentKind, ShareLevel
+from skydraft.core import Mode, ShareLevel
 from skydraft.edge.device import Device
 from skydraft.edge.report import Report
 from skydraft.protocol import codec, messages
@@ -52,7 +52,7 @@ async def caption(url: str, clip: Path, **settings: object) -> tuple[Report, lis
     up: list[bytes] = []
     down: list[bytes] = []
     async with tapped(url, up, down) as tap:
-        with Device.load(DeviceSettings(cloud=tap, **settings)) as device:  # type: ignore[arg-type]
+        with Device.load(DeviceSettings(cloud=tap, seed=1, **settings)) as device:  # type: ignore[arg-type]
             (window,) = await device.caption(read_clip(clip))
     assert window.report is not None
     return window.report, up, down
@@ -61,11 +61,11 @@ async def caption(url: str, clip: Path, **settings: object) -> tuple[Report, lis
 async def test_under_tokens_no_evidence_leaves_and_every_byte_is_recorded(embedded_cloud: str) -> None:
     report, up, down = await caption(embedded_cloud, bundled_clips()[0], gate="always")
     sent = [codec.decode_edge_message(frame) for frame in up]
-    assert {type(message) for message in sent} == {messages.Open, messages.Draft, messages.Close}
+    assert {type(message) for message in sent} == {messages.Open, messages.Offer, messages.Close}
     segments = [segment for message in sent if isinstance(message, messages.Open) for segment in message.segments]
     assert segments
     assert all(isinstance(segment, messages.WireTokens) for segment in segments)
-    assert all(segment.kind is SegmentKind.INSTRUCTION for segment in segments)
+    assert all(not segment.is_evidence for segment in segments)
     assert sum(report.disclosure.up.values()) == sum(map(len, up))
     assert sum(report.disclosure.down.values()) == sum(map(len, down))
     assert "features" not in report.disclosure.up

@@ -66,7 +66,7 @@ def test_a_log_at_debug_level_holds_no_key_no_prompt_and_no_text(tmp_path: Path)
         right, wrong = ({"Authorization": f"Bearer {word}"} for word in (key, f"{key}x"))
         with connect(url, additional_headers=right) as socket:
             session, resume_key = write_text(socket)
-            socket.send(codec.encode(messages.Draft(0, b"\x01", session=9)))  # of a session that is not open
+            socket.send(codec.encode(messages.Offer(0, b"\x01", session=9)))  # of a session that is not open
             socket.recv(timeout=20)
         with connect(url, additional_headers=right) as socket:
             socket.send("words of a text frame")

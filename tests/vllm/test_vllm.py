@@ -131,9 +131,8 @@ def test_a_hybrid_text_equals_the_clouds_own(engine: LogEngine, sampling: Sampli
     num_accepted = 0
     while not linked.session.is_complete:
         before = len(linked.session.token_ids)
-        token_ids, parents = random_tree(rng, truth, before, rng.randint(1, 7))
-        is_chain = parents == list(range(len(parents)))
-        linked.send(linked.session.offer(token_ids, None if is_chain else parents))
+        token_ids, shape = random_tree(rng, truth, before, rng.randint(1, 7))
+        linked.send(linked.session.offer(token_ids, shape))
         linked.settle()
         num_accepted += len(linked.session.token_ids) - before - 1
     assert list(linked.session.token_ids) == truth

@@ -18,7 +18,7 @@ from skydraft.cli.screen import Screen
 from skydraft.cli.stage import ready_device
 from skydraft.cli.words import printable, seconds
 from skydraft.config import DeviceSettings
-from skydraft.core import Exact, Mode, Rejection, ShareLevel, parse_rule
+from skydraft.core import Mode, ShareLevel, parse_rule
 from skydraft.edge.device import Device
 from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, SkydraftError
 from skydraft.protocol.messages import FaultCode
@@ -47,7 +47,7 @@ def deaf_cloud(settings: DeviceSettings) -> str | None:
         return None
     if settings.mode is Mode.CLOUD:
         return "with --share tokens the cloud writes without having heard the clip; --share features lets it hear"
-    if settings.accept is not None and isinstance(parse_rule(settings.accept), Exact | Rejection):
+    if settings.accept is not None and parse_rule(settings.accept).promises_cloud_text:
         return (
             f"with --share tokens and --accept {settings.accept} the text is that of a cloud that has not heard the "
             "clip; use --share features, or --accept rank:20"

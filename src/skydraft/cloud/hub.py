@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 from skydraft.cloud.account import Account
 from skydraft.cloud.keys import LOCAL_USER, Holder
 from skydraft.cloud.metrics import Metrics
 from skydraft.config import CloudSettings
-from skydraft.core import Prompt, TokenSegment
-from skydraft.decoding.batcher import Answer, Batcher, BatchLimits, Pass
+from skydraft.core import Prompt, TokenSegment, parse_rule
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
 from skydraft.decoding.edge_session import mark_of
 from skydraft.engines.base import Engine
 from skydraft.errors import CacheOverflow, CloudFault, PromptRejected, RemoteProtocolError
-from skydraft.protocol import messages, packing, prompts
+from skydraft.protocol import messages, packing, segments
 from skydraft.protocol.messages import FaultCode
+from skydraft.scheduling.batcher import Answer, Batcher, BatchLimits, Pass
 
 log = logging.getLogger("skydraft.cloud")
 
@@ -118,7 +120,7 @@ class Hub:
                 case messages.Close():
                     self._forget(self._by_address.get((connection, message.session)))
                     return []
-                case messages.Draft() | messages.Generate():
+                case messages.Offer() | messages.Generate():
                     return self._hear(self._seat_at((connection, message.session)), message)
         except CloudFault as error:
             fault = error
@@ -160,7 +162,7 @@ class Hub:
         silent = [
             seat
             for seat in self._by_address.values()
-            if now_s - seat.heard_s > settings.idle_s and not seat.session.num_wanted
+            if now_s - seat.heard_s > settings.idle_s and not seat.session.has_work
         ]
         sentence = f"nothing was asked of this text for {settings.idle_s:g} s: open it again"
         return [reply for seat in silent for reply in self._pause(seat, CloudFault(FaultCode.BUSY, sentence, 0.0))]
@@ -179,9 +181,10 @@ class Hub:
             return self._resume(address, account, message.resume)
         terms = self._terms(message)
         num_prompt = self._measure(terms.prompt)
-        num_bytes = _num_bytes(terms)
+        limits = self._limits_beside(num_prompt)
+        num_bytes = _num_bytes(terms, limits.max_tokens)
         self._make_room(account, num_bytes)
-        session = CloudSession(terms, self._limits, message.session)
+        session = CloudSession(terms, limits, message.session)
         seat = Seat(session, secrets.token_bytes(RESUME_KEY_BYTES), account, num_bytes, address, self._clock())
         self._batcher.admit(session, account, num_prompt)
         self._by_key[seat.key] = self._by_session[session] = self._by_address[address] = seat
@@ -215,21 +218,15 @@ class Hub:
             length=len(log_ids),
             digest=packing.log_digest(log_ids),
             vocabulary=self._mark,
-            limits=self._limits,
+            limits=seat.session.limits if seat else self._limits,
         )
 
     def _terms(self, message: messages.Open) -> SessionTerms:
         num_edge_ids = message.vocabulary.num_tokens
-        if message.sampling.max_tokens > self._limits.max_tokens:
-            raise CloudFault(
-                FaultCode.LIMIT,
-                f"a text of {message.sampling.max_tokens} tokens was asked for and this cloud writes at most "
-                f"{self._limits.max_tokens}",
-            )
         return SessionTerms(
-            prompt=prompts.from_wire(message.segments, num_edge_ids),
+            prompt=segments.from_wire(message.segments, num_edge_ids),
             sampling=message.sampling,
-            rule=message.rule,
+            rule=parse_rule(message.rule),
             num_edge_ids=num_edge_ids,
             num_shared_ids=min(num_edge_ids, self._mark.num_tokens),
         )
@@ -251,6 +248,21 @@ class Hub:
         except CacheOverflow as error:
             raise CloudFault(FaultCode.LIMIT, str(error)) from error
 
+    def _limits_beside(self, num_prompt: int) -> messages.Limits:
+        """What a session may write: its text ends where the slot is full.
+
+        Raises:
+            CloudFault: the prompt leaves no room.
+        """
+        room = self._limits.max_tokens - num_prompt
+        if room < 1:
+            raise CloudFault(
+                FaultCode.LIMIT,
+                f"the prompt has {num_prompt} tokens and a slot of this cloud has room for {self._limits.max_tokens}, "
+                "the text included: shorten the prompt",
+            )
+        return msgspec.structs.replace(self._limits, max_tokens=room)
+
     def _make_room(self, account: Account, num_bytes: int) -> None:
         """Where a limit is reached, forget the sessions that have been away longest: their devices can begin again."""
         settings, most = self._settings, account.grant.max_sessions
@@ -271,15 +283,15 @@ class Hub:
 
     # Work
 
-    def _hear(self, seat: Seat, message: messages.Draft | messages.Generate) -> list[Reply]:
+    def _hear(self, seat: Seat, message: messages.Offer | messages.Generate) -> list[Reply]:
         now_s, session = self._clock(), seat.session
         seat.heard_s = now_s
         fault = self._spent(seat.account)
-        if fault is None and isinstance(message, messages.Draft):
+        if fault is None and isinstance(message, messages.Offer):
             fault = self._crowded(seat.account)
         if fault is not None:
             return self._pause(seat, fault)
-        if not session.num_wanted:
+        if not session.has_work:
             seat.asked_s = now_s
         session.receive(message)
         self._batcher.wake(session)
@@ -329,7 +341,7 @@ class Hub:
             reply
             for account in accounts
             if (fault := self._spent(account))
-            for seat in [seat for seat in account.seats if seat.session.num_wanted]
+            for seat in [seat for seat in account.seats if seat.session.has_work]
             for reply in self._pause(seat, fault)
         ]
 
@@ -382,9 +394,9 @@ class Hub:
             seat.address = None
 
 
-def _num_bytes(terms: SessionTerms) -> int:
-    """What a session's prompt and text may take, in memory."""
-    return TOKEN_BYTES * terms.sampling.max_tokens + sum(
+def _num_bytes(terms: SessionTerms, max_tokens: int) -> int:
+    """What a session's prompt and text of at most so many tokens may take, in memory."""
+    return TOKEN_BYTES * min(terms.sampling.max_tokens, max_tokens) + sum(
         TOKEN_BYTES * len(segment.token_ids) if isinstance(segment, TokenSegment) else len(segment.data)
         for segment in terms.prompt.segments
     )

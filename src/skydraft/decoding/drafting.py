@@ -94,7 +94,7 @@ class Drafting:
             self.tree.grow(node, guess, self._session.num_shared_ids)
         self._look_for_a_dead_end()
 
-    def offer(self) -> messages.Draft | None:
+    def offer(self) -> messages.Offer | None:
         """What to send now."""
         session, way = self._session, self.way
         if not session.can_follow or session.is_complete or session.cloud_length < len(session.token_ids):
@@ -109,7 +109,7 @@ class Drafting:
         if not nodes or self._waits_for_more(nodes):
             return None
         draft = self.tree.offer(nodes)
-        return session.offer(draft.token_ids, draft.parents)
+        return session.offer(draft.token_ids, draft.shape)
 
     def _waits_for_more(self, nodes: Sequence[Node]) -> bool:
         """Whether an offer of these is better sent later, with more."""
@@ -136,7 +136,7 @@ class Drafting:
     def _worth_reading(self, count: int) -> list[Node]:
         return self.tree.best_to_read(count, self.way.least_prob, self._session.sampling.max_tokens)
 
-    def _block(self) -> messages.Draft | None:
+    def _block(self) -> messages.Offer | None:
         """A chain of the length that is asked for, behind those in flight."""
         length = min(self.way.block_length, self._session.max_block_length)
         nodes = self.tree.unoffered(0.0, length)

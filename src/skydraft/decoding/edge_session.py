@@ -17,14 +17,14 @@ from skydraft.core import (
     LatticeDistribution,
     Origin,
     Prompt,
-    Rejection,
     SamplingParams,
     Token,
+    TreeShape,
 )
-from skydraft.decoding.alignment import has_child, is_ahead, path_to, remainder, take
+from skydraft.decoding.offer_merging import fitting, is_ahead, merge_offers, unverified_part
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import CloudFault, LocalProtocolError, RemoteProtocolError, VocabularyMismatch
-from skydraft.protocol import messages, offers, packing, prompts
+from skydraft.protocol import messages, offers, packing, segments
 
 
 class Phase(enum.Enum):
@@ -55,8 +55,9 @@ class EdgeSession:
         rule: AcceptanceRule,
         number: int = 0,
     ) -> None:
-        self.sampling = sampling
         self.rule = rule
+        self._sampling = sampling
+        self._asked_tokens = sampling.max_tokens
         self.phase = Phase.APART
         self.limits = messages.LEAST_LIMITS
         self.num_shared_ids = vocabulary.num_tokens
@@ -72,6 +73,16 @@ class EdgeSession:
         self._cloud_length = 0
         self._in_flight: deque[Draft] = deque()
         self._lost: tuple[Draft, ...] = ()
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """As asked for; the text ends earlier where the cloud's slot has no room for more."""
+        return self._sampling
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the text ended because a slot was full, before it was as long as asked for."""
+        return self._sampling.max_tokens < self._asked_tokens and len(self._ids) >= self._sampling.max_tokens
 
     @property
     def token_ids(self) -> Sequence[int]:
@@ -110,9 +121,8 @@ class EdgeSession:
     @property
     def max_block_length(self) -> int:
         """How many tokens one offer may ask about."""
-        if isinstance(self.rule, Rejection):
-            return min(self.limits.max_draft_tokens, packing.max_drawn_tokens(self.vocabulary.num_tokens, self.rule))
-        return self.limits.max_draft_tokens
+        most, lattice = self.limits.max_draft_tokens, self.rule.draft_lattice
+        return most if lattice is None else min(most, packing.max_drawn_tokens(self.vocabulary.num_tokens, lattice))
 
     @property
     def _cloud_ids(self) -> Sequence[int]:
@@ -131,22 +141,24 @@ class EdgeSession:
             session=self._number,
             vocabulary=mark_of(self.vocabulary),
             sampling=self.sampling,
-            rule=self.rule,
-            segments=() if resume else prompts.to_wire(self._prompt, self._id_bits),
+            rule=str(self.rule),
+            segments=() if resume else segments.to_wire(self._prompt, self._id_bits),
             resume=resume,
         )
 
     def offer(
         self,
         token_ids: Sequence[int],
-        parents: Sequence[int] | None = None,
+        shape: TreeShape | None = None,
         distributions: Sequence[LatticeDistribution] | None = None,
         start: int | None = None,
-    ) -> messages.Draft:
+    ) -> messages.Offer:
         """Offer tokens that follow the text, or, with `start`, tokens that follow an earlier offer.
 
         What the cloud does not know of the text yet goes ahead as forced tokens.
 
+        Args:
+            shape: of the tree that they make; None: a chain.
         Raises:
             LocalProtocolError: the session is not open, or more offers are in flight than the cloud takes.
         """
@@ -160,7 +172,7 @@ class EdgeSession:
         draft = Draft(
             start=self._cloud_length if start is None else start,
             token_ids=(*forced, *token_ids),
-            parents=None if parents is None else _after_chain(len(forced), parents),
+            shape=(shape or TreeShape.chain(len(token_ids))).below_chain(len(forced)),
             num_forced=len(forced),
             distributions=None if distributions is None else tuple(distributions),
         )
@@ -181,6 +193,10 @@ class EdgeSession:
     def commit(self, token_ids: Sequence[int]) -> tuple[Token, ...]:
         """Take tokens into the text without asking the cloud."""
         return self._append(token_ids, [Origin.EDGE] * len(token_ids))
+
+    def end_here(self) -> None:
+        """The device writes alone and has no room for more: the text ends with what there is."""
+        self._sampling = self._sampling.up_to(len(self._ids))
 
     def disconnect(self) -> None:
         """The connection is gone: what was in flight may or may not have arrived."""
@@ -224,6 +240,7 @@ class EdgeSession:
         if not opened.resume_key and not self._resume_key:
             raise RemoteProtocolError("the cloud opened a new session without a key to resume it by")
         self.limits = opened.limits
+        self._sampling = self._sampling.up_to(opened.limits.max_tokens)
         self._in_flight = deque(draft for draft in self._in_flight if self._is_shared(draft))
         self._resume_key = opened.resume_key
         if opened.length <= self._cloud_length:
@@ -255,37 +272,40 @@ class EdgeSession:
                 f"a verdict of length {verdict.length} adds nothing to the {self._cloud_length} tokens before it"
             )
         draft = self._answered_draft(verdict)
-        num_held = verdict.length - draft.start - (verdict.token_id is not None)
-        row = num_held if draft.parents is None else verdict.node or 0
-        if not 0 <= row <= len(draft.token_ids) or len(path := path_to(draft, row)) != num_held:
+        num_accepted = verdict.length - draft.start - (verdict.token_id is not None)
+        row = num_accepted if draft.shape.is_chain else verdict.node or 0
+        if not 0 <= row <= len(draft.token_ids) or len(path := draft.shape.path_to(row)) != num_accepted:
             raise RemoteProtocolError(
                 f"a verdict of length {verdict.length} and node {verdict.node} does not fit an offer of "
                 f"{len(draft.token_ids)} tokens at position {draft.start}"
             )
-        if num_held < draft.num_forced:
-            raise RemoteProtocolError(f"the cloud refused {draft.num_forced - num_held} tokens that are committed")
+        if num_accepted < draft.num_forced:
+            raise RemoteProtocolError(f"the cloud refused {draft.num_forced - num_accepted} tokens that are committed")
         self.num_rounds += 1
-        self.num_positions += 1 + len(draft.token_ids) - draft.num_forced
-        held_ids = [draft.token_ids[node] for node in path]
-        origins = [Origin.ACCEPTED] * num_held
+        self.num_positions += 1 + draft.num_judged
+        accepted_ids = [draft.token_ids[node] for node in path]
+        origins = [Origin.ACCEPTED] * num_accepted
         if verdict.token_id is None:
-            return self._grow(held_ids, origins)
-        last = Origin.CORRECTED if has_child(draft, row) else Origin.CLOUD
-        return self._grow([*held_ids, verdict.token_id], [*origins, last])
+            return self._grow(accepted_ids, origins)
+        last = Origin.CORRECTED if draft.shape.children[row] else Origin.CLOUD
+        return self._grow([*accepted_ids, verdict.token_id], [*origins, last])
 
     def _answered_draft(self, verdict: messages.Verdict) -> Draft:
         """What a verdict answers: the first offers in flight that extend what the cloud held, as it took them."""
-        taken = take(self._in_flight, self._cloud_ids, self.rule, max_offers=verdict.num_offers)
-        if taken is None or len(taken.indexes) < verdict.num_offers:
+        guesses = self.rule.merges_offers
+        merged = merge_offers(self._in_flight, self._cloud_ids, guesses, max_offers=verdict.num_offers)
+        if merged is None or len(merged.indexes) < verdict.num_offers:
             raise RemoteProtocolError(
                 f"a verdict of length {verdict.length} answers {verdict.num_offers} offers and "
-                f"{len(taken.indexes) if taken else 0} of those in flight extend the text"
+                f"{len(merged.indexes) if merged else 0} of those in flight extend the text"
             )
-        is_taken = set(taken.indexes)
-        self._in_flight = deque(draft for index, draft in enumerate(self._in_flight) if index not in is_taken)
-        return taken.draft
+        self._in_flight = deque(draft for index, draft in enumerate(self._in_flight) if index not in merged.indexes)
+        return fitting(merged.draft, guesses, self.limits.max_tokens)
 
     def _written(self, message: messages.Tokens) -> tuple[Token, ...]:
+        end = message.start + packing.num_packed_ids(len(message.packed_ids), self._id_bits)
+        if end > self.sampling.max_tokens:  # told before they are unpacked
+            raise RemoteProtocolError(f"the cloud wrote to position {end}, beyond the end of the text")
         token_ids = packing.unpack_ids(message.packed_ids, self._id_bits, self.vocabulary.num_tokens)
         known_ids = self._ids[message.start : self._cloud_length]
         if message.start > self._cloud_length or known_ids != list(token_ids[: len(known_ids)]):
@@ -302,15 +322,15 @@ class EdgeSession:
         lost, self._lost = self._lost, ()
         origins = [Origin.CLOUD] * len(new_ids)
         for draft in lost:
-            rest = None if is_ahead(draft, log_ids) else remainder(draft, log_ids)
-            if rest is None or rest.parents is not None:
+            rest = None if is_ahead(draft, log_ids) else unverified_part(draft, log_ids)
+            if rest is None or not rest.shape.is_chain:
                 continue
             self.num_rounds += 1
             pairs = zip(rest.token_ids, new_ids, strict=False)
-            num_held = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), len(rest.token_ids))
-            origins[:num_held] = [Origin.ACCEPTED] * min(num_held, len(new_ids))
-            if num_held < min(len(rest.token_ids), len(new_ids)):
-                origins[num_held] = Origin.CORRECTED
+            num_accepted = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), len(rest.token_ids))
+            origins[:num_accepted] = [Origin.ACCEPTED] * min(num_accepted, len(new_ids))
+            if num_accepted < min(len(rest.token_ids), len(new_ids)):
+                origins[num_accepted] = Origin.CORRECTED
             break
         return origins
 
@@ -346,7 +366,7 @@ class EdgeSession:
         self._in_flight = deque(
             draft
             for draft in self._in_flight
-            if not self.is_complete and (is_ahead(draft, log_ids) or remainder(draft, log_ids))
+            if not self.is_complete and (is_ahead(draft, log_ids) or unverified_part(draft, log_ids))
         )
 
     def _require_heard(self) -> None:
@@ -357,8 +377,3 @@ class EdgeSession:
 def mark_of(vocabulary: Vocabulary) -> messages.VocabularyMark:
     """What the other side needs to compare vocabularies."""
     return messages.VocabularyMark(vocabulary.num_tokens, vocabulary.digest(), vocabulary.name)
-
-
-def _after_chain(num_chain: int, parents: Sequence[int]) -> tuple[int, ...]:
-    """Parents of a chain of forced tokens followed by a tree that hangs from its end."""
-    return (*range(num_chain), *(parent + num_chain for parent in parents))

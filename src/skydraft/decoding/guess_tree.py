@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from skydraft.core import Draft
+from skydraft.core import Draft, TreeShape
 from skydraft.policies.confidence import Confidence
 from skydraft.sampling.guesses import Guesses
 
@@ -178,10 +178,8 @@ class GuessTree:
         for node in chosen:
             row_of[node] = len(row_of)
         self.mark_offered(list(chosen))
-        parents = tuple(row_of[node.parent] for node in chosen)
-        is_chain = parents == tuple(range(len(parents)))
-        token_ids = tuple(node.token_id for node in chosen if node.token_id is not None)
-        return Draft(self.length, token_ids, None if is_chain else parents)
+        shape = TreeShape(tuple(row_of[node.parent] for node in chosen))
+        return Draft(self.length, tuple(node.token_id for node in chosen if node.token_id is not None), shape)
 
     def mark_offered(self, nodes: Sequence[Node]) -> None:
         """These are sent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from skydraft.core import SegmentKind, ShareLevel
+from skydraft.core import ShareLevel
 from skydraft.errors import DisclosureError
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import FrameLimits
@@ -77,7 +77,7 @@ class Border:
                     up["features"] += num_tensor_bytes
                 for segment in message.segments:
                     contents[_content_of(segment)] += 1
-            case messages.Draft():
+            case messages.Offer():
                 up["drafts"] += num_bytes
                 contents["drafts of the caption or text"] += 1
             case _:
@@ -94,7 +94,7 @@ def _require_no_evidence(message: messages.Open, level: ShareLevel) -> None:
                 f"share level {level.value} keeps model inputs on the device, and {segment.name} of shape "
                 f"{list(segment.shape)} was about to leave; use share level features to send it"
             )
-        if segment.kind is SegmentKind.EVIDENCE:
+        if segment.is_evidence:
             raise DisclosureError(
                 f"share level {level.value} keeps what the device observed there, and {len(segment.packed_ids)} bytes "
                 "of such text were about to leave"
@@ -104,4 +104,4 @@ def _require_no_evidence(message: messages.Open, level: ShareLevel) -> None:
 def _content_of(segment: messages.WireTokens | messages.WireTensor) -> str:
     if isinstance(segment, messages.WireTensor):
         return f"evidence: {segment.name} {list(segment.shape)} {segment.dtype}"
-    return "evidence as text" if segment.kind is SegmentKind.EVIDENCE else "instruction text"
+    return "evidence as text" if segment.is_evidence else "instruction text"

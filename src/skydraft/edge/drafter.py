@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from skydraft.core import AcceptanceRule, LatticeDistribution, Prompt, Rejection, SamplingParams, TokenSignals
+from skydraft.core import AcceptanceRule, LatticeDistribution, Prompt, SamplingParams, TokenSignals
 from skydraft.decoding.guess_tree import GuessTree, Node
 from skydraft.edge.tree_reader import Reading, TreeReader
 from skydraft.engines.base import Array, Engine, Extension, Slot
@@ -95,8 +95,9 @@ class Drafter:
         return Block(tuple(ids[len(text_ids) :]), tuple(signals), drawn_from)
 
     def _guess(self, row: Array, position: int) -> tuple[int, LatticeDistribution | None]:
-        if isinstance(self._rule, Rejection):
-            distribution = to_lattice(row, self._sampling, self._rule)
+        lattice = self._rule.draft_lattice
+        if lattice is not None:
+            distribution = to_lattice(row, self._sampling, lattice)
             return draw(distribution, self._sampling.seed, position), distribution
         return best_guesses(row[None, :], self._sampling, [position], 1)[0].token_ids[0], None
 

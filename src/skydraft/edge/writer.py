@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from skydraft.core import AcceptanceRule, Exact, Mode, Objective, Origin, Prompt, SamplingParams, ShareLevel, Token
+from skydraft.core import AcceptanceRule, Mode, Objective, Origin, Prompt, SamplingParams, ShareLevel, Token
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.address import CloudAddress
 from skydraft.edge.border import Border
@@ -20,7 +20,7 @@ from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
 from skydraft.engines.vocabulary import Vocabulary
-from skydraft.errors import CloudFault, ConfigError, TransportError
+from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError
 from skydraft.policies.draft_length import DraftLength
 from skydraft.policies.gate import EscalationCap, Gate
 from skydraft.policies.planner import Planner
@@ -157,6 +157,11 @@ class _Run:
                 await self._write_until_back()
             else:
                 await self._leave_cloud()
+        if self._session.is_cut_short:
+            self._notify(
+                f"the text ends after {len(self._session.token_ids)} tokens, where the cache of its model is full: "
+                "shorten the prompt, or give the model a larger --max-length"
+            )
 
     def _is_up_to(self, mode: Mode) -> bool:
         """Whether the text goes on, in this mode."""
@@ -168,7 +173,7 @@ class _Run:
     async def _write_with_cloud(self, mode: Mode) -> None:
         if mode is Mode.CLOUD:
             await self._write_in_cloud()
-        elif isinstance(self._job.rule, Exact):
+        elif self._job.rule.merges_offers:
             await self._write_exactly()
         else:
             await self._write_by_blocks()
@@ -213,13 +218,21 @@ class _Run:
             rounds=self._session.num_rounds,
             num_positions=self._session.num_positions,
             reconnects=0 if self._conversation is None else self._conversation.num_reconnects,
+            is_cut_short=self._session.is_cut_short,
             disclosure=self._border.record,
         )
 
     async def _write_alone(self, goes_on: Callable[[], bool]) -> None:
         await self._read_prompt()
         while goes_on():
-            self._session.commit((await self._draft(ALONE_LENGTH)).token_ids)
+            try:
+                block = await self._draft(ALONE_LENGTH)
+            except CacheOverflow:
+                if not self._is_up_to(Mode.EDGE) or not self._session.token_ids:
+                    raise
+                self._session.end_here()  # what is written is kept
+                return
+            self._session.commit(block.token_ids)
             self._show()
 
     async def _write_in_cloud(self) -> None:

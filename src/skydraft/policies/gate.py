@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from skydraft.core import AcceptanceRule, Exact, MinProb, Rank, Rejection, ShareLevel, TokenSignals, read_float
+from skydraft.core import AcceptanceRule, ShareLevel, TokenSignals, read_float
 from skydraft.errors import ConfigError
 
 GATES = "entropy, entropy:NATS, margin, margin:PROB, logprob, logprob:NATS, always, never"
@@ -183,7 +183,7 @@ def choose_gate(text: str | None, share: ShareLevel, rule: AcceptanceRule) -> Ga
     if text is None:
         return default_gate(share, rule)
     gate = parse_gate(text)
-    if isinstance(rule, Exact | Rejection) and not isinstance(gate, AlwaysGate):
+    if rule.promises_cloud_text and not isinstance(gate, AlwaysGate):
         raise ConfigError(
             f"gate {gate} commits tokens that nobody judged, and under the rule {rule} the text is the cloud's: "
             "use gate always, or the rule rank:R or prob:x"
@@ -200,7 +200,7 @@ def default_gate(share: ShareLevel, rule: AcceptanceRule) -> Gate:
     """
     if share is ShareLevel.NONE:
         return NeverGate()
-    if share is ShareLevel.TOKENS and isinstance(rule, Rank | MinProb):
+    if share is ShareLevel.TOKENS and not rule.promises_cloud_text:
         return EntropyGate()
     return AlwaysGate()
 

@@ -1,4 +1,4 @@
-"""What must hold of a message before any session looks at it: sizes, numbers, fields that need each other."""
+"""What is checked of a message before any session looks at it: sizes, numbers, fields that need each other."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from skydraft.core import DTYPE_BYTES, Rank
-from skydraft.errors import RemoteProtocolError
+from skydraft.core import DTYPE_BYTES, parse_rule
+from skydraft.errors import ConfigError, RemoteProtocolError
 from skydraft.protocol.limits import (
     MAX_NAME_CHARS,
     MAX_PROBS_BYTES,
@@ -20,9 +20,9 @@ from skydraft.protocol.limits import (
     FrameLimits,
 )
 from skydraft.protocol.messages import (
-    Draft,
     Fault,
     Message,
+    Offer,
     Open,
     Opened,
     Tokens,
@@ -30,7 +30,7 @@ from skydraft.protocol.messages import (
     WireTensor,
     WireTokens,
 )
-from skydraft.protocol.packing import id_bits, num_packed_ids, num_parents_bytes
+from skydraft.protocol.packing import id_bits, num_packed_bytes, num_packed_ids, parent_bits
 
 MAX_ID_BYTES = 3  # of one packed id, whatever the vocabulary
 
@@ -71,8 +71,14 @@ def check(message: Message, limits: FrameLimits) -> None:
 def _check_open(message: Open, limits: FrameLimits) -> None:
     _require(bool(message.segments) or message.resume is not None, "Open has neither a prompt nor a session to resume")
     _require_plain("the name of a model", message.vocabulary.name)
-    if isinstance(message.rule, Rank):
-        _require_at_most("the rank of the acceptance rule", message.rule.max_rank, MAX_VOCABULARY)
+    try:
+        parse_rule(message.rule)
+    except ConfigError as error:
+        raise RemoteProtocolError(f"the device sent Open with a wrong rule: {error}") from error
+    sampling = message.sampling
+    _require_at_most("the largest end id", max(sampling.end_ids, default=0), MAX_VOCABULARY - 1)
+    _require(min(sampling.end_ids, default=0) >= 0, f"Open has the end id {min(sampling.end_ids, default=0)}")
+    _require_at_most("top_k", sampling.top_k, MAX_VOCABULARY)
     num_bits = id_bits(message.vocabulary.num_tokens)
     tokens = [segment for segment in message.segments if isinstance(segment, WireTokens)]
     num_tokens = sum(num_packed_ids(len(segment.packed_ids), num_bits) for segment in tokens)
@@ -98,22 +104,18 @@ def _check_tensor(tensor: WireTensor) -> None:
     )
 
 
-def _check_draft(message: Draft, limits: FrameLimits) -> None:
+def _check_offer(message: Offer, limits: FrameLimits) -> None:
     num_id_bytes, num_forced = len(message.packed_ids), message.num_forced
     if not (num_id_bytes or message.packed_probs):
-        raise RemoteProtocolError("Draft has no tokens")
+        raise RemoteProtocolError("Offer has no tokens")
     if num_forced > num_id_bytes:  # an id has at least 8 bits
-        raise RemoteProtocolError(f"Draft says that {num_forced} tokens are forced and has {num_id_bytes} bytes of ids")
-    _require_at_most("the length of a draft", num_id_bytes // MAX_ID_BYTES - num_forced, limits.max_draft_tokens)
+        raise RemoteProtocolError(f"Offer says that {num_forced} tokens are forced and has {num_id_bytes} bytes of ids")
+    _require_at_most("the length of an offer", num_id_bytes // MAX_ID_BYTES - num_forced, limits.max_draft_tokens)
     if message.packed_parents:
-        _check_tree(message, limits)
+        _require(not message.packed_probs, "Offer is a tree and has draft distributions; these go with a chain only")
+        max_bytes = num_packed_bytes(limits.max_draft_tokens, parent_bits(limits.max_draft_tokens))
+        _require_at_most("the number of bytes of a tree", len(message.packed_parents), max_bytes)
     _require_at_most("the number of bytes of draft distributions", len(message.packed_probs), MAX_PROBS_BYTES)
-
-
-def _check_tree(message: Draft, limits: FrameLimits) -> None:
-    _require(not message.packed_probs, "Draft is a tree and has draft distributions; these go with a chain only")
-    max_bytes = num_parents_bytes(limits.max_draft_tokens)
-    _require_at_most("the number of bytes of a tree", len(message.packed_parents), max_bytes)
 
 
 def _check_opened(message: Opened, limits: FrameLimits) -> None:
@@ -136,7 +138,7 @@ _CHECKERS = cast(
     "dict[type[Message], Callable[[Message, FrameLimits], None]]",
     {
         Open: _check_open,
-        Draft: _check_draft,
+        Offer: _check_offer,
         Opened: _check_opened,
         Verdict: _check_verdict,
         Tokens: _check_tokens,
@@ -145,8 +147,8 @@ _CHECKERS = cast(
 )
 
 
-def _require(holds: bool, complaint: str) -> None:
-    if not holds:
+def _require(condition: bool, complaint: str) -> None:
+    if not condition:
         raise RemoteProtocolError(complaint)
 
 

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from skydraft.errors import ConfigError, RemoteProtocolError, VersionMismatch
-from skydraft.protocol import opening
 from skydraft.protocol.checks import check, plain, sendable
 from skydraft.protocol.limits import MAX_VERSION, FrameLimits
 from skydraft.protocol.messages import (
     PROTOCOL_VERSION,
     Close,
     CloudMessage,
-    Draft,
     EdgeMessage,
     Fault,
     Generate,
     Message,
+    Offer,
     Open,
     Opened,
     Tokens,
     Verdict,
-    WirePart,
 )
-from skydraft.protocol.opening import WireOpen
-
-WireForm = WireOpen | Draft | Generate | Close | Opened | Verdict | Tokens | Fault
 
 MAX_REASON_CHARS = 200  # of what a decoder says about bytes: it may quote them
 
@@ -41,71 +36,43 @@ def encode(message: Message) -> bytes:
 
     What is said to a person is made fit to travel (`checks.sendable`).
     """
-    form = _wire_form(sendable(message))
-    values = _trimmed(form)
-    return _encoder.encode([_without_defaults(value) for value in values] if type(form) in _NESTING else values)
+    message = sendable(message)
+    fields = [_fields(value) if isinstance(value, msgspec.Struct) else value for value in _fields(message)]
+    return _encoder.encode([message.__struct_config__.tag, *fields])
 
 
-def _wire_form(message: Message) -> WireForm:
-    if type(message) is Open:
-        return opening.to_wire(message)
-    return cast(WireForm, message)
-
-
-def _without_defaults(value: object) -> object:
-    if isinstance(value, WirePart):
-        return [_without_defaults(field) for field in _trimmed(value)]
-    if isinstance(value, tuple):
-        return [_without_defaults(item) for item in value]
-    return value
-
-
-def _trimmed(struct: msgspec.Struct) -> list[object]:
-    head, defaults = _layout(type(struct))
-    values = msgspec.structs.astuple(struct)
+def _fields(struct: msgspec.Struct) -> list[Any]:
+    """Its values up to the last that differs from its default."""
+    values, defaults = msgspec.structs.astuple(struct), _defaults(type(struct))
     num_kept = len(values)
     while num_kept and values[num_kept - 1] == defaults[num_kept - 1]:
         num_kept -= 1
-    return [*head, *values[:num_kept]]
-
-
-_NESTING = frozenset({WireOpen, Opened})  # messages with parts that have defaults of their own
-
-
-class _Layout(NamedTuple):
-    """How a struct becomes an array.
-
-    head: the tag, where it has one. defaults: of its fields; what a required field has equals nothing.
-    """
-
-    head: tuple[object, ...]
-    defaults: tuple[object, ...]
+    return list(values[:num_kept])
 
 
 @lru_cache(maxsize=64)
-def _layout(kind: type[msgspec.Struct]) -> _Layout:
-    tag = kind.__struct_config__.tag
-    defaults = tuple(field.default for field in msgspec.structs.fields(kind))
-    return _Layout(() if tag is None else (tag,), defaults)
+def _defaults(kind: type[msgspec.Struct]) -> tuple[object, ...]:
+    """Of the fields; what a required field has equals nothing."""
+    return tuple(field.default for field in msgspec.structs.fields(kind))
 
 
 class _Side(NamedTuple):
     """What one side may send. kinds, decoders: by tag."""
 
     name: str
-    kinds: dict[int, type[WireForm]]
-    decoders: dict[int, msgspec.msgpack.Decoder[WireForm]]
+    kinds: dict[int, type[Message]]
+    decoders: dict[int, msgspec.msgpack.Decoder[Message]]
 
 
-def _side(name: str, *kinds: type[WireForm]) -> _Side:
+def _side(name: str, *kinds: type[Message]) -> _Side:
     by_tag = {cast(int, kind.__struct_config__.tag): kind for kind in kinds}
     return _Side(name, by_tag, {tag: msgspec.msgpack.Decoder(kind) for tag, kind in by_tag.items()})
 
 
-_DEVICE = _side("device", WireOpen, Draft, Generate, Close)
+_DEVICE = _side("device", Open, Offer, Generate, Close)
 _CLOUD = _side("cloud", Opened, Verdict, Tokens, Fault)
-_NAMES = {tag: kind.__name__.removeprefix("Wire") for side in (_DEVICE, _CLOUD) for tag, kind in side.kinds.items()}
-_VERSIONED = frozenset(cast(int, kind.__struct_config__.tag) for kind in (WireOpen, Opened))
+_KINDS = {**_DEVICE.kinds, **_CLOUD.kinds}
+_VERSIONED = frozenset(cast(int, kind.__struct_config__.tag) for kind in (Open, Opened))
 
 DEFAULT_LIMITS = FrameLimits()
 
@@ -137,8 +104,7 @@ def _decode(data: bytes, limits: FrameLimits, side: _Side) -> Message:
         )
     tag = _tag_of(data, side)
     try:
-        form = side.decoders[tag].decode(data)
-        message = opening.from_wire(form) if isinstance(form, WireOpen) else form
+        message = side.decoders[tag].decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, ConfigError) as error:
         raise RemoteProtocolError(_complaint(error, tag, side)) from error
     check(message, limits)
@@ -154,7 +120,7 @@ def _tag_of(data: bytes, side: _Side) -> int:
         )
     tag = data[1]
     if tag not in side.kinds:
-        what = _NAMES.get(tag, f"a message with tag {tag}")
+        what = _KINDS[tag].__name__ if tag in _KINDS else f"a message with tag {tag}"
         raise RemoteProtocolError(f"the {side.name} sent {what}, which a {side.name} does not send")
     if tag in _VERSIONED and len(data) > 2 and PROTOCOL_VERSION != data[2] <= MAX_VERSION:
         raise VersionMismatch(PROTOCOL_VERSION, data[2])
@@ -171,4 +137,4 @@ def _complaint(error: Exception, tag: int, side: _Side) -> str:
         index = int(found[1])
         place = f"has a wrong {('tag', *side.kinds[tag].__struct_fields__)[index]}"
         reason = reason[: found.start()]
-    return f"the {side.name} sent {_NAMES[tag]}, which {place}: {plain(reason, MAX_REASON_CHARS)}"
+    return f"the {side.name} sent {_KINDS[tag].__name__}, which {place}: {plain(reason, MAX_REASON_CHARS)}"

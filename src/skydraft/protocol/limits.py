@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from skydraft.core.text import MAX_END_IDS as MAX_END_IDS
+
 MAX_TEXT_TOKENS = 2**20  # of one session's text: positions are 0 to this
 MAX_DRAFT_TOKENS = 4096  # nodes of one offer that are not forced, whatever a cloud announces
 MAX_IN_FLIGHT = 64  # offers of one session without an answer, whatever a cloud announces
@@ -17,7 +19,6 @@ MAX_VERSION = 127  # one byte, so that it is found without a decoder
 
 MAX_SEGMENTS = 64  # of a prompt
 MAX_DIMENSIONS = 8  # of a tensor
-MAX_END_IDS = 64
 MAX_PROBS_BYTES = 4096  # of one offer's distributions: decoding them costs time that grows with the square of this
 
 MAX_NAME_CHARS = 256

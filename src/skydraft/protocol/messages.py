@@ -13,7 +13,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from skydraft.core import AcceptanceRule, SamplingParams, SegmentKind
+from skydraft.core import SamplingParams
 from skydraft.protocol.limits import (
     LOG_DIGEST_BYTES,
     MAX_DIGEST_BYTES,
@@ -23,6 +23,7 @@ from skydraft.protocol.limits import (
     MAX_KEY_BYTES,
     MAX_NAME_CHARS,
     MAX_RETRY_AFTER_S,
+    MAX_RULE_CHARS,
     MAX_SEGMENTS,
     MAX_SENTENCE_CHARS,
     MAX_SESSION,
@@ -31,7 +32,7 @@ from skydraft.protocol.limits import (
     MAX_VOCABULARY,
 )
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 # The constraints are checked while a message is decoded, those of lengths before anything is allocated.
 Version: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_VERSION)]
@@ -84,17 +85,16 @@ class WireTokens(WirePart, frozen=True, tag=0):
     """A TokenSegment: ids packed with the bits that the vocabulary of `Open` needs."""
 
     packed_ids: bytes
-    kind: SegmentKind = SegmentKind.INSTRUCTION
+    is_evidence: bool = False
 
 
 class WireTensor(WirePart, frozen=True, tag=1):
-    """A TensorSegment."""
+    """A TensorSegment: always evidence."""
 
     name: Name
     dtype: Name
     shape: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=MAX_DIMENSIONS)]
     data: bytes
-    kind: SegmentKind = SegmentKind.EVIDENCE
 
 
 WireSegment = WireTokens | WireTensor
@@ -114,8 +114,9 @@ class Resume(WirePart, frozen=True):
 
 
 class Open(WireMessage, frozen=True, tag=1):
-    """Begin a session, or take one up again. Device to cloud. Sampling and rule travel as in `opening`.
+    """Begin a session, or take one up again. Device to cloud.
 
+    rule: as `core.parse_rule` reads it.
     segments: the cloud's prompt; empty in a first attempt to resume.
     """
 
@@ -123,17 +124,17 @@ class Open(WireMessage, frozen=True, tag=1):
     session: SessionNumber
     vocabulary: VocabularyMark
     sampling: SamplingParams
-    rule: AcceptanceRule
+    rule: Annotated[str, Meta(max_length=MAX_RULE_CHARS)]
     segments: WireSegments = ()
     resume: Resume | None = None
 
 
-class Draft(WireMessage, frozen=True, tag=2):
-    """An offer. Device to cloud.
+class Offer(WireMessage, frozen=True, tag=2):
+    """A core.Draft. Device to cloud.
 
-    packed_ids: the token ids; with the rule `rejection` only the forced ones, the others are in packed_probs.
+    packed_ids: the token ids; where the rule draws drafts only the forced ones, the others are in packed_probs.
     packed_parents: of a tree (`packing`), forced tokens left out; empty for a chain.
-    packed_probs: tokens and the distributions that they were drawn from, where the rule is `rejection`.
+    packed_probs: tokens and the distributions that they were drawn from, where the rule draws drafts.
     """
 
     start: Position
@@ -190,8 +191,12 @@ class Opened(WireMessage, frozen=True, tag=5):
 
 
 class Verdict(WireMessage, frozen=True, tag=6):
-    """The answer to offers that extended the log. Cloud to device. The other fields as in core.Verdict.
+    """The answer to offers that extended the log. Cloud to device.
 
+    length: of the verified log now.
+    token_id: its last token, where it is the target's own (a correction or a bonus token).
+    node: for a tree: 0 for none, or i + 1 for the last node i that was accepted.
+    is_final: False is reserved for verdicts that a later one may take back.
     num_offers: how many offers were judged together, the first that extended the log.
     """
 
@@ -223,6 +228,6 @@ class Fault(WireMessage, frozen=True, tag=8):
     retry_after_s: Annotated[float, Meta(ge=0, le=MAX_RETRY_AFTER_S)] | None = None
 
 
-EdgeMessage = Open | Draft | Generate | Close
+EdgeMessage = Open | Offer | Generate | Close
 CloudMessage = Opened | Verdict | Tokens | Fault
 Message = EdgeMessage | CloudMessage

@@ -15,7 +15,7 @@ from skydraft.sampling.race import Place, gumbel_argmax, winners
 from skydraft.sampling.warp import check_positions, warp
 
 
-class Wanted(NamedTuple):
+class ChoiceRequest(NamedTuple):
     """Choices that are wanted for one text: the arguments of `target_choices`."""
 
     logits: Array  # float [num_rows, vocab_size]
@@ -23,7 +23,7 @@ class Wanted(NamedTuple):
     positions: Sequence[int]
 
 
-def choices_together(wanted: Sequence[Wanted]) -> list[list[int]]:
+def choices_together(wanted: Sequence[ChoiceRequest]) -> list[list[int]]:
     """The target's choices for many texts: what `target_choices` gives for each, in a few steps for all.
 
     Texts with the same vocabulary size, temperature, top_k and top_p are chosen for together, whatever their seeds:
@@ -79,7 +79,7 @@ def sampled_choices(logits: Array, params: SamplingParams, positions: Sequence[i
     return _sampled(logits, params, [(params.seed, position) for position in positions])
 
 
-def _alike(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
+def _alike(wanted: Sequence[ChoiceRequest]) -> Iterator[list[int]]:
     """Places of those that differ in nothing but seeds and positions, in blocks that bound what is copied at a time."""
     groups: dict[Hashable, list[int]] = {}
     for place, (logits, params, _) in enumerate(wanted):
@@ -89,7 +89,7 @@ def _alike(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
         yield from packed(places, [wanted[place].logits for place in places])
 
 
-def _choose_alike(wanted: Sequence[Wanted]) -> list[int]:
+def _choose_alike(wanted: Sequence[ChoiceRequest]) -> list[int]:
     first = wanted[0]
     if len(wanted) == 1:
         return target_choices(*first)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skydraft.core import LatticeDistribution, Rejection, SamplingParams
+from skydraft.core import Lattice, LatticeDistribution, SamplingParams
 from skydraft.sampling.arrays import Array, largest
 from skydraft.sampling.choice import greedy_choices
 from skydraft.sampling.logarithm import log
@@ -21,8 +21,8 @@ from skydraft.sampling.noise import Stream, gumbel
 from skydraft.sampling.warp import probabilities, require_finite, warp
 
 
-def to_lattice(logits_row: Array, params: SamplingParams, rule: Rejection) -> LatticeDistribution:
-    """Warp, cut to the rule's top_k most probable tokens, and round to multiples of 1 / lattice.
+def to_lattice(logits_row: Array, params: SamplingParams, lattice: Lattice) -> LatticeDistribution:
+    """Warp, cut to the lattice's top_k most probable tokens, and round to multiples of 1 / denominator.
 
     Args:
         logits_row: float [vocab_size].
@@ -33,25 +33,25 @@ def to_lattice(logits_row: Array, params: SamplingParams, rule: Rejection) -> La
     """
     require_finite(logits_row)
     if params.is_greedy:
-        return LatticeDistribution((greedy_choices(logits_row[None, :])[0],), (rule.lattice,))
+        return LatticeDistribution((greedy_choices(logits_row[None, :])[0],), (lattice.denominator,))
     warped = warp(logits_row, params)
-    values, indexes = largest(warped[None, :], rule.top_k)
+    values, indexes = largest(warped[None, :], lattice.top_k)
     probs = probabilities(values[0]).tolist()
-    weights = round_to_lattice(probs, rule.lattice)
+    weights = round_to_lattice(probs, lattice.denominator)
     kept = [(token_id, weight) for token_id, weight in sorted(zip(indexes[0].tolist(), weights, strict=True)) if weight]
     return LatticeDistribution(tuple(token_id for token_id, _ in kept), tuple(weight for _, weight in kept))
 
 
-def round_to_lattice(probs: Sequence[float], lattice: int) -> list[int]:
-    """Weights that sum to lattice and are nearest to lattice * probs / sum(probs); of equal errors the first changes.
+def round_to_lattice(probs: Sequence[float], denominator: int) -> list[int]:
+    """Weights that sum to denominator and are nearest to denominator * probs / sum(probs).
 
     Rounds each to the nearest, then takes 1 from those that were rounded up the most, or gives 1 to those that were
-    rounded down the most, until the sum is right.
+    rounded down the most, until the sum is right; of equal errors the first changes.
     """
     total = math.fsum(probs)
-    exact = [lattice * prob / total for prob in probs]
+    exact = [denominator * prob / total for prob in probs]
     weights = [math.floor(value + 0.5) for value in exact]
-    surplus = sum(weights) - lattice
+    surplus = sum(weights) - denominator
     sign = 1 if surplus > 0 else -1
     order = sorted(range(len(probs)), key=lambda i: sign * (exact[i] - weights[i]))
     for index in order[: abs(surplus)]:

@@ -93,7 +93,7 @@ def checked_distributions(draft: Draft, rule: Rejection, vocab_size: int) -> tup
             or a token has probability 0 in its own.
     """
     distributions = draft.distributions or ()
-    if draft.parents is not None and draft.parents != tuple(range(len(draft.parents))):
+    if not draft.shape.is_chain:
         raise RemoteProtocolError(f"the rule {rule} judges chains and the draft is a tree; send a chain")
     judged_ids = draft.token_ids[draft.num_forced :]
     if len(distributions) != len(judged_ids):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from skydraft.core import Prompt, Segment, TensorSegment, TokenSegment
+from skydraft.core import Prompt, Segment, SegmentKind, TensorSegment, TokenSegment
 from skydraft.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from skydraft.protocol import packing
 from skydraft.protocol.limits import MAX_SEGMENTS
@@ -26,8 +26,8 @@ def to_wire(prompt: Prompt, id_bits: int) -> tuple[WireSegment, ...]:
 
 def _segment_to_wire(segment: Segment, id_bits: int) -> WireSegment:
     if isinstance(segment, TokenSegment):
-        return WireTokens(packing.pack_ids(segment.token_ids, id_bits), segment.kind)
-    return WireTensor(segment.name, segment.dtype, segment.shape, segment.data, segment.kind)
+        return WireTokens(packing.pack_ids(segment.token_ids, id_bits), segment.kind is SegmentKind.EVIDENCE)
+    return WireTensor(segment.name, segment.dtype, segment.shape, segment.data)
 
 
 def from_wire(segments: Iterable[WireSegment], num_tokens: int) -> Prompt:
@@ -47,5 +47,6 @@ def from_wire(segments: Iterable[WireSegment], num_tokens: int) -> Prompt:
 
 def _segment_from_wire(segment: WireSegment, num_bits: int, num_tokens: int) -> Segment:
     if isinstance(segment, WireTokens):
-        return TokenSegment(packing.unpack_ids(segment.packed_ids, num_bits, num_tokens), segment.kind)
-    return TensorSegment(segment.name, segment.dtype, segment.shape, segment.data, segment.kind)
+        kind = SegmentKind.EVIDENCE if segment.is_evidence else SegmentKind.INSTRUCTION
+        return TokenSegment(packing.unpack_ids(segment.packed_ids, num_bits, num_tokens), kind)
+    return TensorSegment(segment.name, segment.dtype, segment.shape, segment.data)

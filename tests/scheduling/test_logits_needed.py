@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from skydraft.core import AcceptanceRule, Draft, Exact, MinProb, Rank, Rejection, SamplingParams
-from skydraft.decoding.width import num_logits_needed, open_slot
 from skydraft.engines.base import EngineLimits
 from skydraft.engines.log_engine import LogEngine
 from skydraft.engines.words import word_vocabulary
 from skydraft.errors import EngineError
 from skydraft.sampling.acceptance import judge
 from skydraft.sampling.lattice import draw, to_lattice
+from skydraft.scheduling.slot_lending import open_slot
 from tests.engines.operations import text_prompt
 from tests.engines.test_log_engine import MadeUpReader
 from tests.linked import table
@@ -40,7 +40,7 @@ VOCAB_SIZE = 200
 def test_as_many_logits_are_needed_as_decide(
     sampling: SamplingParams, rule: AcceptanceRule, expected: int | None
 ) -> None:
-    assert num_logits_needed(sampling, rule) == expected
+    assert rule.num_logits(sampling) == expected
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, TOP_K])
@@ -48,7 +48,7 @@ def test_as_many_logits_are_needed_as_decide(
 def test_rows_cut_to_what_is_needed_and_shifted_are_judged_as_whole_ones(
     sampling: SamplingParams, rule: AcceptanceRule
 ) -> None:
-    num_logits = num_logits_needed(sampling, rule)
+    num_logits = rule.num_logits(sampling)
     assert num_logits is not None
     random = np.random.default_rng(1)
     paths = set()
@@ -64,11 +64,11 @@ def test_rows_cut_to_what_is_needed_and_shifted_are_judged_as_whole_ones(
 def drafted(rows: np.ndarray, sampling: SamplingParams, rule: AcceptanceRule, random: np.random.Generator) -> Draft:
     """Four tokens by a model that is a little off."""
     own = rows[:4] + random.normal(scale=0.5, size=(4, VOCAB_SIZE))
-    if not isinstance(rule, Rejection):
-        return Draft(0, tuple(int(token_id) for token_id in own.argmax(axis=1)))
-    distributions = tuple(to_lattice(row, sampling, rule) for row in own)
+    if rule.draft_lattice is None:
+        return Draft.chain(0, tuple(int(token_id) for token_id in own.argmax(axis=1)))
+    distributions = tuple(to_lattice(row, sampling, rule.draft_lattice) for row in own)
     token_ids = tuple(draw(item, sampling.seed, position) for position, item in enumerate(distributions))
-    return Draft(0, token_ids, distributions=distributions)
+    return Draft.chain(0, token_ids, distributions=distributions)
 
 
 def log_probs_of_the_largest(rows: np.ndarray, count: int) -> np.ndarray:

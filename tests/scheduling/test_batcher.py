@@ -9,16 +9,16 @@ from itertools import pairwise
 import pytest
 
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, TokenSegment
-from skydraft.decoding.batcher import Answer, Batcher, BatchLimits, Pass
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
 from skydraft.engines.base import ChunkedEngine, PromptChunk
 from skydraft.engines.table import TableEngine
 from skydraft.errors import EngineError
 from skydraft.protocol import messages, offers
+from skydraft.scheduling.batcher import Answer, Batcher, BatchLimits, Pass
 from tests.linked import PROMPT, cloud_only, table
 
 MODEL = "table:vocab=8,seed=5,order=2"
-WIDE_OPEN = messages.Limits(100_000, 64, 8)
+WIDE_OPEN = messages.Limits(300_000, 64, 8)
 
 
 def engine(num_slots: int = 8, max_length: int = 4096) -> TableEngine:
@@ -45,7 +45,7 @@ def credit(batcher: Batcher, session: CloudSession, up_to: int = 1000) -> None:
 
 
 def offer(batcher: Batcher, session: CloudSession, token_ids: Iterable[int], num_forced: int = 0) -> None:
-    draft = Draft(len(session.token_ids), tuple(token_ids), num_forced=num_forced)
+    draft = Draft.chain(len(session.token_ids), tuple(token_ids), num_forced=num_forced)
     session.receive(offers.to_wire(draft, 0, 8, Exact()))
     batcher.wake(session)
 
@@ -95,11 +95,23 @@ def test_a_long_prompt_holds_up_nobody_by_more_than_its_chunk() -> None:
     reading = [batcher.step() for _ in range(10)]
     assert [one.num_positions for one in reading] == [101] * 10
     assert all(len(one.answers) == 1 for one in reading)
-    assert newcomer.num_wanted == 0
+    assert not newcomer.has_work
     credit(batcher, newcomer)
     passes(batcher)
     for session in (writer, newcomer):
         assert list(session.token_ids) == alone(session)
+
+
+def test_when_all_who_waited_were_served_nothing_is_owed() -> None:
+    batcher = Batcher(engine(), BatchLimits(max_positions=12))
+    first, second = (admitted(batcher, new_session(seed), owner=str(seed)) for seed in (1, 2))
+    passes(batcher)
+    offer(batcher, first, [1] * 9)
+    offer(batcher, second, [1])
+    assert len(batcher.step().answers) == 2
+    offer(batcher, first, [1] * 9)
+    offer(batcher, second, [1] * 9)
+    assert [answer.session for answer in batcher.step().answers] == [first]
 
 
 def test_a_pass_takes_no_more_positions_than_it_may_unless_one_offer_is_longer() -> None:
@@ -204,7 +216,7 @@ def test_a_told_text_with_a_token_that_the_target_does_not_know_is_refused_howev
     batcher = Batcher(engine(), BatchLimits())
     terms = new_session(1, max_tokens=100).terms._replace(num_edge_ids=300)
     session = admitted(batcher, CloudSession(terms, WIDE_OPEN))
-    draft = Draft(0, (1, 2, 299) * 20, num_forced=60)
+    draft = Draft.chain(0, (1, 2, 299) * 20, num_forced=60)
     session.receive(offers.to_wire(draft, 0, 300, Exact()))
     batcher.wake(session)
     (fault,) = faults(passes(batcher))
@@ -230,7 +242,7 @@ def test_a_session_of_which_a_token_is_unknown_falls_alone() -> None:
         credit(batcher, session)
     (fault,) = faults(passes(batcher))
     assert (fault.session, fault.message.code) == (bad, messages.FaultCode.LIMIT)
-    assert list(batcher._members) == [good]
+    assert list(batcher._users) == [good]
     assert list(good.token_ids) == alone(good)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from skydraft.core import AcceptanceRule, Draft, Exact, MinProb, Rank, SamplingParams
-from skydraft.decoding import batcher as batching
-from skydraft.decoding.batcher import Batcher, BatchLimits
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
 from skydraft.engines.table import TableEngine
 from skydraft.protocol import messages, offers
+from skydraft.scheduling import batcher as batching
+from skydraft.scheduling.batcher import Batcher, BatchLimits
 from tests.linked import PROMPT, cloud_only, random_tree, table
 
 MODEL = "table:vocab=8,seed=5,order=2"
@@ -38,11 +38,11 @@ def act(rng: Random, session: CloudSession) -> None:
         case "credit":
             session.receive(messages.Generate(length + 2))
         case "chain":
-            draft = Draft(length, tuple(rng.randrange(7) for _ in range(rng.randrange(1, 5))))
+            draft = Draft.chain(length, tuple(rng.randrange(7) for _ in range(rng.randrange(1, 5))))
             session.receive(offers.to_wire(draft, 0, 8, session.terms.rule))
         case "tree":
-            token_ids, parents = random_tree(rng, [], length, 6)
-            draft = Draft(length, tuple(token_ids), tuple(parents))
+            token_ids, shape = random_tree(rng, [], length, 6)
+            draft = Draft(length, tuple(token_ids), shape)
             session.receive(offers.to_wire(draft, 0, 8, session.terms.rule))
 
 
@@ -83,7 +83,7 @@ def test_the_choices_of_a_pass_are_made_at_once(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(batching, "choices_together", lambda wanted: sizes.append(len(wanted)) or real(wanted))
     batcher = Batcher(table(MODEL), BatchLimits())
     sessions = [
-        CloudSession(SessionTerms(PROMPT, SamplingParams(0.8, seed=i, max_tokens=3), Exact(), 8, 8), LIMITS)
+        CloudSession(SessionTerms(PROMPT, SamplingParams(temperature=0.8, seed=i, max_tokens=3), Exact(), 8, 8), LIMITS)
         for i in range(6)
     ]
     for session in sessions:
@@ -109,14 +109,14 @@ def test_a_session_whose_logits_are_not_finite_falls_alone(temperature: float) -
 
     spec = table(MODEL)
     batcher = Batcher(Broken(spec._table, 2, limits=spec.limits), BatchLimits())
-    terms = SessionTerms(PROMPT, SamplingParams(temperature, seed=3, max_tokens=12), Exact(), 8, 8)
+    terms = SessionTerms(PROMPT, SamplingParams(temperature=temperature, seed=3, max_tokens=12), Exact(), 8, 8)
     good, bad = (CloudSession(terms, LIMITS) for _ in range(2))
     truth = cloud_only(spec, terms.sampling)
     for session in (good, bad):
         batcher.admit(session, "", batcher.measure(PROMPT))
     batcher.step()
     for session, token_id in ((good, truth[0]), (bad, 5)):
-        session.receive(offers.to_wire(Draft(0, (token_id,)), 0, 8, Exact()))
+        session.receive(offers.to_wire(Draft.chain(0, (token_id,)), 0, 8, Exact()))
         batcher.wake(session)
     answers = batcher.step().answers
     assert {answer.session for answer in answers if isinstance(answer.message, messages.Fault)} == {bad}

@@ -1,0 +1,54 @@
+"""The nouns that everything shares."""
+
+from skydraft.core.acceptance import (
+    AcceptanceRule,
+    Exact,
+    Lattice,
+    MinProb,
+    Rank,
+    Rejection,
+    parse_rule,
+)
+from skydraft.core.draft import Draft, LatticeDistribution
+from skydraft.core.modes import Mode, Objective, ShareLevel
+from skydraft.core.numbers import read_float, read_int
+from skydraft.core.prompt import (
+    DTYPE_BYTES,
+    Prompt,
+    Segment,
+    SegmentKind,
+    TensorSegment,
+    TokenSegment,
+)
+from skydraft.core.text import Origin, SamplingParams, Token, TokenSignals
+from skydraft.core.tree_shape import TreeShape
+from skydraft.core.types import check_types
+
+__all__ = [
+    "DTYPE_BYTES",
+    "AcceptanceRule",
+    "Draft",
+    "Exact",
+    "Lattice",
+    "LatticeDistribution",
+    "MinProb",
+    "Mode",
+    "Objective",
+    "Origin",
+    "Prompt",
+    "Rank",
+    "Rejection",
+    "SamplingParams",
+    "Segment",
+    "SegmentKind",
+    "ShareLevel",
+    "TensorSegment",
+    "Token",
+    "TokenSegment",
+    "TokenSignals",
+    "TreeShape",
+    "check_types",
+    "parse_rule",
+    "read_float",
+    "read_int",
+]

@@ -1,0 +1,142 @@
+"""Slots of the engine, lent to sessions: they take turns where there are more of them than slots."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from skydraft.core import AcceptanceRule, Prompt, SamplingParams
+from skydraft.decoding.cloud_session import CloudSession
+from skydraft.engines.base import ChunkedEngine, Engine, NarrowEngine, Prefilled, Slot
+from skydraft.engines.prompts import check_prompt, text_ids
+from skydraft.errors import CacheOverflow
+
+log = logging.getLogger("skydraft.scheduling")
+
+LEAST_TURN = 64  # positions that a session may have judged before another, which waits, takes its slot
+
+
+@dataclass(eq=False)
+class SlotUser:
+    """A session and what the engine keeps of it.
+
+    tenant: who shares the engine with others.
+    num_prompt: tokens of its prompt.
+    slot: None: it has no KV cache, or not any more.
+    num_unread: tokens of the prompt that the slot has yet to read.
+    num_reread: tokens that its slot had to read before it could go on.
+    num_judged: positions since then.
+    last_pass: the number of the last forward pass that it was part of.
+    is_new: its prompt has never been read.
+    """
+
+    session: CloudSession
+    tenant: Hashable
+    num_prompt: int
+    slot: Slot | None = None
+    num_unread: int = 0
+    num_reread: int = 0
+    num_judged: int = 0
+    last_pass: int = 0
+    is_new: bool = True
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it has something to run."""
+        return self.is_new or bool(self.num_unread) or self.session.has_work
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it could lose its slot and nobody would wait for it."""
+        return not self.num_unread and not self.session.has_work
+
+    @property
+    def has_had_its_turn(self) -> bool:
+        """Whether it may be asked to wait: its slot was worth what it cost to get it."""
+        return not self.num_unread and self.num_judged >= max(LEAST_TURN, self.num_reread)
+
+
+class SlotLending:
+    """The slots of an engine; the user that has been idle longest loses its slot first.
+
+    num_evicted: users that lost their slots to others so far.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.num_evicted = 0
+        self._engine = engine
+        self._chunked = engine if isinstance(engine, ChunkedEngine) else None
+        self._users: dict[SlotUser, Slot] = {}
+
+    def measure(self, prompt: Prompt) -> int:
+        """How many tokens a prompt takes; for an engine that cannot say, its token ids are counted.
+
+        Raises:
+            CacheOverflow, PromptRejected: no slot can take it, now or later.
+        """
+        if self._chunked is not None:
+            return self._chunked.measure(prompt)
+        token_ids, limits = text_ids(prompt), self._engine.limits
+        check_prompt(token_ids, self._engine.vocabulary.size)
+        if len(token_ids) > limits.max_length:
+            raise CacheOverflow(
+                f"the prompt has {len(token_ids)} tokens and a slot has room for {limits.max_length}: shorten it"
+            )
+        return len(token_ids)
+
+    def lend(self, user: SlotUser, this_pass: int) -> bool:
+        """Give a user a slot, another's if need be; False where all are in use.
+
+        Its prompt is read then, or is still to be read where the engine is a ChunkedEngine.
+
+        Args:
+            this_pass: number of the pass under way: its users keep their slots.
+        Raises:
+            EngineError: the engine does not take the prompt after all.
+        """
+        if len(self._users) >= self._engine.limits.num_slots and not self._evict_one(this_pass):
+            return False
+        terms = user.session.terms
+        if self._chunked is None:
+            user.slot, logits = open_slot(self._engine, terms.prompt, terms.sampling, terms.rule)
+            user.session.prefilled(logits)
+        else:
+            user.slot, user.num_unread = self._chunked.reserve(terms.prompt), user.num_prompt
+        self._users[user] = user.slot
+        user.num_judged, user.num_reread = 0, user.num_prompt + len(user.session.token_ids)
+        return True
+
+    def take_back(self, user: SlotUser) -> None:
+        """The user's slot is free again; its session is not told."""
+        slot, user.slot, user.num_unread = self._users.pop(user, None), None, 0
+        if slot is None:
+            return
+        try:
+            self._engine.close(slot)
+        except Exception:  # an engine that fails must not take the other sessions with it
+            log.exception("a slot could not be given back")
+
+    def _evict_one(self, this_pass: int) -> bool:
+        others = [user for user in self._users if user.last_pass < this_pass]
+        idle = [user for user in others if user.is_idle]
+        candidates = idle or [user for user in others if user.has_had_its_turn]
+        if not candidates:
+            return False
+        loser = min(candidates, key=lambda user: user.last_pass)
+        self.take_back(loser)
+        loser.session.forget_cache()
+        self.num_evicted += 1
+        return True
+
+
+def open_slot(engine: Engine, prompt: Prompt, sampling: SamplingParams, rule: AcceptanceRule) -> Prefilled:
+    """Open a slot; an engine for which many logits are dear is told how many of each row decide.
+
+    Raises:
+        CacheOverflow, PromptRejected: from the engine.
+        EngineError: the engine cannot tell as many logits as they need.
+    """
+    if isinstance(engine, NarrowEngine):
+        return engine.open_narrow(prompt, rule.num_logits(sampling))
+    return engine.open(prompt)
