@@ -1,6 +1,6 @@
 """Accepts connections: each is a stranger from then on, before TLS and not after it.
 
-What strangers cost is bounded by how many come: they are let on at a rate, peers in turn, and wait for it in their
+What strangers cost is bounded by how many come: they are let in at a rate, peers in turn, and wait for it in their
 places, where they cost a file descriptor and nothing else.
 """
 
@@ -13,13 +13,14 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from skydraft.cloud.allowance import Allowance
 from skydraft.cloud.strangers import STRANGER_S, Stranger, Strangers, peer_of
 
 log = logging.getLogger("skydraft.cloud")
 
-NEW_PER_S = 200.0  # connections that are let on, of all peers together; each costs 1 to 2 ms, more with TLS
+NEW_PER_S = 200.0  # connections that are let in, of all peers together; each costs 1 to 2 ms, more with TLS
 ACCEPTED_PER_TURN = 32  # of the event loop
 FULL_PAUSE_S = 0.2  # where the system has no room for another connection and nobody to cut off
 BACKLOG = 2048
@@ -30,8 +31,8 @@ class Listener:
 
     Args:
         sock: bound; listens from now on.
-        make_protocol: of a connection that is let on.
-        new: how many are let on.
+        make_protocol: of a connection that is let in.
+        new: how many are let in.
         tls: None: there is none.
     """
 
@@ -51,14 +52,16 @@ class Listener:
         self._new = new
         self._waiting: dict[str, dict[Stranger, socket.socket]] = {}  # by peer, the one whose turn it is first
         self._next: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._let_in: dict[asyncio.Task[None], Stranger] = {}  # who has no protocol yet
         self._is_closed = False
         sock.setblocking(False)
         sock.listen(BACKLOG)
         self._resume()
 
     def close(self) -> None:
-        """Accept no more, and end those who have not got as far as a protocol."""
+        """Accept no more, and end those who have not got as far as a protocol. Closing twice does no harm."""
+        if self._is_closed:
+            return
         self._is_closed = True
         self._loop.remove_reader(self._socket)
         if self._next is not None:
@@ -66,8 +69,8 @@ class Listener:
         for stranger in [stranger for of_peer in self._waiting.values() for stranger in of_peer]:
             self._strangers.leave(stranger)
             self._drop(stranger)
-        for task in self._tasks:
-            task.cancel()
+        for stranger in self._let_in.values():
+            stranger.cut()
 
     async def wait_closed(self) -> None:
         """Nothing is left to wait for."""
@@ -96,7 +99,7 @@ class Listener:
         self._strangers.enter(stranger)
         self._waiting.setdefault(peer, {})[stranger] = sock
         if self._next is None:
-            self._let_on()
+            self._let_next_in()
 
     def _drop(self, stranger: Stranger) -> None:
         """End one that waits."""
@@ -109,27 +112,23 @@ class Listener:
             self._waiting[stranger.peer] = of_peer  # behind the others
         return sock
 
-    def _let_on(self) -> None:
+    def _let_next_in(self) -> None:
         self._next = None
         while self._waiting:
             now_s = time.monotonic()
             if wait_s := self._new.wait_s(now_s):
-                self._next = self._loop.call_later(wait_s, self._let_on)
+                self._next = self._loop.call_later(wait_s, self._let_next_in)
                 return
             self._new.use(1, now_s)
             stranger = next(iter(next(iter(self._waiting.values()))))
-            task = self._loop.create_task(self._serve(stranger, self._take(stranger)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            sock = self._take(stranger)
+            stranger.cut = partial(_shut, sock)
+            task = self._loop.create_task(self._serve(stranger, sock))
+            self._let_in[task] = stranger
+            task.add_done_callback(self._let_in.pop)
 
     async def _serve(self, stranger: Stranger, sock: socket.socket) -> None:
         """Make the connection a protocol's, after TLS where there is TLS."""
-
-        def cut() -> None:
-            with suppress(OSError):  # it has ended by itself
-                sock.shutdown(socket.SHUT_RDWR)
-
-        stranger.cut = cut
         has_protocol = False
         try:
             with suppress(OSError):  # it has ended, speaks no TLS, or is too slow about it
@@ -145,3 +144,9 @@ class Listener:
             if not has_protocol:
                 self._strangers.leave(stranger)
                 sock.close()
+
+
+def _shut(sock: socket.socket) -> None:
+    """End a connection that is about to be a transport's, which notices."""
+    with suppress(OSError):  # it has ended by itself
+        sock.shutdown(socket.SHUT_RDWR)
