@@ -2,12 +2,23 @@
 
 Over real sockets to a cloud in a process of its own. The strangers have a key of their own, whose limits are all that
 keeps them from taking every place. Of every connection is checked what must come back: a message that is none closes it
-with a reason, everything else leaves it open and the cloud answering.
+with a reason, everything else leaves it open and the cloud answering. That is what `bench.soak --fuzz` runs.
+
+`python -m bench.fuzz` runs `bench.floods`, one after the other, each for 10 s and with the same device beside it.
+
+Claims:
+    slowdown_NAME: median time of the device's texts, each over a connection of its own, under the flood NAME, over that
+        without.
+    honest_slowdown_max: the largest of these. Aim: at most 2.
+    honest_texts_failed: that came to no end, or to another than the cloud's own. Must be 0.
+    flooded_memory_mb: the most that a cloud had taken at the end of a flood.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -23,22 +34,24 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.frames import CloseCode
 
-from bench.fuzz_frames import NEVER_OPENED, PROBE, Episode, FrameFuzzer
+from bench import flooded
+from bench.claims import RESULTS, parse_arguments, show, write_results
+from bench.fuzz_frames import NEVER_OPENED, PROBE, Episode, FrameFuzzer, upgrade_request
+from bench.honest import PATIENCE_S, HonestText
 from bench.observed import ObservedCloud, Sample
 from bench.replay import write_alone
 from skydraft.cloud.keys import KeyGrant, add_key
 from skydraft.core import Exact, Prompt, SamplingParams, TokenSegment
-from skydraft.decoding.edge_session import EdgeSession, Phase, mark_of
+from skydraft.decoding.edge_session import EdgeSession, mark_of
 from skydraft.engines.load import load_engine
-from skydraft.errors import TransportError
+from skydraft.errors import SkydraftError
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import FrameLimits
 from skydraft.transport.address import session_url
-from skydraft.transport.websocket import Connection, connect
+from skydraft.transport.websocket import connect
 
 MODEL = "table:vocab=64,seed=3,order=2"
 CLOUD_LIMITS = FrameLimits(max_draft_tokens=64)  # of a cloud as it comes
-PATIENCE_S = 30.0  # beyond it a cloud hangs
 GRACE_S = 1.0
 SAMPLE_PERIOD_S = 0.5
 NO_HANDSHAKE_PAUSE_S = 0.1
@@ -46,6 +59,7 @@ NUM_STRANGERS = 8
 STRANGER = KeyGrant(max_sessions=32, max_in_flight=64)
 SHARE_DEAF, SHARE_GARBAGE, SHARE_RUDE = 0.05, 0.02, 0.5  # of connections: that never read, speak no WebSocket, just go
 MAX_TOLD = 5  # failures that are kept word for word
+FLOOD_S, QUICK_S = 10.0, 1.0  # of each flood
 REFUSALS = frozenset((CloseCode.PROTOCOL_ERROR, CloseCode.MESSAGE_TOO_BIG))
 
 
@@ -146,6 +160,7 @@ class Attack:
 
     def __init__(self, url: str, key: str, seed: int, result: FuzzResult) -> None:
         self._url = url
+        self._key = key
         self._headers = {"Authorization": f"Bearer {key}"}
         self._rng = Random(seed)
         self._result = result
@@ -175,7 +190,7 @@ class Attack:
         with suppress(ConnectionError):
             _, writer = await asyncio.open_connection(parts.hostname, parts.port)
             if self._rng.random() < 0.5:
-                writer.write(_upgrade(self._headers["Authorization"]))
+                writer.write(upgrade_request(self._key))
             writer.write(self._rng.randbytes(self._rng.choice((1, 10, 1000, 30_000))))
             await writer.drain()
             self._result.num_frames += 1
@@ -264,20 +279,18 @@ async def _ended(hearing: asyncio.Task[bool]) -> bool:
         hearing.cancel()
 
 
-def _upgrade(authorization: str) -> bytes:
-    return (
-        "GET /v1/session HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-        f"Authorization: {authorization}\r\n\r\n"
-    ).encode()
-
-
 # The device beside them
 
 
 async def _write_honestly(url: str, key: str, result: FuzzResult, attack: Attack) -> None:
-    """Text after text, by offers and by credit in turn, until cancelled."""
+    """Text after text, by offers and by credit in turn, until cancelled. Its resume keys are told to all strangers."""
     engine, rng = load_engine(MODEL, "target"), Random(0)
+
+    def hear(message: messages.CloudMessage, wait_s: float) -> None:
+        result.longest_wait_s = max(result.longest_wait_s, wait_s)
+        if isinstance(message, messages.Opened):
+            attack.fuzzer.hear(message.resume_key)
+
     for seed in range(2**31):
         prompt = Prompt((TokenSegment(tuple(rng.randrange(64) for _ in range(12))),))
         sampling = SamplingParams(temperature=1.0, seed=seed, max_tokens=40)
@@ -285,53 +298,32 @@ async def _write_honestly(url: str, key: str, result: FuzzResult, attack: Attack
         truth = write_alone(engine, prompt, sampling)
         connection = await connect(url, token=key)
         try:
-            await _Honest(connection, session, truth, rng, result, attack).write(drafts=bool(seed % 2))
+            await HonestText(connection, session, truth, rng, hear).write(drafts=bool(seed % 2))
         finally:
             await connection.close()
         result.num_texts += 1
         result.num_wrong += list(session.token_ids) != truth
 
 
-@dataclass
-class _Honest:
-    """One text of the device beside the strangers. Its resume key is told to all of them."""
+def main() -> int:
+    """Flood; 1 where the device beside was held up for too long, or lost a text."""
+    options = parse_arguments(__doc__.splitlines()[0])
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            keys = make_keys(Path(folder))
+            results = flooded.measure(
+                Path(folder), keys.stranger, keys.honest, cloud_flags(keys), QUICK_S if options.quick else FLOOD_S
+            )
+    except SkydraftError as error:
+        print(f"fuzz: {error}", file=sys.stderr)
+        return 1
+    claims = flooded.claims(results)
+    show(claims, options.json)
+    if not options.quick:
+        content = {"claims": [claim._asdict() for claim in claims], "floods": [each._asdict() for each in results]}
+        write_results(RESULTS / "floods.json", "bench.fuzz", content)
+    return int(not flooded.is_good(results))
 
-    connection: Connection
-    session: EdgeSession
-    truth: list[int]
-    rng: Random
-    result: FuzzResult
-    attack: Attack
 
-    async def write(self, drafts: bool) -> None:
-        session = self.session
-        await self._say(session.open())
-        while session.phase is not Phase.OPEN:
-            await self._hear()
-        if not drafts:
-            await self._say(session.credit(len(self.truth)))
-        while not session.is_complete:
-            if drafts and not session.num_in_flight:
-                await self._say(session.offer(self._guesses()))
-            await self._hear()
-        await self._say(session.close())
-
-    def _guesses(self) -> list[int]:
-        """What the target will choose, but for the last."""
-        start = len(self.session.token_ids)
-        return [*self.truth[start : start + self.rng.randrange(6)], self.rng.randrange(64)][: len(self.truth) - start]
-
-    async def _say(self, message: messages.EdgeMessage) -> None:
-        await self.connection.send(codec.encode(message))
-
-    async def _hear(self) -> None:
-        began_s = time.monotonic()
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                message = codec.decode_cloud_message(await self.connection.receive())
-        except TimeoutError as error:
-            raise TransportError(f"the cloud has not answered its honest device for {PATIENCE_S:g} s") from error
-        self.result.longest_wait_s = max(self.result.longest_wait_s, time.monotonic() - began_s)
-        self.session.receive(message)
-        if isinstance(message, messages.Opened):
-            self.attack.fuzzer.hear(message.resume_key)
+if __name__ == "__main__":
+    sys.exit(main())

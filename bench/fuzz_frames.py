@@ -58,6 +58,15 @@ _TEXTS: tuple[SamplingParams, ...] = (
 )
 
 
+def upgrade_request(key: str) -> bytes:
+    """What begins a WebSocket, for who writes its frames by hand."""
+    return (
+        "GET /v1/session HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        f"Authorization: Bearer {key}\r\n\r\n"
+    ).encode()
+
+
 class Episode(NamedTuple):
     """What one connection sends.
 

@@ -69,6 +69,11 @@ class ObservedCloud:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
+    @property
+    def rss_bytes(self) -> int:
+        """Memory that it holds now."""
+        return int(psutil.Process(self._process.pid).memory_info().rss)
+
     def sample(self) -> Sample:
         """Look at it now.
 
@@ -78,7 +83,7 @@ class ObservedCloud:
         counts = self._counts()
         return Sample(
             at_s=time.monotonic() - self._began_s,
-            rss_bytes=psutil.Process(self._process.pid).memory_info().rss,
+            rss_bytes=self.rss_bytes,
             num_sessions=int(counts[("skydraft_sessions", "")]),
             num_connections=int(counts[("skydraft_connections", "")]),
         )

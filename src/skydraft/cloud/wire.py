@@ -93,6 +93,11 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         if len(self.frames) > self._max_fragments or self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._abort()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.conn.reader.discard()  # whoever is about to end this connection still has it for some seconds
+        self.frames.clear()
+
     def handle_ping(self) -> None:
         self.transport.charge(SHARE / CONTROL_FRAMES_PER_S)
         super().handle_ping()
