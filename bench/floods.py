@@ -20,7 +20,7 @@ from skydraft.core import Draft, Exact, LatticeDistribution, Prompt, Rejection, 
 from skydraft.decoding.edge_session import mark_of
 from skydraft.engines.load import load_engine
 from skydraft.errors import LocalProtocolError
-from skydraft.protocol import codec, messages, offers, packing, prompts
+from skydraft.protocol import codec, messages, offers, packing, segments
 from skydraft.protocol.limits import MAX_TEXT_TOKENS
 
 MODEL = "table:vocab=1024,seed=3,order=1"  # large enough for distributions that take long to decode
@@ -192,7 +192,7 @@ async def _distributions(target: Target) -> None:
     supports = [tuple(sorted(rng.sample(range(_num_ids()), 256))) for _ in range(16)]
     for num_tokens in range(16, 0, -1):
         some = tuple(LatticeDistribution(support, _weights(rng)) for support in supports[:num_tokens])
-        draft = Draft(0, tuple(support[-1] for support in supports[:num_tokens]), distributions=some)
+        draft = Draft.chain(0, tuple(support[-1] for support in supports[:num_tokens]), distributions=some)
         with suppress(LocalProtocolError):
             await _send_offers(target, rule, codec.encode(offers.to_wire(draft, 0, _num_ids(), rule)))
 
@@ -206,7 +206,7 @@ def _weights(rng: Random) -> tuple[int, ...]:
 async def _forced(target: Target) -> None:
     """Offers that force more tokens than a text may have."""
     ids = packing.pack_ids((1,) * MAX_TEXT_TOKENS, packing.id_bits(_num_ids()))
-    await _send_offers(target, Exact(), codec.encode(messages.Draft(0, ids, 0, MAX_TEXT_TOKENS)), BYTES_PER_S)
+    await _send_offers(target, Exact(), codec.encode(messages.Offer(0, ids, 0, MAX_TEXT_TOKENS)), BYTES_PER_S)
 
 
 def _num_ids() -> int:
@@ -215,9 +215,9 @@ def _num_ids() -> int:
 
 async def _send_offers(target: Target, rule: Rejection | Exact, offer: bytes, bytes_per_s: float = 300_000.0) -> None:
     mark = mark_of(load_engine(MODEL, "target").vocabulary)
-    prompt = prompts.to_wire(Prompt((TokenSegment((1, 2, 3)),)), packing.id_bits(mark.num_tokens))
+    prompt = segments.to_wire(Prompt((TokenSegment((1, 2, 3)),)), packing.id_bits(mark.num_tokens))
     text = SamplingParams(max_tokens=4000)
-    opening = codec.encode(messages.Open(messages.PROTOCOL_VERSION, 0, mark, text, rule, prompt))
+    opening = codec.encode(messages.Open(messages.PROTOCOL_VERSION, 0, mark, text, str(rule), prompt))
     frames = _frames(Opcode.BINARY, opening) + _frames(Opcode.BINARY, offer) * max(1, PIECE_BYTES // len(offer))
     await _drip(target, upgrade_request(target.key), frames, bytes_per_s)
 
