@@ -11,7 +11,10 @@ import torch
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
     LlamaConfig,
+    MistralConfig,
     Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen2Config,
@@ -19,6 +22,7 @@ from transformers import (
 
 VOCAB_SIZE = 64
 MAX_LENGTH = 64
+WINDOW = 32
 SPECIAL = ("<pad>", "<end>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
 AUDIO_ID, AUDIO_BOS_ID, AUDIO_EOS_ID = 2, 3, 4
 NUM_MEL_BINS = 16
@@ -35,6 +39,8 @@ _TEXT = {
     "initializer_range": 0.3,  # large: what a token must not see would show
 }
 
+_LONG = {"max_position_embeddings": 128}
+
 
 def save_llama(folder: Path) -> Path:
     """Every head has keys of its own."""
@@ -44,6 +50,45 @@ def save_llama(folder: Path) -> Path:
 def save_qwen2(folder: Path) -> Path:
     """Four heads share a key head."""
     return _save(AutoModelForCausalLM.from_config(Qwen2Config(**_TEXT, num_key_value_heads=1)), folder)
+
+
+def save_gemma3(folder: Path) -> Path:
+    """Two layers see the last 32 positions, a third sees all; the two kinds turn their keys differently."""
+    config = Gemma3TextConfig(
+        **{**_TEXT, **_LONG, "num_hidden_layers": 3},
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+    )
+    return _save(AutoModelForCausalLM.from_config(config), folder)
+
+
+def save_gemma2(folder: Path) -> Path:
+    """As Gemma 3, with scores that are squeezed into a range."""
+    config = Gemma2Config(
+        **{**_TEXT, **_LONG},
+        num_key_value_heads=2,
+        head_dim=8,
+        query_pre_attn_scalar=16,
+        sliding_window=WINDOW,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=20.0,
+        layer_types=["sliding_attention", "full_attention"],
+    )
+    return _save(AutoModelForCausalLM.from_config(config), folder)
+
+
+def save_mistral(folder: Path) -> Path:
+    """Every layer sees the last 32 positions."""
+    config = MistralConfig(**{**_TEXT, **_LONG}, num_key_value_heads=2, head_dim=8, sliding_window=WINDOW)
+    return _save(AutoModelForCausalLM.from_config(config), folder)
+
+
+def save_windowless(folder: Path) -> Path:
+    """A Qwen2 that names a window and does not use it."""
+    config = Qwen2Config(**{**_TEXT, **_LONG}, num_key_value_heads=2, use_sliding_window=False, sliding_window=WINDOW)
+    return _save(AutoModelForCausalLM.from_config(config), folder)
 
 
 def save_omni(folder: Path) -> Path:

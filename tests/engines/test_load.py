@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen2_5OmniThinkerFor
 from transformers.utils import logging
 
 from skydraft.engines import checkpoint, load, weights
-from skydraft.engines.checkpoint import Checkpoint
+from skydraft.engines.checkpoint import Checkpoint, require_rollback
 from skydraft.engines.load import find_max_length, load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
 from skydraft.engines.slot_engine import SlotEngine
@@ -178,13 +178,29 @@ def test_layers_that_cannot_be_rolled_back_are_refused(copied: Callable[[str], P
     assert "has layers of the kind linear_attention" in refused(folder)
 
 
-def test_a_window_bounds_the_length(copied: Callable[[str], Path]):
+def test_a_window_is_no_bound_for_the_length(copied: Callable[[str], Path]):
     folder = copied("qwen2")
     change_config(folder, use_sliding_window=True, sliding_window=20, max_window_layers=0)
-    assert load_engine(str(folder), "target").limits.max_length == 20
-    assert "takes at most 20 tokens (sliding_window of its config) and max_length is 21" in refused(
-        folder, max_length=21
-    )
+    assert load_engine(str(folder), "target").limits.max_length == 64
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        ({"model_type": "falcon_mamba"}, "falcon_mamba"),
+        ({"full_attention_interval": 4}, "full_attention_interval"),
+        ({"layer_types": ["chunked_attention"]}, "chunked_attention"),
+        ({"layers_block_type": ["recurrent", "attention"]}, "recurrent"),
+        ({"hybrid_override_pattern": "M-M*-"}, "hybrid"),
+    ],
+)
+def test_what_runs_elsewhere_is_refused_too_where_it_cannot_be_rolled_back(
+    copied: Callable[[str], Path], config: dict[str, object], kind: str
+):
+    folder = copied("llama")
+    change_config(folder, **config)
+    with pytest.raises(ModelLoadError, match=f"has layers of the kind {kind}, whose state cannot be rolled back"):
+        require_rollback(Checkpoint.open(folder))
 
 
 def test_how_long_a_text_may_be_is_told_before_weights_are_loaded(copied: Callable[[str], Path]):
@@ -211,7 +227,7 @@ def test_the_length_is_bounded_by_what_the_model_was_made_for(saved: Saved):
         ({"max_position_embeddings": 100, "sliding_window": None}, 100),
         ({"n_positions": 90}, 90),
         ({"max_position_embeddings": 100, "sliding_window": 50, "use_sliding_window": False}, 100),
-        ({"max_position_embeddings": 100, "sliding_window": 50}, 50),
+        ({"max_position_embeddings": 100, "sliding_window": 50}, 100),
         (
             {
                 "max_position_embeddings": 100,
@@ -236,18 +252,22 @@ def test_a_model_whose_attention_cannot_be_replaced_is_refused(tmp_path: Path):
 
 def test_a_model_that_needs_more_of_attention_is_refused(tmp_path: Path):
     config = AutoConfig.for_model(
-        "gemma2",
+        "gpt_oss",
         vocab_size=64,
         hidden_size=16,
         intermediate_size=16,
-        num_hidden_layers=1,
+        num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
         head_dim=8,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        eos_token_id=None,
+        pad_token_id=None,
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     word_tokenizer().save(str(tmp_path / "tokenizer.json"))
-    assert "needs softcap" in refused(tmp_path)
+    assert "needs s_aux" in refused(tmp_path)
 
 
 def test_a_model_that_computes_otherwise_with_slots_is_refused(saved: Saved, monkeypatch: pytest.MonkeyPatch):

@@ -19,6 +19,15 @@ TOKENIZER_FILES = ("*.json", "*.jinja")
 
 JsonObject = Mapping[str, Any]
 
+PLAIN_LAYERS = {"full_attention", "sliding_attention", "attention"}
+# Recurrent models and hybrids whose config.json does not name the kinds of its layers: their class fills them in.
+RECURRENT_TYPES = {
+    *("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "mamba"),
+    *("mamba2", "minimax", "nemotron_h", "olmo_hybrid", "qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_next"),
+    *("recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2"),
+}
+RECURRENT_SETTINGS = ("full_attention_interval", "linear_num_value_heads", "mamba_d_state", "conv_L_cache", "lru_width")
+
 
 class LongestText(NamedTuple):
     """How many tokens a model takes. reason: which setting says so."""
@@ -77,7 +86,7 @@ class Checkpoint:
 
     @property
     def longest_text(self) -> LongestText:
-        """The most tokens in which every layer sees everything."""
+        """The most tokens that the model tells apart. A sliding window is no limit: engines keep what is beyond it."""
         config = self.text_config
         known = {name: _positive(config, name) for name in ("max_position_embeddings", "n_positions", "max_seq_len")}
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
@@ -85,13 +94,29 @@ class Checkpoint:
             # Beyond it the model turns all its keys another way, those that are in the cache already too.
             name = "original_max_position_embeddings"
             known[name] = _positive({**config, **rope}, name)
-        if config.get("use_sliding_window", True):
-            known["sliding_window"] = _positive(config, "sliding_window")
         found = {name: value for name, value in known.items() if value is not None}
         if not found:
             return LongestText(DEFAULT_MAX_LENGTH, "its config names no limit")
         name = min(found, key=lambda key: found[key])
         return LongestText(found[name], f"{name} of its config")
+
+
+def require_rollback(checkpoint: Checkpoint) -> None:
+    """Refuse models that keep another state than keys and values: it cannot be rolled back after a rejected draft.
+
+    Raises:
+        ModelLoadError: naming the kinds of layers, or the kind of model.
+    """
+    config = checkpoint.text_config
+    stated = config.get("layer_types") or config.get("layers_block_type") or config.get("hybrid_override_pattern") or []
+    kinds = set(map(str, stated if isinstance(stated, list) else ["hybrid"])) - PLAIN_LAYERS
+    kinds |= {str(config.get("model_type"))} & RECURRENT_TYPES
+    kinds |= {name for name in RECURRENT_SETTINGS if config.get(name)}
+    if kinds:
+        raise ModelLoadError(
+            f"{checkpoint.name} has layers of the kind {', '.join(sorted(kinds))}, whose state cannot be rolled back "
+            "after a rejected draft: use a model whose layers have full or sliding attention"
+        )
 
 
 def find_checkpoint(model: str, role: Role, files: Sequence[str] = HUB_FILES) -> Checkpoint:

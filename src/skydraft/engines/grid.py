@@ -36,7 +36,7 @@ class Grid:
         self.num_rows = slots[-1] - slots[0] + 1 if self._is_range else len(slots)
         self._rows = [slot - self._first for slot in slots] if self._is_range else list(range(len(slots)))
         self._is_full = self.num_tokens == self.num_rows * self.width
-        self._masks: dict[tuple[int, torch.dtype], Tensor | None] = {}
+        self._masks: dict[tuple[int, torch.dtype, int | None], Tensor | None] = {}
 
     def read(self, store: Tensor) -> Tensor:
         """What the rows may attend to: [num_rows, heads, kv_length, dim]; a view where the slots lie close together."""
@@ -53,24 +53,28 @@ class Grid:
         """[num_rows * width, ...] to [num_tokens, ...]"""
         return cells if self._is_full else cells.index_select(0, self._cell_of_token)
 
-    def mask(self, num_groups: int, dtype: torch.dtype) -> Tensor | None:
+    def mask(self, num_groups: int, dtype: torch.dtype, window: int | None = None) -> Tensor | None:
         """What is added to attention scores: 0 where a token may look, else -inf.
 
         Args:
             num_groups: query heads that share a key head; their queries lie one after the other.
+            window: of how many positions, its own included, a token sees the last; None: of all.
         Returns:
             [num_rows, 1, num_groups * width, kv_length], or None where every token may look at everything.
         """
-        key = (num_groups, dtype)
+        if window is not None and window >= self.kv_length:
+            window = None
+        key = (num_groups, dtype, window)
         if key not in self._masks:
-            self._masks[key] = self._make_mask(num_groups, dtype)
+            self._masks[key] = self._make_mask(num_groups, dtype, window)
         return self._masks[key]
 
-    def _make_mask(self, num_groups: int, dtype: torch.dtype) -> Tensor | None:
-        if self.width == 1 and self._is_full and self._sees_all:
+    def _make_mask(self, num_groups: int, dtype: torch.dtype, window: int | None) -> Tensor | None:
+        if window is None and self.width == 1 and self._is_full and self._sees_all:
             return None
-        mask = torch.zeros(self._visible.shape, dtype=dtype, device=self._device)
-        mask.masked_fill_(~self._visible, float("-inf"))
+        visible = self._visible if window is None else self._visible & self._within(window)
+        mask = torch.zeros(visible.shape, dtype=dtype, device=self._device)
+        mask.masked_fill_(~visible, float("-inf"))
         mask = mask[:, None].expand(-1, num_groups, -1, -1)
         return mask.reshape(self.num_rows, 1, num_groups * self.width, self.kv_length)
 
@@ -88,6 +92,20 @@ class Grid:
         if trees:
             visible.view(-1)[self._put(np.concatenate([self._hidden(*item) for item in trees]))] = False
         return visible
+
+    def _within(self, window: int) -> Tensor:
+        """bool [num_rows, width, kv_length]: the last positions up to that of the token of a cell.
+
+        An entry's position is its index but for the nodes of a tree, which stand at their depth.
+        """
+        own = np.zeros(self.num_rows * self.width, dtype=np.int64)
+        own[self._cells] = np.concatenate([placement.positions for placement in self._placements])
+        entries = np.tile(np.arange(self.kv_length), (self.num_rows, 1))
+        for row, placement in zip(self._rows, self._placements, strict=True):
+            tree = placement.tree
+            if not tree.is_chain:
+                entries[row, tree.start : tree.start + len(tree.parents)] = tree.start + tree.depths
+        return self._put(entries)[:, None] > self._put(own).view(-1, self.width, 1) - window
 
     def _hidden(self, row: int, placement: Placement) -> Ints:
         """Indexes into the flat mask: nodes of a tree that stand before others and are not above them."""

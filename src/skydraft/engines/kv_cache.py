@@ -24,7 +24,7 @@ from skydraft.errors import ModelLoadError
 
 ATTENTION_NAME = "skydraft_slots"
 WIDE = 32  # tokens of one extension from which padding others to its width costs more than a second call
-_UNSUPPORTED = ("softcap", "s_aux", "position_bias")  # what some models ask of attention beyond a mask
+_UNSUPPORTED = ("s_aux", "position_bias")  # what some models ask of attention beyond a mask
 
 
 class BatchPlan:
@@ -192,6 +192,8 @@ def slot_attention(
     *,
     plan: BatchPlan,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Attention of a packed row of new tokens to slots.
@@ -200,6 +202,8 @@ def slot_attention(
         query: [1, num_heads, num_tokens, dim].
         key, value: [num_slots, num_kv_heads, max_length, dim], from SlotLayer.
         attention_mask: None; the plan has the mask.
+        sliding_window: of how many positions, its own included, a token sees the last; None: of all.
+        softcap: scores are squeezed to this range, softcap * tanh(score / softcap); None: not at all.
     Returns:
         [1, num_tokens, num_heads, dim] and no attention weights.
     """
@@ -207,11 +211,22 @@ def slot_attention(
         if options.get(name) is not None:
             raise ModelLoadError(f"{type(module).__name__} needs {name} in its attention, which skydraft does not do")
     queries = query[0].transpose(0, 1).split_with_sizes([grid.num_tokens for grid in plan.grids])
-    parts = [_attend(grid, part, key, value, scaling) for grid, part in zip(plan.grids, queries, strict=True)]
+    parts = [
+        _attend(grid, part, key, value, scaling, sliding_window, softcap)
+        for grid, part in zip(plan.grids, queries, strict=True)
+    ]
     return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
 
 
-def _attend(grid: Grid, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+def _attend(
+    grid: Grid,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    sliding_window: int | None,
+    softcap: float | None,
+) -> Tensor:
     """One grid of new tokens [num_tokens, num_heads, dim]; returns the same shape.
 
     Query heads that share a key head are laid one after the other as more queries of that head, so that keys and
@@ -221,10 +236,14 @@ def _attend(grid: Grid, query: Tensor, key: Tensor, value: Tensor, scaling: floa
     num_groups = query.shape[1] // num_kv_heads
     cells = grid.spread(query).reshape(num_rows, width, num_kv_heads, num_groups, -1).permute(0, 2, 3, 1, 4)
     queries = cells.reshape(num_rows, num_kv_heads, num_groups * width, -1)
-    mask = grid.mask(num_groups, query.dtype)
-    attended = functional.scaled_dot_product_attention(
-        queries, grid.read(key), grid.read(value), attn_mask=mask, scale=scaling
-    )
+    mask, keys, values = grid.mask(num_groups, query.dtype, sliding_window), grid.read(key), grid.read(value)
+    if softcap is None:
+        attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scaling)
+    else:
+        scores = queries @ keys.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+        scores = softcap * torch.tanh(scores / softcap)
+        scores = scores if mask is None else scores + mask
+        attended = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ values
     cells = attended.reshape(num_rows, num_kv_heads, num_groups, width, -1).permute(0, 3, 1, 2, 4)
     return grid.collect(cells.reshape(num_rows * width, num_kv_heads * num_groups, -1))
 

@@ -155,13 +155,8 @@ def _find_limits(file: LlamaFile, settings: EngineSettings) -> EngineLimits:
     most_slots = llama_cpp.llama_max_parallel_sequences() - 1  # one is left for a branch
     if settings.num_slots > most_slots:
         raise ConfigError(f"llama.cpp takes at most {most_slots} slots and num_slots is {settings.num_slots}: lower it")
-    stated = {
-        "context_length": llama_cpp.llama_model_n_ctx_train(file.model),
-        # Beyond it llama.cpp writes over keys and values that a rollback would need again.
-        "sliding_window": llama_cpp.llama_model_n_swa(file.model),
-    }
-    most, name = min((count, name) for name, count in stated.items() if count > 0)
-    return settings.limits(file.name, most, f"{name} of its file")
+    most = llama_cpp.llama_model_n_ctx_train(file.model)
+    return settings.limits(file.name, most, "context_length of its file")
 
 
 def _check_trees(engine: LlamaCppEngine) -> None:

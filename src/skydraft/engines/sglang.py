@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.checkpoint import TOKENIZER_FILES, Checkpoint, find_checkpoint
+from skydraft.engines.checkpoint import TOKENIZER_FILES, Checkpoint, find_checkpoint, require_rollback
 from skydraft.engines.log_engine import Floats, LogEngine, Reading
 from skydraft.engines.served import SGLANG_PREFIX, SglangName
 from skydraft.engines.settings import DEFAULT_MAX_LENGTH, EngineSettings
@@ -104,7 +104,9 @@ def load_sglang(name: SglangName, settings: EngineSettings) -> LogEngine:
     client = _client(name.url)
     try:
         info = _server_info(client)
-        vocabulary = FolderTokenizer(_find_tokenizer(name, info)).vocabulary
+        checkpoint = _find_tokenizer(name, info)
+        require_rollback(checkpoint)
+        vocabulary = FolderTokenizer(checkpoint).vocabulary
         limits = _find_limits(name.url, info, settings)
     except BaseException:
         client.close()

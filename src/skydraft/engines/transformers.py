@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from skydraft.core import Prompt
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.checkpoint import Checkpoint
+from skydraft.engines.checkpoint import Checkpoint, require_rollback
 from skydraft.engines.kv_cache import ATTENTION_NAME, BatchPlan, SlotCache
 from skydraft.engines.prompts import reject_tensors, text_ids
 from skydraft.engines.settings import EngineSettings
@@ -24,7 +24,7 @@ from skydraft.engines.weights import (
     load_weights,
     memory_guard,
     quantize_linear,
-    require_plain_attention,
+    require_plain_layers,
 )
 from skydraft.errors import ModelLoadError
 
@@ -84,11 +84,12 @@ def load_causal(checkpoint: Checkpoint, settings: EngineSettings) -> SlotEngine:
             f"{checkpoint.name} is no causal language model that transformers knows (its config.json names {stated} as "
             "architectures)"
         )
-    require_plain_attention(checkpoint)
+    require_rollback(checkpoint)
     limits = find_limits(checkpoint, settings)
     vocabulary = FolderTokenizer(checkpoint).vocabulary
     model = load_weights(AutoModelForCausalLM, checkpoint, settings)
     require_attention_interface(checkpoint, model)
+    require_plain_layers(checkpoint, model.config.get_text_config())
     return start_decoder(CausalModel(model, vocabulary), limits, settings)
 
 

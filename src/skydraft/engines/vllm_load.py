@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.checkpoint import Checkpoint, find_checkpoint
+from skydraft.engines.checkpoint import Checkpoint, find_checkpoint, require_rollback
 from skydraft.engines.log_engine import LogEngine, Reading
 from skydraft.engines.served import VllmName, VllmSpec
 from skydraft.engines.settings import EngineSettings, Role
@@ -42,6 +42,7 @@ def load_vllm(name: VllmName, role: Role, settings: EngineSettings) -> LogEngine
             "model whose weights are quantised"
         )
     checkpoint = find_checkpoint(name.model, role)
+    require_rollback(checkpoint)
     vocabulary = FolderTokenizer(checkpoint).vocabulary
     limits = find_limits(checkpoint, settings)
     limits = limits._replace(max_length=limits.max_length - 1)

@@ -11,12 +11,9 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.checkpoint import Checkpoint, JsonObject
+from skydraft.engines.checkpoint import PLAIN_LAYERS, Checkpoint, JsonObject
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError, first_line
-
-FULL_ATTENTION = "full_attention"
-SLIDING_ATTENTION = "sliding_attention"
 
 
 def load_weights(model_class: Any, checkpoint: Checkpoint, settings: EngineSettings) -> Any:
@@ -70,18 +67,19 @@ def find_limits(checkpoint: Checkpoint, settings: EngineSettings) -> EngineLimit
     return settings.limits(checkpoint.name, *checkpoint.longest_text)
 
 
-def require_plain_attention(checkpoint: Checkpoint) -> None:
-    """Refuse models that keep another state than keys and values.
+def require_plain_layers(checkpoint: Checkpoint, config: Any) -> None:
+    """Refuse models whose class says that they keep another state than keys and values.
 
+    Args:
+        config: of the loaded text model: it names kinds of layers that config.json may leave out.
     Raises:
         ModelLoadError: naming the kinds of layers that cannot be rolled back.
     """
-    kinds = checkpoint.text_config.get("layer_types") or checkpoint.text_config.get("layers_block_type") or []
-    other = sorted(set(map(str, kinds)) - {FULL_ATTENTION, SLIDING_ATTENTION, "attention"})
+    other = sorted(set(map(str, getattr(config, "layer_types", None) or [])) - PLAIN_LAYERS)
     if other:
         raise ModelLoadError(
             f"{checkpoint.name} has layers of the kind {', '.join(other)}, whose state cannot be rolled back after a "
-            "rejected draft: use a model with full attention"
+            "rejected draft: use a model whose layers have full or sliding attention"
         )
 
 
