@@ -199,7 +199,7 @@ class FrameFuzzer:
 
     def _strange_mark(self) -> bytes:
         num_tokens = self._rng.choice((1, 63, 65, 2**16, 2**24))
-        mark = messages.VocabularyMark(num_tokens, self._rng.randbytes(16), "another model")
+        mark = messages.VocabularyMark(num_tokens, self._rng.randbytes(16))
         return self._opening(self._number(), Prompt((TokenSegment((0,) * 5),)), mark)
 
     def _opening(self, number: int, prompt: Prompt, mark: messages.VocabularyMark | None = None) -> bytes:

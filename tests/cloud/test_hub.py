@@ -146,6 +146,24 @@ def test_a_session_of_which_nothing_is_asked_leaves_and_may_come_back() -> None:
     assert answer.resume_key == keys[0]
 
 
+def test_a_device_that_waits_for_its_prompt_to_be_read_is_told_that_it_is_worked_for() -> None:
+    clock = Clock(100.0)
+    hub = Hub(table(MODEL), CloudSettings(max_positions=16, prefill_tokens=2), clock=clock, reassure_s=10)
+    opened(hub, 0, prompt=Prompt((TokenSegment((1,) * 40),)))
+    opened(hub, 0, 1)
+    hub.receive(0, messages.Generate(1, 0))
+    told_s = []
+    while not (replies := hub.step()):
+        clock.now_s += 4
+        for connection, message in hub.reassure():
+            assert (connection, message) == (0, messages.Working(0))  # of session 1 nothing was asked
+            told_s.append(clock.now_s)
+    assert told_s == [112.0, 124.0, 136.0, 148.0, 160.0, 172.0, 184.0]
+    assert [type(message) for _, message in replies] == [messages.Tokens]
+    clock.now_s += 100
+    assert hub.reassure() == []
+
+
 def test_a_resumed_session_leaves_the_connection_that_hangs() -> None:
     linked = Linked(EdgeSession(table(MODEL).vocabulary, PROMPT, SAMPLING, Exact()), table(MODEL))
     linked.open()

@@ -212,7 +212,7 @@ def test_another_vocabulary_is_refused_by_the_cloud() -> None:
     other = Vocabulary("other", tuple("abcdefg"), 7)
     linked = Linked(EdgeSession(other, PROMPT, SamplingParams(), Exact()), table(MODEL))
     linked.send(linked.session.open())
-    with pytest.raises(CloudFault, match="other and the target model .* do not share a vocabulary"):
+    with pytest.raises(CloudFault, match="the draft model and the target model table.* do not share a vocabulary"):
         linked.settle()
 
 

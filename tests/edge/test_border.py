@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from skydraft.core import Exact, Prompt, SamplingParams, SegmentKind, ShareLevel, TensorSegment, TokenSegment
@@ -45,6 +47,16 @@ def test_tokens_keeps_a_tensor_that_claims_to_be_an_instruction() -> None:
 def test_tokens_keeps_evidence_as_text_on_the_device() -> None:
     with pytest.raises(DisclosureError, match="what the device observed"):
         Border(ShareLevel.TOKENS).let_out(opening(INSTRUCTION, NOTES))
+
+
+@pytest.mark.parametrize("level", [ShareLevel.TOKENS, ShareLevel.FEATURES])
+def test_what_the_draft_model_is_called_stays_on_the_device(level: ShareLevel) -> None:
+    """It may be the path of a folder, and with it a person's or a project's name."""
+    vocabulary = replace(table("table:vocab=8").vocabulary, name="/home/ann/secret-project")
+    session = EdgeSession(vocabulary, Prompt((INSTRUCTION,)), SamplingParams(), Exact())
+    data = Border(level).let_out(session.open())
+    assert b"secret" not in data
+    assert b"ann" not in data
 
 
 def test_tokens_lets_the_instruction_and_drafts_out_and_records_them() -> None:

@@ -6,17 +6,19 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from skydraft.cloud.hub import Hub
 from skydraft.config import CloudSettings
-from skydraft.core import Mode, Origin, Prompt, SamplingParams, SegmentKind, ShareLevel, TokenSegment
+from skydraft.core import Mode, Origin, Prompt, Rank, SamplingParams, SegmentKind, ShareLevel, TokenSegment
 from skydraft.edge.address import CloudAddress
+from skydraft.edge.answer_time import AnswerLimits
 from skydraft.edge.conversation import Patience
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.edge.report import Report
@@ -184,6 +186,110 @@ async def test_a_vocabulary_page_that_is_no_http_leaves_the_mismatch() -> None:
     async with server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         assert isinstance(await explain_mismatch(CloudAddress(url), VOCABULARY), VocabularyMismatch)
+
+
+# Whether it gets anywhere
+
+SILENCE_S = 0.3
+SILENT_SOON = Patience("fail", 0, AnswerLimits(SILENCE_S, 1.5))
+LONG_PROMPT = Prompt((TokenSegment((1, 2) * 100),))
+
+
+@asynccontextmanager
+async def slow_cloud(pass_s: float, reassure_s: float = 0.05) -> AsyncIterator[str]:
+    """Reads ten tokens of a prompt in a pass, and says that it does."""
+    pace = Pace(step_ms=1, prompt_ms=100 * pass_s)
+    settings = CloudSettings(prefill_tokens=10)
+    hub = Hub(pace_engine(table(TARGET), pace), settings, reassure_s=reassure_s)
+
+    async def handler(socket: ServerConnection) -> None:
+        async def read() -> None:
+            async for frame in socket:
+                assert isinstance(frame, bytes)
+                inbox.put_nowait(codec.decode_edge_message(frame))
+            inbox.put_nowait(None)
+
+        inbox = asyncio.Queue[messages.EdgeMessage | None]()
+        reading = asyncio.create_task(read())
+        while True:
+            if hub.is_busy and inbox.empty():
+                replies = await asyncio.to_thread(hub.step) + hub.reassure()
+            elif (message := await inbox.get()) is not None:
+                replies = hub.receive(0, message)
+            else:
+                return await reading
+            for _, reply in replies:
+                with suppress(ConnectionClosed):
+                    await socket.send(codec.encode(reply))
+
+    async with cloud(handler) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"mode": Mode.CLOUD}, {"rule": Rank(1)}, {"way": chain(5)}, {}],
+    ids=["cloud", "blocks", "chains", "auto"],
+)
+async def test_a_cloud_that_says_that_it_reads_a_long_prompt_is_not_lost(changes: dict[str, Any]) -> None:
+    prompts = PromptPair(LONG_PROMPT, LONG_PROMPT)
+    async with slow_cloud(pass_s=0.05) as url:  # a second for the prompt, three times as long as it may be silent
+        report = await write(url, prompts=prompts, patience=SILENT_SOON, **changes)
+    assert (len(report.tokens), report.reconnects) == (40, 0)
+    async with slow_cloud(pass_s=0.05, reassure_s=60) as url:
+        with pytest.raises(TransportError, match=f"has not answered for {SILENCE_S} s"):
+            await write(url, prompts=prompts, patience=SILENT_SOON, **changes)
+
+
+@pytest.mark.parametrize("changes", [{"mode": Mode.CLOUD}, {"rule": Rank(1)}, {"way": chain(5)}, {}])
+@pytest.mark.parametrize("pause_s", [0.05, 0.0])
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        (messages.Tokens(0, b"\x01"), "has not answered for 0.3 s"),
+        (messages.Working(), "has written nothing for 1.5 s"),
+        (None, "has not answered for 0.3 s"),
+    ],
+    ids=["known", "working", "silent"],
+)
+async def test_what_brings_the_text_no_further_keeps_no_device_waiting(
+    changes: dict[str, Any], said: messages.CloudMessage | None, pause_s: float, complaint: str
+) -> None:
+    async def handler(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(opened())
+        await socket.send(codec.encode(messages.Tokens(0, b"\x01")))
+        while said is not None:
+            await socket.send(codec.encode(said))
+            await asyncio.sleep(pause_s)
+        await socket.wait_closed()
+
+    async with cloud(handler) as url:
+        begin_s = time.monotonic()
+        with pytest.raises(TransportError, match=complaint):
+            await write(url, patience=SILENT_SOON, **changes)
+        assert time.monotonic() - begin_s < 5
+
+
+async def test_a_cloud_that_begins_again_and_again_with_what_is_known_is_not_waited_for_without_end() -> None:
+    async def handler(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(opened())
+        await socket.send(codec.encode(messages.Tokens(0, b"\x01\x02")))
+        await socket.recv()
+
+    async with cloud(handler) as url:
+        with pytest.raises(TransportError):
+            await write(url, mode=Mode.CLOUD, patience=Patience("wait", 0.5))
+
+
+async def test_a_cloud_of_which_nothing_is_asked_may_be_silent() -> None:
+    """The device reads its own prompt for longer than a cloud may owe an answer."""
+    async with slow_cloud(pass_s=0.001) as url:
+        engine = pace_engine(table(DRAFT), Pace(step_ms=1, prompt_ms=10 * SILENCE_S))  # twice as long
+        prompts = PromptPair(LONG_PROMPT, LONG_PROMPT)
+        report = await write(url, engine, prompts=prompts, patience=SILENT_SOON, way=chain(5))
+    assert (len(report.tokens), report.reconnects) == (40, 0)
 
 
 async def test_a_lost_verdict_keeps_its_origins_through_two_lost_connections() -> None:

@@ -22,7 +22,7 @@ names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
 packed = st.lists(token_ids, max_size=12).map(lambda ids: packing.pack_ids(ids, ID_BITS))
 
 marks = st.builds(
-    messages.VocabularyMark, st.just(NUM_TOKENS), st.binary(min_size=8, max_size=32), names
+    messages.VocabularyMark, st.just(NUM_TOKENS), st.binary(min_size=8, max_size=32)
 )  # of one size, so that any packed prompt belongs to it
 samplings = st.builds(
     core.SamplingParams,
@@ -83,6 +83,7 @@ openeds = st.builds(
     log_digests,
     marks,
     st.builds(messages.Limits, counts, counts, counts),
+    names,
 )
 verdicts = st.builds(
     messages.Verdict,
@@ -107,7 +108,7 @@ edge_messages = st.one_of(
     st.builds(messages.Generate, positions, sessions),
     st.builds(messages.Close, sessions),
 )
-cloud_messages = st.one_of(openeds, verdicts, tokens, faults)
+cloud_messages = st.one_of(openeds, verdicts, tokens, faults, st.builds(messages.Working, sessions))
 
 
 @st.composite

@@ -22,6 +22,7 @@ MESSAGES: list[type[msgspec.Struct]] = [
     messages.Verdict,
     messages.Tokens,
     messages.Fault,
+    messages.Working,
 ]
 
 
@@ -56,11 +57,11 @@ def conversation() -> list[EdgeMessage | CloudMessage]:
     sampling = SamplingParams(max_tokens=64, end_ids=(151_645,))
     first = Draft.chain(0, (785, 8251, 374, 11699, 13))
     second = Draft.chain(3, (389, 279, 5517))
-    mark = messages.VocabularyMark(NUM_TOKENS, b"digest-1", "draft")
+    mark = messages.VocabularyMark(NUM_TOKENS, b"digest-1")
     taken = messages.Limits(2048, 64, 8)
     return [
         messages.Open(2, 0, mark, sampling, "exact", segments.to_wire(prompt, ID_BITS)),
-        messages.Opened(2, 0, b"key1", 0, packing.log_digest([]), msgspec.structs.replace(mark, name="target"), taken),
+        messages.Opened(2, 0, b"key1", 0, packing.log_digest([]), mark, taken, "target"),
         offers.to_wire(first, 0, NUM_TOKENS, Exact()),
         messages.Verdict(3, 11_435),
         offers.to_wire(second, 0, NUM_TOKENS, Exact()),

@@ -202,7 +202,7 @@ def other_model(parent, config):
 def test_a_cloud_of_another_version_is_one_sentence_that_names_both():
     def answer(connection: ServerConnection) -> None:
         connection.recv()
-        mark = messages.VocabularyMark(64, bytes(16), "later")
+        mark = messages.VocabularyMark(64, bytes(16))
         limits = messages.Limits(100, 64, 8)
         connection.send(codec.encode(messages.Opened(99, 0, b"key", 0, bytes(8), mark, limits)))
         connection.recv()

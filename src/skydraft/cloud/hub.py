@@ -35,6 +35,7 @@ Reply = tuple[ConnectionId, messages.CloudMessage]
 
 RESUME_KEY_BYTES = 16
 BUSY_RETRY_S = 1.0
+REASSURE_S = 10.0  # devices wait for two minutes
 TOKEN_BYTES = 40  # of a token id in memory: an int and what points to it
 
 
@@ -46,6 +47,7 @@ class Seat:
     address: None while the device is away, since `away_since`.
     heard_s: when the device last said something.
     asked_s: since when something waits for its forward pass.
+    reassured_s: when the device was last told that it is worked for.
     """
 
     session: CloudSession
@@ -56,6 +58,7 @@ class Seat:
     heard_s: float
     away_since: float = 0.0
     asked_s: float = 0.0
+    reassured_s: float = 0.0
 
 
 class Hub:
@@ -63,6 +66,7 @@ class Hub:
 
     Args:
         clock: seconds, monotonic.
+        reassure_s: a device that waits for so long is told that it is worked for, and again after as long.
     """
 
     def __init__(
@@ -71,7 +75,9 @@ class Hub:
         settings: CloudSettings,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
+        reassure_s: float = REASSURE_S,
     ) -> None:
+        self._reassure_s = reassure_s
         self._batcher = Batcher(engine, BatchLimits(settings.max_positions, settings.prefill_tokens))
         self._engine = engine
         self._settings = settings
@@ -167,6 +173,15 @@ class Hub:
         sentence = f"nothing was asked of this text for {settings.idle_s:g} s: open it again"
         return [reply for seat in silent for reply in self._pause(seat, CloudFault(FaultCode.BUSY, sentence, 0.0))]
 
+    def reassure(self) -> list[Reply]:
+        """Tell devices that have waited for a while that they are worked for: a long prompt takes many passes."""
+        now_s, replies = self._clock(), list[Reply]()
+        for (connection, number), seat in self._by_address.items():
+            if now_s - max(seat.asked_s, seat.reassured_s) >= self._reassure_s and seat.session.has_work:
+                seat.reassured_s = now_s
+                replies.append((connection, messages.Working(number)))
+        return replies
+
     # Opening
 
     def _open(self, connection: ConnectionId, message: messages.Open) -> list[messages.CloudMessage]:
@@ -219,6 +234,7 @@ class Hub:
             digest=packing.log_digest(log_ids),
             vocabulary=self._mark,
             limits=seat.session.limits if seat else self._limits,
+            model=self._engine.vocabulary.name,
         )
 
     def _terms(self, message: messages.Open) -> SessionTerms:
@@ -237,7 +253,7 @@ class Hub:
         if self._engine.vocabulary.digest(theirs.num_tokens) != theirs.digest:
             raise CloudFault(
                 FaultCode.VOCABULARY,
-                f"the draft model {theirs.name} and the target model {self._mark.name} do not share a vocabulary",
+                f"the draft model and the target model {self._engine.vocabulary.name} do not share a vocabulary",
             )
 
     def _measure(self, prompt: Prompt) -> int:

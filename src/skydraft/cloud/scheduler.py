@@ -107,7 +107,7 @@ class Scheduler:
             if self._hub.is_busy:
                 self._send(self._hub.step())
             if (now_s := time.monotonic()) >= next_expiry_s:
-                self._send(self._hub.expire())
+                self._send(self._hub.expire() + self._hub.reassure())
                 next_expiry_s = now_s + EXPIRY_PERIOD_S
 
     def _events(self, wait: bool) -> list[_Event]:

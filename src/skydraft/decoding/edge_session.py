@@ -71,6 +71,7 @@ class EdgeSession:
         self._ids: list[int] = []
         self._origins: list[Origin] = []
         self._cloud_length = 0
+        self._credit = 0
         self._in_flight: deque[Draft] = deque()
         self._lost: tuple[Draft, ...] = ()
 
@@ -107,6 +108,16 @@ class EdgeSession:
     def num_in_flight(self) -> int:
         """Offers that wait for their verdict."""
         return len(self._in_flight)
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the cloud is to say something: that the session stands, a verdict, or tokens on credit."""
+        return self.phase is Phase.OPENING or bool(self._in_flight) or self._credit > self._cloud_length
+
+    @property
+    def progress(self) -> tuple[Phase, int, int]:
+        """What changes when an answer brings the text on, and not when it says again what is known."""
+        return self.phase, len(self._ids), self.num_rounds
 
     @property
     def is_complete(self) -> bool:
@@ -182,6 +193,7 @@ class EdgeSession:
     def credit(self, up_to: int) -> messages.Generate:
         """Let the cloud write on by itself up to this position."""
         self._require_heard()
+        self._credit = up_to
         return messages.Generate(up_to, self._number)
 
     def close(self) -> messages.Close:
@@ -201,6 +213,7 @@ class EdgeSession:
     def disconnect(self) -> None:
         """The connection is gone: what was in flight may or may not have arrived."""
         self.phase = Phase.APART
+        self._credit = 0
         if self._in_flight:  # else it may be the second time, and nothing was sent since the first
             self._lost = tuple(self._in_flight)
         self._in_flight.clear()
@@ -233,10 +246,12 @@ class EdgeSession:
                 return self._judged(message)
             case messages.Tokens() if self.phase is Phase.OPEN:
                 return self._written(message)
+            case messages.Working() if self.phase is Phase.OPEN:
+                return ()
         raise RemoteProtocolError(f"the cloud sent {type(message).__name__} while the session was {self.phase.value}")
 
     def _opened(self, opened: messages.Opened) -> tuple[Token, ...]:
-        self._check_vocabulary(opened.vocabulary)
+        self._check_vocabulary(opened.vocabulary, opened.model)
         if not opened.resume_key and not self._resume_key:
             raise RemoteProtocolError("the cloud opened a new session without a key to resume it by")
         self.limits = opened.limits
@@ -260,11 +275,11 @@ class EdgeSession:
         """Whether the cloud takes an offer that left before its vocabulary was known."""
         return bool(draft.num_forced) or max(draft.token_ids) < self.num_shared_ids
 
-    def _check_vocabulary(self, theirs: messages.VocabularyMark) -> None:
+    def _check_vocabulary(self, theirs: messages.VocabularyMark, model: str) -> None:
         self.num_shared_ids = min(self.vocabulary.num_tokens, theirs.num_tokens)
         is_ours_larger = theirs.num_tokens < self.vocabulary.num_tokens  # the side with the larger one checks
         if is_ours_larger and self.vocabulary.digest(theirs.num_tokens) != theirs.digest:
-            raise VocabularyMismatch(self.vocabulary.name, theirs.name, [])
+            raise VocabularyMismatch(self.vocabulary.name, model, [])
 
     def _judged(self, verdict: messages.Verdict) -> tuple[Token, ...]:
         if verdict.length <= self._cloud_length:
@@ -376,4 +391,4 @@ class EdgeSession:
 
 def mark_of(vocabulary: Vocabulary) -> messages.VocabularyMark:
     """What the other side needs to compare vocabularies."""
-    return messages.VocabularyMark(vocabulary.num_tokens, vocabulary.digest(), vocabulary.name)
+    return messages.VocabularyMark(vocabulary.num_tokens, vocabulary.digest())

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from skydraft.config import Offline
 from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.edge.address import CloudAddress
+from skydraft.edge.answer_time import AnswerLimits, AnswerTime
 from skydraft.edge.border import Border
 from skydraft.edge.drafter import Block
 from skydraft.edge.mismatch import explain_mismatch
@@ -21,7 +22,6 @@ from skydraft.transport.websocket import Connection, connect
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 ROUTE_ID_BYTES = 16
-ANSWER_S = 120.0  # a cloud that says nothing for so long is lost, though its connection stands
 
 
 class Patience(NamedTuple):
@@ -29,10 +29,12 @@ class Patience(NamedTuple):
 
     offline: "wait" takes the session up again; otherwise the loss is the caller's to handle.
     wait_s: how long "wait" tries.
+    answer: when it is lost, though its connection stands.
     """
 
     offline: Offline
     wait_s: float
+    answer: AnswerLimits = AnswerLimits()
 
 
 class Conversation:
@@ -62,6 +64,7 @@ class Conversation:
         self._pause_s = FIRST_PAUSE_S
         self._is_credited = False
         self._has_spoken = False
+        self._answer_time = AnswerTime(session, address.url, patience.answer)
 
     async def open(self) -> None:
         """Connect and have the session opened.
@@ -108,20 +111,22 @@ class Conversation:
         assert self._connection is not None
         await self._connection.send(self._border.let_out(message))
         self._has_spoken = True
+        self._answer_time.asked()
 
     async def receive(self) -> None:
         """Wait for one message and take it into the session. Raises: as `open`, and nothing is tried again."""
         assert self._connection is not None
-        message = self._border.let_in(await self._next_bytes())
+        message = self._border.let_in(await self._answer_time.wait(self._connection.receive))
+        length = len(self.session.token_ids)
         try:
-            self.session.receive(message)
+            self._answer_time.take_in(message)
         except VocabularyMismatch as mismatch:
             raise await explain_mismatch(self._address, self.session.vocabulary) from mismatch
         except CloudFault as fault:
             if fault.code == messages.FaultCode.VOCABULARY:
                 raise await explain_mismatch(self._address, self.session.vocabulary) from fault
             raise
-        if isinstance(message, messages.Verdict | messages.Tokens):  # a cloud that only opens sessions is not back
+        if len(self.session.token_ids) > length:  # a cloud that only opens sessions is not back
             self._lost_at_s, self._pause_s = None, FIRST_PAUSE_S
 
     async def round_trip_s(self) -> float:
@@ -220,14 +225,6 @@ class Conversation:
     async def _connect(self) -> None:
         if self._connection is None:
             self._connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
-
-    async def _next_bytes(self) -> bytes:
-        assert self._connection is not None
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                return await self._connection.receive()
-        except TimeoutError as error:
-            raise TransportError(f"the cloud at {self._address.url} has not answered for {ANSWER_S:g} s") from error
 
     async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:
         """Try until it works, as far as patience goes."""

@@ -13,11 +13,12 @@ from typing import TypeVar
 from skydraft.core import Exact, Origin, Prompt, SamplingParams, ShareLevel, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.edge.address import CloudAddress
+from skydraft.edge.answer_time import AnswerLimits, AnswerTime
 from skydraft.edge.border import Border
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.engines.base import Engine, Extension
 from skydraft.engines.vocabulary import Vocabulary
-from skydraft.errors import CloudFault, TransportError, VocabularyMismatch
+from skydraft.errors import CloudFault, VocabularyMismatch
 from skydraft.protocol import messages
 from skydraft.transport.websocket import Connection
 
@@ -29,7 +30,7 @@ NUM_ROUNDS = 8
 BLOCK_LENGTH = 5
 NUM_CLOUD_TOKENS = 24
 NUM_TEXT_TOKENS = NUM_ROUNDS * (BLOCK_LENGTH + 1)
-ANSWER_S = 30.0
+ANSWER = AnswerLimits(silence_s=30.0, standstill_s=300.0)
 
 _Result = TypeVar("_Result")
 
@@ -183,7 +184,9 @@ class Trial:
 
     def _session(self, number: int, num_tokens: int) -> EdgeSession:
         sampling = SamplingParams(max_tokens=num_tokens)  # without ids that end it: a trial has its length
-        return EdgeSession(self._vocabulary, self._prompt, sampling, Exact(), number)
+        session = EdgeSession(self._vocabulary, self._prompt, sampling, Exact(), number)
+        self._answer_time = AnswerTime(session, self._address.url, ANSWER)
+        return session
 
     async def _open(self, session: EdgeSession) -> None:
         await self._send(session.open())
@@ -197,15 +200,12 @@ class Trial:
 
     async def _send(self, message: messages.EdgeMessage) -> None:
         await self._connection.send(self._border.let_out(message))
+        self._answer_time.asked()
 
     async def _receive(self, session: EdgeSession) -> None:
+        data = await self._answer_time.wait(self._connection.receive)
         try:
-            async with asyncio.timeout(ANSWER_S):
-                data = await self._connection.receive()
-        except TimeoutError as error:
-            raise TransportError(f"the cloud at {self._address.url} has not answered for {ANSWER_S:g} s") from error
-        try:
-            session.receive(self._border.let_in(data))
+            self._answer_time.take_in(self._border.let_in(data))
         except VocabularyMismatch as mismatch:
             raise await explain_mismatch(self._address, self._vocabulary) from mismatch
         except CloudFault as fault:

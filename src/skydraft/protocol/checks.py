@@ -48,9 +48,8 @@ def sendable(message: Message) -> Message:
 
     The name of a model comes from a folder's and may be anything; a wait may be longer than the protocol can say.
     """
-    if isinstance(message, Open | Opened):
-        mark = replace(message.vocabulary, name=plain(message.vocabulary.name, MAX_NAME_CHARS))
-        return replace(message, vocabulary=mark)
+    if isinstance(message, Opened):
+        return replace(message, model=plain(message.model, MAX_NAME_CHARS))
     if isinstance(message, Fault):
         wait_s = None if message.retry_after_s is None else min(message.retry_after_s, MAX_RETRY_AFTER_S)
         return replace(message, sentence=plain(message.sentence, MAX_SENTENCE_CHARS), retry_after_s=wait_s)
@@ -70,7 +69,6 @@ def check(message: Message, limits: FrameLimits) -> None:
 
 def _check_open(message: Open, limits: FrameLimits) -> None:
     _require(bool(message.segments) or message.resume is not None, "Open has neither a prompt nor a session to resume")
-    _require_plain("the name of a model", message.vocabulary.name)
     try:
         parse_rule(message.rule)
     except ConfigError as error:
@@ -119,7 +117,7 @@ def _check_offer(message: Offer, limits: FrameLimits) -> None:
 
 
 def _check_opened(message: Opened, limits: FrameLimits) -> None:
-    _require_plain("the name of a model", message.vocabulary.name)
+    _require_plain("the name of a model", message.model)
 
 
 def _check_verdict(message: Verdict, limits: FrameLimits) -> None:

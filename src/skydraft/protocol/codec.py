@@ -24,6 +24,7 @@ from skydraft.protocol.messages import (
     Opened,
     Tokens,
     Verdict,
+    Working,
 )
 
 MAX_REASON_CHARS = 200  # of what a decoder says about bytes: it may quote them
@@ -70,7 +71,7 @@ def _side(name: str, *kinds: type[Message]) -> _Side:
 
 
 _DEVICE = _side("device", Open, Offer, Generate, Close)
-_CLOUD = _side("cloud", Opened, Verdict, Tokens, Fault)
+_CLOUD = _side("cloud", Opened, Verdict, Tokens, Fault, Working)
 _KINDS = {**_DEVICE.kinds, **_CLOUD.kinds}
 _VERSIONED = frozenset(cast(int, kind.__struct_config__.tag) for kind in (Open, Opened))
 

@@ -73,12 +73,10 @@ class VocabularyMark(WirePart, frozen=True):
 
     num_tokens: ids 0 to num_tokens - 1 have a token.
     digest: of the id -> token map of these.
-    name: of the model, for error messages.
     """
 
     num_tokens: Annotated[int, Meta(ge=1, le=MAX_VOCABULARY)]
     digest: Digest
-    name: Name = ""
 
 
 class WireTokens(WirePart, frozen=True, tag=0):
@@ -179,6 +177,7 @@ class Opened(WireMessage, frozen=True, tag=5):
         to be resumed, send `Open` with the prompt.
     length, digest: of the log that the cloud holds. Tokens that the device lacks follow in `Tokens`.
     vocabulary: of the target model, for the device to check where its own is larger.
+    model: its name, for error messages. A device does not tell the name of its own.
     """
 
     version: Version
@@ -188,6 +187,7 @@ class Opened(WireMessage, frozen=True, tag=5):
     digest: LogDigest
     vocabulary: VocabularyMark
     limits: Limits
+    model: Name = ""
 
 
 class Verdict(WireMessage, frozen=True, tag=6):
@@ -228,6 +228,12 @@ class Fault(WireMessage, frozen=True, tag=8):
     retry_after_s: Annotated[float, Meta(ge=0, le=MAX_RETRY_AFTER_S)] | None = None
 
 
+class Working(WireMessage, frozen=True, tag=9):
+    """The cloud has nothing to say yet and works on it: reads the prompt, or serves others first. Cloud to device."""
+
+    session: SessionNumber = 0
+
+
 EdgeMessage = Open | Offer | Generate | Close
-CloudMessage = Opened | Verdict | Tokens | Fault
+CloudMessage = Opened | Verdict | Tokens | Fault | Working
 Message = EdgeMessage | CloudMessage
