@@ -26,7 +26,7 @@ def report(
         "tokens": tuple(map(Token, token_ids, all_origins)),
         "mode": Mode.HYBRID,
         "is_alone": False,
-        "is_cut_short": False,
+        "ended_early": None,
         "seed": None,
         "first_token_s": 0.25,
         "total_s": 1.5,

@@ -50,7 +50,7 @@ def test_json_has_the_promised_keys_and_values():
         "rounds": 2,
         "reconnects": 1,
         "is_alone": False,
-        "is_cut_short": False,
+        "ended_early": None,
         "bytes": {"up": {"prompt": 80, "drafts": 20}, "down": {"verdicts": 8}},
         "disclosure": {
             "share": "tokens",

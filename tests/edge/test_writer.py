@@ -164,9 +164,9 @@ async def test_slots_are_given_back_after_every_text(address: str) -> None:
 async def test_a_device_alone_ends_a_text_where_its_slot_is_full_and_says_so() -> None:
     said: list[str] = []
     report = await write(None, mode=Mode.EDGE, max_length=3 + 10, notify=said.append)
-    assert report.is_cut_short
+    assert report.ended_early is not None
     assert ids(report) == cloud_only(table(DRAFT), SAMPLING)[: len(report.tokens)]
     assert 10 <= len(report.tokens) <= 11  # the last token need not be read
     (sentence,) = said
-    assert f"ends after {len(report.tokens)} tokens" in sentence
+    assert f"ended early, after {len(report.tokens)} tokens: {report.ended_early}" in sentence
     assert "--max-length" in sentence

@@ -361,3 +361,17 @@ def test_a_cloud_says_where_it_listens_and_ctrl_c_ends_it_quietly():
 def test_a_cloud_is_refused_a_port_in_use(cloud):
     port = cloud.rpartition(":")[2]
     assert f"cannot listen on 127.0.0.1 port {port}" in refusal(skydraft("cloud", "--model", TARGET, "--port", port))
+
+
+@pytest.mark.parametrize("where", [("--target", TARGET), ("--mode", "edge")])
+def test_a_text_that_outgrows_a_slot_is_printed_as_far_as_it_goes_and_ends_with_status_3(where):
+    limits = ("--max-length", 24)  # the prompt comes on top
+    told = generate(*where, *limits, "--json")
+    result = json.loads(told.stdout)
+    assert told.returncode == 3
+    assert 5 < len(result["tokens"]) < 24
+    assert result["ended_early"] in told.stderr
+    assert "--max-length" in result["ended_early"]
+    piped = generate(*where, *limits)
+    assert (piped.returncode, piped.stdout) == (3, result["text"] + "\n")
+    assert "Note: the text ended early, after" in piped.stderr

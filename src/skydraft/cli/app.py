@@ -62,7 +62,8 @@ def command(group: click.Group, name: str, *arguments: click.Argument) -> Callab
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0, done; 1, something failed; 2, a flag, an argument or a file of settings is wrong; "
-    "130, Ctrl-C; 141, nobody reads the output any more.",
+    "3, a text ended early for want of room, and was printed as far as it goes; 130, Ctrl-C; 141, nobody reads the "
+    "output any more.",
 )
 @click.version_option(__version__, message="skydraft %(version)s")
 def app() -> None:
@@ -113,7 +114,7 @@ def caption(flags: WritingFlags, files: tuple[str, ...]) -> int:
 
 
 @command(app, "generate", click.Argument(["prompt"], help="What is to be continued; - reads it from standard input."))
-def generate(flags: WritingFlags, prompt: str) -> None:
+def generate(flags: WritingFlags, prompt: str) -> int:
     """Continue a text.
 
     Device and cloud take any two language models that share a tokenizer.
@@ -121,7 +122,7 @@ def generate(flags: WritingFlags, prompt: str) -> None:
     """
     from skydraft.cli.generate import run_generate
 
-    run_generate(prompt, flags)
+    return run_generate(prompt, flags)
 
 
 @command(app, "doctor")

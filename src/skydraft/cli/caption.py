@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skydraft.audio.read import Clip, read_clip
-from skydraft.cli.exits import FAILED
+from skydraft.cli.exits import ENDED_EARLY, FAILED
 from skydraft.cli.flags import WritingFlags
 from skydraft.cli.live import LiveText
 from skydraft.cli.render import disclosure, summary
@@ -38,7 +38,9 @@ def run_caption(files: Sequence[str], flags: WritingFlags) -> int:
         screen.warn(warning)
     batch = Batch(files, settings, screen, flags.json)
     asyncio.run(batch.run())
-    return FAILED if batch.num_failed else 0
+    if batch.num_failed:
+        return FAILED
+    return ENDED_EARLY if batch.num_cut_short else 0
 
 
 def deaf_cloud(settings: DeviceSettings) -> str | None:
@@ -59,7 +61,7 @@ def deaf_cloud(settings: DeviceSettings) -> str | None:
 class Batch:
     """Files on their way through one device.
 
-    num_captioned, num_failed: files that were, and that could not be.
+    num_captioned, num_failed: files that were, and that could not be. num_cut_short: whose text ended early.
     """
 
     files: Sequence[str]
@@ -68,6 +70,7 @@ class Batch:
     is_json: bool
     num_captioned: int = 0
     num_failed: int = 0
+    num_cut_short: int = 0
 
     async def run(self) -> None:
         """Caption what can be captioned. Nothing is loaded before a first file was read."""
@@ -102,6 +105,7 @@ class Batch:
             self._fail(file, error)
         else:
             self.num_captioned += 1
+            self.num_cut_short += result.ended_early is not None
             self._show(file, result)
 
     async def _write(self, device: Device, file: str, clip: Clip) -> Result:

@@ -1,7 +1,8 @@
 """What ends a command: one sentence on standard error and an exit status.
 
 0: done. 1: something failed: a file, a model, a cloud. 2: a flag, an argument or a file of settings or keys is wrong,
-whether click refuses it, the settings or the model. 130: Ctrl-C. 141: nobody reads the output any more.
+whether click refuses it, the settings or the model. 3: a text ended early, and was printed as far as it goes. 130:
+Ctrl-C. 141: nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from skydraft.errors import ConfigError, SkydraftError
 
 FAILED = 1
 MISUSED = 2
+ENDED_EARLY = 3
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 UNREAD = 141  # 128 + SIGPIPE
 DEBUG_VARIABLE = "SKYDRAFT_DEBUG"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from skydraft.cli.exits import ENDED_EARLY
 from skydraft.cli.flags import WritingFlags
 from skydraft.cli.live import LiveText
 from skydraft.cli.render import summary
@@ -19,8 +20,8 @@ from skydraft.errors import ConfigError
 FROM_STDIN = "-"
 
 
-def run_generate(prompt: str, flags: WritingFlags) -> None:
-    """Continue a prompt.
+def run_generate(prompt: str, flags: WritingFlags) -> int:
+    """Continue a prompt; returns the exit status.
 
     Raises:
         SkydraftError: as Device.generate.
@@ -33,6 +34,7 @@ def run_generate(prompt: str, flags: WritingFlags) -> None:
         screen.json(as_json({"prompt": text}, result))
     elif screen.err.is_terminal:
         screen.note(f"{summary(result)}.")
+    return 0 if result.ended_early is None else ENDED_EARLY
 
 
 async def _generate(prompt: str, settings: DeviceSettings, screen: Screen, is_json: bool) -> Result:

@@ -64,8 +64,8 @@ def summary(result: Result) -> str:
         parts.append(f"{counted(result.rounds, 'round')}, {bytes_moved}")
     if result.seed is not None:
         parts.append(f"seed {result.seed}")
-    if result.is_cut_short:
-        parts.append("cut short, for the cache was full")
+    if result.ended_early:
+        parts.append("ended early")
     if result.reconnects:
         parts.append(counted(result.reconnects, "reconnect"))
     return "; ".join(parts)

@@ -57,7 +57,7 @@ class Result:
     rounds: int
     reconnects: int
     is_alone: bool
-    is_cut_short: bool
+    ended_early: str | None
     up: Counter[str]
     down: Counter[str]
     contents: Counter[str]
@@ -120,7 +120,7 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
         "rounds": result.rounds,
         "reconnects": result.reconnects,
         "is_alone": result.is_alone,
-        "is_cut_short": result.is_cut_short,
+        "ended_early": result.ended_early,
         "bytes": {"up": dict(result.up), "down": dict(result.down)},
         "disclosure": {
             "share": result.share.value,
@@ -150,7 +150,7 @@ def _merge(reports: Sequence[Report], tokenizer: Tokenizer, windows: tuple[Windo
         rounds=sum(report.rounds for report in reports),
         reconnects=sum(report.reconnects for report in reports),
         is_alone=any(report.is_alone for report in reports),
-        is_cut_short=any(report.is_cut_short for report in reports),
+        ended_early=next((report.ended_early for report in reports if report.ended_early), None),
         up=sum((record.up for record in records), Counter()),
         down=sum((record.down for record in records), Counter()),
         contents=sum((record.contents for record in records), Counter()),

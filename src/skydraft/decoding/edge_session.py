@@ -82,8 +82,9 @@ class EdgeSession:
 
     @property
     def is_cut_short(self) -> bool:
-        """Whether the text ended because a slot was full, before it was as long as asked for."""
-        return self._sampling.max_tokens < self._asked_tokens and len(self._ids) >= self._sampling.max_tokens
+        """Whether the text ended because a slot was full: not by itself, and before it was as long as asked for."""
+        has_end = bool(self._ids) and self._ids[-1] in self._sampling.end_ids
+        return self.is_complete and not has_end and len(self._ids) < self._asked_tokens
 
     @property
     def token_ids(self) -> Sequence[int]:
@@ -124,6 +125,11 @@ class EdgeSession:
         return self.sampling.is_end(self._ids)
 
     @property
+    def num_left(self) -> int:
+        """How many tokens the text may still grow by."""
+        return max(0, self._sampling.max_tokens - len(self._ids))
+
+    @property
     def can_follow(self) -> bool:
         """Whether offers and credit may be sent: what follows a fresh `open` need not wait for its answer, but a
         session that is to be resumed may turn out to be gone."""
@@ -132,7 +138,7 @@ class EdgeSession:
     @property
     def max_block_length(self) -> int:
         """How many tokens one offer may ask about."""
-        most, lattice = self.limits.max_draft_tokens, self.rule.draft_lattice
+        most, lattice = min(self.limits.max_draft_tokens, self.num_left), self.rule.draft_lattice
         return most if lattice is None else min(most, packing.max_drawn_tokens(self.vocabulary.num_tokens, lattice))
 
     @property
@@ -207,7 +213,7 @@ class EdgeSession:
         return self._append(token_ids, [Origin.EDGE] * len(token_ids))
 
     def end_here(self) -> None:
-        """The device writes alone and has no room for more: the text ends with what there is."""
+        """The text can grow no more: it ends with what there is, a token or more."""
         self._sampling = self._sampling.up_to(len(self._ids))
 
     def disconnect(self) -> None:

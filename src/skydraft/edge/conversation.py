@@ -41,7 +41,7 @@ class Conversation:
     """Speaks with one cloud about one text, which grows in `session`.
 
     Args:
-        notify: told in a sentence when the cloud is lost.
+        notify: told in a sentence when the cloud is lost, or goes on alone.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Conversation:
         self._border = border
         self._address = address
         self._patience = patience
-        self._notify = notify
+        self.notify = notify
         self._route_id = secrets.token_hex(ROUTE_ID_BYTES)  # of this text alone: it says nothing about who writes
         self._connection: Connection | None = None
         self._lost_at_s: float | None = None
@@ -177,7 +177,7 @@ class Conversation:
         if self._lost_at_s is None:
             self._lost_at_s = now_s
             self.num_reconnects += 1
-            self._notify(f"{error}; trying again for {self._patience.wait_s:g} s")
+            self.notify(f"{error}; trying again for {self._patience.wait_s:g} s")
         left_s = self._lost_at_s + self._patience.wait_s - now_s
         if left_s < least_s:
             raise error

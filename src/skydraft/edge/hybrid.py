@@ -19,6 +19,7 @@ from skydraft.errors import CacheOverflow, CloudFault, TransportError
 from skydraft.policies.planner import Planner
 from skydraft.sampling.guesses import Guesses
 
+WITHOUT_DRAFT = "the draft model has no room for this text, so the cloud writes on alone"
 PING_PERIOD_S = 0.3  # a change of the link is seen after two
 
 
@@ -36,6 +37,9 @@ class Hybrid:
     Args:
         worker: where the draft model runs; this class draws from it one call at a time.
         show: called when the text has grown.
+
+    Attributes:
+        is_full: the draft model has no room for the text, or for more of it: the cloud writes on alone.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Hybrid:
         self._drafting = Drafting(session, planner, time.monotonic())
         self._wake = asyncio.Event()
         self._step: _Step | None = None
+        self.is_full = False
 
     async def write(self, reading_prompt: asyncio.Task[None], goes_on: Callable[[], bool]) -> None:
         """Until the text is complete.
@@ -66,7 +71,7 @@ class Hybrid:
         Raises:
             TransportError, CloudFault: the cloud is lost, and patience does not cover it.
             RemoteProtocolError, VocabularyMismatch: as EdgeSession.receive.
-            EngineError: the draft model cannot take the prompt.
+            EngineError: the draft model cannot take the prompt, though it has room for it.
         """
         reading_prompt.add_done_callback(lambda _: self._wake.set())
         try:
@@ -92,12 +97,12 @@ class Hybrid:
             while goes_on():
                 self._wake.clear()
                 self._finish_step()
+                can_draft = self._has_read(reading_prompt)
                 if self._drafting.way.has_credit and not is_credited:  # the way has changed
                     await self._conversation.send(self._session.credit(most))
                     is_credited = True
                 offers = list(iter(self._drafting.offer, None))
-                if reading_prompt.done():
-                    reading_prompt.result()
+                if can_draft:
                     self._start_step()  # before the offers leave: the draft model is not to wait for that
                 for offer in offers:
                     await self._conversation.send(offer)
@@ -122,6 +127,22 @@ class Hybrid:
                 self._planner.estimates.observe_round_trip(await self._conversation.round_trip_s())
             await asyncio.sleep(PING_PERIOD_S)
 
+    def _has_read(self, reading_prompt: asyncio.Task[None]) -> bool:
+        """Whether the draft model has read the prompt and can draft."""
+        if self.is_full or not reading_prompt.done():
+            return False
+        try:
+            reading_prompt.result()
+        except CacheOverflow as overflow:
+            self._give_up(overflow)
+        return not self.is_full
+
+    def _give_up(self, overflow: CacheOverflow) -> None:
+        """The draft model has no room: the cloud writes the rest."""
+        self.is_full = True
+        self._drafting.give_up()
+        self._conversation.notify(f"{WITHOUT_DRAFT}: {overflow}")
+
     def _start_step(self) -> None:
         if self._step is not None:
             return
@@ -142,8 +163,8 @@ class Hybrid:
         self._step = None
         try:
             guesses, seconds = step.result.result()
-        except CacheOverflow:  # no room to guess any more: the cloud writes the rest
-            self._drafting.give_up()
+        except CacheOverflow as overflow:
+            self._give_up(overflow)
             return
         self._drafting.drafted(step.nodes, guesses, len(step.reading.token_ids), seconds)
 

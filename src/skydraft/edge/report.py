@@ -17,8 +17,9 @@ class Report:
     seed: with which the same models write it again; None: it is greedy, and nothing was drawn.
     first_token_s, total_s: from the start of the run, the prompt's prefill included.
     rounds: verdicts. num_positions: that the cloud computed.
-    is_cut_short: the text ended because a slot was full, before it was as long as asked for.
     reconnects: how often the connection was lost and taken up again.
+    ended_early: why the text ended before one of its end tokens and before it was as long as asked for; None: it did
+        not.
     """
 
     text: str
@@ -31,7 +32,7 @@ class Report:
     rounds: int
     num_positions: int
     reconnects: int
-    is_cut_short: bool
+    ended_early: str | None
     disclosure: DisclosureRecord
 
     @property

@@ -15,18 +15,20 @@ from skydraft.edge.address import CloudAddress
 from skydraft.edge.border import Border
 from skydraft.edge.conversation import Conversation, Patience
 from skydraft.edge.drafter import Block, Drafter
-from skydraft.edge.hybrid import Hybrid
+from skydraft.edge.hybrid import WITHOUT_DRAFT, Hybrid
 from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
 from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError
 from skydraft.policies.draft_length import DraftLength
-from skydraft.policies.gate import EscalationCap, Gate
+from skydraft.policies.gate import EscalationCap, Gate, NeverGate
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import Way
+from skydraft.protocol.messages import FaultCode
 from skydraft.tasks.base import PromptPair
 
+DRAFT_FULL = "the draft model has no room for more: shorten the prompt, or give it a larger --max-length"
 ALONE_LENGTH = 1  # tokens at a time where nobody judges: each is shown as it comes
 
 _Result = TypeVar("_Result")
@@ -87,12 +89,14 @@ class Writer:
 
         Args:
             on_tokens: told the tokens as they come; called in the event loop.
-            notify: told in a sentence when the cloud is lost.
+            notify: told in a sentence when the cloud is lost or goes on alone, and when the text ends early.
+        Returns:
+            The report of the text, also where it could grow no more, for a slot was full: then it says why.
         Raises:
             TransportError, CloudFault, RemoteProtocolError: the cloud is lost or refuses, and `job.patience` does not
                 cover it.
             DisclosureError: the share level keeps something on the device that was about to leave.
-            EngineError: the draft model cannot take the prompt.
+            EngineError: the draft model cannot take the prompt, and the cloud may not write alone.
         """
         run = _Run(job, self._engine, self._planner_for(job), self._worker, on_tokens, notify)
         try:
@@ -123,6 +127,8 @@ class _Run:
         self._first_token_s: float | None = None
         self._num_shown = 0
         self._is_alone = False
+        self._is_draft_full = False
+        self._ended_early: str | None = None
         self._border = Border(job.share)
         self._session = EdgeSession(job.vocabulary, job.prompts.cloud or Prompt(()), job.sampling, job.rule)
         self._drafter = None if engine is None else Drafter(engine, job.sampling, job.rule)
@@ -141,33 +147,83 @@ class _Run:
             self._conversation = Conversation(self._session, self._border, job.address, job.patience, notify)
 
     async def write(self) -> None:
-        while not self._session.is_complete:
-            mode = self._mode()
+        """Until the text has ended, or can grow no more."""
+        session = self._session
+        while not session.is_complete:
+            try:
+                await self._write_on(self._mode())
+            except CacheOverflow as overflow:
+                self._go_on_without_draft(overflow)
+            except CloudFault as fault:
+                if fault.code != FaultCode.LIMIT:
+                    raise
+                self._end_early(fault, str(fault))
+        if session.is_cut_short:
+            self._ended_early = self._ended_early or (
+                f"with this prompt the cloud has room for {session.sampling.max_tokens} tokens of text and "
+                f"{self._job.sampling.max_tokens} were asked for: shorten the prompt, or give the cloud a larger "
+                "--max-length"
+            )
+            self._notify(f"the text ended early, after {len(session.token_ids)} tokens: {self._ended_early}")
+
+    async def _write_on(self, mode: Mode) -> None:
+        """In this mode, until the text has ended or another mode is to go on."""
+        try:
             if mode is Mode.EDGE:
                 await self._write_alone(lambda: self._is_up_to(Mode.EDGE))
-                continue
-            try:
+            else:
                 await self._write_with_cloud(mode)
-            except (TransportError, CloudFault) as error:
-                is_for_now = isinstance(error, TransportError) or error.retry_after_s is not None
-                if self._job.patience.offline != "edge" or not is_for_now:
-                    raise
+        except (TransportError, CloudFault) as error:
+            is_for_now = isinstance(error, TransportError) or error.retry_after_s is not None
+            if self._job.patience.offline != "edge" or not is_for_now:
+                raise
+            if self._is_draft_full:
+                self._end_early(error, f"{error}, and {DRAFT_FULL}")
+            else:
                 self._is_alone = True
                 self._notify(f"{error}; the device goes on alone")
                 await self._write_until_back()
-            else:
-                await self._leave_cloud()
-        if self._session.is_cut_short:
-            self._notify(
-                f"the text ends after {len(self._session.token_ids)} tokens, where the cache of its model is full: "
-                "shorten the prompt, or give the model a larger --max-length"
-            )
+        else:
+            await self._leave_cloud()
+
+    def _go_on_without_draft(self, overflow: CacheOverflow) -> None:
+        """The draft model has no room for the text, or for more of it: the rest is the cloud's, where it may be.
+
+        Raises:
+            CacheOverflow: it may not, and nothing was written yet.
+        """
+        if self._may_cloud_finish:
+            self._is_draft_full = True
+            self._notify(f"{WITHOUT_DRAFT}: {overflow}")
+        else:
+            self._end_early(overflow, DRAFT_FULL)
+
+    @property
+    def _may_cloud_finish(self) -> bool:
+        """Whether a text that the device cannot write on may be written on by the cloud alone."""
+        job = self._job
+        sees_all = job.address is not None and job.prompts.cloud == job.prompts.edge
+        is_kept_here = job.mode is Mode.EDGE or (job.mode is Mode.AUTO and job.objective is Objective.PRIVACY)
+        is_rationed = job.max_escalated < 1 or isinstance(job.gate, NeverGate)
+        return sees_all and not is_kept_here and not is_rationed
+
+    def _end_early(self, error: CacheOverflow | TransportError | CloudFault, reason: str) -> None:
+        """The text can grow no more, and what there is of it is the result.
+
+        Raises: the error, where nothing was written yet.
+        """
+        if not self._session.token_ids:
+            raise error
+        self._session.end_here()
+        self._ended_early = reason
 
     def _is_up_to(self, mode: Mode) -> bool:
         """Whether the text goes on, in this mode."""
         return not self._session.is_complete and self._mode() is mode
 
     def _mode(self) -> Mode:
+        if self._is_draft_full:
+            return Mode.CLOUD
         return Mode.EDGE if self._job.prompts.cloud is None else self._choice.at(len(self._session.token_ids))
 
     async def _write_with_cloud(self, mode: Mode) -> None:
@@ -180,8 +236,8 @@ class _Run:
 
     async def _leave_cloud(self) -> None:
         """Another mode goes on: towards the cloud it begins with what is written."""
-        if not self._session.is_complete:
-            await self._cloud().leave()
+        if self._conversation is not None and not self._session.is_complete:
+            await self._conversation.leave()
 
     async def _write_until_back(self) -> None:
         """On the device alone, until the cloud can be reached again."""
@@ -218,21 +274,14 @@ class _Run:
             rounds=self._session.num_rounds,
             num_positions=self._session.num_positions,
             reconnects=0 if self._conversation is None else self._conversation.num_reconnects,
-            is_cut_short=self._session.is_cut_short,
+            ended_early=self._ended_early,
             disclosure=self._border.record,
         )
 
     async def _write_alone(self, goes_on: Callable[[], bool]) -> None:
         await self._read_prompt()
         while goes_on():
-            try:
-                block = await self._draft(ALONE_LENGTH)
-            except CacheOverflow:
-                if not self._is_up_to(Mode.EDGE) or not self._session.token_ids:
-                    raise
-                self._session.end_here()  # what is written is kept
-                return
-            self._session.commit(block.token_ids)
+            self._session.commit((await self._draft(ALONE_LENGTH)).token_ids)
             self._show()
 
     async def _write_in_cloud(self) -> None:
@@ -248,7 +297,9 @@ class _Run:
         following = asyncio.create_task(self._follow(drafter))
         try:
             await hybrid.write(following, lambda: self._is_up_to(Mode.HYBRID))
-        finally:  # it may not use the slot behind the back of what comes next; its error was raised where it mattered
+        finally:
+            self._is_draft_full = hybrid.is_full
+            # It may not use the slot behind the back of what comes next; its error was raised where it mattered.
             await asyncio.gather(following, return_exceptions=True)
 
     async def _follow(self, drafter: Drafter) -> None:
