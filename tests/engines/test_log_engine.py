@@ -3,12 +3,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from skydraft.core import Prompt, TensorSegment
+from skydraft.core import Prompt, Rank, SamplingParams, TensorSegment
+from skydraft.decoding.edge_session import EdgeSession
+from skydraft.engines import log_engine
 from skydraft.engines.base import EngineLimits, Extension
 from skydraft.engines.log_engine import Floats, LogEngine, Reading
 from skydraft.engines.words import word_vocabulary
 from skydraft.errors import CacheOverflow, EngineError, PromptRejected
 from tests.engines.operations import RandomOperations, text_prompt
+from tests.linked import Linked
 
 VOCAB_SIZE = 24
 TREE = (0, 0, 1, 1, 4)  # 0 -> (2, 3 -> 4), 1
@@ -156,3 +159,60 @@ def test_what_a_reader_cannot_tell_is_refused_with_what_it_can(num_logits: int |
 def test_a_vocabulary_that_a_reader_can_tell_whole_is_not_refused() -> None:
     engine, _ = start(max_logits=VOCAB_SIZE)
     assert engine.open(text_prompt(1)).slot == 0
+
+
+KNOWN = 14  # of the device; the others are often the largest
+
+
+class NarrowReader(MadeUpReader):
+    """Tells as many of the largest logits as it is asked for, and of ids that the device lacks large ones."""
+
+    def read(self, readings: Sequence[Reading]) -> list[Floats]:
+        answers = super().read(readings)
+        for reading, rows in zip(readings, answers, strict=True):
+            rows[:, KNOWN:] += 2.0
+            edge = np.sort(rows, axis=1)[:, -reading.num_asked(VOCAB_SIZE)][:, None]
+            rows[rows < edge] = -np.inf
+        return answers
+
+
+@pytest.mark.parametrize("max_logits", [None, VOCAB_SIZE])
+@pytest.mark.parametrize("num_logits", [1, 4, 14])
+def test_the_largest_logits_are_those_of_ids_that_the_device_knows(
+    num_logits: int, max_logits: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_engine, "TIE_MARGIN", 0)
+    reader = NarrowReader(max_logits)
+    engine = LogEngine(reader, word_vocabulary(VOCAB_SIZE), EngineLimits(1, max_length=64))
+    slot, row = engine.open_narrow(text_prompt(1), num_logits, KNOWN)
+    rows = [row, *engine.extend([Extension(slot, [2, 3, 4, 5], (0, 0, 1, 1))])[0]]
+    texts = [(1,), (1, 2), (1, 3), (1, 2, 4), (1, 2, 5)]
+    for told, text in zip(rows, texts, strict=True):
+        true = row_after(text)[:KNOWN]
+        largest = np.argsort(-true)[:num_logits]
+        assert told[largest].tolist() == true[largest].tolist()
+    num_texts = sum(len(asked) for asked in reader.asked)
+    assert num_texts > 3  # the row after the prompt and three branches: of some of them more was asked for
+
+
+def test_a_reader_that_cannot_tell_enough_of_what_the_device_knows_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_engine, "TIE_MARGIN", 0)
+    engine = LogEngine(NarrowReader(max_logits=4), word_vocabulary(VOCAB_SIZE), EngineLimits(1, max_length=64))
+    with pytest.raises(EngineError, match=r"at most the 4 largest logits .* needs 4 more: use a smaller top_k or rank"):
+        engine.open_narrow(text_prompt(1), 4, KNOWN)
+    assert engine.open_narrow(text_prompt(1), 4).slot == 0
+
+
+def test_a_device_with_a_smaller_vocabulary_gets_the_text_of_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_engine, "TIE_MARGIN", 0)
+    sampling = SamplingParams(max_tokens=12)
+    engine = LogEngine(NarrowReader(), word_vocabulary(VOCAB_SIZE), EngineLimits(1, max_length=64))
+    linked = Linked(EdgeSession(word_vocabulary(KNOWN), text_prompt(1), sampling, Rank(3)), engine)
+    linked.open()
+    linked.send(linked.session.offer([int(np.argsort(-row_after([1])[:KNOWN])[3])]))  # its rank is 4
+    linked.send(linked.session.credit(12))
+    linked.settle()
+    text = [1]
+    for _ in range(12):
+        text.append(int(row_after(text)[:KNOWN].argmax()))
+    assert list(linked.session.token_ids) == text[1:]

@@ -139,12 +139,13 @@ class ChunkedEngine(Engine, Protocol):
 class NarrowEngine(Engine, Protocol):
     """An engine for which many logits are dear, or not to be had: it is told how many matter."""
 
-    def open_narrow(self, prompt: Prompt, num_logits: int | None) -> Prefilled:
+    def open_narrow(self, prompt: Prompt, num_logits: int | None, num_ids: int | None = None) -> Prefilled:
         """As `open`, where of each of the slot's rows only the num_logits largest matter; the others may be -inf.
 
         num_logits: 1 or more; None: all matter.
+        num_ids: ids from here on do not count: the largest of the others matter. None: all count.
 
         Raises:
             CacheOverflow, PromptRejected: as `open`.
-            EngineError: it cannot tell so many.
+            EngineError: it cannot tell so many. `extend` raises it too, where too many of the largest do not count.
         """

@@ -71,6 +71,13 @@ class _Branch(NamedTuple):
     num_rows: int
 
 
+class _Width(NamedTuple):
+    """What of a slot's rows matters: the num_logits largest of the first num_ids; None: all."""
+
+    num_logits: int | None
+    num_ids: int
+
+
 class LogEngine:
     """A NarrowEngine on a TextReader; its errors are those of NarrowEngine."""
 
@@ -81,23 +88,24 @@ class LogEngine:
         self._reader = reader
         self._book = SlotBook(limits)
         self._logs: dict[Slot, list[int]] = {}  # by index, as SlotBook counts: the nodes of a tree as they were given
-        self._num_logits: dict[Slot, int | None] = {}
+        self._widths: dict[Slot, _Width] = {}
 
     def open(self, prompt: Prompt) -> Prefilled:
         return self.open_narrow(prompt, None)
 
-    def open_narrow(self, prompt: Prompt, num_logits: int | None) -> Prefilled:
+    def open_narrow(self, prompt: Prompt, num_logits: int | None, num_ids: int | None = None) -> Prefilled:
         self._check_width(num_logits)
         token_ids = only_text_ids(prompt, self.vocabulary)
         slot = self._book.allocate(len(token_ids))
         try:
-            (rows,) = self._reader.read([Reading(token_ids, 1, num_logits)])
+            width = _Width(num_logits, self.vocabulary.size if num_ids is None else num_ids)
+            (rows,) = self._read([Reading(token_ids, 1, num_logits)], [width])
             self._check_row(rows[0])
         except BaseException:
             self._book.release(slot)
             raise
         self._logs[slot] = token_ids
-        self._num_logits[slot] = num_logits
+        self._widths[slot] = width
         return Prefilled(slot, rows[0])
 
     def extend(self, extensions: Sequence[Extension]) -> list[Floats]:
@@ -108,7 +116,12 @@ class LogEngine:
             for placement, of_slot in zip(placements, branches, strict=True)
             for branch in of_slot
         ]
-        answers = iter(self._reader.read(readings) if readings else [])
+        widths = [
+            self._widths[placement.slot]
+            for placement, of_slot in zip(placements, branches, strict=True)
+            for _ in of_slot
+        ]
+        answers = iter(self._read(readings, widths))
         self._book.commit(placements)
         for placement in placements:
             self._logs[placement.slot][placement.start :] = placement.token_ids
@@ -127,7 +140,7 @@ class LogEngine:
 
     def close(self, slot: Slot) -> None:
         self._book.release(slot)
-        del self._logs[slot], self._num_logits[slot]
+        del self._logs[slot], self._widths[slot]
 
     def _check_width(self, num_logits: int | None) -> None:
         most = self._reader.max_logits
@@ -140,6 +153,30 @@ class LogEngine:
             f"most {most}"
         )
 
+    def _read(self, readings: Sequence[Reading], widths: Sequence[_Width]) -> list[Floats]:
+        """Ask, and where too many of the largest logits are of ids that do not count ask for more of them."""
+        answers = self._reader.read(readings) if readings else []
+        lacking = [index for index, rows in enumerate(answers) if _num_lacking(rows, widths[index])]
+        if not lacking:
+            return answers
+        answers = list(answers)
+        wider = [self._widened(readings[index], widths[index]) for index in lacking]
+        for index, rows in zip(lacking, self._reader.read(wider), strict=True):
+            if num_lacking := _num_lacking(rows, widths[index]):
+                raise EngineError(
+                    f"what runs {self.name} tells at most the {self._reader.max_logits} largest logits of a row, and "
+                    f"of those of tokens that the device knows this needs {num_lacking} more: use a smaller top_k or "
+                    "rank, or a draft model that knows all tokens of the target"
+                )
+            answers[index] = rows
+        return answers
+
+    def _widened(self, reading: Reading, width: _Width) -> Reading:
+        assert width.num_logits is not None, "a row that is told whole lacks nothing"
+        most = self.vocabulary.size if self._reader.max_logits is None else self._reader.max_logits
+        num_others = self.vocabulary.size - width.num_ids
+        return reading._replace(num_logits=min(width.num_logits + num_others, max(most, width.num_logits)))
+
     def _check_row(self, row: Floats) -> None:
         if not np.isfinite(row.max()):
             raise PromptRejected(f"{self.name} gives no finite logits after this prompt")
@@ -149,7 +186,7 @@ class LogEngine:
         log = self._logs[placement.slot]
         nodes = [*log[root : placement.start], *placement.token_ids]
         text = log[:root] + [nodes[node] for node in branch.path]
-        return Reading(text, branch.num_rows, self._num_logits[placement.slot])
+        return Reading(text, branch.num_rows, self._widths[placement.slot].num_logits)
 
     def _gather(self, placement: Placement, branches: Sequence[_Branch], answers: Iterator[Floats]) -> Floats:
         """Put the rows of a slot's branches into the order of its nodes: float32 [num_rows, vocab_size]."""
@@ -159,6 +196,14 @@ class LogEngine:
             places = [node - first for node in branch.path[-branch.num_rows :]]
             rows[places] = next(answers)
         return rows
+
+
+def _num_lacking(rows: Floats, width: _Width) -> int:
+    """How many logits that matter the row that has fewest of them lacks."""
+    if width.num_logits is None or width.num_ids >= rows.shape[1]:
+        return 0
+    num_told = np.count_nonzero(rows[:, : width.num_ids] != -np.inf, axis=1).min()
+    return max(0, min(width.num_logits, width.num_ids) - int(num_told))
 
 
 def _branches(placement: Placement) -> list[_Branch]:

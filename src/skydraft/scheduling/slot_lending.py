@@ -99,7 +99,7 @@ class SlotLending:
             return False
         terms = user.session.terms
         if self._chunked is None:
-            user.slot, logits = open_slot(self._engine, terms.prompt, terms.sampling, terms.rule)
+            user.slot, logits = open_slot(self._engine, terms.prompt, terms.sampling, terms.rule, terms.num_shared_ids)
             user.session.prefilled(logits)
         else:
             user.slot, user.num_unread = self._chunked.reserve(terms.prompt), user.num_prompt
@@ -130,13 +130,17 @@ class SlotLending:
         return True
 
 
-def open_slot(engine: Engine, prompt: Prompt, sampling: SamplingParams, rule: AcceptanceRule) -> Prefilled:
+def open_slot(
+    engine: Engine, prompt: Prompt, sampling: SamplingParams, rule: AcceptanceRule, num_ids: int | None = None
+) -> Prefilled:
     """Open a slot; an engine for which many logits are dear is told how many of each row decide.
 
+    Args:
+        num_ids: ids from here on are never chosen; None: all may be.
     Raises:
         CacheOverflow, PromptRejected: from the engine.
         EngineError: the engine cannot tell as many logits as they need.
     """
     if isinstance(engine, NarrowEngine):
-        return engine.open_narrow(prompt, rule.num_logits(sampling))
+        return engine.open_narrow(prompt, rule.num_logits(sampling), num_ids)
     return engine.open(prompt)
