@@ -76,6 +76,7 @@ def test_a_wrong_flag_is_refused() -> None:
         ({"gate": "entropy:-1"}, "the threshold of gate 'entropy' is -1"),
         ({"gate": "entropy", "accept": "exact"}, "gate entropy:.* commits tokens that nobody judged"),
         ({"max_escalated": 0.3, "accept": "rejection"}, "max_escalated is 0.3, and under the rule rejection"),
+        ({"objective": "privacy", "accept": "rejection"}, "the objective is privacy, and under the rule rejection"),
         ({"max_escalated": math.nan}, "device.max_escalated is nan"),
         ({"way": "sideways"}, "the way to draft 'sideways' is none of"),
         ({"block_length": 65}, "block_length is 65"),

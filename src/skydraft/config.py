@@ -215,12 +215,18 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule) -> None:
-    """Refuse a gate or a cap that would commit tokens unjudged under a rule that promises the cloud's text.
+    """Refuse a gate or a cap that would commit tokens unjudged under a rule that promises the cloud's text, and a rule
+    that tells more than the objective privacy allows.
 
     Raises:
         ConfigError: naming both.
     """
-    choose_gate(settings.gate, settings.share, rule)
+    choose_gate(settings.gate, settings.share, rule, settings.objective)
+    if settings.objective is Objective.PRIVACY and settings.mode is Mode.HYBRID and rule.draft_lattice is not None:
+        raise ConfigError(
+            f"the objective is privacy, and under the rule {rule} the device sends with each token what else it might "
+            "have drafted: use the rule exact, or mode edge or cloud"
+        )
     if settings.max_escalated < 1 and settings.mode is not Mode.EDGE and rule.promises_cloud_text:
         raise ConfigError(
             f"max_escalated is {settings.max_escalated:g}, and under the rule {rule} the cloud judges every token: "

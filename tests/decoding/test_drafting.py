@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skydraft.config import CloudSettings
-from skydraft.core import Exact, SamplingParams
+from skydraft.core import Draft, Exact, Objective, SamplingParams
 from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.decoding.guess_tree import Node
@@ -19,6 +19,7 @@ from skydraft.edge.tree_reader import Reading
 from skydraft.policies.confidence import Confidence
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD, FREE, TREE, Way, chain
+from skydraft.protocol import codec, offers
 from tests.linked import PROMPT, Linked, cloud_only, table
 
 TARGET = "table:vocab=8,seed=5,order=2"
@@ -272,3 +273,45 @@ def test_what_another_cloud_does_not_know_is_not_offered_to_it() -> None:
     bench.session.num_shared_ids = 4
     bench.drafting.connected()
     assert all((node.token_id or 0) < 4 for node in bench.drafting.tree.nodes())
+
+
+def offered_under(objective: Objective) -> tuple[list[Draft], list[int]]:
+    """What leaves the device for a text of two models that mostly agree, each answer as late as it may be."""
+    bench = Bench("table:vocab=8,seed=5,order=2,noise=0.3", FREE, SamplingParams(max_tokens=200))
+    bench.planner = Planner(objective, confidence=Confidence(6.0, 0.01, learning_rate=0.0))
+    bench.drafting = Drafting(bench.session, bench.planner, now_s=0.0)
+    bench.link.send(bench.session.open())
+    bench.link.settle()
+    sent: list[Draft] = []
+    while not bench.session.is_complete:
+        for _ in range(6):
+            if nodes := bench.drafting.next_step():
+                reading = bench.drafter.plan(bench.drafting.tree, nodes)
+                guesses = bench.drafter.guess(reading, nodes, bench.drafting.way.num_guesses, 8)
+                bench.drafting.drafted(nodes, guesses, len(reading.token_ids), 0.01)
+        while (offer := bench.drafting.offer()) is not None:
+            sent.append(offers.from_wire(offer, 8, Exact()))
+            bench.link.send(offer)
+        bench.link.send(bench.session.credit(len(bench.session.token_ids) + 1))
+        bench.link.settle()
+        bench.grow()
+    return sent, list(bench.session.token_ids)
+
+
+def test_under_privacy_what_leaves_is_less_has_no_alternatives_and_is_nearly_always_the_text() -> None:
+    def facts(objective: Objective) -> tuple[int, int, bool]:
+        """Bytes of offers, tokens in them that the text did not come by, and whether all of them are chains."""
+        sent, text = offered_under(objective)
+        num_wrong = sum(
+            text[draft.start + depth - 1 : draft.start + depth] != [token_id]
+            for draft in sent
+            for token_id, depth in zip(draft.token_ids, draft.shape.depths[1:], strict=True)
+        )
+        num_bytes = sum(len(codec.encode(offers.to_wire(draft, 0, 8, Exact()))) for draft in sent)
+        return num_bytes, num_wrong, all(draft.shape.is_chain for draft in sent)
+
+    few_bytes, few_wrong, are_chains = facts(Objective.PRIVACY)
+    many_bytes, many_wrong, _ = facts(Objective.LATENCY)
+    assert are_chains
+    assert 0 < few_bytes < 0.7 * many_bytes
+    assert few_wrong < many_wrong / 10

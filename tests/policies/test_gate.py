@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from skydraft.core import Exact, MinProb, Rank, Rejection, ShareLevel, TokenSignals
+from skydraft.core import Exact, MinProb, Objective, Rank, Rejection, ShareLevel, TokenSignals
 from skydraft.errors import ConfigError
 from skydraft.policies.gate import (
     AlwaysGate,
@@ -172,3 +172,11 @@ def test_a_rule_that_promises_the_clouds_text_takes_no_gate_that_lets_tokens_pas
 def test_no_gate_asked_for_is_the_default_one() -> None:
     assert choose_gate(None, ShareLevel.TOKENS, Rank()) == default_gate(ShareLevel.TOKENS, Rank())
     assert choose_gate("never", ShareLevel.TOKENS, Rank()) == NeverGate()
+
+
+@pytest.mark.parametrize("share", [ShareLevel.TOKENS, ShareLevel.FEATURES])
+def test_under_privacy_only_blocks_that_the_device_is_at_a_loss_with_are_sent(share: ShareLevel) -> None:
+    assert choose_gate(None, share, Rank(), Objective.PRIVACY) == EntropyGate(4.0)
+    assert choose_gate("entropy:1", share, Rank(), Objective.PRIVACY) == EntropyGate(1.0)
+    assert choose_gate(None, share, Exact(), Objective.PRIVACY) == AlwaysGate()
+    assert choose_gate(None, ShareLevel.NONE, Rank(), Objective.PRIVACY) == NeverGate()

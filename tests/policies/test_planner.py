@@ -7,7 +7,7 @@ import timeit
 from skydraft.core import Objective
 from skydraft.policies.planner import Planner
 from skydraft.policies.throughput import Conditions, free_running_tokens_per_s
-from skydraft.policies.way import CLOUD, TREE, Way
+from skydraft.policies.way import CLOUD, SURE, TREE, Way
 
 
 def measured(planner: Planner, draft_s: float, step_s: float, round_trip_s: float, run_length: float) -> Planner:
@@ -93,6 +93,17 @@ def test_under_cost_what_is_judged_in_vain_makes_offers_rarer() -> None:
     for length in range(200, 600, 8):
         thrifty = way_after(planner, length, num_positions=length).least_offer_prob
     assert thrifty < before
+
+
+def test_under_privacy_only_sure_chains_are_drafted_or_nothing() -> None:
+    planner = Planner(Objective.PRIVACY)
+    assert planner.begin() is SURE
+    measured(planner, draft_s=0.01, step_s=0.03, round_trip_s=0.02, run_length=5)
+    assert way_after(planner, 8) is SURE
+    measured(planner, draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
+    ways = [way_after(planner, length) for length in range(16, 400, 8)]
+    assert set(map(id, ways)) == {id(CLOUD), id(SURE)}  # it is tried again, and never with alternatives
+    assert planner.begin() is SURE
 
 
 def test_a_way_that_was_chosen_stays() -> None:

@@ -15,12 +15,12 @@ class Mode(enum.StrEnum):
 
 
 class Objective(enum.StrEnum):
-    """What a mode is chosen for."""
+    """What a mode, a way to draft and a gate are chosen for."""
 
     LATENCY = "latency"  # the soonest text
     COST = "cost"  # the least work of the cloud
     ENERGY = "energy"  # the least of the device's battery
-    PRIVACY = "privacy"  # the least that leaves the device
+    PRIVACY = "privacy"  # little that leaves the device
 
 
 class ShareLevel(enum.StrEnum):

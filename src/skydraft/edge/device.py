@@ -160,7 +160,7 @@ class Device:
             mode=settings.mode,
             share=settings.share,
             rule=rule,
-            gate=choose_gate(settings.gate, settings.share, rule),
+            gate=choose_gate(settings.gate, settings.share, rule, settings.objective),
             draft_length=lambda: draft_length(settings.block_length),
             patience=Patience(settings.offline, settings.offline_wait_s),
             objective=settings.objective,

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from skydraft.core import AcceptanceRule, ShareLevel, TokenSignals, read_float
+from skydraft.core import AcceptanceRule, Objective, ShareLevel, TokenSignals, read_float
 from skydraft.errors import ConfigError
 
+LOSS_NATS = 4.0  # as of a choice between 55 tokens that are equally probable
 GATES = "entropy, entropy:NATS, margin, margin:PROB, logprob, logprob:NATS, always, never"
 
 
@@ -172,7 +173,9 @@ def parse_gate(text: str) -> Gate:
     raise ConfigError(f"gate {text!r} is none of {GATES}")
 
 
-def choose_gate(text: str | None, share: ShareLevel, rule: AcceptanceRule) -> Gate:
+def choose_gate(
+    text: str | None, share: ShareLevel, rule: AcceptanceRule, objective: Objective = Objective.LATENCY
+) -> Gate:
     """The gate that was asked for, or the default one.
 
     Args:
@@ -181,7 +184,7 @@ def choose_gate(text: str | None, share: ShareLevel, rule: AcceptanceRule) -> Ga
         ConfigError: it is no gate, or would commit tokens unjudged under a rule that promises the cloud's text.
     """
     if text is None:
-        return default_gate(share, rule)
+        return default_gate(share, rule, objective)
     gate = parse_gate(text)
     if rule.promises_cloud_text and not isinstance(gate, AlwaysGate):
         raise ConfigError(
@@ -191,15 +194,17 @@ def choose_gate(text: str | None, share: ShareLevel, rule: AcceptanceRule) -> Ga
     return gate
 
 
-def default_gate(share: ShareLevel, rule: AcceptanceRule) -> Gate:
-    """Choose the gate that fits a share level and an acceptance rule.
+def default_gate(share: ShareLevel, rule: AcceptanceRule, objective: Objective = Objective.LATENCY) -> Gate:
+    """Choose the gate that fits a share level, an acceptance rule and an objective.
 
     `exact` and `rejection` promise a text that is the cloud's own, in words or in law: the device may commit nothing
     unjudged. Under `rank` and `prob` the device's evidence is better than the cloud's for as long as the cloud has
-    not got it, and the cloud is asked where the device is unsure.
+    not got it, and the cloud is asked where the device is unsure; under the objective privacy where it is at a loss.
     """
     if share is ShareLevel.NONE:
         return NeverGate()
+    if objective is Objective.PRIVACY and not rule.promises_cloud_text:
+        return EntropyGate(LOSS_NATS)
     if share is ShareLevel.TOKENS and not rule.promises_cloud_text:
         return EntropyGate()
     return AlwaysGate()

@@ -13,7 +13,7 @@ from skydraft.policies.throughput import (
     fitted_run_length,
     free_running_tokens_per_s,
 )
-from skydraft.policies.way import CLOUD, FREE, Way
+from skydraft.policies.way import CLOUD, FREE, SURE, Way
 
 # The model is right to about 15 % (docs/throughput.md). Drafting costs the cloud nothing but the positions that it
 # judges in vain, so it goes on for as long as the model sees any gain; and it is tried again, since what
@@ -51,7 +51,7 @@ class Planner:
         """A new text begins: the way to draft it at first."""
         self._reviewed_at = self._changed_at = 0
         self._tokens_per_s = cloud_tokens_per_s(self.conditions())
-        self._way = self.fixed or (self._choose() if self._way is not CLOUD else FREE)
+        self._way = self.fixed or (self._choose() if self._way is not CLOUD else self._freest)
         return self._way
 
     @property
@@ -76,7 +76,7 @@ class Planner:
             if way is not CLOUD or self._way is not CLOUD:
                 self._changed_at = length
             is_due = length - self._changed_at >= RETRY_TOKENS
-            self._way = FREE if is_due else way
+            self._way = self._freest if is_due else way
         return self._way
 
     def conditions(self) -> Conditions:
@@ -93,6 +93,11 @@ class Planner:
             return replace(conditions, run_length=self._run_length)
         return conditions
 
+    @property
+    def _freest(self) -> Way:
+        """To draft as much as the objective lets, whatever was measured."""
+        return SURE if self.objective is Objective.PRIVACY else FREE
+
     def _fit(self) -> None:
         """The run length that explains the speed, while the device drafts."""
         speed = self.estimates.drafted_tokens_per_s
@@ -106,12 +111,14 @@ class Planner:
             case Objective.ENERGY:
                 return replace(FREE, width=2, least_prob=0.1)
         if not (self.estimates.draft_s.is_seen and self.estimates.verify_s.is_seen):
-            return FREE  # what was not measured is no reason to stop
+            return self._freest  # what was not measured is no reason to stop
         conditions = self.conditions()
         free = free_running_tokens_per_s(conditions)
         gain = free / cloud_tokens_per_s(conditions)
         if gain < (LEAST_GAIN if self._way is CLOUD else STOP_GAIN):
             return CLOUD
+        if self._freest is SURE:
+            return SURE
         # A node pays when the time that it is expected to save is longer than the time that judging it takes.
         least = min(max(self.estimates.verify_s.slope * free, LEAST_PROB), MOST_PROB)
         return replace(FREE, least_offer_prob=least, least_gain=2 * least)
