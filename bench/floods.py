@@ -42,14 +42,20 @@ class Target(NamedTuple):
     key: str
 
 
-async def _drip(target: Target, hello: bytes, data: bytes, bytes_per_s: float = BYTES_PER_S) -> None:
-    """Send `hello` once and `data` again and again, over one connection at a time; an upgrade is waited for."""
+async def _drip(
+    target: Target, hello: bytes, data: bytes, bytes_per_s: float = BYTES_PER_S, first: bytes = b""
+) -> None:
+    """Send `hello` and `first` once and `data` again and again, over one connection at a time.
+
+    An upgrade is waited for before what is first.
+    """
     while True:
         with suppress(OSError, EOFError):
             reader, writer = await asyncio.open_connection(target.host, target.port, local_addr=(ADDRESS, 0))
             writer.write(hello)
             if b"Upgrade" in hello:
                 await reader.readuntil(b"\r\n\r\n")
+            writer.write(first)
             reading = asyncio.create_task(_read_all(reader))
             try:
                 piece = data * max(1, PIECE_BYTES // len(data))
@@ -148,7 +154,7 @@ async def _close_frames(target: Target) -> None:
 
 async def _fragments(target: Target) -> None:
     first, rest = _frames(Opcode.BINARY, b"x", fin=False), _frames(Opcode.CONT, fin=False)
-    await _drip(target, upgrade_request(target.key), first + rest * 4000)
+    await _drip(target, upgrade_request(target.key), rest, first=first)
 
 
 async def _messages(target: Target) -> None:
@@ -218,8 +224,8 @@ async def _send_offers(target: Target, rule: Rejection | Exact, offer: bytes, by
     prompt = segments.to_wire(Prompt((TokenSegment((1, 2, 3)),)), packing.id_bits(mark.num_tokens))
     text = SamplingParams(max_tokens=4000)
     opening = codec.encode(messages.Open(messages.PROTOCOL_VERSION, 0, mark, text, str(rule), prompt))
-    frames = _frames(Opcode.BINARY, opening) + _frames(Opcode.BINARY, offer) * max(1, PIECE_BYTES // len(offer))
-    await _drip(target, upgrade_request(target.key), frames, bytes_per_s)
+    first = _frames(Opcode.BINARY, opening)
+    await _drip(target, upgrade_request(target.key), _frames(Opcode.BINARY, offer), bytes_per_s, first)
 
 
 FLOODS: dict[str, Callable[[Target], Awaitable[None]]] = {
