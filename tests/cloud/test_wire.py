@@ -33,7 +33,7 @@ from skydraft.cloud.wire import CONTROL_FRAMES_PER_S, MAX_FRAGMENTS, MAX_HEAD_LI
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, TensorSegment
 from skydraft.protocol import codec, messages
-from tests.cloud.running import Running, bearer, get, hear_fault, new_session, open_session, running, tell
+from tests.cloud.running import Running, bearer, get, hear_fault, new_session, open_session, running, tell, wait_until
 from tests.cloud.test_guards import raw_connection, raw_websocket
 from tests.cloud.test_serve import trusting, write_certificate
 
@@ -230,6 +230,18 @@ def test_unfinished_messages_cost_who_holds_most_of_them_a_connection(
             time.sleep(0.01)
         assert sorted(connection.holder.name for connection in held) == ["greedy"] * 3 + ["modest"]
         assert len(greedy) == 4
+
+
+def test_a_connection_that_is_lost_holds_nothing_of_its_message(cloud: Running) -> None:
+    wait_until(lambda: not cloud.server.server_state.connections)
+    with raw_websocket(cloud) as stream:
+        stream.recv(1000)
+        stream.sendall(Frame(Opcode.BINARY, bytes(2**16)).serialize(mask=True)[:-1])
+        wait_until(lambda: cloud.server.service.connections)
+        (protocol,) = cloud.server.server_state.connections
+        wait_until(lambda: len(protocol.conn.reader.buffer) > 2**15)
+    wait_until(lambda: not cloud.server.server_state.connections)
+    assert protocol.conn.reader.buffer == b""
 
 
 def test_a_message_above_the_limit_is_refused_from_its_head(cloud: Running) -> None:
