@@ -146,6 +146,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     offline: what to do when the cloud cannot be reached: wait and resume, go on with the device alone
         until it is back, or fail.
     offline_wait_s: how long `wait` waits.
+    pad: messages are padded to a few sizes and leave at a fixed pace, so that who sees the connection from outside
+        learns less of the text.
     raw: continue prompts as they are, also where the model has a chat format.
     objective: what drafting is to achieve, and mode auto.
     way: how drafts are made where the text is the cloud's own (rule exact): `auto` measures; see `policies/way`.
@@ -167,6 +169,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gate: str | None = None
     offline: Offline = "wait"
     offline_wait_s: float = 30.0
+    pad: bool = False
     raw: bool = False
     objective: Objective = Objective.LATENCY
     way: str = "auto"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket as sockets
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -23,7 +24,7 @@ from skydraft.cloud.keys import KeyGrant, add_key, remove_key
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, SamplingParams, TensorSegment, TokenSegment
 from skydraft.errors import CloudFault, ConfigError
-from skydraft.protocol import codec, messages, packing
+from skydraft.protocol import codec, messages, packing, padding
 from skydraft.protocol.messages import FaultCode
 from skydraft.transport import websocket
 from skydraft.transport.address import is_loopback_host
@@ -407,6 +408,44 @@ def test_an_idle_connection_is_closed_and_its_session_waits(hasty: Running) -> N
         opened = hear(socket)
         assert isinstance(opened, messages.Opened)
         assert opened.resume_key != b""
+
+
+def padded(*said: messages.EdgeMessage) -> bytes:
+    return padding.pack(deque(codec.encode(message) for message in said))
+
+
+def test_each_padded_frame_is_answered_by_one_and_covers_keep_no_connection_alive(hasty: Running) -> None:
+    with connect(hasty) as socket:
+        heard = list[bytes]()
+
+        def beat(frame: bytes) -> None:
+            while time.monotonic() - began_s < 10 * SHORT_S:
+                socket.send(frame)
+                heard.append(socket.recv(timeout=10, decode=False))
+                frame = padded()
+                time.sleep(SHORT_S / 20)
+
+        began_s = time.monotonic()
+        with pytest.raises(ConnectionClosed, match=f"1008 .* nothing passed over it for {2 * SHORT_S:g} s"):
+            beat(padded(new_session().open(), messages.Generate(3)))
+    assert {len(frame) for frame in heard} == {256}
+    said = [codec.decode_cloud_message(data) for frame in heard for data in padding.unpack(frame)]
+    assert [type(message) for message in said] == [messages.Opened, *[messages.Tokens] * 3]
+
+
+def test_a_device_that_pads_now_and_then_is_refused_in_the_way_that_it_began(hasty: Running) -> None:
+    plain = codec.encode(new_session().open())
+    with connect(hasty) as socket:
+        socket.send(padded())
+        socket.send(plain)
+        assert padding.unpack(socket.recv(timeout=10, decode=False)) == []
+        (fault,) = padding.unpack(socket.recv(timeout=10, decode=False))
+        assert "frames are padded" in codec.decode_cloud_message(fault).sentence
+    with connect(hasty) as socket:
+        socket.send(plain)
+        hear(socket)
+        socket.send(padded())
+        assert "begin with c100" in hear_fault(socket).sentence
 
 
 def test_a_device_that_writes_a_frame_byte_by_byte_is_cut_off(hasty: Running) -> None:

@@ -1,13 +1,14 @@
 """docs/protocol.md against the code."""
 
 import re
+from collections import deque
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from skydraft.core import Draft, Exact, Lattice, LatticeDistribution, Prompt, SamplingParams, TokenSegment, TreeShape
-from skydraft.protocol import codec, limits, messages, offers, packing, segments
+from skydraft.protocol import codec, limits, messages, offers, packing, padding, segments
 from skydraft.protocol.messages import CloudMessage, EdgeMessage, FaultCode
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
@@ -129,6 +130,16 @@ def test_every_limit_is_right() -> None:
     ]
     default = limits.FrameLimits()
     assert (default.max_frame_bytes, default.max_prompt_tokens, default.max_tensor_bytes) == (8 << 20, 32_768, 4 << 20)
+
+
+def test_what_is_said_of_padding_is_right() -> None:
+    text = section("Padding")
+    example = re.search(r"`(c1 [0-9a-f ]+)`, and (\d+) zeros", text)
+    assert example
+    said = bytes.fromhex(example[1]) + bytes(int(example[2]))
+    assert said == padding.pack(deque([codec.encode(messages.Close())]))
+    assert re.findall(r"2\^(\d+)", text) == [str(size.bit_length() - 1) for size in padding.SIZES]
+    assert f"at\nmost {padding.MAX_MESSAGES};" in text
 
 
 def test_the_diagram_of_ids_is_right() -> None:

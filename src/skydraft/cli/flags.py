@@ -244,6 +244,14 @@ class WritingFlags(DeviceFlags):
     offline_wait_s: Annotated[
         float | None, Flag("--offline-wait", metavar="SECONDS", help="How long wait waits. [default: 30]")
     ] = None
+    pad: Annotated[
+        bool | None,
+        Flag(
+            "--pad",
+            help="Pad messages to a few sizes and send at a fixed pace, so that who watches the connection learns "
+            "less: 5 kB/s in each direction, 50 ms a round trip.",
+        ),
+    ] = None
     num_threads: ThreadsFlag = None
     device: DeviceFlag = None
     dtype: DtypeFlag = None

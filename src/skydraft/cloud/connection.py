@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -14,7 +15,7 @@ from skydraft.cloud.scheduler import Scheduler
 from skydraft.cloud.service import Service, State
 from skydraft.cloud.wire import ABORT
 from skydraft.errors import CloudFault, RemoteProtocolError, VersionMismatch
-from skydraft.protocol import codec, messages
+from skydraft.protocol import codec, messages, padding
 from skydraft.protocol.messages import FaultCode
 
 log = logging.getLogger("skydraft.cloud")
@@ -55,6 +56,8 @@ class Connection:
         self._abort: Callable[[], None] = socket.scope.get("state", {}).get(ABORT, lambda: None)
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue(MAX_OUTBOX)
+        self._held: deque[bytes] | None = None  # of a device that pads: what waits for its next frame
+        self._has_heard = False
         self._num_submitted = 0
         self._patience = asyncio.timeout(service.settings.open_s)
         self._why_closed = f"no session was asked for within {service.settings.open_s:g} s"
@@ -98,7 +101,18 @@ class Connection:
             data = event.get("bytes")
             if data is None:
                 raise RemoteProtocolError("a text frame came and the protocol is made of binary frames")
-            await self._take(codec.decode_edge_message(data, self._service.frame_limits))
+            for part in self._unpacked(data):
+                await self._take(codec.decode_edge_message(part, self._service.frame_limits))
+            if self._held is not None:
+                self._put(padding.pack(self._held))
+                await asyncio.sleep(0)  # one that sends nothing but covers gives others their turn too
+
+    def _unpacked(self, frame: bytes) -> Sequence[bytes]:
+        """The messages of a frame; the first frame of a device says whether it pads."""
+        if not self._has_heard and padding.is_padded(frame):
+            self._held = deque()
+        self._has_heard = True
+        return (frame,) if self._held is None else padding.unpack(frame)
 
     async def _take(self, message: messages.EdgeMessage) -> None:
         self._note_life()
@@ -126,10 +140,22 @@ class Connection:
             self._loop.call_soon_threadsafe(self._post, message)
 
     def _post(self, message: messages.CloudMessage) -> None:
+        if self._held is None:
+            self._put(codec.encode(message))
+        elif len(self._held) < MAX_OUTBOX:
+            self._held.append(codec.encode(message))
+            self._note_life()  # here and not where frames are sent: covers are no life
+        else:
+            self._dismiss_deaf()
+
+    def _put(self, data: bytes) -> None:
         try:
-            self._outbox.put_nowait(codec.encode(message))
+            self._outbox.put_nowait(data)
         except asyncio.QueueFull:
-            self.dismiss(f"{MAX_OUTBOX} messages to it were not read")
+            self._dismiss_deaf()
+
+    def _dismiss_deaf(self) -> None:
+        self.dismiss(f"{MAX_OUTBOX} messages to it were not read")
 
     async def _send(self) -> None:
         stall_s = self._service.settings.stall_s
@@ -142,7 +168,8 @@ class Connection:
                 except TimeoutError:
                     self.dismiss(f"a message to it was not taken within {stall_s:g} s")
                     return
-                self._note_life()
+                if self._held is None:
+                    self._note_life()
 
     # Its end
 
@@ -160,9 +187,12 @@ class Connection:
     async def _refuse(self, code: FaultCode, sentence: str, close_code: int) -> None:
         self._service.metrics.refused(code)
         log.warning("a connection was refused", extra={"facts": {"connection": self._number, "code": code.value}})
+        data = codec.encode(messages.Fault(code, sentence))
+        if self._held is not None:
+            data = padding.pack(deque([data]))
         with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
-                await self._socket.send_bytes(codec.encode(messages.Fault(code, sentence)))
+                await self._socket.send_bytes(data)
         await self._say_goodbye(close_code)
 
     async def _say_goodbye(self, code: int, why: str | None = None) -> None:

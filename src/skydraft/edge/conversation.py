@@ -15,9 +15,10 @@ from skydraft.edge.answer_time import AnswerLimits, AnswerTime
 from skydraft.edge.border import Border
 from skydraft.edge.drafter import Block
 from skydraft.edge.mismatch import explain_mismatch
+from skydraft.edge.padded import Channel, PaddedConnection
 from skydraft.errors import CloudFault, TransportError, VocabularyMismatch
 from skydraft.protocol import messages
-from skydraft.transport.websocket import Connection, connect
+from skydraft.transport.websocket import connect
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
@@ -42,6 +43,7 @@ class Conversation:
 
     Args:
         notify: told in a sentence when the cloud is lost, or goes on alone.
+        pads: messages are padded and leave at a fixed pace (`edge/padded`).
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Conversation:
         address: CloudAddress,
         patience: Patience,
         notify: Callable[[str], None] = lambda _: None,
+        pads: bool = False,
     ) -> None:
         self.session = session
         self.num_reconnects = 0
@@ -58,8 +61,9 @@ class Conversation:
         self._address = address
         self._patience = patience
         self.notify = notify
+        self._pads = pads
         self._route_id = secrets.token_hex(ROUTE_ID_BYTES)  # of this text alone: it says nothing about who writes
-        self._connection: Connection | None = None
+        self._connection: Channel | None = None
         self._lost_at_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
         self._is_credited = False
@@ -224,7 +228,8 @@ class Conversation:
 
     async def _connect(self) -> None:
         if self._connection is None:
-            self._connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
+            connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
+            self._connection = PaddedConnection(connection, self._border.record) if self._pads else connection
 
     async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:
         """Try until it works, as far as patience goes."""

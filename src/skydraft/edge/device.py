@@ -166,6 +166,7 @@ class Device:
             objective=settings.objective,
             way=parse_way(settings.way),
             max_escalated=settings.max_escalated,
+            pads=settings.pad,
             address=None if settings.cloud is None else CloudAddress(settings.cloud, settings.key),
         )
 

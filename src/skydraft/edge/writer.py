@@ -47,6 +47,7 @@ class Job:
     address: of the cloud; None in mode edge.
     max_escalated: share of the tokens that may be judged, where the gate decides block by block.
     objective, way: what drafting under `exact` is to achieve, and how; no way: by measurement.
+    pads: messages are padded and leave at a fixed pace.
     """
 
     prompts: PromptPair
@@ -63,6 +64,7 @@ class Job:
     objective: Objective = Objective.LATENCY
     way: Way | None = None
     max_escalated: float = 1.0
+    pads: bool = False
 
 
 class Writer:
@@ -144,7 +146,7 @@ class _Run:
         self._reading: asyncio.Task[None] | None = None
         self._conversation = None
         if job.address is not None:
-            self._conversation = Conversation(self._session, self._border, job.address, job.patience, notify)
+            self._conversation = Conversation(self._session, self._border, job.address, job.patience, notify, job.pads)
 
     async def write(self) -> None:
         """Until the text has ended, or can grow no more."""

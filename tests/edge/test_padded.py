@@ -1,0 +1,143 @@
+"""What somebody sees of a connection who cannot look into it: how long frames are, and when they pass."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from skydraft.core import Draft, Exact, Mode, Rank, Rejection
+from skydraft.edge.address import CloudAddress
+from skydraft.edge.padded import PACE_S
+from skydraft.edge.report import Report
+from skydraft.edge.writer import Writer
+from skydraft.engines.paced import Pace, pace_engine
+from skydraft.errors import RemoteProtocolError
+from skydraft.policies.gate import NeverGate
+from skydraft.policies.way import chain
+from skydraft.protocol import codec, offers, padding
+from tests.edge.test_writer import DRAFT, JOB
+from tests.linked import table
+
+
+class Seen(NamedTuple):
+    """A frame. at_s: when it passed."""
+
+    at_s: float
+    frame: bytes
+
+
+@asynccontextmanager
+async def watched(url: str, up: list[Seen], down: list[Seen]) -> AsyncIterator[str]:
+    """A relay in front of a cloud that writes down what passes."""
+
+    async def carry(source: Any, target: Any, seen: list[Seen]) -> None:
+        try:
+            async for frame in source:
+                seen.append(Seen(time.monotonic(), frame))
+                await target.send(frame)
+        except ConnectionClosed:
+            pass
+
+    async def relay(device: ServerConnection) -> None:
+        async with connect(f"{url}/v1/session", compression=None) as cloud:
+            await asyncio.wait(
+                [asyncio.create_task(carry(device, cloud, up)), asyncio.create_task(carry(cloud, device, down))],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+
+    async with serve(relay, "127.0.0.1", 0, compression=None) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def write(url: str, step_ms: float = 0.1, **changes: Any) -> tuple[Report, list[Seen], list[Seen]]:
+    up, down = list[Seen](), list[Seen]()
+    writer = Writer(pace_engine(table(DRAFT), Pace(step_ms=step_ms)))
+    try:
+        async with asyncio.timeout(20), watched(url, up, down) as watch:
+            job = replace(JOB, **{"address": CloudAddress(watch), "pads": True, **changes})
+            return await writer.write(job, lambda _: None), up, down
+    finally:
+        writer.close()
+
+
+WAYS_TO_WRITE = [{"mode": Mode.CLOUD}, {"rule": Rank(2)}, {"rule": Rejection()}, {"way": chain(5)}, {}]
+
+
+@pytest.mark.parametrize("changes", WAYS_TO_WRITE, ids=["cloud", "rank", "rejection", "chains", "default"])
+async def test_padding_changes_no_text_and_shows_one_size_in_both_directions(
+    address: str, changes: dict[str, Any]
+) -> None:
+    plain, up, down = await write(address, pads=False, **changes)
+    assert len({len(seen.frame) for seen in up + down}) > 3
+    padded, up, down = await write(address, **changes)
+    assert padded.text == plain.text
+    assert {len(seen.frame) for seen in up + down} == {256}
+    assert len(up) - 1 <= len(down) <= len(up)  # each frame is answered by one; the last may be by none
+
+
+async def test_offers_leave_at_a_fixed_pace_whether_there_are_any_or_not(address: str) -> None:
+    gated = {"rule": Rank(2), "gate": NeverGate()}  # the device asks nobody
+    for changes in ({"way": chain(5)}, gated):
+        _, up, _ = await write(address, step_ms=10, **changes)
+        pauses_s = [after.at_s - before.at_s for before, after in pairwise(up[:-1])]
+        assert min(pauses_s[1:]) > 0.2 * PACE_S  # a late frame is followed sooner
+        assert 0.9 * PACE_S < sum(pauses_s) / len(pauses_s) < 3 * PACE_S
+        assert len(pauses_s) > 5
+
+
+async def test_the_record_tells_padding_from_what_is_said(address: str) -> None:
+    plain, _, _ = await write(address, pads=False, way=chain(5))
+    padded, up, down = await write(address, way=chain(5))
+    record = padded.disclosure
+    assert sum(record.up.values()) == 256 * len(up)
+    assert 256 * (len(down) - 2) <= sum(record.down.values()) <= 256 * len(down)  # the last are not read any more
+    assert min(record.up["padding"], record.down["padding"]) > 0
+    assert record.up["prompt"] == plain.disclosure.up["prompt"]
+    assert "padding" not in plain.disclosure.up
+
+
+async def test_a_cloud_that_does_not_pad_is_refused() -> None:
+    async def handler(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(b"\x91\x09")
+        await socket.wait_closed()
+
+    async with serve(handler, "127.0.0.1", 0) as server:
+        with pytest.raises(RemoteProtocolError, match="on this connection frames are padded"):
+            await write(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+
+async def test_a_padded_text_is_taken_up_again_after_a_cut(address: str) -> None:
+    async def relay(device: ServerConnection) -> None:
+        nonlocal num_connections
+        num_connections += 1
+        is_first = num_connections == 1
+        async with connect(f"{address}/v1/session", compression=None) as cloud:
+            for _ in range(2 if is_first else 10_000):
+                await cloud.send(await device.recv())
+                await device.send(await cloud.recv())
+
+    num_connections = 0
+    async with serve(relay, "127.0.0.1", 0, compression=None) as server:
+        relayed = CloudAddress(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        plain, _, _ = await write(address, pads=False, mode=Mode.CLOUD)
+        patience = JOB.patience._replace(offline="wait", wait_s=5)
+        padded, _, _ = await write(address, address=relayed, mode=Mode.CLOUD, patience=patience)
+    assert padded.text == plain.text
+    assert padded.reconnects == 1
+
+
+def test_the_smallest_frame_has_room_for_the_largest_offer_of_a_usual_cloud() -> None:
+    """64 nodes of a vocabulary of 152,000: else the size of an offer would tell how sure the device is."""
+    offer = offers.to_wire(Draft.chain(1_000_000, (150_000,) * 64), 0, 152_000, Exact())
+    assert len(codec.encode(offer)) + 40 + padding.LENGTH_BYTES + 1 <= padding.SIZES[0]  # 64! takes 37 bytes
