@@ -162,7 +162,7 @@ class Churn:
             max_tokens=settings.max_tokens,
             end_ids=self._tokenizer.vocabulary.end_ids,
         )
-        prompt = chat_prompts(self._tokenizer.encode, fate.prompt, ShareLevel.TOKENS).cloud
+        prompt = chat_prompts(self._tokenizer, fate.prompt, ShareLevel.TOKENS).cloud
         assert prompt is not None
         self.tally.num_done += 1
         if token_ids != write_alone(self._target, prompt, sampling):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from skydraft.cli import run
@@ -42,3 +44,32 @@ def test_a_text_too_long_is_refused_before_anything_is_loaded(capsys, monkeypatc
     flags = ("--draft", "table:vocab=64", "--target", "table:vocab=64", "--max-tokens", "100000")
     assert "a text of 100,000 tokens was asked for" in refusal(capsys, *flags)
     assert "holds 100 of a text" in refusal(capsys, *flags, "--max-length", "100")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"\xff\xfe\x00", "is not UTF-8 text (byte 0)"),
+        (b" \n", "is blank: leave --context out"),
+        (b"a" * (2**22 + 1), "has more than 4194304 bytes"),
+    ],
+)
+def test_a_context_that_is_no_text_is_refused_before_anything_is_loaded(
+    tmp_path: Path, content: bytes | None, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "notes.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert run(["generate", "hi", "--draft", "/gone", "--target", "/gone", "--context", str(path)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_device_reads_a_context_and_its_text_changes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, model = tmp_path / "notes.txt", "table:vocab=64,seed=3,order=8"
+    path.write_text("ba be bi bo bu")
+    texts = []
+    for more in ([], ["--context", str(path)]):
+        assert run(["generate", "da", "--mode", "edge", "--draft", model, "--max-tokens", "8", *more]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] != texts[1]

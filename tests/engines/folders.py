@@ -11,13 +11,16 @@ import torch
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    Cohere2Config,
     Gemma2Config,
     Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
+    Phi3Config,
     Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen2Config,
+    Qwen3Config,
 )
 
 VOCAB_SIZE = 64
@@ -82,6 +85,36 @@ def save_gemma2(folder: Path) -> Path:
 def save_mistral(folder: Path) -> Path:
     """Every layer sees the last 32 positions."""
     config = MistralConfig(**{**_TEXT, **_LONG}, num_key_value_heads=2, head_dim=8, sliding_window=WINDOW)
+    return _save(AutoModelForCausalLM.from_config(config), folder)
+
+
+def save_phi3(folder: Path) -> Path:
+    """Every layer sees the last 32 positions; queries, keys and values come from one matrix."""
+    config = Phi3Config(**{**_TEXT, **_LONG}, num_key_value_heads=2, sliding_window=WINDOW, pad_token_id=0)
+    return _save(AutoModelForCausalLM.from_config(config), folder)
+
+
+def save_cohere2(folder: Path) -> Path:
+    """Layers with a window turn their keys, the one without does not."""
+    config = Cohere2Config(
+        **{**_TEXT, **_LONG, "num_hidden_layers": 3},
+        num_key_value_heads=2,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+    )
+    return _save(AutoModelForCausalLM.from_config(config), folder)
+
+
+def save_windowed(folder: Path) -> Path:
+    """A Qwen3 whose second layer has a window."""
+    config = Qwen3Config(
+        **{**_TEXT, **_LONG},
+        num_key_value_heads=2,
+        head_dim=8,
+        use_sliding_window=True,
+        sliding_window=WINDOW,
+        max_window_layers=1,
+    )
     return _save(AutoModelForCausalLM.from_config(config), folder)
 
 

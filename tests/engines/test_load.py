@@ -188,6 +188,8 @@ def test_a_window_is_no_bound_for_the_length(copied: Callable[[str], Path]):
     ("config", "kind"),
     [
         ({"model_type": "falcon_mamba"}, "falcon_mamba"),
+        ({"model_type": "phi4flash"}, "phi4flash"),
+        ({"model_type": "llama4_text", "attention_chunk_size": 8192}, "attention_chunk_size, llama4_text"),
         ({"full_attention_interval": 4}, "full_attention_interval"),
         ({"layer_types": ["chunked_attention"]}, "chunked_attention"),
         ({"layers_block_type": ["recurrent", "attention"]}, "recurrent"),
@@ -366,3 +368,28 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(
     monkeypatch.setattr(os, "environ", dict(given))
     load_engine("table:vocab=8", "draft")
     assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+def test_code_that_comes_with_a_model_is_not_run_and_nobody_is_asked(
+    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+):
+    folder = copied("llama")
+    (folder / "evil.py").write_text("raise SystemExit('the code of the model ran')")
+    auto_map = {"AutoConfig": "evil.EvilConfig", "AutoModelForCausalLM": "evil.EvilModel"}
+    change_config(folder, model_type="evil", auto_map=auto_map)
+    monkeypatch.setattr("builtins.input", lambda prompt="": pytest.fail(f"somebody was asked: {prompt}"))
+    assert "needs the code that came with it (auto_map of its config.json), which skydraft does not run" in refused(
+        folder
+    )
+
+
+def test_an_auto_map_beside_a_class_that_transformers_knows_is_passed_over(copied: Callable[[str], Path]):
+    folder = copied("llama")
+    change_config(folder, auto_map={"AutoModelForCausalLM": "evil.EvilModel"})
+    assert load_engine(str(folder), "target").limits.max_length == 64
+
+
+def test_pickled_weights_are_not_read(copied: Callable[[str], Path]):
+    folder = copied("llama")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "only pytorch_model.bin, which can run code when it is read: convert it" in refused(folder)

@@ -15,7 +15,7 @@ from tests.engines.operations import RandomOperations, text_prompt
 
 Start = Callable[..., SlotEngine]
 Saved = Callable[[str], Path]
-KINDS = ["gemma3", "gemma2", "mistral", "windowless"]
+KINDS = ["gemma3", "gemma2", "mistral", "phi3", "cohere2", "windowed", "windowless"]
 PROMPT = text_prompt(*(8 + i * 7 % 50 for i in range(WINDOW + 8)))
 
 
@@ -61,7 +61,7 @@ def test_what_was_rejected_behind_a_long_prompt_leaves_no_trace(start: Start, sa
     np.testing.assert_allclose(rows, plain(saved(kind))(PROMPT, [*kept, 20, 21])[-2:], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["gemma3", "gemma2", "mistral"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "windowless"])
 def test_the_models_of_these_tests_do_not_see_beyond_their_windows(saved: Saved, kind: str) -> None:
     layers = hugging_face(saved(kind)).config.get_text_config()
     assert layers.sliding_window == WINDOW

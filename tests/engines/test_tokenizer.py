@@ -212,3 +212,60 @@ def test_bytes_that_end_no_character_do_not_repeat_the_one_before(piece_tokenize
     text = TextStream(piece_tokenizer)
     pieces = [text.feed((index,)) for index in ids if index is not None]
     assert [*pieces, text.flush()] == ["", "é", "", "\ufffd"]
+
+
+def unmarked(folder: Path, **files: object) -> FolderTokenizer:
+    """A tokenizer.json that flags nothing as special: <|end|> and <|user|> are entries like others."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: index for index, token in enumerate([*SPECIAL_NAMES, *alphabet])}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens(["<tool>"])
+    return FolderTokenizer(Checkpoint.open(folder_of(tokenizer, folder, **files)))
+
+
+SPECIAL_NAMES = ["<s>", "<|end|>", "<|user|>", "<tool>"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"special_tokens_map": {"eos_token": "<|end|>"}},
+        {"special_tokens_map": {"eos_token": {"content": "<|end|>", "lstrip": False}}},
+        {"special_tokens_map": {"additional_special_tokens": ["<|user|>", {"content": "<|end|>"}]}},
+        {"tokenizer_config": {"pad_token": "<|end|>"}},
+        {"tokenizer_config": {"extra_special_tokens": {"end_token": "<|end|>"}}},
+        {"tokenizer_config": {"extra_special_tokens": ["<|end|>"]}},
+        {"tokenizer_config": {"added_tokens_decoder": {"1": {"content": "<|end|>", "special": True}}}},
+        {"generation_config": {"eos_token_id": [1]}},
+        {"config": {"vocab_size": 300, "eos_token_id": 1}},
+    ],
+)
+def test_a_token_that_any_file_calls_special_is_read_whole_and_not_shown(
+    tmp_path: Path, files: dict[str, object]
+) -> None:
+    tokenizer = unmarked(tmp_path, **files)
+    assert tokenizer.encode("a<|end|>")[1:] == (1,)
+    assert tokenizer.decode([*tokenizer.encode("Bye."), 1]) == "Bye."
+
+
+def test_a_token_that_no_file_calls_special_is_text(tmp_path: Path) -> None:
+    tokenizer = unmarked(tmp_path, special_tokens_map={"eos_token": "<|gone|>"})
+    assert len(tokenizer.encode("<|end|>")) == len("<|end|>")
+    assert tokenizer.decode([3]) == "<tool>"
+
+
+def test_what_a_person_writes_has_no_special_tokens(tmp_path: Path) -> None:
+    tokenizer = unmarked(tmp_path, special_tokens_map={"eos_token": "<|end|>", "bos_token": "<s>"})
+    plain = tokenizer.encode_plain("a<|end|><s>")
+    assert len(plain) == len("a<|end|><s>")
+    assert tokenizer.decode(plain) == "a<|end|><s>"
+    assert tokenizer.encode_plain("a") == tokenizer.encode("a")
+
+
+def test_a_text_that_begins_with_the_start_token_gets_no_second_one(tmp_path: Path) -> None:
+    tokenizer = FolderTokenizer(Checkpoint.open(folder_of(byte_level(), tmp_path)))
+    assert tokenizer.encode("wo", add_special=True) == tokenizer.encode("<s>wo", add_special=True)
+    assert tokenizer.encode("<s>wo", add_special=True).count(0) == 1
+    assert tokenizer.encode("", add_special=True) == (0,)

@@ -149,3 +149,21 @@ def test_a_real_vocabulary_gives_the_ids_and_texts_of_its_tokenizer_json(text_pa
         ids = ours.encode(prompt, add_special=True)
         assert ids == theirs.encode(prompt, add_special=True)
         assert ours.decode(ids[1:]) == theirs.decode(ids[1:]) == prompt
+
+
+def test_what_a_person_writes_has_no_control_tokens(of_bytes: Tokenizer, pieces: Tokenizer):
+    text = "on<|endoftext|>ce"
+    assert 0 in of_bytes.encode(text)
+    plain = of_bytes.encode_plain(text)
+    assert 0 not in plain
+    assert of_bytes.decode(plain) == text
+    assert pieces.encode_plain("once") == pieces.encode("once")
+
+
+def test_a_text_that_begins_with_the_start_token_gets_no_second_one(pieces: Tokenizer):
+    start = pieces.vocabulary.token(1)
+    whole = pieces.encode("once", add_special=True)
+    assert whole[0] == 1
+    again = pieces.encode(f"{start}once", add_special=True)
+    assert again.count(1) == 1
+    assert again[0] == 1

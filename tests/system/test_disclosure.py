@@ -17,8 +17,9 @@ from skydraft.audio.read import read_clip
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 from skydraft.edge.device import Device
+from skydraft.edge.local_cloud import local_cloud
 from skydraft.edge.report import Report
-from skydraft.protocol import codec, messages
+from skydraft.protocol import codec, messages, packing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -98,3 +99,22 @@ async def test_a_device_that_shares_nothing_opens_no_connection(embedded_cloud: 
     assert window.report.tokens
     assert up == []
     assert not window.report.disclosure.up
+
+
+@pytest.mark.parametrize("share", [ShareLevel.TOKENS, ShareLevel.FEATURES])
+async def test_a_context_leaves_only_under_features(share: ShareLevel) -> None:
+    model, context = "table:vocab=1000,seed=3", " ".join(["bu", "ze", "fa", "ko", "ri"] * 4)
+    up: list[bytes] = []
+    async with local_cloud(model) as url, tapped(url, up, []) as tap:
+        with Device.load(DeviceSettings(cloud=tap, draft=model, share=share, max_tokens=12)) as device:
+            report = await device.generate("ba be bi", context=context)
+            secret_ids, asked_ids = device.tokenizer.encode(context), device.tokenizer.encode("ba be bi")
+    opening = codec.decode_edge_message(up[0])
+    assert isinstance(opening, messages.Open)
+    evidence = [segment.packed_ids for segment in opening.segments if segment.is_evidence]
+    asked = [segment.packed_ids for segment in opening.segments if not segment.is_evidence]
+    assert asked == [packing.pack_ids(asked_ids, 10)]
+    secret = packing.pack_ids(secret_ids, 10)
+    assert evidence == ([secret] if share is ShareLevel.FEATURES else [])
+    assert any(secret[:6] in frame for frame in up) == (share is ShareLevel.FEATURES)
+    assert report.disclosure.has_evidence == (share is ShareLevel.FEATURES)

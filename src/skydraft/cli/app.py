@@ -12,7 +12,15 @@ from skydraft import __version__
 from skydraft.cli.exits import guard
 
 if TYPE_CHECKING:
-    from skydraft.cli.flags import CloudFlags, DemoFlags, DoctorFlags, KeyFlags, RemoveKeyFlags, WritingFlags
+    from skydraft.cli.flags import (
+        CloudFlags,
+        DemoFlags,
+        DoctorFlags,
+        GenerateFlags,
+        KeyFlags,
+        RemoveKeyFlags,
+        WritingFlags,
+    )
 
 
 class Command(click.Command):
@@ -114,7 +122,7 @@ def caption(flags: WritingFlags, files: tuple[str, ...]) -> int:
 
 
 @command(app, "generate", click.Argument(["prompt"], help="What is to be continued; - reads it from standard input."))
-def generate(flags: WritingFlags, prompt: str) -> int:
+def generate(flags: GenerateFlags, prompt: str) -> int:
     """Continue a text.
 
     Device and cloud take any two language models that share a tokenizer.

@@ -257,11 +257,30 @@ class WritingFlags(DeviceFlags):
     dtype: DtypeFlag = None
     quantize: QuantizeFlag = None
     raw: Annotated[
-        bool | None, Flag("--raw", help="Continue a prompt as it is, also where the model has a chat format.")
+        bool | None,
+        Flag(
+            "--raw",
+            help="Continue a prompt as it is, also where the model has a chat format; the names of special tokens in "
+            "it are read as such.",
+        ),
     ] = None
     config: ConfigFlag = None
     json: JsonFlag = False
     debug: DebugFlag = False
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerateFlags(WritingFlags):
+    """What `generate` takes beside that."""
+
+    context: Annotated[
+        Path | None,
+        Flag(
+            "--context",
+            metavar="FILE",
+            help="A text that the prompt is about: the device reads it, the cloud only with --share features.",
+        ),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)

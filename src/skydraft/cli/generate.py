@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 from skydraft.cli.exits import ENDED_EARLY
-from skydraft.cli.flags import WritingFlags
+from skydraft.cli.flags import GenerateFlags
 from skydraft.cli.live import LiveText
 from skydraft.cli.render import summary
 from skydraft.cli.results import Result, as_json, result_of_text
@@ -18,9 +19,10 @@ from skydraft.engines.paced import split_pace
 from skydraft.errors import ConfigError
 
 FROM_STDIN = "-"
+MAX_CONTEXT_BYTES = 2**22  # far more than any model reads
 
 
-def run_generate(prompt: str, flags: WritingFlags) -> int:
+def run_generate(prompt: str, flags: GenerateFlags) -> int:
     """Continue a prompt; returns the exit status.
 
     Raises:
@@ -29,7 +31,8 @@ def run_generate(prompt: str, flags: WritingFlags) -> int:
     settings, screen = flags.settings(), Screen()
     _require_language_models(settings)
     text = _read(prompt)
-    result = asyncio.run(_generate(text, settings, screen, flags.json))
+    context = None if flags.context is None else _read_context(flags.context)
+    result = asyncio.run(_generate(text, context, settings, screen, flags.json))
     if flags.json:
         screen.json(as_json({"prompt": text}, result))
     elif screen.err.is_terminal:
@@ -37,12 +40,14 @@ def run_generate(prompt: str, flags: WritingFlags) -> int:
     return 0 if result.ended_early is None else ENDED_EARLY
 
 
-async def _generate(prompt: str, settings: DeviceSettings, screen: Screen, is_json: bool) -> Result:
+async def _generate(
+    prompt: str, context: str | None, settings: DeviceSettings, screen: Screen, is_json: bool
+) -> Result:
     async with ready_device(settings, screen) as device:
         if is_json:
-            return result_of_text(await device.generate(prompt, notify=screen.warn), device.tokenizer)
+            return result_of_text(await device.generate(prompt, notify=screen.warn, context=context), device.tokenizer)
         with LiveText(screen, device.tokenizer) as live:
-            report = await device.generate(prompt, live.add, screen.warn)
+            report = await device.generate(prompt, live.add, screen.warn, context)
         return result_of_text(report, device.tokenizer)
 
 
@@ -76,4 +81,29 @@ def _read(prompt: str) -> str:
         raise ConfigError(f"standard input is not UTF-8 text (byte {error.start}): give the prompt as text") from None
     if not text.strip():
         raise ConfigError("the prompt is blank: write what is to be continued")
+    return text
+
+
+def _read_context(path: Path) -> str:
+    """A text file.
+
+    Raises:
+        ConfigError: it cannot be read, is no text, is blank or too large.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONTEXT_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"the context {str(path)!r} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"the context {str(path)!r} is not UTF-8 text (byte {error.start}): give a text file"
+        ) from None
+    if len(data) > MAX_CONTEXT_BYTES:
+        raise ConfigError(
+            f"the context {str(path)!r} has more than {MAX_CONTEXT_BYTES} bytes: give the part that matters"
+        )
+    if not text.strip():
+        raise ConfigError(f"the context {str(path)!r} is blank: leave --context out")
     return text

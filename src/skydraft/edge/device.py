@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from functools import partial
 from types import TracebackType
 from typing import NamedTuple
 
@@ -30,7 +29,7 @@ from skydraft.policies.gate import choose_gate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import caption_prompts
-from skydraft.tasks.chat import Render, chat_prompts, raw
+from skydraft.tasks.chat import Render, chat_prompts
 
 Hear = Callable[[Samples], TensorSegment]
 OnWindow = Callable[[float, float], None]
@@ -128,15 +127,23 @@ class Device:
         return captioned
 
     async def generate(
-        self, prompt: str, on_tokens: OnTokens = lambda _: None, notify: Notify = lambda _: None
+        self,
+        prompt: str,
+        on_tokens: OnTokens = lambda _: None,
+        notify: Notify = lambda _: None,
+        context: str | None = None,
     ) -> Report:
         """Answer a prompt in the model's chat format; continue it where there is none, or the settings say raw.
 
-        Arguments and errors as `caption`.
+        Arguments and errors otherwise as `caption`.
+
+        Args:
+            prompt: the names of special tokens in it are ordinary text, unless the settings say raw.
+            context: what the prompt is about, for example a document. It is evidence: the device reads it, and the
+                cloud where the share level lets evidence leave.
         """
-        render = None if self.settings.raw else self._render
-        encode = partial(self.tokenizer.encode, add_special=render is None)  # a chat format brings its own
-        prompts = chat_prompts(encode, prompt, self.settings.share, render or raw)
+        settings = self.settings
+        prompts = chat_prompts(self.tokenizer, prompt, settings.share, self._render, context, settings.raw)
         return await self._write(prompts, self._seed(), on_tokens, notify)
 
     def _seed(self) -> int:

@@ -20,13 +20,21 @@ TOKENIZER_FILES = ("*.json", "*.jinja")
 JsonObject = Mapping[str, Any]
 
 PLAIN_LAYERS = {"full_attention", "sliding_attention", "attention"}
-# Recurrent models and hybrids whose config.json does not name the kinds of its layers: their class fills them in.
-RECURRENT_TYPES = {
-    *("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "mamba"),
-    *("mamba2", "minimax", "nemotron_h", "olmo_hybrid", "qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_next"),
-    *("recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2"),
-}
-RECURRENT_SETTINGS = ("full_attention_interval", "linear_num_value_heads", "mamba_d_state", "conv_L_cache", "lru_width")
+# Recurrent models, hybrids and those with chunked attention whose config.json does not name the kinds of its layers:
+# their class fills them in.
+RECURRENT_TYPES = frozenset({
+    *("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "llama4"),
+    *("llama4_text", "mamba", "mamba2", "minimax", "nemotron_h", "olmo_hybrid", "phi4flash", "plamo2", "qwen3_5"),
+    *("qwen3_5_moe", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2"),
+})  # fmt: skip
+RECURRENT_SETTINGS = (
+    "attention_chunk_size",
+    "conv_L_cache",
+    "full_attention_interval",
+    "linear_num_value_heads",
+    "lru_width",
+    "mamba_d_state",
+)
 
 
 class LongestText(NamedTuple):
@@ -116,6 +124,21 @@ def require_rollback(checkpoint: Checkpoint) -> None:
         raise ModelLoadError(
             f"{checkpoint.name} has layers of the kind {', '.join(sorted(kinds))}, whose state cannot be rolled back "
             "after a rejected draft: use a model whose layers have full or sliding attention"
+        )
+
+
+def require_safe_files(checkpoint: Checkpoint) -> None:
+    """Refuse what could run code of whoever made the model: pickled weights, and classes that come with them.
+
+    Raises:
+        ModelLoadError: naming the files, or the class.
+    """
+    folder = checkpoint.folder
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
+        raise ModelLoadError(
+            f"{checkpoint.name} has no model.safetensors or other .safetensors files with weights"
+            + (f", only {pickles[0]}, which can run code when it is read: convert it" if pickles else "")
         )
 
 

@@ -35,10 +35,21 @@ class GgufTokenizer:
             raise ModelLoadError(f"{file.path} has a SentencePiece vocabulary without a space: convert the model again")
 
     def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
+        ids = self._tokenize(text, add_special, parse_special=True)
+        start_id = llama_cpp.llama_vocab_bos(self._file.vocab)
+        # A text that begins with the start token has it already.
+        return ids[1:] if add_special and ids[:2] == (start_id, start_id) else ids
+
+    def encode_plain(self, text: str) -> tuple[int, ...]:
+        return self._tokenize(text, add_special=False, parse_special=False)
+
+    def _tokenize(self, text: str, add_special: bool, parse_special: bool) -> tuple[int, ...]:
         data = self._spellable(text).encode(errors="replace")
 
         def tokenize(buffer: Any, size: int) -> int:
-            count: int = llama_cpp.llama_tokenize(self._file.vocab, data, len(data), buffer, size, add_special, True)
+            count: int = llama_cpp.llama_tokenize(
+                self._file.vocab, data, len(data), buffer, size, add_special, parse_special
+            )
             return count
 
         return tuple(_filled(tokenize, llama_cpp.llama_token, len(data) + 2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,14 @@ class Tokenizer(Protocol):
     def vocabulary(self) -> Vocabulary: ...
 
     def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
-        """Token ids of a text; add_special: with those that the model wants around it, such as a start token."""
+        """Token ids of what a template or a program wrote: special tokens in it are read as such.
+
+        Args:
+            add_special: with those that the model wants around a text, such as a start token, once.
+        """
+
+    def encode_plain(self, text: str) -> tuple[int, ...]:
+        """Token ids of what a person wrote: the name of a special token in it is ordinary text."""
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, special ones left out; bytes that are no UTF-8 become U+FFFD."""
@@ -43,9 +50,22 @@ class FolderTokenizer:
         self.checkpoint = checkpoint
         self._tokenizer = _read_tokenizer(checkpoint.folder)
         self.vocabulary = self._describe()
+        _mark_special(self._tokenizer, self._special_tokens())
+        self._plain_tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        self._plain_tokenizer.encode_special_tokens = True
 
     def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=add_special).ids)
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if not add_special:
+            return tuple(ids)
+        whole = self._tokenizer.encode(text, add_special_tokens=True).ids
+        num_before = next((i for i in range(len(whole)) if whole[i : i + len(ids)] == ids), 0)
+        # A text that begins with the start token has it already.
+        has_start = bool(num_before) and ids[:num_before] == whole[:num_before]
+        return tuple(whole[num_before:] if has_start else whole)
+
+    def encode_plain(self, text: str) -> tuple[int, ...]:
+        return tuple(self._plain_tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
@@ -57,6 +77,21 @@ class FolderTokenizer:
         ids = self._tokenizer.get_vocab(with_added_tokens=True)
         size = self.checkpoint.vocabulary_size or max(ids.values(), default=-1) + 1
         return Vocabulary(self.checkpoint.name, _by_id(ids, size), size, self._end_ids())
+
+    def _special_tokens(self) -> set[str]:
+        """What a model's files call special, beside the flags in tokenizer.json, which some leave out."""
+        folder, found = self.checkpoint.folder, set[str]()
+        settings = read_json(folder / "tokenizer_config.json", is_required=False)
+        for config in (read_json(folder / "special_tokens_map.json", is_required=False), settings):
+            named = [value for name, value in config.items() if name.endswith("_token")]
+            for name in ("additional_special_tokens", "extra_special_tokens"):
+                more = config.get(name) or []
+                named += list(more.values()) if isinstance(more, dict) else more
+            found.update(filter(None, map(_content, named)))
+        added = settings.get("added_tokens_decoder") or {}
+        found.update(filter(None, (_content(entry) for entry in added.values() if entry.get("special"))))
+        found.update(token for token in map(self.vocabulary.token, self.vocabulary.end_ids) if token is not None)
+        return found
 
     def _end_ids(self) -> tuple[int, ...]:
         """What ends a text: the first of the files that says so, in the order in which Hugging Face reads them."""
@@ -116,9 +151,26 @@ class TextStream:
 
 def special_token(config: Mapping[str, Any], name: str) -> str | None:
     """A token named in a tokenizer_config.json: a string, or a table with its content."""
-    stated = config.get(name)
+    return _content(config.get(name))
+
+
+def _content(stated: object) -> str | None:
+    """A token as files state it: a string, or a table with its content."""
     token = stated.get("content") if isinstance(stated, dict) else stated
-    return token if isinstance(token, str) else None
+    return token if isinstance(token, str) and token else None
+
+
+def _mark_special(tokenizer: tokenizers.Tokenizer, names: Iterable[str]) -> None:
+    """Read these tokens of the vocabulary as special, and leave them out of texts."""
+    known = {token.content: token for token in tokenizer.get_added_tokens_decoder().values()}
+    marked = []
+    for name in sorted(names):
+        if tokenizer.token_to_id(name) is None:
+            continue
+        token = known.get(name) or tokenizers.AddedToken(name, normalized=False)
+        token.special = True
+        marked.append(token)
+    tokenizer.add_special_tokens(marked)
 
 
 def _by_id(ids: Mapping[str, int], size: int) -> tuple[str | None, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.checkpoint import Checkpoint, find_checkpoint, require_rollback
+from skydraft.engines.checkpoint import Checkpoint, find_checkpoint, require_rollback, require_safe_files
 from skydraft.engines.log_engine import LogEngine, Reading
 from skydraft.engines.served import VllmName, VllmSpec
 from skydraft.engines.settings import EngineSettings, Role
@@ -43,6 +43,7 @@ def load_vllm(name: VllmName, role: Role, settings: EngineSettings) -> LogEngine
         )
     checkpoint = find_checkpoint(name.model, role)
     require_rollback(checkpoint)
+    require_safe_files(checkpoint)
     vocabulary = FolderTokenizer(checkpoint).vocabulary
     limits = find_limits(checkpoint, settings)
     limits = limits._replace(max_length=limits.max_length - 1)
@@ -122,6 +123,7 @@ def _arguments(
         "logprobs_mode": "raw_logits",
         "skip_tokenizer_init": True,
         "disable_log_stats": True,
+        "trust_remote_code": False,
         **msgspec.structs.asdict(spec),
     }
 

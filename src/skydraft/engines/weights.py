@@ -11,7 +11,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.checkpoint import PLAIN_LAYERS, Checkpoint, JsonObject
+from skydraft.engines.checkpoint import PLAIN_LAYERS, Checkpoint, JsonObject, require_safe_files
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError, first_line
 
@@ -24,6 +24,7 @@ def load_weights(model_class: Any, checkpoint: Checkpoint, settings: EngineSetti
     Raises:
         ModelLoadError: files are missing, damaged or of another model, or do not fit into memory.
     """
+    require_safe_files(checkpoint)
     device = _device(settings)
     try:
         with _quiet(), memory_guard(checkpoint.name, device):
@@ -31,6 +32,8 @@ def load_weights(model_class: Any, checkpoint: Checkpoint, settings: EngineSetti
                 checkpoint.folder,
                 dtype=_dtype(settings, device),
                 local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
                 output_loading_info=True,
             )
             _require_complete(checkpoint, report)
@@ -135,6 +138,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _damaged(checkpoint: Checkpoint, error: Exception) -> ModelLoadError:
+    if "auto_map" in checkpoint.config and "custom code" in str(error):
+        return ModelLoadError(
+            f"{checkpoint.name} needs the code that came with it (auto_map of its config.json), which skydraft does "
+            "not run: use a model whose class is part of transformers"
+        )
     return ModelLoadError(
         f"the weights of {checkpoint.name} in {checkpoint.folder} cannot be loaded: {first_line(error)}"
     )

@@ -21,6 +21,9 @@ class WordTokenizer:
     def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
         return tuple(self._id_of(word) for word in text.split())
 
+    def encode_plain(self, text: str) -> tuple[int, ...]:
+        return self.encode(text)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         words = (self.vocabulary.token(index) for index in token_ids if index not in self.vocabulary.end_ids)
         return " ".join(word for word in words if word is not None)

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from skydraft.core import Prompt, SegmentKind, ShareLevel, TokenSegment
 
-Encode: TypeAlias = Callable[[str], Sequence[int]]  # text -> token ids, with no begin-of-text added by itself
+Encode: TypeAlias = Callable[[str], Sequence[int]]  # what a template wrote -> token ids, no start token added
 
 
 class PromptPair(NamedTuple):

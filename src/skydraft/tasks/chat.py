@@ -1,13 +1,17 @@
-"""A text prompt, raw or in a model's chat format, with a private context that only the device reads."""
+"""A text prompt, raw or in a model's chat format, with a private context that only the device reads.
+
+A chat format is written by the model's maker, and the special tokens in it are read as such. What a person says, and
+what the device found as context, is ordinary text: `<|im_end|>` in it ends nobody's turn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
-from skydraft.core import Prompt, SegmentKind, ShareLevel
+from skydraft.core import Prompt, SegmentKind, ShareLevel, TokenSegment
 from skydraft.errors import ConfigError
-from skydraft.tasks.base import Encode, PromptPair, prompt_pair, token_segment
+from skydraft.tasks.base import PromptPair, prompt_pair
 
 Render: TypeAlias = Callable[[str], str]  # what the user says -> the whole prompt in the model's chat format
 
@@ -15,63 +19,84 @@ CONTEXT_END = "\n\n"  # between the context and what is asked about it
 PLACEHOLDER = "\ue000skydraft\ue000"  # private-use characters: no template and no user writes them
 
 
-def raw(text: str) -> str:
-    """The chat format of a base model: none."""
-    return text
+class Encoder(Protocol):
+    """The part of a tokenizer that is needed here; as engines.tokenizer.Tokenizer."""
+
+    def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]: ...
+
+    def encode_plain(self, text: str) -> tuple[int, ...]: ...
 
 
-def text_prompt(encode: Encode, text: str, render: Render = raw) -> Prompt:
-    """Build a prompt without evidence: one segment, encoded as a whole."""
-    return Prompt((token_segment(encode, render(_not_blank(text))),))
+class _Framed(NamedTuple):
+    """A person's words and what the chat format puts around them.
 
-
-def context_prompt(encode: Encode, text: str, context: str, render: Render = raw) -> Prompt:
-    """Build a prompt whose context, marked as evidence, stands before what is asked, in the same turn.
-
-    Raises:
-        ConfigError: the chat format does not hold the user's words exactly once.
+    is_start: the model wants a start token before them, for no chat format brings one.
     """
-    before, after = _around_user(render)
-    framed = (
-        (before, SegmentKind.INSTRUCTION),
-        (context + CONTEXT_END, SegmentKind.EVIDENCE),
-        (_not_blank(text) + after, SegmentKind.INSTRUCTION),
-    )
-    return Prompt(tuple(token_segment(encode, part, kind) for part, kind in framed if part))
+
+    before: str
+    words: str
+    after: str
+    is_start: bool
 
 
 def chat_prompts(
-    encode: Encode, text: str, share: ShareLevel, render: Render = raw, context: str | None = None
+    encoder: Encoder,
+    text: str,
+    share: ShareLevel,
+    render: Render | None = None,
+    context: str | None = None,
+    is_raw: bool = False,
 ) -> PromptPair:
     """Build both sides' prompts for one request.
 
     Args:
-        encode: text -> token ids; a begin-of-text token, where the model wants one, belongs into `render`.
         text: what is asked; both sides see it, unless the share level is `none`.
         share: `none`: the cloud gets no prompt; `tokens`: the request alone; `features`: the context too.
-        render: the model's chat format; without one the text stands as it is.
+        render: the model's chat format; None: the text stands as it is.
         context: what only the device may read.
+        is_raw: without a chat format, and special tokens in the text are read as such: the user writes the format.
     Raises:
         ConfigError: the text is blank, or the chat format does not hold the user's words exactly once.
     """
-    request = text_prompt(encode, text, render)
-    if not context:
-        return prompt_pair(request, request, share)
-    return prompt_pair(context_prompt(encode, text, context, render), request, share)
-
-
-def _not_blank(text: str) -> str:
     if not text.strip():
         raise ConfigError(f"the prompt is blank ({text!r}): write what is asked")
-    return text
+    if is_raw:
+        render = None
+    framed = _framed(encoder, text, render, must_place=bool(context))
+    request = Prompt((TokenSegment(encoder.encode(text, add_special=True) if is_raw else _ids(encoder, framed)),))
+    if not context:
+        return prompt_pair(request, request, share)
+    start_ids = encoder.encode(framed.before, add_special=framed.is_start)
+    context_ids = encoder.encode_plain(context + CONTEXT_END)
+    asked_ids = encoder.encode(text) if is_raw else _ids(encoder, framed._replace(before="", is_start=False))
+    segments = (
+        TokenSegment(start_ids),
+        TokenSegment(context_ids, SegmentKind.EVIDENCE),
+        TokenSegment(asked_ids),
+    )
+    return prompt_pair(Prompt(tuple(segment for segment in segments if segment.token_ids)), request, share)
 
 
-def _around_user(render: Render) -> tuple[str, str]:
-    """What the chat format puts before and after the user's words."""
-    parts = render(PLACEHOLDER).split(PLACEHOLDER)
-    if len(parts) != 2:
+def _framed(encoder: Encoder, text: str, render: Render | None, must_place: bool) -> _Framed:
+    """Find a person's words in what the chat format makes of them: it may have trimmed them."""
+    if render is None:
+        return _Framed("", text, "", is_start=True)
+    parts, whole = render(PLACEHOLDER).split(PLACEHOLDER), render(text)
+    if len(parts) == 2 and whole.startswith(parts[0]) and whole[len(parts[0]) :].endswith(parts[1]):
+        before, after = parts
+        return _Framed(before, whole[len(before) : len(whole) - len(after)], after, is_start=False)
+    if must_place or encoder.encode(text) != encoder.encode_plain(text):
+        what = "a private context" if must_place else "a text with the name of a special token in it"
         raise ConfigError(
-            f"the chat format repeats the user's words {len(parts) - 1} times and a private context has one place: "
-            "use a format that holds them once, or no context"
+            f"the chat format repeats the user's words {len(parts) - 1} times and {what} needs one place: "
+            "use a format that holds them once"
         )
-    return parts[0], parts[1]
+    return _Framed(whole, "", "", is_start=False)
+
+
+def _ids(encoder: Encoder, framed: _Framed) -> tuple[int, ...]:
+    """Encoded as a whole, as in training, unless the words hold the name of a special token."""
+    before, words, after, is_start = framed
+    if encoder.encode(words) == encoder.encode_plain(words):
+        return encoder.encode(before + words + after, add_special=is_start)
+    return encoder.encode(before, add_special=is_start) + encoder.encode_plain(words) + encoder.encode(after)
