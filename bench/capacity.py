@@ -46,8 +46,8 @@ from bench.replay import Replay, Script, Tally
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, SamplingParams, TokenSegment
 from skydraft.engines.base import Engine
+from skydraft.engines.emulated.paced import Pace, PacedChunkedEngine
 from skydraft.engines.load import load_engine, load_tokenizer
-from skydraft.engines.paced import Pace, PacedChunkedEngine
 from skydraft.engines.settings import EngineSettings
 from skydraft.policies.way import FREE
 

@@ -40,7 +40,7 @@ from bench.fuzz_frames import NEVER_OPENED, PROBE, Episode, FrameFuzzer, upgrade
 from bench.honest import PATIENCE_S, HonestText
 from bench.observed import ObservedCloud, Sample
 from bench.replay import write_alone
-from skydraft.cloud.keys import KeyGrant, add_key
+from skydraft.cloud.access.keys import KeyGrant, add_key
 from skydraft.core import Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession, mark_of
 from skydraft.engines.load import load_engine

@@ -21,19 +21,19 @@ from random import Random
 from msgspec.structs import replace
 
 from bench.claims import Claim, parse_arguments, show
+from bench.link.link import Link
+from bench.link.pipe import Address
+from bench.link.shaping import LinkSettings
 from skydraft.audio.read import read_clip
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.engines.base import Engine
+from skydraft.engines.huggingface.log_mel import load_log_mel
 from skydraft.engines.load import load_engine, load_tokenizer
-from skydraft.engines.log_mel import load_log_mel
 from skydraft.engines.settings import EngineSettings
 from skydraft.models import embedded_path
-from skydraft.transport.link import Link
-from skydraft.transport.pipe import Address
-from skydraft.transport.shaping import LinkSettings
 
 SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 UNSEEN_ACTORS = (19, 20)

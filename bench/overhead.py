@@ -17,8 +17,8 @@ from bench.claims import Claim, parse_arguments, pin, show
 from bench.replay import write_alone
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, ShareLevel, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession
-from skydraft.edge.address import CloudAddress
 from skydraft.edge.border import Border
+from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.conversation import Conversation, Patience
 from skydraft.edge.drafter import Block
 from skydraft.edge.local_cloud import local_cloud

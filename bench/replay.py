@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from skydraft.cloud.hub import Hub
 from skydraft.cloud.metrics import Metrics
+from skydraft.cloud.session_registry import Hub
 from skydraft.config import CloudSettings
 from skydraft.core import Draft, Exact, Prompt, SamplingParams
 from skydraft.decoding.edge_session import EdgeSession

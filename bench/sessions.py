@@ -24,7 +24,7 @@ from bench.capacity import recorded_texts
 from bench.claims import Claim, parse_arguments, show
 from bench.network.profiles import TEXT
 from bench.replay import Replay, Script, write_alone
-from skydraft.cloud.hub import Hub
+from skydraft.cloud.session_registry import Hub
 from skydraft.config import CloudSettings
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession

@@ -18,12 +18,12 @@ from transformers import (
 )
 
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.omni import OmniModel
+from skydraft.engines.huggingface.causal import CausalModel, start_decoder
+from skydraft.engines.huggingface.omni import OmniModel
+from skydraft.engines.huggingface.slot_engine import DecoderModel, SlotEngine
+from skydraft.engines.huggingface.weights import memory_guard
 from skydraft.engines.settings import EngineSettings
-from skydraft.engines.slot_engine import DecoderModel, SlotEngine
-from skydraft.engines.transformers import CausalModel, start_decoder
-from skydraft.engines.vocabulary import Vocabulary
-from skydraft.engines.weights import memory_guard
+from skydraft.text.vocabulary import Vocabulary
 
 NUM_TOKENS = 151_665  # of the tokenizer; the other rows of the logits are padding
 

@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Sequence
 from random import Random
 
-from skydraft.cloud.hub import Hub
+from skydraft.cloud.session_registry import Hub
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, SamplingParams, TokenSegment, TreeShape
 from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.engines.base import Engine, EngineLimits, Extension
-from skydraft.engines.table import TableEngine
-from skydraft.engines.table_spec import load_table
+from skydraft.engines.emulated.table import TableEngine
+from skydraft.engines.emulated.table_spec import load_table
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import FrameLimits
 from skydraft.sampling.choice import target_choices

@@ -12,15 +12,15 @@ from bench.network.capture import NOTHING, Capture, Crossed
 from bench.network.naive import write_naively
 from bench.network.profiles import Profile
 from bench.network.rows import AUTO, CLOUD, EDGE, NAIVE, Cell, Key, Lateness, Row, Wire
-from bench.network.site import Server, Site
+from bench.network.testbed import Server, Site
 from bench.network.texts import Prompts, row_of, sampling_of
 from skydraft.core import Exact, Mode, Prompt, ShareLevel, Token, TokenSegment
-from skydraft.edge.address import CloudAddress
+from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.conversation import Patience
 from skydraft.edge.writer import Job, Writer
 from skydraft.engines.base import Engine
+from skydraft.engines.emulated.paced import PacedEngine
 from skydraft.engines.load import load_engine
-from skydraft.engines.paced import PacedEngine
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import TransportError
 from skydraft.policies.draft_length import draft_length

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.network.minds import Library, Minds, Opening
+from bench.network.model_cache import Library, Minds, Opening
 from bench.network.profiles import PROFILES
 from bench.network.rows import AUTO, CLOUD, EDGE, NAIVE, Cell, Key, Row, Texts, append_row, load_rows, prepare_file
 from bench.network.runner import Selection, Show

@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from bench.link.pipe import Address
 from skydraft.core import Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.edge.drafter import Drafter
 from skydraft.engines.base import Engine, Extension, Slot
+from skydraft.engines.emulated.paced import PacedEngine
 from skydraft.engines.load import load_engine
-from skydraft.engines.paced import PacedEngine
 from skydraft.engines.settings import EngineSettings
 from skydraft.sampling.choice import target_choices
-from skydraft.transport.pipe import Address
 
 ANNOUNCEMENT = "naive listens on "
 BLOCK_LENGTH = 4

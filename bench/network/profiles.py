@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from skydraft.engines.paced import PREFIX, Pace
+from skydraft.engines.emulated.paced import PREFIX, Pace
 
 TEXT = Path(__file__).parents[3] / "shared" / "text"
 

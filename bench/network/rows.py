@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from skydraft.engines.paced import PaceCounts
+from skydraft.engines.emulated.paced import PaceCounts
 from skydraft.errors import ConfigError
 
 CLOUD, EDGE, NAIVE, AUTO = "cloud", "edge", "naive", "auto"

@@ -21,7 +21,7 @@ from bench.network.capture import Capture
 from bench.network.device import Device
 from bench.network.profiles import PROFILES
 from bench.network.rows import Cell, Key, Row, Texts, append_row, load_rows, prepare_file
-from bench.network.site import Site, open_site
+from bench.network.testbed import Site, open_site
 from bench.network.texts import Prompts
 from skydraft.errors import SkydraftError
 

@@ -1,6 +1,6 @@
 """One text in virtual time: both halves of a session, real messages and real models, exact pace, nothing else running.
 
-The device does as `edge/hybrid` does and the cloud as `cloud/scheduler`; what computing itself takes is in the pace.
+The device does as `edge/exact_writer` and the cloud as `cloud/scheduler`; what computing takes is in the pace.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bench.network.minds import Minds, Path
+from bench.link.shaping import PathSettings, Shaper
+from bench.network.model_cache import Minds, Path
 from bench.network.oracle import OracleTree
 from bench.network.profiles import Profile
 from bench.network.virtual_cloud import VirtualCloud
@@ -20,12 +21,11 @@ from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.guess_tree import Node
 from skydraft.edge.border import Border, DisclosureRecord
-from skydraft.edge.hybrid import PING_PERIOD_S
+from skydraft.edge.exact_writer import PING_PERIOD_S
 from skydraft.edge.tree_reader import TreeReader
 from skydraft.policies.planner import Planner
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import FrameLimits
-from skydraft.transport.shaping import PathSettings, Shaper
 
 CONNECT_ROUND_TRIPS = 2  # TCP's handshake and WebSocket's
 UP_HEAD_BYTES, DOWN_HEAD_BYTES = 58, 54  # of a short message: IP, TCP with timestamps, WebSocket (masked upwards)

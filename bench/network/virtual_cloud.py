@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.network.minds import Minds, Path
+from bench.network.model_cache import Minds, Path
 from skydraft.core import parse_rule
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms, Step
 from skydraft.decoding.edge_session import mark_of
-from skydraft.engines.paced import Pace
+from skydraft.engines.emulated.paced import Pace
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import messages, packing, segments
 

@@ -8,7 +8,7 @@ from bench.network.capture import Capture
 from bench.network.device import Device
 from bench.network.profiles import Profile
 from bench.network.rows import Cell, Key, Texts
-from bench.network.site import open_site
+from bench.network.testbed import open_site
 
 TARGET = "table:vocab=64,seed=3,order=2,sharpness=3"
 MODES = ("cloud", "edge", "wait:2", "tree", "auto", "naive")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.network.minds import Minds, Opening
+from bench.network.model_cache import Minds, Opening
 from bench.network.profiles import PROFILES
 from bench.network.virtual import Virtual, VirtualLink, VirtualText
 from skydraft.core import Prompt, SamplingParams, TokenSegment

@@ -9,10 +9,11 @@ from skydraft.cli.doctor import as_json, show
 from skydraft.cli.results import to_line
 from skydraft.cli.screen import Screen
 from skydraft.core import Mode
-from skydraft.edge import machine, trial
-from skydraft.edge.checkup import Checkup, CloudFacts
+from skydraft.edge import machine
+from skydraft.edge.doctor import measure as trial
+from skydraft.edge.doctor.checkup import Checkup, CloudFacts
+from skydraft.edge.doctor.measure import DraftSpeed, LinkSpeed, Rounds
 from skydraft.edge.machine import Machine, Speed, drafting_capacity
-from skydraft.edge.trial import DraftSpeed, LinkSpeed, Rounds
 from skydraft.engines.accelerator import Accelerator
 from skydraft.policies.strategy import Decision
 from skydraft.policies.tiers import propose

@@ -5,8 +5,8 @@ import pytest
 from skydraft.cli.results import as_json, pieces_of, result_of_clip, result_of_text, to_line
 from skydraft.core import Origin, Token
 from skydraft.edge.device import CaptionedWindow
-from skydraft.engines.tokenizer import UNFINISHED
 from skydraft.errors import AudioError
+from skydraft.text.tokenizer import UNFINISHED
 from tests.cli.made_up import ACCEPTED, CLOUD, CORRECTED, EDGE, TOKENIZER, features_record, record, report
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from skydraft.cloud.account import Account
-from skydraft.cloud.keys import Holder, KeyGrant
+from skydraft.cloud.access.account import Account
+from skydraft.cloud.access.keys import Holder, KeyGrant
 
 HOUR_S = 3600.0
 

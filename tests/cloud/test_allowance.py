@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from skydraft.cloud.allowance import Allowance
+from skydraft.cloud.limits.allowance import Allowance
 
 
 def test_what_was_saved_up_may_be_used_at_once_and_then_as_it_flows_in() -> None:

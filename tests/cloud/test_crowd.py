@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from skydraft.cloud.hub import Hub
-from skydraft.cloud.keys import Holder, KeyGrant
+from skydraft.cloud.access.keys import Holder, KeyGrant
 from skydraft.cloud.metrics import Metrics
+from skydraft.cloud.session_registry import Hub
 from skydraft.config import CloudSettings
 from skydraft.core import Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession, Phase

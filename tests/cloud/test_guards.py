@@ -18,9 +18,10 @@ from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
 
-from skydraft.cloud import connection, strangers
-from skydraft.cloud.guard import require_guards
-from skydraft.cloud.keys import KeyGrant, add_key, remove_key
+from skydraft.cloud import connection
+from skydraft.cloud.access.guard import require_guards
+from skydraft.cloud.access.keys import KeyGrant, add_key, remove_key
+from skydraft.cloud.limits import strangers
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, SamplingParams, TensorSegment, TokenSegment
 from skydraft.errors import CloudFault, ConfigError

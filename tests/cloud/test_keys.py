@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict
 
-from skydraft.cloud.keys import KeyGrant, KeyRing, add_key, read_keys, remove_key
+from skydraft.cloud.access.keys import KeyGrant, KeyRing, add_key, read_keys, remove_key
 from skydraft.errors import ConfigError
 
 
@@ -227,7 +227,7 @@ def test_a_table_written_in_another_way_is_not_cut_by_guessing(path: Path, text:
 ADD_TEN = """
 import sys
 from pathlib import Path
-from skydraft.cloud.keys import KeyGrant, add_key, remove_key
+from skydraft.cloud.access.keys import KeyGrant, add_key, remove_key
 path, worker = Path(sys.argv[1]), sys.argv[2]
 sys.stdin.readline()
 for number in range(10):

@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from skydraft.cloud import listener as module
-from skydraft.cloud.allowance import Allowance
-from skydraft.cloud.listener import Listener
-from skydraft.cloud.strangers import Stranger, Strangers
+from skydraft.cloud.limits import listener as module
+from skydraft.cloud.limits.allowance import Allowance
+from skydraft.cloud.limits.listener import Listener
+from skydraft.cloud.limits.strangers import Stranger, Strangers
 
 
 class Greeter(asyncio.Protocol):

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from skydraft.cloud.ray_scaling import QUEUE_S, QueueTimePolicy, wanted_replicas
+from skydraft.cloud.ray.scaling import QUEUE_S, QueueTimePolicy, wanted_replicas
 from skydraft.errors import ConfigError
 
 

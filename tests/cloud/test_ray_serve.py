@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from skydraft.cli import run
-from skydraft.cloud.ray_serve import _reason, make_application
+from skydraft.cloud.ray.serve import _reason, make_application
 from skydraft.errors import ConfigError
 
 

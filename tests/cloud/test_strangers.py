@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from skydraft.cloud import strangers as module
-from skydraft.cloud.strangers import Stranger, Strangers, peer_of
+from skydraft.cloud.limits import strangers as module
+from skydraft.cloud.limits.strangers import Stranger, Strangers, peer_of
 
 
 class Crowd:

@@ -13,9 +13,9 @@ from skydraft.config import CloudSettings
 from skydraft.core import AcceptanceRule, Exact, Origin, Prompt, Rank, SamplingParams, TokenSegment, TreeShape
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
 from skydraft.decoding.edge_session import EdgeSession
-from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import CloudFault, LocalProtocolError, RemoteProtocolError, VocabularyMismatch
 from skydraft.protocol import codec, messages
+from skydraft.text.vocabulary import Vocabulary
 from tests.linked import LIMITS, PROMPT, Linked, cloud_only, random_tree, table
 
 MODEL = "table:vocab=8,seed=5,order=2,end=7"

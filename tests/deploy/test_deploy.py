@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from skydraft.cli.app import app
-from skydraft.cloud import ray_scaling
-from skydraft.cloud.ray_serve import DEPLOYMENT, make_application
+from skydraft.cloud.ray import scaling as ray_scaling
+from skydraft.cloud.ray.serve import DEPLOYMENT, make_application
 from skydraft.config import CloudSettings, with_flags
 
 yaml = pytest.importorskip("yaml", reason="needs PyYAML, which skydraft[torch] brings")

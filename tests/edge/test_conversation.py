@@ -14,17 +14,17 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from skydraft.cloud.hub import Hub
+from skydraft.cloud.session_registry import Hub
 from skydraft.config import CloudSettings
 from skydraft.core import Mode, Origin, Prompt, Rank, SamplingParams, SegmentKind, ShareLevel, TokenSegment
-from skydraft.edge.address import CloudAddress
 from skydraft.edge.answer_time import AnswerLimits
+from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.conversation import Patience
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
 from skydraft.engines.base import Engine
-from skydraft.engines.paced import Pace, pace_engine
+from skydraft.engines.emulated.paced import Pace, pace_engine
 from skydraft.errors import (
     CacheOverflow,
     CloudFault,

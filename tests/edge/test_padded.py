@@ -16,11 +16,11 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from skydraft.core import Draft, Exact, Mode, Rank, Rejection
-from skydraft.edge.address import CloudAddress
+from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.padded import PACE_S
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
-from skydraft.engines.paced import Pace, pace_engine
+from skydraft.engines.emulated.paced import Pace, pace_engine
 from skydraft.errors import RemoteProtocolError
 from skydraft.policies.gate import NeverGate
 from skydraft.policies.way import chain

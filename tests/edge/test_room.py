@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection
 
 from skydraft.config import CloudSettings
 from skydraft.core import Exact, MinProb, Mode, Objective, Origin, Prompt, Rank, Rejection, TokenSegment
-from skydraft.edge.address import CloudAddress
+from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.conversation import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer

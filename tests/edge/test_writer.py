@@ -22,16 +22,16 @@ from skydraft.core import (
     Token,
     TokenSegment,
 )  # fmt: skip
-from skydraft.edge.address import CloudAddress
+from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.conversation import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, Writer
-from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import ConfigError, DisclosureError, TransportError, VocabularyMismatch
 from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import AlwaysGate, EntropyGate, NeverGate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
+from skydraft.text.vocabulary import Vocabulary
 from tests.linked import PROMPT, cloud_only, table
 
 TARGET = "table:vocab=8,seed=5,order=2"

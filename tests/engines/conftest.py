@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers.utils import logging
 
+from skydraft.engines.huggingface.slot_engine import SlotEngine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
-from skydraft.engines.slot_engine import SlotEngine
 from tests.engines import folders
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skydraft.core import Prompt
-from skydraft.engines.prompts import text_ids
+from skydraft.engines.prompt_checks import text_ids
 from tests.engines.operations import FromScratch
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from skydraft.engines.base import EngineLimits, Extension
-from skydraft.engines.branches import BranchBook, Copy, Cut, Plan
+from skydraft.engines.llamacpp.branches import BranchBook, Copy, Cut, Plan
 from skydraft.engines.slots import SlotBook
 from skydraft.errors import CacheOverflow
 

@@ -13,13 +13,15 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2_5OmniThinkerForConditionalGeneration
 from transformers.utils import logging
 
-from skydraft.engines import checkpoint, load, weights
-from skydraft.engines.checkpoint import Checkpoint, require_rollback
+from skydraft.engines import load
+from skydraft.engines.emulated.table import TableEngine
+from skydraft.engines.huggingface import weights
+from skydraft.engines.huggingface.slot_engine import SlotEngine
 from skydraft.engines.load import find_max_length, load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
-from skydraft.engines.slot_engine import SlotEngine
-from skydraft.engines.table import TableEngine
 from skydraft.errors import ConfigError, ModelLoadError
+from skydraft.text import checkpoint
+from skydraft.text.checkpoint import Checkpoint, require_rollback
 from tests.engines.folders import change_config, word_tokenizer
 from tests.engines.operations import text_prompt
 
@@ -274,7 +276,9 @@ def test_a_model_that_needs_more_of_attention_is_refused(tmp_path: Path):
 
 def test_a_model_that_computes_otherwise_with_slots_is_refused(saved: Saved, monkeypatch: pytest.MonkeyPatch):
     # As a model would that finds positions by itself.
-    monkeypatch.setattr("skydraft.engines.kv_cache.BatchPlan.positions", property(lambda plan: plan.token_ids * 0))
+    monkeypatch.setattr(
+        "skydraft.engines.huggingface.kv_cache.BatchPlan.positions", property(lambda plan: plan.token_ids * 0)
+    )
     assert "gives other logits with a KV cache of slots than without a cache" in refused(saved("llama"))
 
 

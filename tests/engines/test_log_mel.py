@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from transformers import WhisperFeatureExtractor
 
-from skydraft.engines import checkpoint
-from skydraft.engines.log_mel import LogMel, load_log_mel
+from skydraft.engines.huggingface.log_mel import LogMel, load_log_mel
 from skydraft.errors import AudioError
+from skydraft.text import checkpoint
 
 
 def tone(num_samples: int, seed: int = 0) -> np.ndarray:

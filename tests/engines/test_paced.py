@@ -7,10 +7,10 @@ import pytest
 
 from skydraft.core import Prompt, TensorSegment, TokenSegment
 from skydraft.engines.base import ChunkedEngine, Engine, EngineLimits, Extension, Prefilled, PromptChunk
+from skydraft.engines.emulated.paced import Pace, PacedChunkedEngine, PacedEngine, pace_engine, split_pace
+from skydraft.engines.emulated.table_spec import load_table
 from skydraft.engines.load import load_engine, load_tokenizer
-from skydraft.engines.paced import Pace, PacedChunkedEngine, PacedEngine, pace_engine, split_pace
 from skydraft.engines.settings import EngineSettings
-from skydraft.engines.table_spec import load_table
 from skydraft.errors import CacheOverflow, ModelLoadError
 from tests.engines.operations import text_prompt
 

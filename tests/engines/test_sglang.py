@@ -13,16 +13,16 @@ import pytest
 
 from skydraft.core import AcceptanceRule, Exact, MinProb, Rank, Rejection, SamplingParams
 from skydraft.decoding.edge_session import EdgeSession
-from skydraft.engines import sglang
 from skydraft.engines.base import Extension, NarrowEngine
+from skydraft.engines.external import sglang
+from skydraft.engines.external.text_engine import TIE_MARGIN, LogEngine
 from skydraft.engines.load import load_engine
-from skydraft.engines.log_engine import TIE_MARGIN, LogEngine
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import CloudFault, ConfigError, EngineError, ModelLoadError
 from tests.engines.folders import word_tokenizer
 from tests.engines.operations import RandomOperations, text_prompt
 from tests.engines.sglang_stand_in import Answerer, Computing, Recorded, Reply, serving
-from tests.engines.test_log_engine import from_scratch, row_after
+from tests.engines.test_text_engine import from_scratch, row_after
 from tests.linked import PROMPT, Linked, cloud_only, random_tree
 
 EXCHANGE = Path(__file__).with_name("sglang_exchange.json")

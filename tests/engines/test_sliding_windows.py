@@ -8,7 +8,7 @@ import pytest
 
 from skydraft.core import Prompt
 from skydraft.engines.base import Extension
-from skydraft.engines.slot_engine import SlotEngine
+from skydraft.engines.huggingface.slot_engine import SlotEngine
 from tests.engines.folders import WINDOW
 from tests.engines.hugging_face import hugging_face, plain
 from tests.engines.operations import RandomOperations, text_prompt

@@ -3,11 +3,11 @@ import pytest
 
 from skydraft.core import Prompt, TensorSegment, TokenSegment
 from skydraft.engines.base import EngineLimits, Extension
-from skydraft.engines.prompts import text_ids
-from skydraft.engines.table import TableEngine
-from skydraft.engines.table_spec import load_table, parse_table, random_table
-from skydraft.engines.vocabulary import fit
+from skydraft.engines.emulated.table import TableEngine
+from skydraft.engines.emulated.table_spec import load_table, parse_table, random_table
+from skydraft.engines.prompt_checks import text_ids
 from skydraft.errors import EngineError, ModelLoadError, PromptRejected
+from skydraft.text.vocabulary import fit
 from tests.engines import contract
 from tests.engines.operations import FromScratch, RandomOperations, text_prompt
 

@@ -146,7 +146,7 @@ def test_a_model_that_cannot_be_rolled_back_is_refused(written: Written, monkeyp
 
 
 def test_a_model_that_computes_otherwise_in_trees_is_refused(written: Written, monkeypatch: pytest.MonkeyPatch):
-    from skydraft.engines.llamacpp import LlamaCppEngine
+    from skydraft.engines.llamacpp.engine import LlamaCppEngine
 
     # As a model would that takes the wrong branch for the right one.
     keep = LlamaCppEngine.keep_path

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skydraft.engines.load import load_chat_format, load_tokenizer
-from skydraft.engines.tokenizer import FolderTokenizer, TextStream, Tokenizer
-from skydraft.engines.vocabulary import fit
 from skydraft.errors import ModelLoadError
+from skydraft.text.tokenizer import FolderTokenizer, TextStream, Tokenizer
+from skydraft.text.vocabulary import fit
 from tests.llamacpp.installed import require_llamacpp
 
 require_llamacpp()

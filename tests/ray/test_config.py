@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import yaml
 
-from skydraft.cloud.keys import KeyGrant, add_key
-from skydraft.cloud.ray_serve import _surroundings
+from skydraft.cloud.access.keys import KeyGrant, add_key
+from skydraft.cloud.ray.serve import _surroundings
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode
 from skydraft.edge.device import Device

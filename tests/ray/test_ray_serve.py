@@ -22,7 +22,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from skydraft.cloud.keys import KeyGrant, add_key
+from skydraft.cloud.access.keys import KeyGrant, add_key
 from skydraft.config import DeviceSettings
 from skydraft.core import Exact, Mode, SamplingParams
 from skydraft.decoding.edge_session import EdgeSession

@@ -11,7 +11,7 @@ import pytest
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
 from skydraft.engines.base import ChunkedEngine, PromptChunk
-from skydraft.engines.table import TableEngine
+from skydraft.engines.emulated.table import TableEngine
 from skydraft.errors import EngineError
 from skydraft.protocol import messages, offers
 from skydraft.scheduling.batcher import Answer, Batcher, BatchLimits, Pass

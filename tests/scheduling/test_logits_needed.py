@@ -6,14 +6,14 @@ import pytest
 
 from skydraft.core import AcceptanceRule, Draft, Exact, MinProb, Rank, Rejection, SamplingParams
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.log_engine import Floats, LogEngine, Reading
-from skydraft.engines.words import word_vocabulary
+from skydraft.engines.emulated.words import word_vocabulary
+from skydraft.engines.external.text_engine import Floats, LogEngine, Reading
 from skydraft.errors import EngineError
 from skydraft.sampling.acceptance import judge
 from skydraft.sampling.lattice import draw, to_lattice
 from skydraft.scheduling.slot_lending import open_slot
 from tests.engines.operations import text_prompt
-from tests.engines.test_log_engine import MadeUpReader
+from tests.engines.test_text_engine import MadeUpReader
 from tests.linked import table
 
 GREEDY = SamplingParams()

@@ -9,7 +9,7 @@ import pytest
 
 from skydraft.core import AcceptanceRule, Draft, Exact, MinProb, Rank, SamplingParams
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
-from skydraft.engines.table import TableEngine
+from skydraft.engines.emulated.table import TableEngine
 from skydraft.protocol import messages, offers
 from skydraft.scheduling import batcher as batching
 from skydraft.scheduling.batcher import Batcher, BatchLimits

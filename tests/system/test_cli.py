@@ -19,9 +19,9 @@ import soundfile
 import tokenizers
 from websockets.sync.server import ServerConnection, serve
 
+from bench.link.link import Link
+from bench.link.pipe import Address
 from skydraft.protocol import codec, messages
-from skydraft.transport.link import Link
-from skydraft.transport.pipe import Address
 from tests.system.processes import (
     PATIENCE_S,
     children,

@@ -18,7 +18,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from skydraft.cloud.keys import KeyGrant, add_key, remove_key
+from skydraft.cloud.access.keys import KeyGrant, add_key, remove_key
 from skydraft.core import Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.local_cloud import ANNOUNCEMENT

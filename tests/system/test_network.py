@@ -12,19 +12,19 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 
+from bench.link.link import Link
+from bench.link.pipe import Address
+from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.core import Mode, Origin, SamplingParams, Token
-from skydraft.edge.address import CloudAddress
+from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.conversation import Patience
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Writer
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.paced import Pace, PacedEngine
-from skydraft.engines.table_spec import load_table
+from skydraft.engines.emulated.paced import Pace, PacedEngine
+from skydraft.engines.emulated.table_spec import load_table
 from skydraft.policies.way import parse_way
-from skydraft.transport.link import Link
-from skydraft.transport.pipe import Address
-from skydraft.transport.shaping import LinkSettings, PathSettings
 from tests.edge.test_writer import JOB
 from tests.linked import cloud_only, table
 

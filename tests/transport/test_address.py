@@ -1,8 +1,8 @@
 import pytest
 
+from bench.link.pipe import Address
 from skydraft.errors import ConfigError
 from skydraft.transport.address import exposure, session_url
-from skydraft.transport.pipe import Address
 
 
 @pytest.mark.parametrize(

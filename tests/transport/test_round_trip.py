@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from bench.link.link import Link
+from bench.link.pipe import Address
+from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.errors import TransportError
-from skydraft.transport.link import Link
-from skydraft.transport.pipe import Address
-from skydraft.transport.shaping import LinkSettings, PathSettings
 from skydraft.transport.websocket import connect
 from tests.transport.test_websocket import cloud, connected, port_of
 

@@ -16,10 +16,10 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from bench.link.link import Link
+from bench.link.pipe import Address
+from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.errors import CloudBusy, CloudFault, TransportError
-from skydraft.transport.link import Link
-from skydraft.transport.pipe import Address
-from skydraft.transport.shaping import LinkSettings, PathSettings
 from skydraft.transport.websocket import Connection, connect
 
 Handler = Callable[[ServerConnection], Awaitable[None]]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from skydraft.engines.external.text_engine import LogEngine
 from skydraft.engines.load import load_engine
-from skydraft.engines.log_engine import LogEngine
 from skydraft.engines.settings import EngineSettings
 
 MAX_LENGTH = 512

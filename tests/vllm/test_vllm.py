@@ -8,10 +8,10 @@ import pytest
 from skydraft.core import Exact, Prompt, Rank, SamplingParams, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines.base import Extension, NarrowEngine
+from skydraft.engines.external.text_engine import LogEngine, Reading
+from skydraft.engines.external.vllm import VllmReader
 from skydraft.engines.load import load_engine, load_tokenizer
-from skydraft.engines.log_engine import LogEngine, Reading
 from skydraft.engines.settings import EngineSettings
-from skydraft.engines.vllm import VllmReader
 from skydraft.errors import CacheOverflow, EngineError, PromptRejected
 from tests.engines.hugging_face import plain
 from tests.engines.operations import RandomOperations, text_prompt

@@ -164,6 +164,6 @@ def add_key(flags: KeyFlags, name: str) -> None:
 @command(cloud_key, "remove", click.Argument(["name"], help="Whose key."))
 def remove_key(flags: RemoveKeyFlags, name: str) -> None:
     """Take a key back; a running cloud closes its connections within seconds."""
-    from skydraft.cloud.keys import remove_key
+    from skydraft.cloud.access.keys import remove_key
 
     remove_key(flags.keys, name)

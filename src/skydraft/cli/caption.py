@@ -12,11 +12,11 @@ from skydraft.audio.read import Clip, read_clip
 from skydraft.cli.exits import ENDED_EARLY, FAILED
 from skydraft.cli.flags import WritingFlags
 from skydraft.cli.live import LiveText
+from skydraft.cli.printable import printable, seconds
 from skydraft.cli.render import disclosure, summary
 from skydraft.cli.results import Result, as_json, result_of_clip
 from skydraft.cli.screen import Screen
 from skydraft.cli.stage import ready_device
-from skydraft.cli.words import printable, seconds
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel, parse_rule
 from skydraft.edge.device import Device

@@ -48,7 +48,7 @@ def run_cloud(flags: CloudFlags) -> None:
 def _run(flags: CloudFlags, settings: CloudSettings, announce: Callable[[str], None]) -> Callable[[], None]:
     """What serves until the end, its address taken."""
     if flags.num_replicas is not None:
-        from skydraft.cloud.ray_serve import RayCluster
+        from skydraft.cloud.ray.serve import RayCluster
 
         return RayCluster(settings, flags.num_replicas, announce).run
     server = make_server(lambda: load_target(settings), settings, announce)

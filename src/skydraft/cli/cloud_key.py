@@ -6,7 +6,7 @@ import msgspec
 
 from skydraft.cli.flags import KeyFlags
 from skydraft.cli.screen import Screen
-from skydraft.cloud.keys import KeyGrant, add_key
+from skydraft.cloud.access.keys import KeyGrant, add_key
 from skydraft.errors import ConfigError
 
 

@@ -18,11 +18,11 @@ from skydraft.audio.clips import bundled_clips
 from skydraft.audio.read import Clip, Samples, read_clip
 from skydraft.cli.flags import DemoFlags
 from skydraft.cli.live import LiveText
+from skydraft.cli.printable import printable, seconds
 from skydraft.cli.render import STYLES, Column, comparison, disclosure, legend
 from skydraft.cli.results import Result, result_of_clip
 from skydraft.cli.screen import Screen
 from skydraft.cli.stage import ready_device
-from skydraft.cli.words import printable, seconds
 from skydraft.config import DeviceSettings, with_flags
 from skydraft.core import Origin, ShareLevel
 from skydraft.edge.device import Device, draw_seed

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from skydraft.cli.exits import FAILED
 from skydraft.cli.flags import DoctorFlags
+from skydraft.cli.printable import counted, printable
 from skydraft.cli.results import JsonObject
 from skydraft.cli.screen import Screen
-from skydraft.cli.words import counted, printable
-from skydraft.edge.checkup import Checkup, State, check_up
+from skydraft.edge.doctor.checkup import Checkup, State, check_up
 from skydraft.edge.machine import MATMUL_SIZE, Machine, Speed
 from skydraft.transport.address import exposure
 

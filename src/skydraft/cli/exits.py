@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import click
 from click.exceptions import Exit
 
-from skydraft.cli.words import harmless, printable
+from skydraft.cli.printable import harmless, printable
 from skydraft.errors import ConfigError, SkydraftError
 
 FAILED = 1

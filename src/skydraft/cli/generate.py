@@ -14,9 +14,9 @@ from skydraft.cli.results import Result, as_json, result_of_text
 from skydraft.cli.screen import Screen
 from skydraft.cli.stage import ready_device, starts_cloud
 from skydraft.config import DeviceSettings
-from skydraft.engines.checkpoint import EMBEDDED
-from skydraft.engines.paced import split_pace
+from skydraft.engines.emulated.paced import split_pace
 from skydraft.errors import ConfigError
+from skydraft.text.checkpoint import EMBEDDED
 
 FROM_STDIN = "-"
 MAX_CONTEXT_BYTES = 2**22  # far more than any model reads

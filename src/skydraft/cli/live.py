@@ -7,12 +7,12 @@ from types import TracebackType
 
 from rich.cells import cell_len
 
+from skydraft.cli.printable import harmless
 from skydraft.cli.render import STYLES
 from skydraft.cli.results import BETWEEN_WINDOWS
 from skydraft.cli.screen import Screen
-from skydraft.cli.words import harmless
 from skydraft.core import Origin, Token
-from skydraft.engines.tokenizer import TextStream, Tokenizer
+from skydraft.text.tokenizer import TextStream, Tokenizer
 
 WORD_WIDTH = 12  # columns that the rest of a word may take: its tokens come one by one
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from skydraft.core import Mode, Origin, ShareLevel, Token
 from skydraft.edge.device import CaptionedWindow
 from skydraft.edge.report import Report
-from skydraft.engines.tokenizer import TextStream, Tokenizer
 from skydraft.errors import AudioError
+from skydraft.text.tokenizer import TextStream, Tokenizer
 
 JsonObject = dict[str, object]
 

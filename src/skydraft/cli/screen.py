@@ -11,8 +11,8 @@ from rich.segment import Segment, Segments
 from rich.text import Text
 
 from skydraft.cli.exits import print_error
+from skydraft.cli.printable import harmless, printable
 from skydraft.cli.results import JsonObject, to_line
-from skydraft.cli.words import harmless, printable
 
 
 class _Console(Console):

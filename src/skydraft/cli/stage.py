@@ -19,7 +19,7 @@ from skydraft.edge.local_cloud import local_cloud
 from skydraft.edge.preflight import check_models, meet_cloud
 from skydraft.engines.load import load_tokenizer
 from skydraft.engines.settings import num_cores
-from skydraft.engines.tokenizer import Tokenizer
+from skydraft.text.tokenizer import Tokenizer
 from skydraft.transport.address import exposure
 
 _Result = TypeVar("_Result")

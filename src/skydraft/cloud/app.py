@@ -14,14 +14,14 @@ from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import PlainTextResponse
 
 from skydraft import __version__
+from skydraft.cloud.access.guard import Refusal
+from skydraft.cloud.access.keys import Holder
 from skydraft.cloud.connection import Connection
-from skydraft.cloud.guard import Refusal
-from skydraft.cloud.keys import Holder
+from skydraft.cloud.limits.uvicorn_limits import ADMIT
 from skydraft.cloud.scheduler import Scheduler
 from skydraft.cloud.service import Service, State
-from skydraft.cloud.wire import ADMIT
 from skydraft.engines.base import Engine
-from skydraft.engines.paced import PacedEngine
+from skydraft.engines.emulated.paced import PacedEngine
 from skydraft.protocol import messages
 from skydraft.protocol.messages import FaultCode
 

@@ -10,10 +10,10 @@ from contextlib import suppress
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from skydraft.cloud.keys import Holder
+from skydraft.cloud.access.keys import Holder
+from skydraft.cloud.limits.uvicorn_limits import ABORT
 from skydraft.cloud.scheduler import Scheduler
 from skydraft.cloud.service import Service, State
-from skydraft.cloud.wire import ABORT
 from skydraft.errors import CloudFault, RemoteProtocolError, VersionMismatch
 from skydraft.protocol import codec, messages, padding
 from skydraft.protocol.messages import FaultCode

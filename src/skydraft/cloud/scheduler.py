@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from skydraft.cloud.hub import ConnectionId, Hub, Reply
-from skydraft.cloud.keys import Holder
+from skydraft.cloud.access.keys import Holder
+from skydraft.cloud.session_registry import ConnectionId, Hub, Reply
 from skydraft.protocol import messages
 
 log = logging.getLogger("skydraft.cloud")

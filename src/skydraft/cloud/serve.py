@@ -12,18 +12,18 @@ from types import FrameType
 
 import uvicorn
 
-from skydraft.cloud.allowance import Allowance
+from skydraft.cloud.access.file_stamp import Stamp, stamp
+from skydraft.cloud.access.guard import Guard, require_guards
+from skydraft.cloud.access.keys import KeyRing
 from skydraft.cloud.app import make_app
-from skydraft.cloud.files import Stamp, stamp
-from skydraft.cloud.guard import Guard, require_guards
-from skydraft.cloud.keys import KeyRing
-from skydraft.cloud.listener import NEW_PER_S, Listener
+from skydraft.cloud.limits.allowance import Allowance
+from skydraft.cloud.limits.listener import NEW_PER_S, Listener
+from skydraft.cloud.limits.slices import KeyTimes, Stream, Unfinished
+from skydraft.cloud.limits.strangers import Stranger, Strangers
+from skydraft.cloud.limits.uvicorn_limits import GuardedHttp, GuardedSocket
 from skydraft.cloud.logs import flush_logs
 from skydraft.cloud.service import Service
-from skydraft.cloud.strangers import Stranger, Strangers
-from skydraft.cloud.stream import KeyTimes, Stream, Unfinished
 from skydraft.cloud.tracing import make_metrics
-from skydraft.cloud.wire import GuardedHttp, GuardedSocket
 from skydraft.config import CloudSettings
 from skydraft.engines.base import Engine
 from skydraft.errors import ConfigError, TransportError

@@ -11,10 +11,10 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from skydraft.cloud.guard import Guard
-from skydraft.cloud.hub import Hub
+from skydraft.cloud.access.guard import Guard
 from skydraft.cloud.metrics import Metrics
 from skydraft.cloud.scheduler import Scheduler
+from skydraft.cloud.session_registry import Hub
 from skydraft.config import CloudSettings
 from skydraft.engines.base import Engine
 from skydraft.protocol.limits import FrameLimits

@@ -22,9 +22,9 @@ from skydraft.core import (
     TreeShape,
 )
 from skydraft.decoding.offer_merging import fitting, is_ahead, merge_offers, unverified_part
-from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import CloudFault, LocalProtocolError, RemoteProtocolError, VocabularyMismatch
 from skydraft.protocol import messages, offers, packing, segments
+from skydraft.text.vocabulary import Vocabulary
 
 
 class Phase(enum.Enum):

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from skydraft.config import Offline
 from skydraft.decoding.edge_session import EdgeSession, Phase
-from skydraft.edge.address import CloudAddress
 from skydraft.edge.answer_time import AnswerLimits, AnswerTime
 from skydraft.edge.border import Border
+from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.drafter import Block
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.edge.padded import Channel, PaddedConnection

@@ -11,18 +11,15 @@ from skydraft.audio.read import Clip, Samples
 from skydraft.audio.windows import split_windows
 from skydraft.config import DeviceSettings, require_rule_fits
 from skydraft.core import AcceptanceRule, Exact, Mode, Rank, SamplingParams, TensorSegment, parse_rule
-from skydraft.edge.address import CloudAddress
+from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.conversation import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, OnTokens, Writer
 from skydraft.engines.base import Engine
-from skydraft.engines.checkpoint import find_checkpoint
-from skydraft.engines.gguf_files import is_gguf
+from skydraft.engines.emulated.paced import split_pace
+from skydraft.engines.emulated.table_spec import PREFIX, parse_table
 from skydraft.engines.load import load_chat_format, load_engine, load_tokenizer
-from skydraft.engines.paced import split_pace
 from skydraft.engines.settings import EngineSettings
-from skydraft.engines.table_spec import PREFIX, parse_table
-from skydraft.engines.tokenizer import Tokenizer
 from skydraft.errors import ConfigError
 from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import choose_gate
@@ -30,6 +27,9 @@ from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import caption_prompts
 from skydraft.tasks.chat import Render, chat_prompts
+from skydraft.text.checkpoint import find_checkpoint
+from skydraft.text.gguf_files import is_gguf
+from skydraft.text.tokenizer import Tokenizer
 
 Hear = Callable[[Samples], TensorSegment]
 OnWindow = Callable[[float, float], None]
@@ -201,7 +201,7 @@ def _load_ears(model: str) -> Hear | None:
     is_table = model.startswith(PREFIX)
     if (is_table and not parse_table(model).tensors) or (not is_table and not find_checkpoint(model, "draft").is_omni):
         return None
-    from skydraft.engines.log_mel import LogMel, load_log_mel  # the torch extra
+    from skydraft.engines.huggingface.log_mel import LogMel, load_log_mel  # the torch extra
 
     return LogMel() if is_table else load_log_mel(model, "draft")
 

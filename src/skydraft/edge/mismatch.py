@@ -7,11 +7,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from skydraft.edge.address import CloudAddress
-from skydraft.edge.inquiry import inquire
-from skydraft.engines.vocabulary import Vocabulary, fit
+from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.cloud_http import inquire
 from skydraft.errors import TransportError, VocabularyMismatch
 from skydraft.protocol.limits import MAX_NAME_CHARS
+from skydraft.text.vocabulary import Vocabulary, fit
 
 VOCABULARY_PATH = "/v1/vocabulary"
 MAX_TOKEN_CHARS = 1024

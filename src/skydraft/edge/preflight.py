@@ -8,16 +8,16 @@ import msgspec
 
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, Objective, ShareLevel
-from skydraft.edge.address import CloudAddress
+from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.cloud_http import inquire
 from skydraft.edge.device import engine_settings
-from skydraft.edge.inquiry import inquire
 from skydraft.edge.mismatch import explain_mismatch
+from skydraft.engines.emulated.paced import split_pace
+from skydraft.engines.external.names import SGLANG_PREFIX
 from skydraft.engines.load import find_max_length, load_tokenizer
-from skydraft.engines.paced import split_pace
-from skydraft.engines.served import SGLANG_PREFIX
 from skydraft.engines.settings import EngineSettings
-from skydraft.engines.vocabulary import Vocabulary, fit
 from skydraft.errors import CloudBusy, ConfigError, TransportError
+from skydraft.text.vocabulary import Vocabulary, fit
 from skydraft.transport.websocket import connect
 
 TERMS_PATH = "/v1/terms"

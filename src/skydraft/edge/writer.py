@@ -11,15 +11,14 @@ from typing import TypeVar
 
 from skydraft.core import AcceptanceRule, Mode, Objective, Origin, Prompt, SamplingParams, ShareLevel, Token
 from skydraft.decoding.edge_session import EdgeSession
-from skydraft.edge.address import CloudAddress
 from skydraft.edge.border import Border
+from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.conversation import Conversation, Patience
 from skydraft.edge.drafter import Block, Drafter
-from skydraft.edge.hybrid import WITHOUT_DRAFT, Hybrid
+from skydraft.edge.exact_writer import WITHOUT_DRAFT, Hybrid
 from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
-from skydraft.engines.vocabulary import Vocabulary
 from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError
 from skydraft.policies.draft_length import DraftLength
 from skydraft.policies.gate import EscalationCap, Gate, NeverGate
@@ -27,6 +26,7 @@ from skydraft.policies.planner import Planner
 from skydraft.policies.way import Way
 from skydraft.protocol.messages import FaultCode
 from skydraft.tasks.base import PromptPair
+from skydraft.text.vocabulary import Vocabulary
 
 DRAFT_FULL = "the draft model has no room for more: shorten the prompt, or give it a larger --max-length"
 ALONE_LENGTH = 1  # tokens at a time where nobody judges: each is shown as it comes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from skydraft.core import Prompt
-from skydraft.engines.vocabulary import Vocabulary
+from skydraft.text.vocabulary import Vocabulary
 
 Array: TypeAlias = Any  # a numpy array or a torch tensor: what the array API standard describes and no type spells
 Slot: TypeAlias = int  # one sequence's place in an engine's KV cache

@@ -6,16 +6,16 @@ import importlib.util
 import os
 
 from skydraft.engines.base import Engine, EngineLimits
-from skydraft.engines.chat import ChatTemplate, load_chat_template
-from skydraft.engines.checkpoint import Checkpoint, find_checkpoint
-from skydraft.engines.gguf_files import find_gguf, is_gguf
-from skydraft.engines.paced import pace_engine, split_pace
-from skydraft.engines.served import folder_name, is_served, load_served
-from skydraft.engines.settings import DEFAULT_MAX_LENGTH, EngineSettings, Role
-from skydraft.engines.table_spec import PREFIX, load_table, parse_table, spec_vocabulary
-from skydraft.engines.tokenizer import FolderTokenizer, Tokenizer
-from skydraft.engines.words import WordTokenizer
+from skydraft.engines.emulated.paced import pace_engine, split_pace
+from skydraft.engines.emulated.table_spec import PREFIX, load_table, parse_table, spec_vocabulary
+from skydraft.engines.emulated.words import WordTokenizer
+from skydraft.engines.external.names import folder_name, is_served, load_served
+from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError
+from skydraft.text.chat_template import ChatTemplate, load_chat_template
+from skydraft.text.checkpoint import DEFAULT_MAX_LENGTH, Checkpoint, Role, find_checkpoint
+from skydraft.text.gguf_files import find_gguf, is_gguf
+from skydraft.text.tokenizer import FolderTokenizer, Tokenizer
 
 DEFAULT_SETTINGS = EngineSettings()
 
@@ -57,7 +57,7 @@ def load_tokenizer(model: str, role: Role) -> Tokenizer:
         return WordTokenizer(spec_vocabulary(parse_table(model), model))
     if is_gguf(model):
         path = find_gguf(model)
-        from skydraft.engines.llama_tokenizer import load_gguf_tokenizer  # the llamacpp extra
+        from skydraft.engines.llamacpp.tokenizer import load_gguf_tokenizer  # the llamacpp extra
 
         return load_gguf_tokenizer(path)
     return FolderTokenizer(find_checkpoint(folder_name(model), role))
@@ -90,7 +90,7 @@ def load_chat_format(model: str, role: Role) -> ChatTemplate | None:
         return None
     if is_gguf(model):
         path = find_gguf(model)
-        from skydraft.engines.llama_tokenizer import load_gguf_chat_template  # the llamacpp extra
+        from skydraft.engines.llamacpp.tokenizer import load_gguf_chat_template  # the llamacpp extra
 
         return load_gguf_chat_template(path)
     return load_chat_template(find_checkpoint(folder_name(model), role))
@@ -103,7 +103,7 @@ def _load_unpaced(model: str, role: Role, settings: EngineSettings) -> Engine:
         return load_served(model, role, settings)
     if is_gguf(model):
         path = find_gguf(model)
-        from skydraft.engines.llama_load import load_llamacpp  # the llamacpp extra
+        from skydraft.engines.llamacpp.load import load_llamacpp  # the llamacpp extra
 
         return load_llamacpp(path, settings)
     checkpoint = find_checkpoint(model, role)
@@ -117,10 +117,10 @@ def _load_decoder(checkpoint: Checkpoint, settings: EngineSettings) -> Engine:
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)
     if checkpoint.is_omni:
-        from skydraft.engines.omni import load_omni
+        from skydraft.engines.huggingface.omni import load_omni
 
         return load_omni(checkpoint, settings)
-    from skydraft.engines.transformers import load_causal
+    from skydraft.engines.huggingface.causal import load_causal
 
     return load_causal(checkpoint, settings)
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Literal
 
 import msgspec
 
 from skydraft.core import check_types
 from skydraft.engines.base import EngineLimits
 from skydraft.errors import ConfigError, require
+from skydraft.text.checkpoint import DEFAULT_MAX_LENGTH
 
-DEFAULT_MAX_LENGTH = 4096
-
-Role = Literal["draft", "target"]
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skydraft.engines.base import EngineLimits, Extension, PromptChunk, Slot
-from skydraft.engines.prompts import check_token_ids
+from skydraft.engines.prompt_checks import check_token_ids
 from skydraft.errors import CacheOverflow
 
 Ints = npt.NDArray[np.int64]

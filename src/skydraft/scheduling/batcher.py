@@ -17,7 +17,7 @@ from array_api_compat import array_namespace
 from skydraft.core import Prompt
 from skydraft.decoding.cloud_session import CloudSession, Outcome, Step
 from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, PromptChunk, Slot
-from skydraft.engines.prompts import require_finite
+from skydraft.engines.prompt_checks import require_finite
 from skydraft.errors import EngineError, PromptRejected, RemoteProtocolError
 from skydraft.protocol import messages
 from skydraft.sampling.choice import ChoiceRequest, choices_together

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from skydraft.core import AcceptanceRule, Prompt, SamplingParams
 from skydraft.decoding.cloud_session import CloudSession
 from skydraft.engines.base import ChunkedEngine, Engine, NarrowEngine, Prefilled, Slot
-from skydraft.engines.prompts import check_prompt, text_ids
+from skydraft.engines.prompt_checks import check_prompt, text_ids
 from skydraft.errors import CacheOverflow
 
 log = logging.getLogger("skydraft.scheduling")

@@ -1,0 +1,261 @@
+"""Short measurements of a draft model, of a link and of a cloud, on a text that nobody keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from skydraft.core import Exact, Origin, Prompt, SamplingParams, ShareLevel, TokenSegment
+from skydraft.decoding.edge_session import EdgeSession, Phase
+from skydraft.edge.answer_time import AnswerLimits, AnswerTime
+from skydraft.edge.border import Border
+from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.mismatch import explain_mismatch
+from skydraft.engines.base import Engine, Extension
+from skydraft.errors import CloudFault, VocabularyMismatch
+from skydraft.protocol import messages
+from skydraft.text.vocabulary import Vocabulary
+from skydraft.transport.websocket import Connection
+
+PROMPT_TEXT = "The weather today is mild and"
+BATCH_SIZE = 8
+MEASURE_S = 1.0  # of each batch size
+NUM_PINGS = 20
+NUM_ROUNDS = 8
+BLOCK_LENGTH = 5
+NUM_CLOUD_TOKENS = 24
+NUM_TEXT_TOKENS = NUM_ROUNDS * (BLOCK_LENGTH + 1)
+ANSWER = AnswerLimits(silence_s=30.0, standstill_s=300.0)
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class DraftSpeed:
+    """step_s: of a forward pass with one token of one text. batch_step_s: of one of each of BATCH_SIZE texts."""
+
+    step_s: float
+    batch_step_s: float
+
+
+@dataclass(frozen=True)
+class LinkSpeed:
+    """Of pings over the open connection.
+
+    round_trip_s: median. jitter_s: mean difference of successive ones, as in RFC 3550.
+    """
+
+    round_trip_s: float
+    jitter_s: float
+    num_pings: int
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Of a text that was drafted here and judged in the cloud.
+
+    open_s: until the session stood. draft_s, round_s: of a block, medians: the first one waits for the prompts.
+    num_accepted: of num_drafted tokens. tokens_per_s: what a usual round added, in the time of a usual round.
+    """
+
+    open_s: float
+    draft_s: float
+    round_s: float
+    num_drafted: int
+    num_accepted: int
+    tokens_per_s: float
+
+
+def trial_prompt(encode: Callable[[str], Sequence[int]]) -> Prompt:
+    """What the trials continue."""
+    return Prompt((TokenSegment(tuple(encode(PROMPT_TEXT))),))
+
+
+def measure_draft(engine: Engine, prompt: Prompt) -> DraftSpeed:
+    """Time forward passes for about two seconds.
+
+    Args:
+        engine: with BATCH_SIZE free slots.
+    Raises:
+        EngineError: it cannot take the prompt.
+    """
+    slots = [engine.open(prompt).slot for _ in range(BATCH_SIZE)]
+    token_id = _text_ids(prompt)[-1]
+
+    def step_s(num_texts: int) -> float:
+        extensions, times_s = [Extension(slot, [token_id]) for slot in slots[:num_texts]], list[float]()
+        end_s = time.perf_counter() + MEASURE_S
+        while len(times_s) < 3 or time.perf_counter() < end_s:
+            start_s = time.perf_counter()
+            engine.extend(extensions)
+            times_s.append(time.perf_counter() - start_s)
+            for slot in slots[:num_texts]:
+                engine.crop(slot, 0)
+        return statistics.median(times_s[1:])  # the first one warms up
+
+    try:
+        return DraftSpeed(step_s(1), step_s(BATCH_SIZE))
+    finally:
+        for slot in slots:
+            engine.close(slot)
+
+
+async def measure_link(connection: Connection) -> LinkSpeed:
+    """Time pings, one after the other.
+
+    Raises:
+        TransportError: the connection is lost, or a ping is not answered.
+    """
+    await connection.round_trip_s()  # the first one finds a path that has not settled
+    times_s = [await connection.round_trip_s() for _ in range(NUM_PINGS)]
+    changes_s = [abs(after - before) for before, after in itertools.pairwise(times_s)]
+    return LinkSpeed(statistics.median(times_s), statistics.mean(changes_s), NUM_PINGS)
+
+
+class Trial:
+    """Short texts over one connection, greedy and exact, of the trial's prompt only.
+
+    Args:
+        vocabulary: of the draft model.
+        share: what may leave the device; the trial's prompt and tokens are sent as any others.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        address: CloudAddress,
+        vocabulary: Vocabulary,
+        prompt: Prompt,
+        share: ShareLevel = ShareLevel.TOKENS,
+    ) -> None:
+        self._connection = connection
+        self._address = address
+        self._vocabulary = vocabulary
+        self._prompt = prompt
+        self._border = Border(share)
+
+    async def write_together(self, engine: Engine) -> Rounds:
+        """Draft here, and have every block judged.
+
+        Raises:
+            VocabularyMismatch: the models do not share their token ids; with the first that differ.
+            TransportError, CloudFault, RemoteProtocolError: the cloud is lost, silent, or refuses.
+            DisclosureError: nothing may leave the device.
+            EngineError: the draft model cannot take the prompt.
+        """
+        session, start_s = self._session(0, NUM_TEXT_TOKENS), time.perf_counter()
+        await self._open(session)
+        open_s = time.perf_counter() - start_s
+        drafter = await asyncio.to_thread(_Drafter, engine, self._prompt)
+        draft_times_s, round_times_s, num_drafted = list[float](), list[float](), 0
+        while not session.is_complete:
+            block, draft_s = await _timed(asyncio.to_thread(drafter.draft, session, BLOCK_LENGTH))
+            _, round_s = await _timed(self._judge(session, block))
+            draft_times_s.append(draft_s)
+            round_times_s.append(round_s)
+            num_drafted += len(block)
+        drafter.close()
+        await self._send(session.close())
+        num_accepted = sum(token.origin is Origin.ACCEPTED for token in session.tokens)
+        draft_s, round_s = statistics.median(draft_times_s), statistics.median(round_times_s)
+        tokens_per_s = len(session.tokens) / len(round_times_s) / (draft_s + round_s)
+        return Rounds(open_s, draft_s, round_s, num_drafted, num_accepted, tokens_per_s)
+
+    async def write_in_cloud(self) -> float:
+        """Have the cloud write alone; tokens a second, in the usual pause between two arrivals.
+
+        Raises: as `write_together`.
+        """
+        session = self._session(1, NUM_CLOUD_TOKENS)
+        await self._open(session)
+        arrivals_s = [time.perf_counter()]
+        await self._send(session.credit(NUM_CLOUD_TOKENS))
+        while not session.is_complete:
+            await self._receive(session)
+            arrivals_s.append(time.perf_counter())
+        await self._send(session.close())
+        pauses_s = [after - before for before, after in itertools.pairwise(arrivals_s)]
+        return len(session.token_ids) / len(pauses_s) / statistics.median(pauses_s)
+
+    def _session(self, number: int, num_tokens: int) -> EdgeSession:
+        sampling = SamplingParams(max_tokens=num_tokens)  # without ids that end it: a trial has its length
+        session = EdgeSession(self._vocabulary, self._prompt, sampling, Exact(), number)
+        self._answer_time = AnswerTime(session, self._address.url, ANSWER)
+        return session
+
+    async def _open(self, session: EdgeSession) -> None:
+        await self._send(session.open())
+        while session.phase is not Phase.OPEN:
+            await self._receive(session)
+
+    async def _judge(self, session: EdgeSession, block: Sequence[int]) -> None:
+        await self._send(session.offer(block))
+        while session.num_in_flight:
+            await self._receive(session)
+
+    async def _send(self, message: messages.EdgeMessage) -> None:
+        await self._connection.send(self._border.let_out(message))
+        self._answer_time.asked()
+
+    async def _receive(self, session: EdgeSession) -> None:
+        data = await self._answer_time.wait(self._connection.receive)
+        try:
+            self._answer_time.take_in(self._border.let_in(data))
+        except VocabularyMismatch as mismatch:
+            raise await explain_mismatch(self._address, self._vocabulary) from mismatch
+        except CloudFault as fault:
+            if fault.code == messages.FaultCode.VOCABULARY:
+                raise await explain_mismatch(self._address, self._vocabulary) from fault
+            raise
+
+
+class _Drafter:
+    """Drafts greedily."""
+
+    def __init__(self, engine: Engine, prompt: Prompt) -> None:
+        self._engine = engine
+        self._slot, self._row = engine.open(prompt)
+        self._held: list[int] = []
+
+    def draft(self, session: EdgeSession, num_tokens: int) -> list[int]:
+        """Up to so many tokens that follow the session's text, and no more than it has room for."""
+        self._read(list(session.token_ids))
+        block: list[int] = []
+        for _ in range(min(num_tokens, session.sampling.max_tokens - len(session.token_ids))):
+            if block:
+                self._extend(block[-1:])
+            block.append(int(self._row[: session.num_shared_ids].argmax()))
+        return block
+
+    def close(self) -> None:
+        self._engine.close(self._slot)
+
+    def _read(self, text_ids: list[int]) -> None:
+        """Bring the slot to a text that agrees with what it holds, but for the end of that."""
+        num_kept = min(len(self._held), max(0, len(text_ids) - 1))
+        while self._held[:num_kept] != text_ids[:num_kept]:
+            num_kept -= 1
+        self._engine.crop(self._slot, num_kept)
+        del self._held[num_kept:]
+        if len(text_ids) > num_kept:
+            self._extend(text_ids[num_kept:])
+
+    def _extend(self, token_ids: Sequence[int]) -> None:
+        (logits,) = self._engine.extend([Extension(self._slot, token_ids)])
+        self._row = logits[-1]
+        self._held.extend(token_ids)
+
+
+async def _timed(work: Awaitable[_Result]) -> tuple[_Result, float]:
+    start_s = time.perf_counter()
+    result = await work
+    return result, time.perf_counter() - start_s
+
+
+def _text_ids(prompt: Prompt) -> list[int]:
+    return [i for segment in prompt.segments if isinstance(segment, TokenSegment) for i in segment.token_ids]

@@ -1,0 +1,184 @@
+"""An engine for any Hugging Face decoder whose attention can be given a KV cache of slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from skydraft.core import Prompt, TokenSegment
+from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, Slot
+from skydraft.engines.huggingface.kv_cache import BatchPlan, SlotCache
+from skydraft.engines.prompt_checks import check_prompt, require_finite
+from skydraft.engines.slots import Placement, SlotBook
+from skydraft.errors import ModelLoadError
+from skydraft.text.vocabulary import Vocabulary
+
+PROBE_LENGTH = 8
+MAX_PROBE_DIFFERENCE = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}  # of the logits' norm
+
+
+class Inputs(NamedTuple):
+    """What a model reads in one forward pass.
+
+    token_ids: int [1, num_tokens].
+    embedded: embeddings [num_embedded, hidden_size] that stand in place of the ids from an index on.
+    """
+
+    token_ids: Tensor
+    embedded: Sequence[tuple[int, Tensor]] = ()
+
+
+class DecoderModel(Protocol):
+    """What a slot engine needs of a model."""
+
+    vocabulary: Vocabulary
+    num_layers: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def token_ids(self, prompt: Prompt) -> list[int]:
+        """What the prompt takes in a slot: one id for each entry, placeholders for what is not text.
+
+        Raises:
+            PromptRejected: the model cannot take a segment.
+        """
+
+    def embeddings(self, prompt: Prompt, token_ids: list[int]) -> Tensor | None:
+        """What the model reads of a prompt [num_tokens, hidden_size]; None where its ids say it all.
+
+        Raises:
+            PromptRejected: a tensor has values that the model cannot take.
+        """
+
+    def logits(self, inputs: Inputs, plan: BatchPlan, cache: SlotCache) -> Tensor:
+        """One forward pass.
+
+        Returns:
+            float32 [num_wanted, vocab_size]: of the tokens in plan.rows.
+        """
+
+    def plain_logits(self, token_ids: Tensor) -> Tensor:
+        """What Hugging Face computes without a cache: [1, num_tokens] to float32 [num_tokens, vocab_size]."""
+
+    def use_slots(self) -> None:
+        """From now on attention goes through slots."""
+
+
+class SlotEngine:
+    """Slots on a decoder model. What it computes for a slot does not depend on the other slots of a pass."""
+
+    def __init__(self, model: DecoderModel, limits: EngineLimits, prefill_chunk: int) -> None:
+        self.name = model.vocabulary.name
+        self.vocabulary = model.vocabulary
+        self.limits = limits
+        self._model = model
+        self._book = SlotBook(limits)
+        self._cache = SlotCache(model.num_layers, limits)
+        self._prefill_chunk = prefill_chunk
+        self._unread: dict[Slot, Tensor] = {}  # embeddings of prompts that are being read
+
+    @property
+    def cache_bytes(self) -> int:
+        """Size of the KV cache of all slots."""
+        return self._cache.num_bytes()
+
+    def measure(self, prompt: Prompt) -> int:
+        return len(self._token_ids(prompt))
+
+    @torch.no_grad()
+    def reserve(self, prompt: Prompt) -> Slot:
+        token_ids = self._token_ids(prompt)
+        embeddings = self._model.embeddings(prompt, token_ids)
+        slot = self._book.reserve(token_ids)
+        if embeddings is not None:
+            self._unread[slot] = embeddings
+        return slot
+
+    def open(self, prompt: Prompt) -> Prefilled:
+        slot = self.reserve(prompt)
+        try:
+            while num_unread := self._book.num_unread(slot):
+                (logits,) = self.extend([PromptChunk(slot, min(num_unread, self._prefill_chunk))])
+            require_finite(logits, self.name)
+        except BaseException:
+            self.close(slot)
+            raise
+        return Prefilled(slot, logits[0])
+
+    @torch.no_grad()
+    def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Tensor]:
+        placements = self._book.place(extensions, self.vocabulary.size)
+        if not placements:
+            return []
+        plan = BatchPlan(placements, self._model.device)
+        self._cache.use(plan)
+        logits = self._model.logits(Inputs(plan.token_ids, self._embedded(plan.placements)), plan, self._cache)
+        self._book.commit(placements)
+        for slot in [slot for slot in self._unread if not self._book.num_unread(slot)]:
+            del self._unread[slot]
+        rows = logits.split_with_sizes([placement.num_rows for placement in plan.placements])
+        of_slot = dict(zip([placement.slot for placement in plan.placements], rows, strict=True))
+        return [of_slot[extension.slot] for extension in extensions]
+
+    def crop(self, slot: Slot, keep_length: int) -> None:
+        self._book.crop(slot, keep_length)
+
+    def keep_path(self, slot: Slot, start: int, path: Sequence[int], rest: Sequence[int] = ()) -> None:
+        first = self._book.tree_start(slot)
+        sources = self._book.keep_path(slot, start, path, rest)
+        if sources.tolist() != list(range(first, first + len(sources))):
+            self._cache.move(slot, sources, first)
+
+    def close(self, slot: Slot) -> None:
+        self._unread.pop(slot, None)
+        self._cache.wipe(slot, self._book.release(slot))
+
+    def _token_ids(self, prompt: Prompt) -> list[int]:
+        token_ids = self._model.token_ids(prompt)
+        check_prompt(token_ids, self.vocabulary.size)
+        self._book.require_room(len(token_ids))  # before a tower listens to a clip for nothing
+        return token_ids
+
+    def _embedded(self, placements: Sequence[Placement]) -> list[tuple[int, Tensor]]:
+        """Of the prompts that do not consist of ids, what is read of them in this pass, and from which index on."""
+        embedded, first = [], 0
+        for placement in placements:
+            embeddings = self._unread.get(placement.slot)
+            if embeddings is not None:
+                embedded.append((first, embeddings[placement.start : placement.end]))
+            first += len(placement.token_ids)
+        return embedded
+
+
+def start_engine(model: DecoderModel, limits: EngineLimits, prefill_chunk: int) -> SlotEngine:
+    """Make an engine and compare it with the plain model on a short text: models differ in what they take from a cache.
+
+    Raises:
+        ModelLoadError: the two do not agree.
+    """
+    probe = [index % model.vocabulary.size for index in range(1, 1 + min(PROBE_LENGTH, limits.max_length))]
+    with torch.no_grad():
+        expected = model.plain_logits(torch.tensor(probe, device=model.device)[None])
+    model.use_slots()
+    engine = SlotEngine(model, limits, prefill_chunk)
+    difference = float((_probe(engine, probe) - expected).norm() / expected.norm())
+    limit = MAX_PROBE_DIFFERENCE[model.dtype]
+    if not difference <= limit:
+        raise ModelLoadError(
+            f"{engine.name} gives other logits with a KV cache of slots than without a cache (they differ by "
+            f"{difference:.2g} of their norm, allowed is {limit:g}): skydraft cannot run this kind of model"
+        )
+    return engine
+
+
+def _probe(engine: SlotEngine, token_ids: list[int]) -> Tensor:
+    """Logits [num_tokens, vocab_size] of a text that is read in two steps."""
+    prefilled = engine.open(Prompt((TokenSegment((token_ids[0],)),)))
+    rows = [prefilled.logits[None]]
+    if len(token_ids) > 1:
+        rows += engine.extend([Extension(prefilled.slot, token_ids[1:])])
+    engine.close(prefilled.slot)
+    return torch.cat(rows)

@@ -1,0 +1,194 @@
+"""Text to token ids and back, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import tokenizers
+
+from skydraft.errors import ModelLoadError
+from skydraft.text.checkpoint import Checkpoint, read_json
+from skydraft.text.vocabulary import Vocabulary
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+MAX_HELD_TOKENS = 8  # a character has at most 4 bytes: what is still unfinished after 8 tokens is not text
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back."""
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
+        """Token ids of what a template or a program wrote: special tokens in it are read as such.
+
+        Args:
+            add_special: with those that the model wants around a text, such as a start token, once.
+        """
+
+    def encode_plain(self, text: str) -> tuple[int, ...]:
+        """Token ids of what a person wrote: the name of a special token in it is ordinary text."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, special ones left out; bytes that are no UTF-8 become U+FFFD."""
+
+    def token_id(self, token: str) -> int | None:
+        """The id of one token as the vocabulary spells it, for example "<|audio_bos|>"."""
+
+
+class FolderTokenizer:
+    """The tokenizer.json of a model folder.
+
+    Raises:
+        ModelLoadError: there is none, or it is not one.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._tokenizer = _read_tokenizer(checkpoint.folder)
+        self.vocabulary = self._describe()
+        _mark_special(self._tokenizer, self._special_tokens())
+        self._plain_tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        self._plain_tokenizer.encode_special_tokens = True
+
+    def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if not add_special:
+            return tuple(ids)
+        whole = self._tokenizer.encode(text, add_special_tokens=True).ids
+        num_before = next((i for i in range(len(whole)) if whole[i : i + len(ids)] == ids), 0)
+        # A text that begins with the start token has it already.
+        has_start = bool(num_before) and ids[:num_before] == whole[:num_before]
+        return tuple(whole[num_before:] if has_start else whole)
+
+    def encode_plain(self, text: str) -> tuple[int, ...]:
+        return tuple(self._plain_tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def token_id(self, token: str) -> int | None:
+        return self._tokenizer.token_to_id(token)
+
+    def _describe(self) -> Vocabulary:
+        ids = self._tokenizer.get_vocab(with_added_tokens=True)
+        size = self.checkpoint.vocabulary_size or max(ids.values(), default=-1) + 1
+        return Vocabulary(self.checkpoint.name, _by_id(ids, size), size, self._end_ids())
+
+    def _special_tokens(self) -> set[str]:
+        """What a model's files call special, beside the flags in tokenizer.json, which some leave out."""
+        folder, found = self.checkpoint.folder, set[str]()
+        settings = read_json(folder / "tokenizer_config.json", is_required=False)
+        for config in (read_json(folder / "special_tokens_map.json", is_required=False), settings):
+            named = [value for name, value in config.items() if name.endswith("_token")]
+            for name in ("additional_special_tokens", "extra_special_tokens"):
+                more = config.get(name) or []
+                named += list(more.values()) if isinstance(more, dict) else more
+            found.update(filter(None, map(_content, named)))
+        added = settings.get("added_tokens_decoder") or {}
+        found.update(filter(None, (_content(entry) for entry in added.values() if entry.get("special"))))
+        found.update(token for token in map(self.vocabulary.token, self.vocabulary.end_ids) if token is not None)
+        return found
+
+    def _end_ids(self) -> tuple[int, ...]:
+        """What ends a text: the first of the files that says so, in the order in which Hugging Face reads them."""
+        generation = read_json(self.checkpoint.folder / "generation_config.json", is_required=False)
+        for config in (generation, self.checkpoint.config, self.checkpoint.text_config):
+            stated = config.get("eos_token_id")
+            if stated is not None:
+                return tuple(stated) if isinstance(stated, list) else (int(stated),)
+        settings = read_json(self.checkpoint.folder / "tokenizer_config.json", is_required=False)
+        token = special_token(settings, "eos_token")
+        found = None if token is None else self.token_id(token)
+        return () if found is None else (found,)
+
+
+class TextStream:
+    """Turns token ids into text as they come.
+
+    A piece is held back while its last character is unfinished. Each id is decoded together with those before it:
+    tokenizers drop the space before the first word of what they are given. What was given out stands: where later ids
+    would change it, they are decoded by themselves, so that nothing of them is lost.
+
+    Args:
+        context_ids: what stands before, when the text continues it; without, the text is a new one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, context_ids: Sequence[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._shown_ids = list(context_ids[-MAX_HELD_TOKENS:])
+        self._held_ids: list[int] = []
+
+    def feed(self, token_ids: Sequence[int]) -> str:
+        """The text that these ids add, as far as it is finished."""
+        return "".join(map(self._step, token_ids))
+
+    def flush(self) -> str:
+        """What is still held back; the text is over."""
+        return self._release(self._held_text())
+
+    def _step(self, token_id: int) -> str:
+        self._held_ids.append(token_id)
+        text = self._held_text()
+        if text.endswith(UNFINISHED) and len(self._held_ids) <= MAX_HELD_TOKENS:
+            return ""
+        return self._release(text)
+
+    def _held_text(self) -> str:
+        before = self._tokenizer.decode(self._shown_ids)
+        text = self._tokenizer.decode(self._shown_ids + self._held_ids)
+        return text.removeprefix(before) if text.startswith(before) else self._tokenizer.decode(self._held_ids)
+
+    def _release(self, text: str) -> str:
+        # Ids without text of their own stay in view: the next word's space must not become the first of its window.
+        self._shown_ids = self._held_ids if text else (self._shown_ids + self._held_ids)[-MAX_HELD_TOKENS:]
+        self._held_ids = []
+        return text
+
+
+def special_token(config: Mapping[str, Any], name: str) -> str | None:
+    """A token named in a tokenizer_config.json: a string, or a table with its content."""
+    return _content(config.get(name))
+
+
+def _content(stated: object) -> str | None:
+    """A token as files state it: a string, or a table with its content."""
+    token = stated.get("content") if isinstance(stated, dict) else stated
+    return token if isinstance(token, str) and token else None
+
+
+def _mark_special(tokenizer: tokenizers.Tokenizer, names: Iterable[str]) -> None:
+    """Read these tokens of the vocabulary as special, and leave them out of texts."""
+    known = {token.content: token for token in tokenizer.get_added_tokens_decoder().values()}
+    marked = []
+    for name in sorted(names):
+        if tokenizer.token_to_id(name) is None:
+            continue
+        token = known.get(name) or tokenizers.AddedToken(name, normalized=False)
+        token.special = True
+        marked.append(token)
+    tokenizer.add_special_tokens(marked)
+
+
+def _by_id(ids: Mapping[str, int], size: int) -> tuple[str | None, ...]:
+    tokens: list[str | None] = [None] * size
+    for token, token_id in ids.items():
+        if token_id < size:
+            tokens[token_id] = token
+    return tuple(tokens)
+
+
+def _read_tokenizer(folder: Path) -> tokenizers.Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelLoadError(f"{folder} has no tokenizer.json: save the model's fast tokenizer there")
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises plain Exception for every kind of wrong content
+        raise ModelLoadError(f"{path} is not a tokenizer that this version can read: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

@@ -1,0 +1,159 @@
+"""The look at machine, draft and cloud, against a cloud in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from bench.link.link import Link
+from bench.link.pipe import Address
+from bench.link.shaping import LinkSettings, PathSettings
+from skydraft.config import DeviceSettings
+from skydraft.core import Mode, ShareLevel
+from skydraft.edge import machine
+from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.cloud_http import inquire
+from skydraft.edge.doctor import checkup
+from skydraft.edge.doctor import measure as trial
+from skydraft.edge.doctor.checkup import HEALTH_PATH, Checkup, CloudFacts, State, check_up
+from skydraft.engines.load import load_tokenizer
+from skydraft.text.vocabulary import Vocabulary
+from tests.system.processes import free_port, running_cloud
+
+TABLE = "table:vocab=64,seed=3,order=2"
+TARGET = f"paced:step_ms=30:{TABLE}"
+DRAFT = f"paced:step_ms=2:{TABLE}"
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[str]:
+    with running_cloud(TARGET) as (_, address):
+        yield address
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "LOOK_S", 0.01)
+    monkeypatch.setattr(machine, "MEASURE_S", 0.01)
+    monkeypatch.setattr(trial, "MEASURE_S", 0.1)
+    monkeypatch.setattr(checkup, "BUSY_SHARE", 1.0)
+
+
+def findings(result: Checkup) -> dict[str, State]:
+    return {finding.check: finding.state for finding in result.findings}
+
+
+def sentence(result: Checkup, check: str) -> str:
+    return next(finding.sentence for finding in result.findings if finding.check == check)
+
+
+async def test_a_cloud_in_order_is_measured_in_all_its_parts(cloud: str) -> None:
+    result = await check_up(DeviceSettings(draft=DRAFT, cloud=cloud))
+    assert result.is_well
+    assert list(findings(result)) == ["draft", "cloud", "link", "vocabulary", "rounds", "cloud alone"]
+    assert result.draft is not None
+    assert result.draft.step_s >= 0.002
+    assert result.link is not None
+    assert 0 < result.link.round_trip_s < 0.5
+    assert result.link.num_pings == 20
+    assert result.rounds is not None
+    assert result.rounds.round_s >= 0.030
+    assert result.rounds.draft_s >= 0.008  # five tokens from four passes: the first one's logits were there
+    assert result.rounds.num_accepted == result.rounds.num_drafted  # the same table on either side
+    assert result.cloud_tokens_per_s is not None
+    assert 0 < result.cloud_tokens_per_s <= 34
+    assert result.decision is not None
+    is_faster = result.rounds.tokens_per_s >= result.cloud_tokens_per_s  # which other work on the machine may turn
+    assert result.decision.mode is (Mode.HYBRID if is_faster else Mode.CLOUD)
+
+
+async def test_nothing_is_asked_of_health_that_no_cloud_says(cloud: str) -> None:
+    said = await inquire(CloudAddress(cloud, None), HEALTH_PATH, dict[str, object])  # type: ignore[type-var]
+    assert set(CloudFacts.__struct_fields__) == set(said)
+
+
+async def test_health_names_the_model_and_whether_it_kept_its_pace(cloud: str) -> None:
+    result = await check_up(DeviceSettings(draft=DRAFT, cloud=cloud))
+    assert isinstance(result.cloud, CloudFacts)
+    assert result.cloud.model == f"paced:step_ms=30,node_ms=0,prompt_ms=0:{TABLE}"
+    assert result.cloud.pace is not None
+    assert set(result.cloud.pace) == {"num_passes", "overruns", "total_late_s"}
+
+
+async def test_without_a_cloud_the_draft_is_looked_at_alone() -> None:
+    result = await check_up(DeviceSettings(draft=DRAFT))
+    assert findings(result) == {"draft": State.OK}
+    assert result.decision is not None
+    assert (result.decision.mode, result.decision.reason) == (Mode.EDGE, "no cloud is configured")
+
+
+async def test_a_cloud_out_of_reach_is_one_failure_and_the_device_is_told_to_write_alone() -> None:
+    address = f"ws://127.0.0.1:{free_port()}"
+    result = await check_up(DeviceSettings(draft=DRAFT, cloud=address))
+    assert findings(result) == {"draft": State.OK, "cloud": State.FAILED}
+    assert not result.is_well
+    assert f"no cloud could be reached at {address}" in sentence(result, "cloud")
+    assert result.decision is not None
+    assert result.decision.mode is Mode.EDGE
+
+
+async def test_models_that_share_no_vocabulary_are_told_with_the_ids_that_differ(
+    cloud: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = load_tokenizer(TABLE, "draft").vocabulary.tokens
+    other = SimpleNamespace(vocabulary=Vocabulary("other", tokens[::-1], len(tokens)), encode=lambda _: (1, 2))
+    monkeypatch.setattr(checkup, "load_tokenizer", lambda *_: other)
+    result = await check_up(DeviceSettings(draft=DRAFT, cloud=cloud))
+    assert findings(result)["vocabulary"] is State.FAILED
+    assert f"id 0 is '{tokens[-1]}' in the draft and '{tokens[0]}' in the target" in sentence(result, "vocabulary")
+    assert "rounds" not in findings(result)
+
+
+async def test_a_draft_that_cannot_be_loaded_leaves_the_cloud_to_be_looked_at(cloud: str) -> None:
+    result = await check_up(DeviceSettings(draft="/nowhere", cloud=cloud))
+    assert findings(result) == {"draft": State.FAILED, "cloud": State.OK, "link": State.OK}
+    assert "there is no model folder /nowhere" in sentence(result, "draft")
+    assert result.decision is not None
+    assert result.decision.mode is Mode.CLOUD
+
+
+async def test_where_nobody_can_write_nothing_is_recommended() -> None:
+    result = await check_up(DeviceSettings(draft="/nowhere"))
+    assert result.decision is None
+    assert not result.is_well
+
+
+async def test_a_slow_draft_is_weak_and_the_way_out_is_named() -> None:
+    result = await check_up(DeviceSettings(draft=f"paced:step_ms=120:{TABLE}"))
+    assert findings(result) == {"draft": State.WEAK}
+    assert "choose a smaller --draft" in sentence(result, "draft")
+    assert result.is_well
+
+
+async def test_a_long_way_to_the_cloud_is_weak(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "NUM_PINGS", 3)
+    monkeypatch.setattr(trial, "NUM_TEXT_TOKENS", 12)
+    path = PathSettings(delay_ms=105)
+    upstream = Address("127.0.0.1", int(cloud.rpartition(":")[2]))
+    async with Link(upstream, LinkSettings(path, path)) as link:
+        result = await check_up(DeviceSettings(draft=DRAFT, cloud=f"ws://127.0.0.1:{link.address.port}"))
+    assert result.link is not None
+    assert 0.21 <= result.link.round_trip_s < 0.4
+    assert findings(result)["link"] is State.WEAK
+    assert "take a cloud nearer by" in sentence(result, "link")
+
+
+async def test_share_level_none_sends_no_token_of_a_trial(cloud: str) -> None:
+    result = await check_up(DeviceSettings(draft=DRAFT, cloud=cloud, mode=Mode.EDGE, share=ShareLevel.NONE))
+    assert findings(result)["rounds"] is State.FAILED
+    assert "share level none lets nothing leave the device" in sentence(result, "rounds")
+    assert result.decision is not None
+    assert result.decision.mode is Mode.EDGE
+
+
+async def test_a_busy_machine_is_told_before_anything_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup, "BUSY_SHARE", -1.0)
+    result = await check_up(DeviceSettings(draft=DRAFT))
+    assert next(iter(findings(result).items())) == ("machine", State.WEAK)

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from skydraft.engines.load import load_chat_format, load_engine, load_tokenizer
+from skydraft.errors import ModelLoadError
+from skydraft.text import gguf_files
+from skydraft.text.gguf_files import find_gguf, is_gguf
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_files.importlib.util, "find_spec", lambda name: name)
+
+
+@pytest.mark.parametrize("load", [load_engine, load_tokenizer, load_chat_format])
+def test_a_missing_extra_comes_with_the_command(monkeypatch: pytest.MonkeyPatch, load: object):
+    monkeypatch.setattr(gguf_files.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ModelLoadError, match=r"x.gguf needs llama-cpp-python.*pip install 'skydraft\[llamacpp\]'"):
+        load("x.gguf", "draft")
+
+
+def test_the_ending_says_what_runs_a_model():
+    assert is_gguf("models/Qwen-Q4_0.GGUF")
+    assert not is_gguf("someone/model-GGUF")
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("model", ["gone.gguf", "a/gone.gguf", "/a/b/gone.gguf", "./a/gone.gguf", "a/b/c/gone.gguf"])
+def test_what_is_no_name_is_not_looked_for_on_the_network(model: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("went to the network"))
+    with pytest.raises(ModelLoadError, match=f"there is no file {model}; give the path of a GGUF file"):
+        find_gguf(model)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_name_on_hugging_face_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda name, file: str(tmp_path / name / file))
+    assert find_gguf("someone/tiny-GGUF/tiny.gguf") == tmp_path / "someone" / "tiny-GGUF" / "tiny.gguf"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_name_that_cannot_be_fetched_gives_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise huggingface_hub.errors.LocalEntryNotFoundError("Got: ConnectError: no route\nand more")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(ModelLoadError, match=r"cannot be fetched from Hugging Face \(Got: ConnectError: no route\)"):
+        find_gguf("someone/tiny-GGUF/tiny.gguf")
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_file_is_taken_as_it_is(tmp_path: Path):
+    path = tmp_path / "m.gguf"
+    path.touch()
+    assert find_gguf(str(path)) == path
