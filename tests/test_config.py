@@ -80,7 +80,7 @@ def test_a_wrong_flag_is_refused() -> None:
         ({"max_escalated": math.nan}, "device.max_escalated is nan"),
         ({"way": "sideways"}, "the way to draft 'sideways' is none of"),
         ({"block_length": 65}, "block_length is 65"),
-        ({"cloud": "ftp://x"}, "the cloud's address 'ftp://x' is none of"),
+        ({"cloud": "ftp://x"}, "unknown form of a cloud's address 'ftp://x'"),
         ({"share": "none"}, "share level none lets nothing leave the device"),
         ({"share": "all"}, "device.share is 'all' and must be one of none, tokens, features"),
         ({"offline": "never"}, "device.offline is 'never' and must be one of wait, edge, fail"),

@@ -22,7 +22,7 @@ from skydraft.engines.settings import require_place
 from skydraft.errors import ConfigError, require
 from skydraft.policies.gate import choose_gate, parse_gate
 from skydraft.policies.way import parse_way
-from skydraft.transport.address import session_url
+from skydraft.transport.address import DEFAULT_PORT, session_url
 
 AnySettings = TypeVar("AnySettings", "CloudSettings", "DeviceSettings")
 
@@ -74,7 +74,7 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     model: str = "embedded"
     host: str = "127.0.0.1"
-    port: int = 8471
+    port: int = DEFAULT_PORT
     num_slots: int = 8
     max_sessions: int = 1024
     max_state_bytes: int = 2**30

@@ -103,7 +103,7 @@ def test_an_address_that_is_none_is_refused_before_anything_is_measured(capsys):
     assert run(["doctor", "--cloud", "ftp://host"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("Error: the cloud's address 'ftp://host' is none of host:port")
+    assert err.startswith("Error: unknown form of a cloud's address 'ftp://host'")
 
 
 def test_a_cloud_in_order_is_status_0_and_one_line_for_a_program(capsys, quick):

@@ -1,15 +1,19 @@
 import pytest
 
 from bench.link.pipe import Address
+from skydraft.config import CloudSettings
 from skydraft.errors import ConfigError
-from skydraft.transport.address import exposure, session_url
+from skydraft.transport.address import DEFAULT_PORT, exposure, session_url
 
 
 @pytest.mark.parametrize(
     ("address", "url"),
     [
         ("localhost:8471", "ws://localhost:8471/v1/session"),
-        ("cloud.example", "wss://cloud.example/v1/session"),
+        ("cloud.example", "wss://cloud.example:8471/v1/session"),
+        ("localhost", "ws://localhost:8471/v1/session"),
+        ("[fe80::1]", "wss://[fe80::1]:8471/v1/session"),
+        ("cloud.example/base", "wss://cloud.example/base/v1/session"),
         ("10.0.0.7:1", "wss://10.0.0.7:1/v1/session"),
         ("127.0.0.1:1", "ws://127.0.0.1:1/v1/session"),
         ("[::1]:8471", "ws://[::1]:8471/v1/session"),
@@ -34,7 +38,7 @@ def test_addresses_become_session_urls(address: str, url: str) -> None:
     "address", ["", "ftp://h", "ws://", "h:port", "h:99999", "h:0", "ws://[::1", "a b", "h\n:1", "ws:///path", ":8471"]
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(ConfigError, match="none of host:port"):
+    with pytest.raises(ConfigError, match="unknown form of a cloud's address"):
         session_url(address)
 
 
@@ -65,3 +69,7 @@ def test_a_port_is_ascii_digits_of_its_range(port: str) -> None:
     with pytest.raises(ConfigError, match="is not HOST:PORT"):
         Address.parse(f"127.0.0.1:{port}")
     assert Address.parse("[::1]:80") == ("::1", 80)
+
+
+def test_a_cloud_listens_where_an_address_without_a_port_leads() -> None:
+    assert CloudSettings().port == DEFAULT_PORT

@@ -427,7 +427,7 @@ async def test_a_proxy_of_the_system_is_not_used_for_the_loopback(monkeypatch: p
     async with connected() as connection:
         await connection.send(b"a")
         assert await connection.receive() == b"a"
-    with pytest.raises(TransportError, match="at wss://cloud.invalid/v1/session"):
+    with pytest.raises(TransportError, match="at wss://cloud.invalid:8471/v1/session"):
         await connect("cloud.invalid")
 
 

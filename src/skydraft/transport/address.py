@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from skydraft.errors import ConfigError
 
 SESSION_PATH = "/v1/session"
+DEFAULT_PORT = 8471  # of a cloud; a URL without a port means that of its scheme, as everywhere
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
@@ -15,8 +16,9 @@ _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 def session_url(address: str) -> str:
     """Make `host`, `host:port`, or a ws, wss, http or https URL with or without a path into the WebSocket's URL.
 
-    A bare host means wss, and ws where it is this machine: nothing crosses a network unencrypted unasked. A path is
-    where the cloud hangs behind a proxy; /v1/session is added to it unless it is there.
+    Without a scheme it is wss, and ws where it is this machine: nothing crosses a network unencrypted unasked; and
+    without a port and a path it is a cloud's own port. A path is where the cloud hangs behind a proxy; /v1/session is
+    added to it unless it is there.
 
     Raises:
         ConfigError: it is none of these, or has credentials, a query or a fragment.
@@ -69,13 +71,18 @@ def is_loopback_host(host: str) -> bool:
 def _split(address: str) -> SplitResult:
     try:
         parts = urlsplit(address if "://" in address else f"wss://{address}")
-        if "://" not in address and is_loopback_host(parts.hostname or ""):
-            parts = parts._replace(scheme="ws")
+        if "://" not in address:
+            if is_loopback_host(parts.hostname or ""):
+                parts = parts._replace(scheme="ws")
+            if parts.port is None and not parts.path:
+                parts = parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{DEFAULT_PORT}")
         is_usable = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_usable = False
     if not is_usable or any(character.isspace() or not character.isprintable() for character in address):
-        raise ConfigError(f"the cloud's address {address!r} is none of host:port, ws://, wss://, http:// or https://")
+        raise ConfigError(
+            f"unknown form of a cloud's address {address!r}; expected host, host:port, or a URL of ws, wss, http, https"
+        )
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigError(
             f"the cloud's address for host {parts.hostname} has credentials, a query or a fragment in it: give host, "

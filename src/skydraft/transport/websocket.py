@@ -17,7 +17,14 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidStatus, ProxyError
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidProxy,
+    InvalidStatus,
+    ProxyError,
+)
 from websockets.frames import Close, CloseCode
 
 from skydraft.errors import CloudBusy, CloudFault, TransportError
@@ -281,7 +288,8 @@ def _why_failed(url: str, error: Exception, timeout_s: float) -> str:
             return f"the proxy of this system's settings failed ({error})"
         case OSError():
             return str(error.strerror or error) or "it broke off"
-    return f"what answers is no skydraft cloud ({error})"
+    hint = "; is it a wss:// address?" if isinstance(error, InvalidMessage) and url.startswith("ws:") else ""
+    return f"what answers is no skydraft cloud ({error}){hint}"
 
 
 def _why_status(code: int) -> str:
