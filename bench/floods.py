@@ -211,7 +211,7 @@ def _weights(rng: Random) -> tuple[int, ...]:
 
 async def _forced(target: Target) -> None:
     """Offers that force more tokens than a text may have."""
-    ids = packing.pack_ids((1,) * MAX_TEXT_TOKENS, packing.id_bits(_num_ids()))
+    ids = packing.pack((1,) * MAX_TEXT_TOKENS, packing.id_bits(_num_ids()))
     await _send_offers(target, Exact(), codec.encode(messages.Offer(0, ids, 0, MAX_TEXT_TOKENS)), BYTES_PER_S)
 
 

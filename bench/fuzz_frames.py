@@ -279,7 +279,7 @@ class FrameFuzzer:
         self, start: int, token_ids: tuple[int, ...], parents: tuple[int, ...] | None = None, num_forced: int = 0
     ) -> bytes:
         """Written by hand: `offers.to_wire` sends no tree that has the same token twice behind one node."""
-        packed_ids = packing.pack_ids(token_ids, packing.id_bits(self._mark.num_tokens))
+        packed_ids = packing.pack(token_ids, packing.id_bits(self._mark.num_tokens))
         packed_parents = b"" if parents is None else packing.pack_parents(core.TreeShape(parents))
         return codec.encode(messages.Offer(start, packed_ids, self._number(), num_forced, packed_parents))
 

@@ -250,7 +250,7 @@ def test_a_device_accepts_the_fault_of_a_key_that_owes_days() -> None:
     for number in range(80):
         opened(hub, 0, number)
     run_dry(hub)
-    right = packing.pack_ids(cloud_only(table(MODEL), SAMPLING), 8)
+    right = packing.pack(cloud_only(table(MODEL), SAMPLING), 8)
     for number in range(80):
         hub.receive(0, messages.Offer(0, right, number))
     run_dry(hub)

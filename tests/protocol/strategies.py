@@ -19,7 +19,7 @@ sessions = st.just(0) | st.integers(0, MAX_SESSION)
 token_ids = st.integers(0, NUM_TOKENS - 1)
 log_digests = st.binary(min_size=8, max_size=8)
 names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
-packed = st.lists(token_ids, max_size=12).map(lambda ids: packing.pack_ids(ids, ID_BITS))
+packed = st.lists(token_ids, max_size=12).map(lambda ids: packing.pack(ids, ID_BITS))
 
 marks = st.builds(
     messages.VocabularyMark, st.just(NUM_TOKENS), st.binary(min_size=8, max_size=32)
@@ -69,7 +69,7 @@ def drafts(draw: st.DrawFn) -> messages.Offer:
     num_forced = draw(st.integers(0, len(ids)))
     extra = draw(st.sampled_from(["packed_parents", "packed_probs", ""]))
     extras = {extra: draw(st.binary(min_size=1, max_size=20))} if extra else {}
-    packed_ids = packing.pack_ids(ids, ID_BITS)
+    packed_ids = packing.pack(ids, ID_BITS)
     return messages.Offer(draw(positions), packed_ids, draw(sessions), num_forced, **extras)
 
 

@@ -30,7 +30,7 @@ EMPTY_LOG = packing.log_digest([])
 
 
 def ids(*token_ids: int) -> bytes:
-    return packing.pack_ids(token_ids, 18)
+    return packing.pack(token_ids, 18)
 
 
 GOLDEN: list[tuple[Message, str]] = [
@@ -115,7 +115,7 @@ def test_golden_bytes(message: Message, data: str) -> None:
 
 
 def test_an_offer_of_8_tokens_takes_24_bytes() -> None:
-    assert len(codec.encode(messages.Offer(200, packing.pack_ids([2**18 - 1] * 8, 18)))) == 24
+    assert len(codec.encode(messages.Offer(200, packing.pack([2**18 - 1] * 8, 18)))) == 24
 
 
 @given(strategies.edge_messages)

@@ -48,7 +48,7 @@ def test_forced_tokens_take_no_room_in_a_tree() -> None:
 def test_under_rejection_only_forced_tokens_are_packed_as_ids() -> None:
     draft = Draft.chain(5, (900, 3), 1, (LIKELY_FIRST,))
     wire = offers.to_wire(draft, 0, NUM_TOKENS, REJECTION)
-    assert wire.packed_ids == packing.pack_ids([900], 10)
+    assert wire.packed_ids == packing.pack([900], 10)
     assert wire.packed_probs == packing.pack_probs([3], [LIKELY_FIRST], NUM_TOKENS, REJECTION.draft_lattice)
 
 
@@ -80,7 +80,7 @@ def test_sending_what_is_no_offer_is_our_error(draft: Draft, rule: AcceptanceRul
 
 
 def ids(*token_ids: int) -> bytes:
-    return packing.pack_ids(token_ids, 10)
+    return packing.pack(token_ids, 10)
 
 
 NINE_DRAWN = packing.pack_probs([3] * 9, [LIKELY_FIRST] * 9, NUM_TOKENS, REJECTION.draft_lattice)

@@ -31,9 +31,9 @@ def test_a_vocabulary_of_impossible_size_is_refused(num_tokens: int) -> None:
 
 
 def test_ids_stand_most_significant_bit_first() -> None:
-    assert packing.pack_ids([1, 2, 3], 18).hex() == "0000400020000c"
-    assert packing.pack_ids([0xABC, 0xDEF], 12).hex() == "abcdef"
-    assert packing.pack_ids([], 18) == b""
+    assert packing.pack([1, 2, 3], 18).hex() == "0000400020000c"
+    assert packing.pack([0xABC, 0xDEF], 12).hex() == "abcdef"
+    assert packing.pack([], 18) == b""
 
 
 @pytest.mark.parametrize("id_bits", WIDTHS)
@@ -41,7 +41,7 @@ def test_every_count_at_every_width_comes_back(id_bits: int) -> None:
     largest = (1 << id_bits) - 1
     for num_ids in range(34):
         for ids in (tuple(i * 7919 % (largest + 1) for i in range(num_ids)), (largest,) * num_ids, (0,) * num_ids):
-            data = packing.pack_ids(ids, id_bits)
+            data = packing.pack(ids, id_bits)
             assert len(data) == math.ceil(num_ids * id_bits / 8)
             assert packing.num_packed_ids(len(data), id_bits) == num_ids
             assert packing.unpack_ids(data, id_bits, largest + 1) == ids
@@ -50,7 +50,7 @@ def test_every_count_at_every_width_comes_back(id_bits: int) -> None:
 def test_long_lists_pack_in_linear_time() -> None:
     def seconds(num_ids: int) -> float:
         before = time.process_time()
-        packing.unpack_ids(packing.pack_ids([151_935] * num_ids, 18), 18, 151_936)
+        packing.unpack_ids(packing.pack([151_935] * num_ids, 18), 18, 151_936)
         return time.process_time() - before
 
     assert seconds(2**16) < 40 * seconds(2**13) + 0.01  # quadratic would be 64 times
@@ -62,13 +62,13 @@ def test_packing_refuses_an_id_that_does_not_fit(token_id: int, place: int) -> N
     ids = [0] * 40
     ids[place] = token_id
     with pytest.raises(LocalProtocolError, match="8 bits"):
-        packing.pack_ids(ids, 8)
+        packing.pack(ids, 8)
 
 
 @pytest.mark.parametrize("num_ids", [1, 7, 9, 15])
 @pytest.mark.parametrize("id_bits", [w for w in WIDTHS if w % 8])
 def test_padding_must_be_zero(num_ids: int, id_bits: int) -> None:
-    data = bytearray(packing.pack_ids([0] * num_ids, id_bits))
+    data = bytearray(packing.pack([0] * num_ids, id_bits))
     for bit in range(-num_ids * id_bits % 8):
         data[-1] = 1 << bit
         with pytest.raises(RemoteProtocolError, match="not zero"):
@@ -87,7 +87,7 @@ def test_lengths_that_no_count_has_are_refused(id_bits: int) -> None:
 def test_an_id_outside_the_vocabulary_is_refused(num_ids: int) -> None:
     ids = (*[0] * (num_ids - 1), 151_936)
     with pytest.raises(RemoteProtocolError, match="151936 came and the vocabulary has 151936"):
-        packing.unpack_ids(packing.pack_ids(ids, 18), 18, 151_936)
+        packing.unpack_ids(packing.pack(ids, 18), 18, 151_936)
 
 
 @given(st.binary(max_size=80), st.integers(8, 24))
@@ -96,7 +96,7 @@ def test_any_bytes_are_ids_or_refused_and_what_is_read_packs_to_the_same_bytes(d
         ids = packing.unpack_ids(data, id_bits, 1 << id_bits)
     except RemoteProtocolError:
         return
-    assert packing.pack_ids(ids, id_bits) == data
+    assert packing.pack(ids, id_bits) == data
 
 
 # Digest of a log

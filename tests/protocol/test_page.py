@@ -144,7 +144,7 @@ def test_what_is_said_of_padding_is_right() -> None:
 
 def test_the_diagram_of_ids_is_right() -> None:
     diagram = section("Token ids: `ids`")
-    data = packing.pack_ids([1, 2, 3], 18)
+    data = packing.pack([1, 2, 3], 18)
     assert data.hex() in re.sub(r"\s", "", diagram)
     bits = re.search(r"^ *([01| ]{50,})$", diagram, re.MULTILINE)
     assert bits

@@ -113,8 +113,8 @@ async def test_a_context_leaves_only_under_features(share: ShareLevel) -> None:
     assert isinstance(opening, messages.Open)
     evidence = [segment.packed_ids for segment in opening.segments if segment.is_evidence]
     asked = [segment.packed_ids for segment in opening.segments if not segment.is_evidence]
-    assert asked == [packing.pack_ids(asked_ids, 10)]
-    secret = packing.pack_ids(secret_ids, 10)
+    assert asked == [packing.pack(asked_ids, 10)]
+    secret = packing.pack(secret_ids, 10)
     assert evidence == ([secret] if share is ShareLevel.FEATURES else [])
     assert any(secret[:6] in frame for frame in up) == (share is ShareLevel.FEATURES)
     assert report.disclosure.has_evidence == (share is ShareLevel.FEATURES)

@@ -46,7 +46,7 @@ class TreeShape:
         """How many of the first nodes follow one another from the root."""
         return next((node for node, parent in enumerate(self.parents) if parent != node), len(self.parents))
 
-    @property
+    @cached_property
     def is_chain(self) -> bool:
         return self.num_in_chain == len(self.parents)
 
@@ -95,6 +95,8 @@ class TreeShape:
 
     def below_chain(self, num_nodes: int) -> TreeShape:
         """The same tree with a chain before it, whose last node is its root."""
+        if not num_nodes:
+            return self
         if self.is_chain:
             return TreeShape.chain(num_nodes + len(self.parents))
         return TreeShape((*range(num_nodes), *(parent + num_nodes for parent in self.parents)))

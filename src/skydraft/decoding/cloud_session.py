@@ -297,7 +297,7 @@ class CloudSession:
         return Step((*lead_ids, *draft.token_ids), shape, len(lead_ids), tree, num_offers)
 
     def _tokens(self, start: int, token_ids: Sequence[int]) -> messages.Tokens:
-        return messages.Tokens(start, packing.pack_ids(token_ids, self._id_bits), self.number)
+        return messages.Tokens(start, packing.pack(token_ids, self._id_bits), self.number)
 
     def _drop_stale(self) -> None:
         self._waiting = deque(

@@ -9,7 +9,7 @@ from skydraft.protocol.messages import Offer
 from skydraft.protocol.packing import (
     id_bits,
     num_packed_ids,
-    pack_ids,
+    pack,
     pack_parents,
     pack_probs,
     unpack_ids,
@@ -30,7 +30,8 @@ def to_wire(draft: Draft, session: int, num_tokens: int, rule: AcceptanceRule) -
     """
     num_forced, shape, lattice = draft.num_forced, draft.shape, rule.draft_lattice
     try:
-        judged_shape = draft.check().shape.subtree(num_forced, range(num_forced, len(shape)))
+        draft.check()
+        judged_shape = shape if shape.is_chain else shape.subtree(num_forced, range(num_forced, len(shape)))
     except ValueError as error:
         raise LocalProtocolError(f"an offer cannot be sent: {error}") from error
     if not draft.token_ids:
@@ -47,7 +48,7 @@ def to_wire(draft: Draft, session: int, num_tokens: int, rule: AcceptanceRule) -
         packed_probs = pack_probs(drawn_ids, draft.distributions or (), num_tokens, lattice)
     return Offer(
         start=draft.start,
-        packed_ids=pack_ids(packed_ids, id_bits(num_tokens)),
+        packed_ids=pack(packed_ids, id_bits(num_tokens)),
         session=session,
         num_forced=num_forced,
         packed_parents=pack_parents(judged_shape),
@@ -82,7 +83,8 @@ def from_wire(
             f"under the rule {rule} an offer is a chain and its packed tokens are all forced; of {num_ids} packed "
             f"tokens {num_forced} are forced"
         )
-    _require_length(num_ids - num_forced, max_draft_tokens)
+    if num_ids - num_forced > max_draft_tokens:
+        raise _too_long(num_ids - num_forced, max_draft_tokens)
     if offer.start + num_ids > max_end:
         raise RemoteProtocolError(
             f"an offer reaches to position {offer.start + num_ids} and this side takes none beyond {max_end}"
@@ -91,7 +93,8 @@ def from_wire(
     distributions = None
     if lattice is not None and offer.packed_probs:
         drawn_ids, distributions = unpack_probs(offer.packed_probs, num_tokens, lattice)
-        _require_length(len(drawn_ids), max_draft_tokens)
+        if len(drawn_ids) > max_draft_tokens:
+            raise _too_long(len(drawn_ids), max_draft_tokens)
         token_ids += drawn_ids
     shape = unpack_parents(offer.packed_parents, len(token_ids) - num_forced)
     try:
@@ -100,8 +103,7 @@ def from_wire(
         raise RemoteProtocolError(f"an offer is wrong: {error}") from error
 
 
-def _require_length(num_judged: int, max_draft_tokens: int) -> None:
-    if num_judged > max_draft_tokens:
-        raise RemoteProtocolError(
-            f"an offer has {num_judged} tokens that are not forced and this side takes {max_draft_tokens}"
-        )
+def _too_long(num_judged: int, max_draft_tokens: int) -> RemoteProtocolError:
+    return RemoteProtocolError(
+        f"an offer has {num_judged} tokens that are not forced and this side takes {max_draft_tokens}"
+    )

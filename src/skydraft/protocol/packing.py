@@ -21,6 +21,7 @@ MIN_ID_BITS = 8  # so that fewer than 8 bits of padding can never be one more id
 GROUP = 8  # 8 numbers of b bits fill b bytes: long lists are packed in groups, in linear time
 
 
+@lru_cache(maxsize=64)
 def id_bits(num_tokens: int) -> int:
     """Count the bits that an id of a vocabulary takes on the wire: 8 to 24."""
     if not 1 <= num_tokens <= MAX_VOCABULARY:
@@ -55,17 +56,19 @@ def unpack(data: bytes, num_bits: int, count: int) -> tuple[int, ...]:
     Raises:
         RemoteProtocolError: so many do not take so many bytes, or the padding is not zero.
     """
-    if len(data) != num_packed_bytes(count, num_bits):
+    if len(data) != (count * num_bits + 7) // 8:
         raise RemoteProtocolError(f"{count} numbers of {num_bits} bits came in {len(data)} bytes")
-    numbers: list[int] = []
-    for start in range(0, len(data), num_bits):
-        group = data[start : start + num_bits]
-        padding_mask, mask, shifts = _layout(min(GROUP, count - len(numbers)), num_bits)
-        value = int.from_bytes(group, "big")
-        if value & padding_mask:
-            raise RemoteProtocolError(f"the bits after {count} packed numbers are not zero")
-        numbers += [value >> shift & mask for shift in shifts]
-    return tuple(numbers)
+    if count > GROUP:
+        parts = (data[start : start + num_bits] for start in range(0, len(data), num_bits))
+        counts = (min(GROUP, count - first) for first in range(0, count, GROUP))
+        return tuple(
+            number for part, size in zip(parts, counts, strict=True) for number in unpack(part, num_bits, size)
+        )
+    padding_mask, mask, shifts = _layout(count, num_bits)
+    value = int.from_bytes(data, "big")
+    if value & padding_mask:
+        raise RemoteProtocolError(f"the bits after {count} packed numbers are not zero")
+    return tuple([value >> shift & mask for shift in shifts])
 
 
 @lru_cache(maxsize=1024)
@@ -81,13 +84,8 @@ def num_packed_bytes(count: int, num_bits: int) -> int:
     return (count * num_bits + 7) // 8
 
 
-def pack_ids(token_ids: Sequence[int], id_bits: int) -> bytes:
-    """`pack`, for token ids."""
-    return pack(token_ids, id_bits)
-
-
 def unpack_ids(data: bytes, id_bits: int, num_ids_below: int) -> tuple[int, ...]:
-    """Read what `pack_ids` wrote.
+    """Read what `pack` wrote.
 
     Args:
         num_ids_below: the vocabulary's number of tokens.
@@ -108,7 +106,7 @@ def num_packed_ids(num_bytes: int, id_bits: int) -> int:
         RemoteProtocolError: no number of ids takes so many bytes.
     """
     num_ids = 8 * num_bytes // id_bits
-    if num_packed_bytes(num_ids, id_bits) != num_bytes:
+    if (num_ids * id_bits + 7) // 8 != num_bytes:
         raise RemoteProtocolError(f"{num_bytes} bytes came and no number of ids of {id_bits} bits takes so many")
     return num_ids
 

@@ -26,7 +26,7 @@ def to_wire(prompt: Prompt, id_bits: int) -> tuple[WireSegment, ...]:
 
 def _segment_to_wire(segment: Segment, id_bits: int) -> WireSegment:
     if isinstance(segment, TokenSegment):
-        return WireTokens(packing.pack_ids(segment.token_ids, id_bits), segment.kind is SegmentKind.EVIDENCE)
+        return WireTokens(packing.pack(segment.token_ids, id_bits), segment.kind is SegmentKind.EVIDENCE)
     return WireTensor(segment.name, segment.dtype, segment.shape, segment.data)
 
 
