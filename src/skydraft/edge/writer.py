@@ -316,7 +316,7 @@ class _Run:
         await reading
         while self._is_up_to(Mode.HYBRID):
             block = await self._draft(min(lengths.next_length(), self._session.max_block_length))
-            if cap.allows(len(block.token_ids), self._job.gate.decide(block.signals).is_escalated):
+            if cap.allows(len(block.token_ids), self._job.gate.escalates(block.signals)):
                 num_accepted = await self._ask(conversation, block)
                 lengths.observe(len(block.token_ids), num_accepted)
             else:

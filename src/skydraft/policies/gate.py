@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from skydraft.core import AcceptanceRule, Objective, ShareLevel, TokenSignals, read_float
 from skydraft.errors import ConfigError
@@ -18,26 +18,11 @@ LOSS_NATS = 4.0  # as of a choice between 55 tokens that are equally probable
 GATES = "entropy, entropy:NATS, margin, margin:PROB, logprob, logprob:NATS, always, never"
 
 
-class GateDecision(NamedTuple):
-    """What a gate decided.
-
-    is_escalated: the block goes to the cloud.
-    reason: for a person.
-    value: of the block's least sure token; None where the gate looks at none.
-    threshold: what it was compared with.
-    """
-
-    is_escalated: bool
-    reason: str
-    value: float | None = None
-    threshold: float | None = None
-
-
 class Gate(Protocol):
     """Decides on one block. `str(gate)` is what `parse_gate` reads."""
 
-    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
-        """Decide.
+    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
+        """Whether the block goes to the cloud.
 
         Args:
             signals: one for each token of the block, in order.
@@ -55,11 +40,9 @@ class EntropyGate:
     def __post_init__(self) -> None:
         _require(0 <= self.threshold_nats < math.inf, "entropy", self.threshold_nats, "0 nats or more")
 
-    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
-        value = _largest([signal.entropy_nats for signal in signals])
-        is_escalated = not value <= self.threshold_nats  # an entropy of NaN is escalated too
-        text = f"largest entropy {value:.2f} nats, threshold {self.threshold_nats:g}"
-        return GateDecision(is_escalated, text, value, self.threshold_nats)
+    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
+        # In this form, for an entropy of NaN is escalated too.
+        return not _largest([signal.entropy_nats for signal in signals]) <= self.threshold_nats
 
     def __str__(self) -> str:
         return f"entropy:{self.threshold_nats!r}"
@@ -74,10 +57,8 @@ class MarginGate:
     def __post_init__(self) -> None:
         _require(0 <= self.threshold <= 1, "margin", self.threshold, "0 to 1")
 
-    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
-        value = _smallest([signal.margin for signal in signals])
-        text = f"smallest margin {value:.3f}, threshold {self.threshold:g}"
-        return GateDecision(not value >= self.threshold, text, value, self.threshold)
+    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
+        return not _smallest([signal.margin for signal in signals]) >= self.threshold
 
     def __str__(self) -> str:
         return f"margin:{self.threshold!r}"
@@ -92,10 +73,8 @@ class LogProbGate:
     def __post_init__(self) -> None:
         _require(-math.inf < self.threshold_nats <= 0, "logprob", self.threshold_nats, "0 nats or less")
 
-    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
-        value = _smallest([signal.log_prob for signal in signals])
-        text = f"smallest log-probability {value:.2f} nats, threshold {self.threshold_nats:g}"
-        return GateDecision(not value >= self.threshold_nats, text, value, self.threshold_nats)
+    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
+        return not _smallest([signal.log_prob for signal in signals]) >= self.threshold_nats
 
     def __str__(self) -> str:
         return f"logprob:{self.threshold_nats!r}"
@@ -105,9 +84,9 @@ class LogProbGate:
 class AlwaysGate:
     """Escalates every block."""
 
-    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
+    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
         _require_tokens(signals)
-        return GateDecision(True, "every block goes to the cloud")
+        return True
 
     def __str__(self) -> str:
         return "always"
@@ -117,9 +96,9 @@ class AlwaysGate:
 class NeverGate:
     """Escalates no block: the device writes alone."""
 
-    def decide(self, signals: Sequence[TokenSignals]) -> GateDecision:
+    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
         _require_tokens(signals)
-        return GateDecision(False, "no block goes to the cloud")
+        return False
 
     def __str__(self) -> str:
         return "never"
