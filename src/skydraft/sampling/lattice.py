@@ -1,7 +1,7 @@
 """Draft distributions that fit in a few bytes: quantise, then sample.
 
 The draft is drawn from the rounded distribution that the cloud is told of, so rounding costs agreement and never
-shifts the law of the text.
+changes the distribution of the text.
 
 Source: quantise-sample-and-verify, arXiv 2507.00605.
 """

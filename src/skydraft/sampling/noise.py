@@ -37,7 +37,7 @@ class Stream(enum.IntEnum):
 
     TARGET = 0  # the target's choice, and the device's guesses of it
     DRAFT = 1  # the draft's own samples (rejection)
-    ACCEPT = 2  # whether a draft token holds (rejection)
+    ACCEPT = 2  # whether a draft token is accepted (rejection)
     RESIDUAL = 3  # the token in place of one that failed (rejection)
 
 

@@ -21,7 +21,7 @@ from skydraft.sampling.warp import probabilities, warp
 
 
 def accepts(u: float, target_prob: float, draft_prob: float) -> bool:
-    """Whether a token that was drawn with draft_prob, above 0, holds; u is uniform between 0 and 1."""
+    """Whether a token that was drawn with draft_prob, above 0, is accepted; u is uniform between 0 and 1."""
     return u < target_prob / draft_prob
 
 
