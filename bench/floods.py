@@ -7,6 +7,7 @@ once, and the time that `run_flood` is given.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import pairwise
@@ -20,7 +21,7 @@ from skydraft.core import Draft, Exact, LatticeDistribution, Prompt, Rejection, 
 from skydraft.decoding.edge_session import mark_of
 from skydraft.engines.load import load_engine
 from skydraft.errors import LocalProtocolError
-from skydraft.protocol import codec, messages, offers, packing, segments
+from skydraft.protocol import codec, messages, offers, packing, padding, segments
 from skydraft.protocol.limits import MAX_TEXT_TOKENS
 
 MODEL = "table:vocab=1024,seed=3,order=1"  # large enough for distributions that take long to decode
@@ -163,6 +164,11 @@ async def _messages(target: Target) -> None:
     await _drip(target, upgrade_request(target.key), message)
 
 
+async def _covers(target: Target) -> None:
+    """Padded frames without messages, each of which is answered by one."""
+    await _drip(target, upgrade_request(target.key), _frames(Opcode.BINARY, padding.pack(deque())))
+
+
 async def _many(target: Target) -> None:
     """Pings and messages over as many connections as a key has."""
     async with asyncio.TaskGroup() as group:
@@ -239,6 +245,7 @@ FLOODS: dict[str, Callable[[Target], Awaitable[None]]] = {
     "close_frames": _close_frames,
     "fragments": _fragments,
     "messages": _messages,
+    "covers": _covers,
     "many": _many,
     "half_frames": _half_frames,
     "distributions": _distributions,
