@@ -182,3 +182,23 @@ def test_a_decision_that_waits_says_what_for():
 def test_impossible_facts_are_refused(facts):
     with pytest.raises(ConfigError, match=next(iter(facts))):
         having(**facts)
+
+
+def test_a_text_begins_with_drafts_and_goes_on_in_the_cloud_where_that_is_still_faster():
+    faster = having(cloud_tokens_per_s=90.0)
+    assert run(Strategy(), *[faster] * 5) == [Mode.HYBRID, Mode.HYBRID, Mode.HYBRID, Mode.CLOUD, Mode.CLOUD]
+    assert run(Strategy(), having(battery_share=0.1)) == [Mode.CLOUD]  # not for its speed
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_for_speed"),
+    [
+        ({"cloud_tokens_per_s": 1.0, "hybrid_tokens_per_s": 2.0}, True),
+        ({"objective": Objective.PRIVACY}, False),
+        ({"is_reachable": False}, False),
+        ({"battery_share": 0.1, "does_cloud_see_all": False}, False),
+    ],
+)
+def test_whether_the_device_writes_alone_for_the_speed_of_others_is_said(facts, is_for_speed):
+    decision = choose_mode(having(**facts))
+    assert (decision.mode, decision.is_for_speed) == (Mode.EDGE, is_for_speed)

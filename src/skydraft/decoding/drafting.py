@@ -57,10 +57,17 @@ class Drafting:
         if self.way.has_credit:  # the cloud writes without a pause
             num_positions = session.num_positions - self._num_positions
             estimates.observe_pass(now_s, num_positions, len(new_ids), is_drafted=bool(self.way.width))
+        else:
+            estimates.end_round(now_s, session.num_positions - self._num_positions)
         self._num_positions = session.num_positions
         if not self._has_given_up:
             num_positions = session.num_positions - self._begun_positions
             self.way = self._planner.review(self.tree.length - self._begun_at, num_positions, now_s - self._begun_s)
+
+    def asked(self, now_s: float) -> None:
+        """Offers leave, and no other is in flight."""
+        if not self.way.has_credit:
+            self._planner.estimates.begin_round(now_s)
 
     def disconnected(self) -> None:
         """What was in flight is lost."""

@@ -70,6 +70,10 @@ class Conversation:
         self._has_spoken = False
         self._answer_time = AnswerTime(session, address.url, patience.answer)
 
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None
+
     async def open(self) -> None:
         """Connect and have the session opened.
 

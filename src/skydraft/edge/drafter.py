@@ -19,11 +19,14 @@ class Block(NamedTuple):
 
     signals: of each token.
     distributions: what each was drawn from, where the rule is `rejection`.
+    num_passes, num_read: of the draft model for it, and tokens that these read; 0 where the guess was known.
     """
 
     token_ids: tuple[int, ...]
     signals: tuple[TokenSignals, ...]
     distributions: tuple[LatticeDistribution, ...] | None
+    num_passes: int = 0
+    num_read: int = 0
 
 
 class Drafter:
@@ -37,6 +40,7 @@ class Drafter:
         self._held: list[int] = []  # generated tokens in the slot, where it holds no tree
         self._reader: TreeReader | None = None
         self._prompt_row: Array = None
+        self._num_passes = self._num_read = 0  # of the block under way
 
     def open(self, prompt: Prompt) -> None:
         """Read the prompt. Raises what `Engine.open` raises."""
@@ -80,6 +84,7 @@ class Drafter:
             num_shared_ids: ids from here on are not drafted: the target does not have them.
         """
         self._leave_tree(text_ids)
+        self._num_passes = self._num_read = 0
         row = self._read(text_ids)
         ids, signals, distributions = list(text_ids), [], []
         for left in reversed(range(num_tokens)):
@@ -92,7 +97,7 @@ class Drafter:
                 break
             row = self._extend([token_id])
         drawn_from = tuple(item for item in distributions if item is not None) or None
-        return Block(tuple(ids[len(text_ids) :]), tuple(signals), drawn_from)
+        return Block(tuple(ids[len(text_ids) :]), tuple(signals), drawn_from, self._num_passes, self._num_read)
 
     def _guess(self, row: Array, position: int) -> tuple[int, LatticeDistribution | None]:
         lattice = self._rule.draft_lattice
@@ -124,6 +129,8 @@ class Drafter:
     def _extend(self, token_ids: Sequence[int]) -> Array:
         (logits,) = self._engine.extend([Extension(self._open_slot, token_ids)])
         self._held.extend(token_ids)
+        self._num_passes += 1
+        self._num_read += len(token_ids)
         return logits[-1]
 
     @property

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import suppress
 from typing import NamedTuple
 
 from skydraft.decoding.drafting import Drafting
@@ -14,13 +13,13 @@ from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.guess_tree import Node
 from skydraft.edge.conversation import Conversation
 from skydraft.edge.drafter import Drafter
+from skydraft.edge.measuring import timed
 from skydraft.edge.tree_reader import Reading
 from skydraft.errors import CacheOverflow, CloudFault, TransportError
 from skydraft.policies.planner import Planner
 from skydraft.sampling.guesses import Guesses
 
 WITHOUT_DRAFT = "the draft model has no room for this text, so the cloud writes on alone"
-PING_PERIOD_S = 0.3  # a change of the link is seen after two
 
 
 class _Step(NamedTuple):
@@ -90,9 +89,8 @@ class Hybrid:
         most, is_credited = self._session.sampling.max_tokens, self._drafting.way.has_credit
         await self._conversation.begin(most if is_credited else None)
         self._drafting.connected()
-        tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._watch_link())]
-        for task in tasks:
-            task.add_done_callback(lambda _: self._wake.set())
+        listening = asyncio.create_task(self._listen())
+        listening.add_done_callback(lambda _: self._wake.set())
         try:
             while goes_on():
                 self._wake.clear()
@@ -101,18 +99,19 @@ class Hybrid:
                 if self._drafting.way.has_credit and not is_credited:  # the way has changed
                     await self._conversation.send(self._session.credit(most))
                     is_credited = True
-                offers = list(iter(self._drafting.offer, None))
+                was_idle, offers = not self._session.num_in_flight, list(iter(self._drafting.offer, None))
                 if can_draft:
                     self._start_step()  # before the offers leave: the draft model is not to wait for that
+                if was_idle and offers:
+                    self._drafting.asked(time.monotonic())
                 for offer in offers:
                     await self._conversation.send(offer)
                 await self._wake.wait()
-                if tasks[0].done():
-                    tasks[0].result()
+                if listening.done():
+                    listening.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
 
     async def _listen(self) -> None:
         while not self._session.is_complete:
@@ -120,12 +119,6 @@ class Hybrid:
             self._drafting.grew(time.monotonic())
             self._show()
             self._wake.set()
-
-    async def _watch_link(self) -> None:
-        while True:
-            with suppress(TransportError):  # a link that froze; one that is lost `_listen` finds too
-                self._planner.estimates.observe_round_trip(await self._conversation.round_trip_s())
-            await asyncio.sleep(PING_PERIOD_S)
 
     def _has_read(self, reading_prompt: asyncio.Task[None]) -> bool:
         """Whether the draft model has read the prompt and can draft."""
@@ -151,7 +144,7 @@ class Hybrid:
             return
         reading = self._drafter.plan(self._drafting.tree, nodes)
         num_guesses, num_ids = self._drafting.way.num_guesses, self._session.num_shared_ids
-        call = self._timed(lambda: self._drafter.guess(reading, nodes, num_guesses, num_ids))
+        call = timed(lambda: self._drafter.guess(reading, nodes, num_guesses, num_ids))
         result = asyncio.get_running_loop().run_in_executor(self._worker, call)
         result.add_done_callback(lambda _: self._wake.set())
         self._step = _Step(nodes, reading, result)
@@ -167,11 +160,3 @@ class Hybrid:
             self._give_up(overflow)
             return
         self._drafting.drafted(step.nodes, guesses, len(step.reading.token_ids), seconds)
-
-    @staticmethod
-    def _timed(call: Callable[[], list[Guesses]]) -> Callable[[], tuple[list[Guesses], float]]:
-        def timed() -> tuple[list[Guesses], float]:
-            begin_s = time.perf_counter()
-            return call(), time.perf_counter() - begin_s
-
-        return timed

@@ -32,6 +32,16 @@ class ModeChoice:
     _decision: Decision | None = field(default=None, init=False)
     _decided_at: int = field(default=0, init=False)
 
+    @property
+    def is_cloud_left_for_speed(self) -> bool:
+        """Whether the device writes alone because the cloud was slow when it was last seen."""
+        decision = self._decision
+        return decision is not None and decision.mode is Mode.EDGE and decision.is_for_speed
+
+    def reconsider(self) -> None:
+        """A look at the cloud was a measurement: what it shows is not to be confirmed by others."""
+        self._strategy, self._decision = Strategy(), None
+
     def at(self, length: int) -> Mode:
         """The mode for a text of this length to go on in.
 

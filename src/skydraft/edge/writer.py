@@ -9,13 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from skydraft.core import AcceptanceRule, Mode, Objective, Origin, Prompt, SamplingParams, ShareLevel, Token
+from msgspec.structs import replace
+
+from skydraft.core import AcceptanceRule, Exact, Mode, Objective, Origin, Prompt, SamplingParams, ShareLevel, Token
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.conversation import Conversation, Patience
 from skydraft.edge.drafter import Block, Drafter
 from skydraft.edge.exact_writer import WITHOUT_DRAFT, Hybrid
+from skydraft.edge.measuring import LOOK_TOKENS, look_at_cloud, timed, watch_link
 from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
@@ -144,6 +147,7 @@ class _Run:
             planner=planner,
         )
         self._reading: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._conversation = None
         if job.address is not None:
             self._conversation = Conversation(self._session, self._border, job.address, job.patience, notify, job.pads)
@@ -160,6 +164,8 @@ class _Run:
                 if fault.code != FaultCode.LIMIT:
                     raise
                 self._end_early(fault, str(fault))
+        if self._looking is not None:
+            await self._looking  # what it learns serves the next text
         if session.is_cut_short:
             self._ended_early = self._ended_early or (
                 f"with this prompt the cloud has room for {session.sampling.max_tokens} tokens of text and "
@@ -229,12 +235,18 @@ class _Run:
         return Mode.EDGE if self._job.prompts.cloud is None else self._choice.at(len(self._session.token_ids))
 
     async def _write_with_cloud(self, mode: Mode) -> None:
-        if mode is Mode.CLOUD:
-            await self._write_in_cloud()
-        elif self._job.rule.merges_offers:
-            await self._write_exactly()
-        else:
-            await self._write_by_blocks()
+        self._planner.look_again.went_back()
+        watching = asyncio.create_task(watch_link(self._cloud(), self._planner.estimates))
+        try:
+            if mode is Mode.CLOUD:
+                await self._write_in_cloud()
+            elif self._job.rule.merges_offers:
+                await self._write_exactly()
+            else:
+                await self._write_by_blocks()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     async def _leave_cloud(self) -> None:
         """Another mode goes on: towards the cloud it begins with what is written."""
@@ -255,6 +267,9 @@ class _Run:
             self._notify("the cloud is back")
 
     async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         try:
             if self._conversation is not None:
                 await self._conversation.close()
@@ -285,11 +300,34 @@ class _Run:
         while goes_on():
             self._session.commit((await self._draft(ALONE_LENGTH)).token_ids)
             self._show()
+            is_looking = self._looking is not None and not self._looking.done()
+            if self._choice.is_cloud_left_for_speed and not is_looking and self._planner.look_again.wrote(ALONE_LENGTH):
+                self._looking = asyncio.create_task(self._look_again())
+
+    async def _look_again(self) -> None:
+        """See whether the cloud is still as slow as when it was left; the text does not wait for that."""
+        job = self._job
+        assert job.address is not None, "a cloud that was left has an address"
+        assert job.prompts.cloud is not None, "and something may be sent to it"
+        sampling = replace(job.sampling, max_tokens=LOOK_TOKENS, end_ids=())
+        session = EdgeSession(job.vocabulary, job.prompts.cloud, sampling, Exact())
+        patience = job.patience._replace(offline="fail")
+        conversation = Conversation(session, self._border, job.address, patience, pads=job.pads)
+        if await look_at_cloud(conversation, self._planner.estimates):
+            self._choice.reconsider()
 
     async def _write_in_cloud(self) -> None:
-        conversation = self._cloud()
+        conversation, session, estimates = self._cloud(), self._session, self._planner.estimates
+        estimates.begin_passes()
+        num_reconnects = conversation.num_reconnects
         while self._is_up_to(Mode.CLOUD):
+            length, num_positions = len(session.token_ids), session.num_positions
             await conversation.listen(self._job.sampling.max_tokens)
+            if conversation.num_reconnects > num_reconnects:
+                estimates.begin_passes()
+                num_reconnects = conversation.num_reconnects
+            num_new = len(session.token_ids) - length
+            estimates.observe_pass(time.monotonic(), session.num_positions - num_positions, num_new, is_drafted=False)
             self._show()
 
     async def _write_exactly(self) -> None:
@@ -313,6 +351,7 @@ class _Run:
         conversation, lengths, cap = self._cloud(), self._job.draft_length(), EscalationCap(self._job.max_escalated)
         reading = self._read_prompt()
         await conversation.open()  # the cloud reads its prompt while the device reads its own
+        self._planner.estimates.begin_passes()
         await reading
         while self._is_up_to(Mode.HYBRID):
             block = await self._draft(min(lengths.next_length(), self._session.max_block_length))
@@ -325,14 +364,24 @@ class _Run:
 
     async def _ask(self, conversation: Conversation, block: Block) -> int:
         """Have a block judged; returns how many of its tokens were accepted."""
-        length = len(self._session.token_ids)
+        session, estimates = self._session, self._planner.estimates
+        length, num_reconnects = len(session.token_ids), conversation.num_reconnects
+        num_positions = 1 + length - session.cloud_length + len(block.token_ids)
+        estimates.begin_round(time.monotonic())
         await conversation.ask(block)
-        origins = [token.origin for token in self._session.tokens_from(length)]
+        if conversation.num_reconnects > num_reconnects:
+            estimates.begin_passes()
+        estimates.end_round(time.monotonic(), num_positions)
+        origins = [token.origin for token in session.tokens_from(length)]
         return min(origins.count(Origin.ACCEPTED), len(block.token_ids))
 
     async def _draft(self, num_tokens: int) -> Block:
         drafter, session = self._require_drafter(), self._session
-        return await self._in_worker(lambda: drafter.draft(session.token_ids, num_tokens, session.num_shared_ids))
+        draft = timed(lambda: drafter.draft(session.token_ids, num_tokens, session.num_shared_ids))
+        block, seconds = await self._in_worker(draft)
+        if block.num_passes:
+            self._planner.estimates.draft_s.observe(block.num_read / block.num_passes, seconds / block.num_passes)
+        return block
 
     def _read_prompt(self) -> asyncio.Task[None]:
         """Begin to read the prompt, once."""

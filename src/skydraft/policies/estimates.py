@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 NUM_ROUND_TRIPS = 3  # of which the median counts: one that a freeze delayed does not
-JITTER_SMOOTHING = 1 / 4  # RFC 6298
+LEAST_PASS_S = 0.001  # where a round took no longer than a ping
 MOST_SURPRISE = 3.0  # an observation counts as at most so many times what was expected, and at least as its inverse
 FORGETTING = 0.97  # of a line: about the last 33 observations count
 LEAST_BASE = 0.05  # of the mean: chance may draw a steep line, and a pass that takes no time has no speed
@@ -51,34 +51,57 @@ class RunningLine:
         self.base = max(LEAST_BASE * mean_y, mean_y - self.slope * mean_x)
 
 
+def _usual_pass() -> RunningLine:
+    return RunningLine(0.03, 0.0001)
+
+
 @dataclass
 class Estimates:
     """Of one device with one cloud; they outlive a text. Times in seconds.
 
     draft_s: a draft step against the nodes that it reads.
     verify_s: a forward pass of the cloud against the positions that it computes, all that it does in between included.
-    round_trip_s, jitter_s: of the link; None before the first.
+    round_trip_s: of the link; None before the first.
     """
 
     draft_s: RunningLine = field(default_factory=lambda: RunningLine(0.01, 0.0002))
-    verify_s: RunningLine = field(default_factory=lambda: RunningLine(0.03, 0.0001))
+    verify_s: RunningLine = field(default_factory=_usual_pass)
     round_trip_s: float | None = None
-    jitter_s: float = 0.0
     _drafted_tokens_per_s: float = field(default=0.0, init=False)
     _num_speeds: int = field(default=0, init=False)
     _window: _Window | None = field(default=None, init=False)
+    _asked_s: float | None = field(default=None, init=False)
+    _has_answered: bool = field(default=False, init=False)  # since the cloud was asked to begin
     _round_trips_s: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_ROUND_TRIPS), init=False)
 
     def observe_round_trip(self, seconds: float) -> None:
         self._round_trips_s.append(seconds)
-        median_s = statistics.median_low(self._round_trips_s)
-        if self.round_trip_s is not None:
-            self.jitter_s += JITTER_SMOOTHING * (abs(median_s - self.round_trip_s) - self.jitter_s)
-        self.round_trip_s = median_s
+        self.round_trip_s = statistics.median_low(self._round_trips_s)
 
     def begin_passes(self) -> None:
-        """From its next answer on the cloud runs one pass after the other."""
-        self._window = None
+        """The cloud was asked to begin or to go on: its next answer may have waited for a prompt to be read."""
+        self._window = self._asked_s = None
+        self._has_answered = False
+
+    def begin_round(self, now_s: float) -> None:
+        """A cloud that had nothing to do, and has no credit, was asked: its answer takes a round trip and a pass."""
+        self._asked_s = now_s
+
+    def end_round(self, now_s: float, num_positions: int) -> None:
+        """The first answer since `begin_round` arrived; without that nothing is learnt of it.
+
+        Args:
+            num_positions: that the pass computed.
+        """
+        asked_s, self._asked_s = self._asked_s, None
+        is_timed, self._has_answered = self._has_answered, True
+        if asked_s is not None and is_timed and self.round_trip_s is not None:
+            self.verify_s.observe(num_positions, max(now_s - asked_s - self.round_trip_s, LEAST_PASS_S))
+
+    def observe_afresh(self, pass_s: float) -> None:
+        """Passes of one position took so long now. What was known of passes is of another time, and forgotten."""
+        self.verify_s = _usual_pass()
+        self.verify_s.observe(1, max(pass_s, LEAST_PASS_S))
 
     def observe_pass(self, now_s: float, num_positions: int, num_tokens: int, is_drafted: bool) -> None:
         """The answer of a pass arrived; those that arrive within a short time are taken together.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from skydraft.core import Objective
 from skydraft.policies.confidence import Confidence
 from skydraft.policies.estimates import Estimates
+from skydraft.policies.look_again import LookAgain
 from skydraft.policies.throughput import (
     Conditions,
     cloud_tokens_per_s,
@@ -40,6 +41,7 @@ class Planner:
     fixed: Way | None = None
     estimates: Estimates = field(default_factory=Estimates)
     confidence: Confidence = field(default_factory=Confidence)
+    look_again: LookAgain = field(default_factory=LookAgain)
     _way: Way = field(default=FREE, init=False)
     _reviewed_at: int = field(default=0, init=False)  # length of the text
     _changed_at: int = field(default=0, init=False)  # or last found to be drafting

@@ -78,10 +78,14 @@ class Situation:
 
 @dataclass(frozen=True)
 class Decision:
-    """A mode, and a sentence for a person on why."""
+    """A mode, and a sentence for a person on why.
+
+    is_for_speed: others were measured to be slower, and nothing but their speed speaks against them.
+    """
 
     mode: Mode
     reason: str
+    is_for_speed: bool = False
 
 
 @dataclass
@@ -89,7 +93,8 @@ class Strategy:
     """Chooses the mode of one request, and keeps it until another is better beyond doubt.
 
     What is impossible or forbidden is left at once. Otherwise a switch needs a lead of LEAST_LEAD, seen in
-    NUM_CONFIRMATIONS observations in a row.
+    NUM_CONFIRMATIONS observations in a row. A text does not begin in the cloud alone for its speed: with drafts it is
+    as fast but for little, and without them nobody would see that the device has become faster.
     """
 
     _mode: Mode | None = field(default=None, init=False)
@@ -102,6 +107,10 @@ class Strategy:
         Raises: as `choose_mode`.
         """
         decision = choose_mode(situation, self._mode)
+        if self._mode is None and decision.mode is Mode.CLOUD and decision.is_for_speed:
+            return self._take(
+                Decision(Mode.HYBRID, f"a text begins with drafts, for they are timed; {decision.reason}")
+            )
         if self._mode is None or self._mode not in _possible_modes(situation):
             return self._take(decision)
         if decision.mode is self._mode:
@@ -210,7 +219,8 @@ class _View(NamedTuple):
             return Decision(Mode.HYBRID, f"the speed of {unknown} is not known yet, and drafts seldom make it slower")
         # On a tie the incumbent; at first hybrid, whose cloud has less to do.
         mode = Mode.CLOUD if cloud > hybrid or (cloud == hybrid and self.incumbent is Mode.CLOUD) else Mode.HYBRID
-        return Decision(mode, self._compared(mode, Mode.CLOUD if mode is Mode.HYBRID else Mode.HYBRID))
+        reason = self._compared(mode, Mode.CLOUD if mode is Mode.HYBRID else Mode.HYBRID)
+        return Decision(mode, reason, is_for_speed=True)
 
     def unless_slow(self, decision: Decision) -> Decision:
         """The device alone where the decision's mode is slower than people read, and slower than the device."""
@@ -218,7 +228,7 @@ class _View(NamedTuple):
         if speed is None or alone is None or speed >= READING_TOKENS_PER_S or alone <= speed:
             return decision
         slow = f"{_NAMES[decision.mode]} would be slower than people read ({READING_TOKENS_PER_S:g} tokens/s)"
-        return Decision(Mode.EDGE, f"{slow}: {self._compared(Mode.EDGE, decision.mode)}")
+        return Decision(Mode.EDGE, f"{slow}: {self._compared(Mode.EDGE, decision.mode)}", is_for_speed=True)
 
     def _compared(self, better: Mode, worse: Mode) -> str:
         ours, theirs = (self.situation.tokens_per_s(mode) for mode in (better, worse))

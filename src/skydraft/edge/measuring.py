@@ -1,0 +1,66 @@
+"""Measures a cloud: its link while a text is written with it, and its pace by a few tokens where none is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from skydraft.edge.conversation import Conversation
+from skydraft.errors import SkydraftError, TransportError
+from skydraft.policies.estimates import Estimates
+
+PING_PERIOD_S = 0.3  # a change of the link is seen after two
+CONNECT_PERIOD_S = 0.02
+LOOK_TOKENS = 5  # of which the first waits for the prompt
+LOOK_S = 2.0  # a cloud that takes longer to write them is slower than people read
+
+_Result = TypeVar("_Result")
+
+
+def timed(call: Callable[[], _Result]) -> Callable[[], tuple[_Result, float]]:
+    """The same call, which gives the seconds that it took too."""
+
+    def timed_call() -> tuple[_Result, float]:
+        begin_s = time.perf_counter()
+        return call(), time.perf_counter() - begin_s
+
+    return timed_call
+
+
+async def watch_link(conversation: Conversation, estimates: Estimates) -> None:
+    """Time pings for as long as this task runs, whenever there is a connection."""
+    while True:
+        if not conversation.is_connected:
+            await asyncio.sleep(CONNECT_PERIOD_S)
+            continue
+        with suppress(TransportError):  # a link that froze; who listens finds one that is lost too
+            estimates.observe_round_trip(await conversation.round_trip_s())
+        await asyncio.sleep(PING_PERIOD_S)
+
+
+async def look_at_cloud(conversation: Conversation, estimates: Estimates) -> bool:
+    """Have a cloud write a few tokens that nobody keeps, and learn its pace; one that does not in time stays slow.
+
+    Args:
+        conversation: about a text of LOOK_TOKENS tokens; it is closed then.
+    Returns:
+        Whether something was learnt.
+    """
+    arrived_s: list[float] = []
+    try:
+        async with asyncio.timeout(LOOK_S):
+            while not conversation.session.is_complete:
+                await conversation.listen(LOOK_TOKENS)
+                arrived_s.append(time.monotonic())
+            estimates.observe_round_trip(await conversation.round_trip_s())
+    except (SkydraftError, TimeoutError):
+        return False  # the text does not need it
+    finally:
+        await conversation.close()
+    has_pace = len(arrived_s) > 1
+    if has_pace:
+        estimates.observe_afresh((arrived_s[-1] - arrived_s[0]) / (len(arrived_s) - 1))
+    return has_pace
