@@ -60,7 +60,7 @@ def test_a_cloud_that_is_typed_puts_the_target_of_a_file_aside(tmp_path):
         ({"accept": "nearly"}, "unknown acceptance rule 'nearly'"),
         ({"gate": "sometimes"}, "gate 'sometimes' is none of"),
         ({"block_length": 65}, "block_length is 65"),
-        ({"cloud": "ftp://x"}, "the cloud's address 'ftp://x' is none of"),
+        ({"cloud": "ftp://x"}, "unknown form of a cloud's address 'ftp://x'"),
         ({"share": ShareLevel.NONE}, "share level none lets nothing leave the device"),
     ],
 )
