@@ -8,9 +8,11 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
+from skydraft.config import CloudSettings
+from skydraft.engines.emulated.paced import Pace, pace_engine
 from skydraft.protocol import codec, messages
 from skydraft.protocol.messages import FaultCode
-from tests.cloud.running import MODEL, SAMPLING, get, hear, new_session, tell
+from tests.cloud.running import MODEL, SAMPLING, get, hear, new_session, running, tell
 from tests.linked import cloud_only, table
 
 
@@ -101,6 +103,14 @@ def test_health_names_what_is_served(address: str) -> None:
     assert health["ok"] is True
     assert health["model"] == MODEL
     assert health["protocol"] == messages.PROTOCOL_VERSION
+
+
+def test_health_says_whether_an_emulated_model_kept_its_pace() -> None:
+    pace = Pace(step_ms=1)
+    with running(CloudSettings(port=0), lambda: pace_engine(table(MODEL), pace)) as cloud:
+        health = json.loads(get(cloud.address, "/healthz").text)
+    assert health["model"] == f"paced:{pace}:{MODEL}"
+    assert health["pace"] == {"num_passes": 0, "overruns": 0, "total_late_s": 0.0}
 
 
 def test_the_vocabulary_can_be_asked_for(address: str) -> None:

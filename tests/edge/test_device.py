@@ -61,3 +61,9 @@ async def test_a_share_of_tokens_is_refused_where_the_cloud_judges_all_by_defaul
     settings = DeviceSettings(draft=MODEL, cloud="ws://127.0.0.1:9", max_escalated=0.3)
     with Device.load(settings) as device, pytest.raises(ConfigError, match="max_escalated is 0.3"):
         await device.generate("ba de")
+
+
+def test_a_vllm_draft_needs_no_ears(text_pair: Path) -> None:
+    settings = DeviceSettings(draft=f"vllm:{text_pair / 'draft-d32'}", mode=Mode.CLOUD, cloud="ws://127.0.0.1:9")
+    with Device.load(settings) as device:
+        assert device.tokenizer.vocabulary.name == "draft-d32"

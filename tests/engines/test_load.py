@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import shutil
@@ -13,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2_5OmniThinkerForConditionalGeneration
 from transformers.utils import logging
 
-from skydraft.engines import load
 from skydraft.engines.emulated.table import TableEngine
 from skydraft.engines.huggingface import weights
 from skydraft.engines.huggingface.slot_engine import SlotEngine
@@ -312,7 +312,7 @@ def test_the_embedded_pair_lies_in_the_package(saved: Saved, monkeypatch: pytest
 
 
 def test_a_missing_extra_comes_with_the_command(saved: Saved, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None if name == "torch" else name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else name)
     assert "needs torch, which skydraft's torch extra brings: pip install 'skydraft[torch]'" in refused(saved("llama"))
 
 

@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from skydraft.engines.external.names import VllmSpec, folder_name, is_served, split_sglang, split_vllm
-from skydraft.engines.load import load_chat_format, load_engine, load_tokenizer
+from skydraft.engines.emulated.kind import TABLE
+from skydraft.engines.emulated.paced import Pace
+from skydraft.engines.external.kinds import SGLANG, VLLM
+from skydraft.engines.external.names import VllmSpec, split_sglang, split_vllm
+from skydraft.engines.huggingface.kind import HUGGING_FACE
+from skydraft.engines.llamacpp.kind import LLAMA_CPP
+from skydraft.engines.load import find_max_length, load_chat_format, load_ears, load_engine, load_tokenizer
+from skydraft.engines.model_kind import ModelKind
+from skydraft.engines.names import parse_name
+from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError
 from tests.engines.folders import word_tokenizer
 
@@ -61,9 +69,48 @@ def test_a_wrong_address_is_refused(address: str) -> None:
         split_sglang(f"sglang:{address}")
 
 
-def test_only_these_names_are_served() -> None:
-    names = ["vllm:x", "sglang:http://x", "table:vocab=3", "x/y", "model.gguf"]
-    assert [is_served(name) for name in names] == [True, True, False, False, False]
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("embedded", HUGGING_FACE),
+        ("/models/x", HUGGING_FACE),
+        ("owner/name", HUGGING_FACE),
+        ("model.gguf", LLAMA_CPP),
+        ("vllm:x", VLLM),
+        ("vllm:x.gguf", VLLM),
+        ("sglang:http://x", SGLANG),
+        ("table:vocab=3", TABLE),
+    ],
+)
+def test_a_name_says_what_runs_the_model_and_at_which_pace(source: str, kind: ModelKind) -> None:
+    assert parse_name(source) == (kind, source, None)
+    assert parse_name(f"paced:step_ms=3:{source}") == (kind, source, Pace(3))
+
+
+def test_the_embedded_pair_is_embedded_at_any_pace() -> None:
+    names = ["embedded", "paced:step_ms=3:embedded", "embedded.gguf", "vllm:embedded"]
+    assert [parse_name(name).is_embedded for name in names] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("model", "can_hear"),
+    [
+        ("embedded", True),
+        ("paced:step_ms=3:embedded", True),
+        ("table:tensors=1", True),
+        ("table:vocab=9", False),
+        ("x.gguf", False),
+        ("vllm:/x", False),
+    ],
+)
+def test_a_name_is_enough_to_know_whether_a_model_hears(model: str, can_hear: bool) -> None:
+    assert (load_ears(model, "draft") is not None) is can_hear
+
+
+@pytest.mark.parametrize("model", ["vllm:/x", "sglang:http://x", "x.gguf"])
+def test_only_the_weights_tell_the_longest_text_of_other_programs(model: str) -> None:
+    assert find_max_length(model, "target") is None
+    assert find_max_length(model, "target", EngineSettings(max_length=9)) == 9
 
 
 def test_a_draft_models_tokenizer_is_that_of_its_folder(tmp_path: Path) -> None:
@@ -71,7 +118,6 @@ def test_a_draft_models_tokenizer_is_that_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"vocab_size": 32}')
     assert load_tokenizer(f"vllm:{tmp_path}", "draft").vocabulary.size == 32
     assert load_chat_format(f"vllm:quantization=fp8:{tmp_path}", "draft") is None
-    assert folder_name(str(tmp_path)) == str(tmp_path)
 
 
 def test_a_server_judges_only() -> None:
@@ -95,8 +141,8 @@ def test_a_missing_package_is_named_with_its_extra(
 
 def test_names_are_read_without_vllm_httpx_or_torch() -> None:
     code = (
-        "import sys; from skydraft.engines import load, served;"
-        "served.split_vllm('vllm:x'); served.split_sglang('sglang:http://x');"
+        "import sys; from skydraft.engines.external import kinds, names; from skydraft.engines.names import parse_name;"
+        "parse_name('vllm:x'); names.split_vllm('vllm:x'); names.split_sglang('sglang:http://x');"
         "assert not {'vllm', 'httpx', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -14,9 +14,8 @@ from skydraft.cli.results import Result, as_json, result_of_text
 from skydraft.cli.screen import Screen
 from skydraft.cli.stage import ready_device, starts_cloud
 from skydraft.config import DeviceSettings
-from skydraft.engines.emulated.paced import split_pace
+from skydraft.engines.names import parse_name
 from skydraft.errors import ConfigError
-from skydraft.text.checkpoint import EMBEDDED
 
 FROM_STDIN = "-"
 MAX_CONTEXT_BYTES = 2**22  # far more than any model reads
@@ -57,12 +56,12 @@ def _require_language_models(settings: DeviceSettings) -> None:
     Raises:
         ConfigError: one of them would write.
     """
-    if split_pace(settings.draft).model == EMBEDDED:
+    if parse_name(settings.draft).is_embedded:
         raise ConfigError(
             "the embedded models caption voices and continue no text: give --draft MODEL and --target MODEL, two "
             "language models with the same tokenizer (--cloud URL in place of --target where a cloud runs)"
         )
-    if starts_cloud(settings) and split_pace(settings.target).model == EMBEDDED:
+    if starts_cloud(settings) and parse_name(settings.target).is_embedded:
         raise ConfigError(
             f"the draft model {settings.draft} has no target: give --target MODEL with the same tokenizer, --cloud URL "
             "where a cloud runs, or --mode edge to write without one"

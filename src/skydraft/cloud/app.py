@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -20,8 +19,7 @@ from skydraft.cloud.connection import Connection
 from skydraft.cloud.limits.uvicorn_limits import ADMIT
 from skydraft.cloud.scheduler import Scheduler
 from skydraft.cloud.service import Service, State
-from skydraft.engines.base import Engine
-from skydraft.engines.emulated.paced import PacedEngine
+from skydraft.engines.base import ReportingEngine
 from skydraft.protocol import messages
 from skydraft.protocol.messages import FaultCode
 
@@ -80,7 +78,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
             "version": __version__,
             "protocol": messages.PROTOCOL_VERSION,
             "model": service.engine.name if service.engine else None,
-            **_pace_counts(service.engine),
+            **(service.engine.report() if isinstance(service.engine, ReportingEngine) else {}),
         }
 
     @app.get("/readyz")
@@ -89,11 +87,6 @@ def _add_health(app: FastAPI, service: Service) -> None:
         state = service.state
         response.status_code = HTTPStatus.OK if state is State.READY else HTTPStatus.SERVICE_UNAVAILABLE
         return {"state": state.value}
-
-
-def _pace_counts(engine: Engine | None) -> dict[str, object]:
-    """Of an emulated model whether it kept its pace, so that a bench can refuse other times."""
-    return {"pace": dataclasses.asdict(engine.counts)} if isinstance(engine, PacedEngine) else {}
 
 
 def _add_metrics(app: FastAPI, service: Service) -> None:

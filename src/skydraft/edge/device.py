@@ -7,18 +7,17 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
-from skydraft.audio.read import Clip, Samples
+from skydraft.audio.read import Clip
 from skydraft.audio.windows import split_windows
 from skydraft.config import DeviceSettings, require_rule_fits
-from skydraft.core import AcceptanceRule, Exact, Mode, Rank, SamplingParams, TensorSegment, parse_rule
+from skydraft.core import AcceptanceRule, Exact, Mode, Rank, SamplingParams, parse_rule
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.conversation import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, OnTokens, Writer
 from skydraft.engines.base import Engine
-from skydraft.engines.emulated.paced import split_pace
-from skydraft.engines.emulated.table_spec import PREFIX, parse_table
-from skydraft.engines.load import load_chat_format, load_engine, load_tokenizer
+from skydraft.engines.load import load_chat_format, load_ears, load_engine, load_tokenizer
+from skydraft.engines.model_kind import Hear
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError
 from skydraft.policies.draft_length import draft_length
@@ -27,11 +26,8 @@ from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import caption_prompts
 from skydraft.tasks.chat import Render, chat_prompts
-from skydraft.text.checkpoint import find_checkpoint
-from skydraft.text.gguf_files import is_gguf
 from skydraft.text.tokenizer import Tokenizer
 
-Hear = Callable[[Samples], TensorSegment]
 OnWindow = Callable[[float, float], None]
 
 
@@ -78,13 +74,12 @@ class Device:
             ModelLoadError: the draft model cannot be loaded.
         """
         needs_draft = settings.mode is not Mode.CLOUD or settings.offline == "edge"
-        _, model = split_pace(settings.draft)
         return cls(
             settings,
             load_engine(settings.draft, "draft", engine_settings(settings)) if needs_draft else None,
             tokenizer or load_tokenizer(settings.draft, "draft"),
-            _load_ears(model),
-            _load_render(model),
+            load_ears(settings.draft, "draft"),
+            _load_render(settings.draft),
         )
 
     def __enter__(self) -> Device:
@@ -192,18 +187,6 @@ def engine_settings(settings: DeviceSettings) -> EngineSettings:
 def draw_seed() -> int:
     """A seed that nobody knows before; a number that every reader of JSON keeps exactly."""
     return secrets.randbelow(2**53)
-
-
-def _load_ears(model: str) -> Hear | None:
-    """What turns samples into the model's input; None for a model that only reads."""
-    if is_gguf(model):
-        return None
-    is_table = model.startswith(PREFIX)
-    if (is_table and not parse_table(model).tensors) or (not is_table and not find_checkpoint(model, "draft").is_omni):
-        return None
-    from skydraft.engines.huggingface.log_mel import LogMel, load_log_mel  # the torch extra
-
-    return LogMel() if is_table else load_log_mel(model, "draft")
 
 
 def _load_render(model: str) -> Render | None:

@@ -12,9 +12,8 @@ from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_http import inquire
 from skydraft.edge.device import engine_settings
 from skydraft.edge.mismatch import explain_mismatch
-from skydraft.engines.emulated.paced import split_pace
-from skydraft.engines.external.names import SGLANG_PREFIX
 from skydraft.engines.load import find_max_length, load_tokenizer
+from skydraft.engines.names import parse_name
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import CloudBusy, ConfigError, TransportError
 from skydraft.text.vocabulary import Vocabulary, fit
@@ -78,7 +77,7 @@ def _check_target(settings: DeviceSettings, ours: Vocabulary) -> None:
     """Of a cloud that is started for the occasion."""
     target, target_settings = settings.target, EngineSettings(max_length=settings.max_length)
     _require_room(settings, target, find_max_length(target, "target", target_settings))
-    if not split_pace(target).model.startswith(SGLANG_PREFIX):  # whose server knows the tokenizer
+    if not parse_name(target).kind.is_remote:
         fit(ours, load_tokenizer(target, "target").vocabulary)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from skydraft.core import Prompt
@@ -149,3 +149,11 @@ class NarrowEngine(Engine, Protocol):
             CacheOverflow, PromptRejected: as `open`.
             EngineError: it cannot tell so many. `extend` raises it too, where too many of the largest do not count.
         """
+
+
+@runtime_checkable
+class ReportingEngine(Engine, Protocol):
+    """An engine that has more to tell an operator than its name."""
+
+    def report(self) -> Mapping[str, object]:
+        """What /healthz adds to its answer, as JSON has it."""

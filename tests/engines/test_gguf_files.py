@@ -3,27 +3,27 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from skydraft.engines.llamacpp import kind
+from skydraft.engines.llamacpp.kind import LLAMA_CPP, find_gguf
 from skydraft.engines.load import load_chat_format, load_engine, load_tokenizer
 from skydraft.errors import ModelLoadError
-from skydraft.text import gguf_files
-from skydraft.text.gguf_files import find_gguf, is_gguf
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf_files.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(kind.importlib.util, "find_spec", lambda name: name)
 
 
 @pytest.mark.parametrize("load", [load_engine, load_tokenizer, load_chat_format])
 def test_a_missing_extra_comes_with_the_command(monkeypatch: pytest.MonkeyPatch, load: object):
-    monkeypatch.setattr(gguf_files.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(kind.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ModelLoadError, match=r"x.gguf needs llama-cpp-python.*pip install 'skydraft\[llamacpp\]'"):
         load("x.gguf", "draft")
 
 
 def test_the_ending_says_what_runs_a_model():
-    assert is_gguf("models/Qwen-Q4_0.GGUF")
-    assert not is_gguf("someone/model-GGUF")
+    assert LLAMA_CPP.includes("models/Qwen-Q4_0.GGUF")
+    assert not LLAMA_CPP.includes("someone/model-GGUF")
 
 
 @pytest.mark.usefixtures("installed")

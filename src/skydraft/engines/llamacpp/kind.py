@@ -1,18 +1,19 @@
-"""Where a GGUF file is. Needs no llama.cpp."""
+"""Models that llama.cpp runs: the path of a GGUF file, or owner/name/file.gguf on Hugging Face."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
 
+from skydraft.engines.base import Engine
+from skydraft.engines.model_kind import ModelKind, stated_max_length
+from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ModelLoadError, first_line
+from skydraft.text.chat_template import ChatTemplate
+from skydraft.text.checkpoint import Role
+from skydraft.text.tokenizer import Tokenizer
 
 SUFFIX = ".gguf"
-
-
-def is_gguf(model: str) -> bool:
-    """Whether a model's name says that llama.cpp is to run it."""
-    return model.lower().endswith(SUFFIX)
 
 
 def find_gguf(model: str) -> Path:
@@ -35,6 +36,27 @@ def find_gguf(model: str) -> Path:
     return _fetch(model)
 
 
+def _load_engine(source: str, role: Role, settings: EngineSettings) -> Engine:
+    path = find_gguf(source)
+    from skydraft.engines.llamacpp.load import load_llamacpp
+
+    return load_llamacpp(path, settings)
+
+
+def _load_tokenizer(source: str, role: Role) -> Tokenizer:
+    path = find_gguf(source)
+    from skydraft.engines.llamacpp.tokenizer import load_gguf_tokenizer
+
+    return load_gguf_tokenizer(path)
+
+
+def _load_chat_format(source: str, role: Role) -> ChatTemplate | None:
+    path = find_gguf(source)
+    from skydraft.engines.llamacpp.tokenizer import load_gguf_chat_template
+
+    return load_gguf_chat_template(path)
+
+
 def _fetch(model: str) -> Path:
     import huggingface_hub  # only a Hugging Face name needs it, and it comes with `tokenizers`
 
@@ -46,3 +68,12 @@ def _fetch(model: str) -> Path:
             f"{model} is no file, and it cannot be fetched from Hugging Face ({first_line(error)}): check the name and "
             "the connection, or download it elsewhere and give its path"
         ) from error
+
+
+LLAMA_CPP = ModelKind(
+    includes=lambda source: source.lower().endswith(SUFFIX),
+    load_engine=_load_engine,
+    load_tokenizer=_load_tokenizer,
+    load_chat_format=_load_chat_format,
+    find_max_length=stated_max_length,
+)

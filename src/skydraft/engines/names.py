@@ -1,0 +1,58 @@
+"""A model's name, parsed: what runs the model, and at which pace.
+
+embedded, FOLDER, OWNER/NAME        Hugging Face's format (PyTorch)
+FILE.gguf, OWNER/NAME/FILE.gguf     llama.cpp
+vllm:MODEL, vllm:name=value,...:MODEL
+sglang:URL, sglang:URL#TOKENIZER
+table:name=value,...                random logits
+paced:name=value,...:MODEL          any of these, with the pace of a larger model
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from skydraft.engines.base import Engine
+from skydraft.engines.emulated.kind import TABLE
+from skydraft.engines.emulated.paced import Pace, pace_engine, split_pace
+from skydraft.engines.external.kinds import SGLANG, VLLM
+from skydraft.engines.huggingface.kind import HUGGING_FACE
+from skydraft.engines.llamacpp.kind import LLAMA_CPP
+from skydraft.engines.model_kind import ModelKind
+from skydraft.engines.settings import EngineSettings
+from skydraft.text.checkpoint import EMBEDDED, Role
+
+# The first that includes a name runs the model; a new engine is its folder and an entry here.
+KINDS = (TABLE, VLLM, SGLANG, LLAMA_CPP, HUGGING_FACE)
+
+
+class ModelName(NamedTuple):
+    """A model's name taken apart.
+
+    source: the name without a pace: a folder, an address, settings.
+    pace: None where the name states none.
+    """
+
+    kind: ModelKind
+    source: str
+    pace: Pace | None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is one of the pair that comes with skydraft."""
+        return self.source == EMBEDDED
+
+    def load_engine(self, role: Role, settings: EngineSettings) -> Engine:
+        """Load the model and give it its pace; errors as `load.load_engine`."""
+        engine = self.kind.load_engine(self.source, role, settings)
+        return engine if self.pace is None else pace_engine(engine, self.pace)
+
+
+def parse_name(model: str) -> ModelName:
+    """Say what runs a model, and at which pace.
+
+    Raises:
+        ModelLoadError: it has a pace that cannot be read, or one without a model.
+    """
+    pace, source = split_pace(model)
+    return ModelName(next(kind for kind in KINDS if kind.includes(source)), source, pace)
