@@ -53,7 +53,7 @@ class Screen:
     def end_line(self) -> None:
         """The result that grows is whole, or something else must be said."""
         if self._is_line_open:
-            self._line("")
+            self.append(("\n", ""))
             self._is_line_open = False
 
     def json(self, json_object: JsonObject) -> None:
