@@ -95,7 +95,7 @@ def test_json_has_every_number_under_its_name():
     assert facts["draft"]["batch_step_s"] == 0.03
     assert facts["link"]["round_trip_s"] == 0.04
     assert facts["findings"][1] == {"check": "link", "state": "weak", "sentence": "slow: move"}
-    assert facts["decision"] == {"mode": "edge", "reason": "it is so"}
+    assert facts["decision"] == {"mode": "edge", "reason": "it is so", "is_for_speed": False}
     assert facts["rounds"] is None
 
 
