@@ -148,7 +148,7 @@ def _run_both(engine: Engine, scripts: list[Script], clock: Clock) -> Both:
 def _run(engine: Engine, scripts: list[Script], clock: Clock, drafts: bool) -> Tally:
     settings = CloudSettings(num_slots=len(scripts))
     tally = Replay(engine, settings, scripts, drafts=drafts, clock=clock).run().full
-    for slot in range(len(scripts)):  # the hub is gone with its sessions; its engine goes on to the next
+    for slot in range(len(scripts)):  # the sessions are gone with their registry; its engine goes on to the next
         engine.close(slot)
     return tally
 

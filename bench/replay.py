@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from skydraft.cloud.metrics import Metrics
-from skydraft.cloud.session_registry import Hub
+from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
 from skydraft.core import Draft, Exact, Prompt, SamplingParams
 from skydraft.decoding.edge_session import EdgeSession
@@ -104,7 +104,7 @@ class Replay:
     ) -> None:
         self._metrics = Waits()
         self._clock = clock
-        self._hub = Hub(engine, settings, self._metrics)
+        self._registry = SessionRegistry(engine, settings, self._metrics)
         self._vocabulary = engine.vocabulary
         self._scripts = scripts
         self._drafts = drafts
@@ -116,23 +116,23 @@ class Replay:
         """Open all sessions and let them read their prompts, which does not count; then write all texts."""
         for number, script in enumerate(self._scripts):
             self._say(number, EdgeSession(self._vocabulary, script.prompt, script.sampling, Exact()).open())
-        while self._hub.is_busy:
-            self._hub.step()
+        while self._registry.is_busy:
+            self._registry.step()
         self._metrics.forget()
         self._began_s = self._clock()
         for number in range(len(self._scripts)):
             self._ask(number)
-        while self._hub.is_busy and not self._has_complete():
+        while self._registry.is_busy and not self._has_complete():
             self._step()
         full = self._tally()
-        while self._hub.is_busy:
+        while self._registry.is_busy:
             self._step()
         whole = self._tally()
         assert whole.num_tokens == sum(len(script.token_ids) for script in self._scripts), "not the recorded texts"
         return Result(full, whole, self._metrics.queue_s)
 
     def _step(self) -> None:
-        replies = self._hub.step()
+        replies = self._registry.step()
         self._num_rounds += len(replies)
         for number, message in replies:
             self._hear(number, codec.encode(message))
@@ -145,7 +145,7 @@ class Replay:
         return Tally(seconds, self._num_rounds, sum(self._lengths), metrics.num_positions, metrics.num_passes)
 
     def _say(self, number: int, message: messages.EdgeMessage) -> None:
-        for _, reply in self._hub.receive(number, codec.decode_edge_message(codec.encode(message))):
+        for _, reply in self._registry.receive(number, codec.decode_edge_message(codec.encode(message))):
             assert not isinstance(reply, messages.Fault), reply.sentence
 
     def _ask(self, number: int) -> None:

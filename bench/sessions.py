@@ -1,8 +1,8 @@
 """What a cloud's own work costs as sessions grow in number and in length: no sockets, devices that never think.
 
-A table engine takes next to nothing, so the times are those of batcher, hub and messages; the text target, where it is
-present, shows what a pass over many sessions saves. Each session offers 8 tokens, of which all hold (table, greedy), or
-what the 4-bit draft drafted (text, sampled), and offers on as soon as it has its verdict.
+A table engine takes next to nothing, so the times are those of batcher, registry and messages; the text target, where
+it is present, shows what a pass over many sessions saves. Each session offers 8 tokens, of which all hold (table,
+greedy), or what the 4-bit draft drafted (text, sampled), and offers on as soon as it has its verdict.
 
 Claims, for n sessions with a slot each, and for 64 sessions on 8 slots:
     rounds_per_s.n, text_rounds_per_s.n: verdicts of all sessions together.
@@ -24,7 +24,7 @@ from bench.capacity import recorded_texts
 from bench.claims import Claim, parse_arguments, show
 from bench.network.profiles import TEXT
 from bench.replay import Replay, Script, write_alone
-from skydraft.cloud.session_registry import Hub
+from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession
@@ -91,11 +91,11 @@ def _right_guesses(seed: int, num_tokens: int) -> Script:
 
 
 def _session_memory(num_sessions: int) -> Claim:
-    hub = _Talk(load_engine(TABLE, "target", EngineSettings(num_slots=1)), SHORT)
+    registry = _Talk(load_engine(TABLE, "target", EngineSettings(num_slots=1)), SHORT)
     gc.collect()
     tracemalloc.start()
     for number in range(num_sessions):
-        hub.open(number, _prompt(PROMPT_LENGTH))
+        registry.open(number, _prompt(PROMPT_LENGTH))
     gc.collect()
     num_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -114,10 +114,10 @@ def _cost_of_length(num_rounds: int) -> Iterator[Claim]:
 
 
 class _Talk:
-    """Sessions at one hub, spoken with one at a time."""
+    """Sessions at one registry, spoken with one at a time."""
 
     def __init__(self, engine: Engine, max_tokens: int) -> None:
-        self._hub = Hub(engine, CloudSettings(max_sessions=2**16))
+        self._registry = SessionRegistry(engine, CloudSettings(max_sessions=2**16))
         self._vocabulary = engine.vocabulary
         self._sampling = SamplingParams(max_tokens=max_tokens)
         self._length = 0
@@ -136,8 +136,8 @@ class _Talk:
         block = tuple(truth[self._length : self._length + BLOCK_LENGTH])
         data = codec.encode(offers.to_wire(Draft.chain(self._length, block), 0, 64, Exact()))
         began_s = time.perf_counter()
-        self._hub.receive(0, codec.decode_edge_message(data))
-        ((_, verdict),) = self._hub.step()
+        self._registry.receive(0, codec.decode_edge_message(data))
+        ((_, verdict),) = self._registry.step()
         codec.encode(verdict)
         seconds = time.perf_counter() - began_s
         assert isinstance(verdict, messages.Verdict)
@@ -145,13 +145,13 @@ class _Talk:
         return seconds
 
     def close(self) -> None:
-        self._hub.receive(0, messages.Close(0))
+        self._registry.receive(0, messages.Close(0))
 
     def _say(self, message: messages.EdgeMessage) -> None:
-        for _, reply in self._hub.receive(0, codec.decode_edge_message(codec.encode(message))):
+        for _, reply in self._registry.receive(0, codec.decode_edge_message(codec.encode(message))):
             assert not isinstance(reply, messages.Fault), reply.sentence
-        while self._hub.is_busy:
-            self._hub.step()
+        while self._registry.is_busy:
+            self._registry.step()
 
 
 def _prompt(num_tokens: int) -> Prompt:

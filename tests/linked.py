@@ -1,4 +1,4 @@
-"""A device's session and a cloud's hub, joined in memory by two queues of real frames."""
+"""A device's session and a cloud's session registry, joined in memory by two queues of real frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from random import Random
 
-from skydraft.cloud.session_registry import Hub
+from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, SamplingParams, TokenSegment, TreeShape
 from skydraft.decoding.edge_session import EdgeSession, Phase
@@ -31,7 +31,7 @@ class Linked:
     def __init__(self, session: EdgeSession, engine: Engine, settings: CloudSettings | None = None) -> None:
         self.session = session
         self.now_s = 0.0
-        self.hub = Hub(engine, settings or CloudSettings(), clock=lambda: self.now_s)
+        self.registry = SessionRegistry(engine, settings or CloudSettings(), clock=lambda: self.now_s)
         self.up: deque[bytes] = deque()
         self.down: deque[bytes] = deque()
         self.connection = 0
@@ -42,12 +42,12 @@ class Linked:
     def carry_up(self) -> None:
         if self.up:
             message = codec.decode_edge_message(self.up.popleft(), LIMITS)
-            self._reply(self.hub.receive(self.connection, message))
+            self._reply(self.registry.receive(self.connection, message))
 
     def think(self) -> bool:
         """Let the cloud run one forward pass; returns whether there was one to run."""
-        was_busy = self.hub.is_busy
-        self._reply(self.hub.step())
+        was_busy = self.registry.is_busy
+        self._reply(self.registry.step())
         return was_busy
 
     def carry_down(self) -> None:
@@ -76,14 +76,14 @@ class Linked:
         self.up.clear()
         self.down.clear()
         self.session.disconnect()
-        self.hub.disconnect(self.connection)
+        self.registry.disconnect(self.connection)
         self.connection += 1
 
     def forget(self) -> None:
         """The cloud loses its state, once the device is gone."""
         self.cut()
         self.now_s += 1e9
-        self.hub.expire()
+        self.registry.expire()
 
     def _reply(self, replies: Sequence[tuple[int, messages.CloudMessage]]) -> None:
         self.down.extend(codec.encode(message) for connection, message in replies if connection == self.connection)

@@ -6,7 +6,7 @@ from random import Random
 
 from skydraft.cloud.access.keys import Holder, KeyGrant
 from skydraft.cloud.metrics import Metrics
-from skydraft.cloud.session_registry import Hub
+from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
 from skydraft.core import Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession, Phase
@@ -52,16 +52,16 @@ class Visitor:
 
 
 class Crowd:
-    """Visitors at one hub, each over connections of its own."""
+    """Visitors at one registry, each over connections of its own."""
 
     def __init__(self, num_visitors: int, num_slots: int, seed: int) -> None:
         self.rng, self.metrics, self.num_passes = Random(seed), Metrics(), 0
         engine = table(MODEL, num_slots)
         self.visitors = [Visitor(number, engine, self.rng) for number in range(num_visitors)]
         settings = CloudSettings(max_positions=48, prefill_tokens=24)
-        self.hub = Hub(engine, settings, self.metrics)
+        self.registry = SessionRegistry(engine, settings, self.metrics)
         for visitor in self.visitors:
-            self.hub.connect(visitor.connection, self._key(visitor))
+            self.registry.connect(visitor.connection, self._key(visitor))
         self.longest_wait = 0
 
     def run(self, cuts: float) -> None:
@@ -69,22 +69,22 @@ class Crowd:
         while any(not visitor.session.is_complete for visitor in self.visitors):
             for visitor in self.visitors:
                 self._visit(visitor, is_cut=self.rng.random() < cuts)
-            self._deliver(self.hub.step())
+            self._deliver(self.registry.step())
             self.num_passes += 1
             assert self.num_passes < 5000
 
     def _visit(self, visitor: Visitor, is_cut: bool) -> None:
         if is_cut and visitor.session.phase is Phase.OPEN:
-            self.hub.disconnect(visitor.connection)
+            self.registry.disconnect(visitor.connection)
             visitor.session.disconnect()
             visitor.connection += len(self.visitors)
             visitor.has_credit, visitor.asked_at = False, None
-            self.hub.connect(visitor.connection, self._key(visitor))
+            self.registry.connect(visitor.connection, self._key(visitor))
         for message in visitor.says(self.rng):
             if visitor.asked_at is None and not isinstance(message, messages.Open):
                 visitor.asked_at = self.num_passes
             frame = codec.decode_edge_message(codec.encode(message))
-            self._deliver(self.hub.receive(visitor.connection, frame))
+            self._deliver(self.registry.receive(visitor.connection, frame))
 
     def _deliver(self, replies: list[tuple[int, messages.CloudMessage]]) -> None:
         for connection, message in replies:

@@ -8,7 +8,7 @@ import pytest
 
 from skydraft.cloud.access.keys import Holder, KeyGrant
 from skydraft.cloud.metrics import Metrics
-from skydraft.cloud.session_registry import Hub
+from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
 from skydraft.core import Exact, Prompt, SamplingParams, TensorSegment, TokenSegment
 from skydraft.decoding.cloud_session import CloudSession
@@ -39,8 +39,8 @@ def holder(name: str, **limits: int) -> Holder:
     return Holder(name, KeyGrant(**limits))
 
 
-def opened(hub: Hub, connection: int, number: int = 0, **arguments) -> messages.Opened:
-    ((_, answer),) = hub.receive(connection, opening(number, **arguments))
+def opened(registry: SessionRegistry, connection: int, number: int = 0, **arguments) -> messages.Opened:
+    ((_, answer),) = registry.receive(connection, opening(number, **arguments))
     assert isinstance(answer, messages.Opened)
     return answer
 
@@ -50,11 +50,11 @@ def resuming(key: bytes, length: int = 0, digest: bytes = packing.log_digest(())
     return messages.Open(messages.PROTOCOL_VERSION, 0, opening().vocabulary, SAMPLING, "exact", resume=resume)
 
 
-def run_dry(hub: Hub) -> list[tuple[int, messages.CloudMessage]]:
+def run_dry(registry: SessionRegistry) -> list[tuple[int, messages.CloudMessage]]:
     """Until nothing waits any more."""
     replies = []
-    while hub.is_busy:
-        replies += hub.step()
+    while registry.is_busy:
+        replies += registry.step()
     return replies
 
 
@@ -65,103 +65,105 @@ def the_fault(replies: list[tuple[int, messages.CloudMessage]]) -> messages.Faul
 
 
 def test_a_full_cloud_says_when_to_try_again() -> None:
-    hub = Hub(table(MODEL), CloudSettings(max_sessions=2))
+    registry = SessionRegistry(table(MODEL), CloudSettings(max_sessions=2))
     for number in (0, 1):
-        opened(hub, 0, number)
-    fault = the_fault(hub.receive(0, opening(2)))
+        opened(registry, 0, number)
+    fault = the_fault(registry.receive(0, opening(2)))
     assert fault.code is FaultCode.BUSY
     assert fault.retry_after_s
     assert fault.session == 2
-    assert hub.num_sessions == 2
+    assert registry.num_sessions == 2
 
 
 def test_a_full_cloud_forgets_the_session_that_has_been_away_longest() -> None:
     clock = Clock()
-    hub = Hub(table(MODEL), CloudSettings(max_sessions=2), clock=clock)
-    keys = [opened(hub, connection).resume_key for connection in (0, 1)]
+    registry = SessionRegistry(table(MODEL), CloudSettings(max_sessions=2), clock=clock)
+    keys = [opened(registry, connection).resume_key for connection in (0, 1)]
     for connection, clock.now_s in ((1, 1.0), (0, 2.0)):
-        hub.disconnect(connection)
-    opened(hub, 2)
-    assert hub.num_sessions == 2
-    known = [hub.receive(connection, resuming(key))[0][1].resume_key for connection, key in enumerate(keys, 3)]
+        registry.disconnect(connection)
+    opened(registry, 2)
+    assert registry.num_sessions == 2
+    known = [registry.receive(connection, resuming(key))[0][1].resume_key for connection, key in enumerate(keys, 3)]
     assert known == [keys[0], b""]
 
 
 def test_a_prompt_that_nobody_can_read_costs_no_session_its_place() -> None:
     metrics = Metrics()
-    hub = Hub(table(MODEL, num_slots=1), CloudSettings(max_sessions=1), metrics)
-    key = opened(hub, 0).resume_key
-    run_dry(hub)
-    hub.disconnect(0)
+    registry = SessionRegistry(table(MODEL, num_slots=1), CloudSettings(max_sessions=1), metrics)
+    key = opened(registry, 0).resume_key
+    run_dry(registry)
+    registry.disconnect(0)
     for prompt, code in ((TokenSegment((1,) * 5000), FaultCode.LIMIT), (TokenSegment(()), FaultCode.PROMPT)):
-        assert the_fault(hub.receive(1, opening(prompt=Prompt((prompt,))))).code is code
-    ((_, answer),) = hub.receive(1, resuming(key))
+        assert the_fault(registry.receive(1, opening(prompt=Prompt((prompt,))))).code is code
+    ((_, answer),) = registry.receive(1, resuming(key))
     assert answer.resume_key == key
     assert counted(metrics)["skydraft_evictions_total"] == 0
 
 
 def test_texts_take_no_more_memory_than_they_may() -> None:
-    hub = Hub(table(MODEL + ",tensors=1"), CloudSettings(max_state_bytes=2**26))
+    registry = SessionRegistry(table(MODEL + ",tensors=1"), CloudSettings(max_state_bytes=2**26))
     mib4 = Prompt((TokenSegment((1,)), TensorSegment("log_mel", "float32", (2**20,), bytes(2**22))))
     num_opened = 0
-    while isinstance(message := hub.receive(0, opening(num_opened, mib4))[0][1], messages.Opened):
+    while isinstance(message := registry.receive(0, opening(num_opened, mib4))[0][1], messages.Opened):
         num_opened += 1
     assert num_opened == 15  # and not 16: ids take place too
     assert (message.code, bool(message.retry_after_s)) == (FaultCode.BUSY, True)
-    hub.receive(0, messages.Close(3))
-    opened(hub, 0, 99, prompt=mib4)
+    registry.receive(0, messages.Close(3))
+    opened(registry, 0, 99, prompt=mib4)
 
 
 def test_a_closed_session_gives_its_slot_and_its_place_back() -> None:
-    hub = Hub(table(MODEL, num_slots=1), CloudSettings(max_sessions=1))
+    registry = SessionRegistry(table(MODEL, num_slots=1), CloudSettings(max_sessions=1))
     for _ in range(3):
-        opened(hub, 0)
-        run_dry(hub)
-        assert hub.receive(0, messages.Close(0)) == []
-    assert hub.num_sessions == 0
+        opened(registry, 0)
+        run_dry(registry)
+        assert registry.receive(0, messages.Close(0)) == []
+    assert registry.num_sessions == 0
 
 
 def test_sessions_outlive_their_connection_for_the_grace_time() -> None:
     clock = Clock(100.0)
-    hub = Hub(table(MODEL), CloudSettings(grace_s=10), clock=clock)
-    opened(hub, 0)
-    hub.disconnect(0)
+    registry = SessionRegistry(table(MODEL), CloudSettings(grace_s=10), clock=clock)
+    opened(registry, 0)
+    registry.disconnect(0)
     for clock.now_s, num_left in ((109.0, 1), (111.0, 0)):
-        assert hub.expire() == []
-        assert hub.num_sessions == num_left
+        assert registry.expire() == []
+        assert registry.num_sessions == num_left
 
 
 def test_a_session_of_which_nothing_is_asked_leaves_and_may_come_back() -> None:
     clock = Clock()
-    hub = Hub(table(MODEL), CloudSettings(idle_s=30, grace_s=10), clock=clock)
-    keys = [opened(hub, 0, number).resume_key for number in (0, 1)]
-    run_dry(hub)
+    registry = SessionRegistry(table(MODEL), CloudSettings(idle_s=30, grace_s=10), clock=clock)
+    keys = [opened(registry, 0, number).resume_key for number in (0, 1)]
+    run_dry(registry)
     clock.now_s = 20.0
-    hub.receive(0, messages.Generate(2, 1))
-    run_dry(hub)
+    registry.receive(0, messages.Generate(2, 1))
+    run_dry(registry)
     clock.now_s = 31.0
-    fault = the_fault(hub.expire())
+    fault = the_fault(registry.expire())
     assert (fault.session, fault.code, fault.retry_after_s) == (0, FaultCode.BUSY, 0.0)
-    ((_, answer),) = hub.receive(0, resuming(keys[0]))
+    ((_, answer),) = registry.receive(0, resuming(keys[0]))
     assert answer.resume_key == keys[0]
 
 
 def test_a_device_that_waits_for_its_prompt_to_be_read_is_told_that_it_is_worked_for() -> None:
     clock = Clock(100.0)
-    hub = Hub(table(MODEL), CloudSettings(max_positions=16, prefill_tokens=2), clock=clock, reassure_s=10)
-    opened(hub, 0, prompt=Prompt((TokenSegment((1,) * 40),)))
-    opened(hub, 0, 1)
-    hub.receive(0, messages.Generate(1, 0))
+    registry = SessionRegistry(
+        table(MODEL), CloudSettings(max_positions=16, prefill_tokens=2), clock=clock, reassure_s=10
+    )
+    opened(registry, 0, prompt=Prompt((TokenSegment((1,) * 40),)))
+    opened(registry, 0, 1)
+    registry.receive(0, messages.Generate(1, 0))
     told_s = []
-    while not (replies := hub.step()):
+    while not (replies := registry.step()):
         clock.now_s += 4
-        for connection, message in hub.reassure():
+        for connection, message in registry.reassure():
             assert (connection, message) == (0, messages.Working(0))  # of session 1 nothing was asked
             told_s.append(clock.now_s)
     assert told_s == [112.0, 124.0, 136.0, 148.0, 160.0, 172.0, 184.0]
     assert [type(message) for _, message in replies] == [messages.Tokens]
     clock.now_s += 100
-    assert hub.reassure() == []
+    assert registry.reassure() == []
 
 
 def test_a_resumed_session_leaves_the_connection_that_hangs() -> None:
@@ -173,46 +175,46 @@ def test_a_resumed_session_leaves_the_connection_that_hangs() -> None:
     linked.send(linked.session.credit(20))
     linked.settle()
     assert list(linked.session.token_ids) == cloud_only(table(MODEL), SAMPLING)
-    linked.hub.disconnect(0)
+    linked.registry.disconnect(0)
     linked.now_s += 100
-    linked.hub.expire()
-    assert linked.hub.num_sessions == 1
+    linked.registry.expire()
+    assert linked.registry.num_sessions == 1
 
 
 def test_a_resume_key_opens_only_its_own_keys_session() -> None:
-    hub = Hub(table(MODEL), CloudSettings())
+    registry = SessionRegistry(table(MODEL), CloudSettings())
     for connection, name in enumerate(["alice", "bob", "alice"]):
-        hub.connect(connection, holder(name))
-    resume_key = opened(hub, 0).resume_key
-    hub.disconnect(0)
-    unknown = hub.receive(1, resuming(b"no such session!"))
-    assert hub.receive(1, resuming(resume_key)) == unknown
-    ((_, answer),) = hub.receive(2, resuming(resume_key))
+        registry.connect(connection, holder(name))
+    resume_key = opened(registry, 0).resume_key
+    registry.disconnect(0)
+    unknown = registry.receive(1, resuming(b"no such session!"))
+    assert registry.receive(1, resuming(resume_key)) == unknown
+    ((_, answer),) = registry.receive(2, resuming(resume_key))
     assert answer.resume_key == resume_key
 
 
 def test_a_key_has_no_more_sessions_than_it_may() -> None:
-    hub = Hub(table(MODEL), CloudSettings())
+    registry = SessionRegistry(table(MODEL), CloudSettings())
     for connection, name in enumerate(["alice", "bob"]):
-        hub.connect(connection, holder(name, max_sessions=2))
-    bobs = opened(hub, 1).resume_key
+        registry.connect(connection, holder(name, max_sessions=2))
+    bobs = opened(registry, 1).resume_key
     for number in (0, 1):
-        opened(hub, 0, number)
-    fault = the_fault(hub.receive(0, opening(2)))
+        opened(registry, 0, number)
+    fault = the_fault(registry.receive(0, opening(2)))
     assert fault.code is FaultCode.BUSY
     assert "key alice has 2 sessions" in fault.sentence
-    hub.disconnect(1)
-    hub.disconnect(0)
-    hub.connect(2, holder("alice", max_sessions=2))
-    opened(hub, 2)  # in place of its own
-    hub.connect(3, holder("bob"))
-    assert hub.receive(3, resuming(bobs))[0][1].resume_key == bobs
+    registry.disconnect(1)
+    registry.disconnect(0)
+    registry.connect(2, holder("alice", max_sessions=2))
+    opened(registry, 2)  # in place of its own
+    registry.connect(3, holder("bob"))
+    assert registry.receive(3, resuming(bobs))[0][1].resume_key == bobs
 
 
 def test_a_key_writes_no_more_tokens_a_minute_than_it_may_and_then_goes_on() -> None:
     linked = Linked(EdgeSession(table(MODEL).vocabulary, PROMPT, SAMPLING, Exact()), table(MODEL))
     alice = holder("alice", tokens_per_minute=6)
-    linked.hub.connect(0, alice)
+    linked.registry.connect(0, alice)
     linked.open()
     waits_s: list[float] = []
     while True:
@@ -221,40 +223,40 @@ def test_a_key_writes_no_more_tokens_a_minute_than_it_may_and_then_goes_on() -> 
             linked.settle()
         if linked.session.is_complete:
             break
-        refused = the_fault(linked.hub.receive(linked.connection, opening(5)))
+        refused = the_fault(linked.registry.receive(linked.connection, opening(5)))
         assert "key alice has used its 6 tokens a minute" in refused.sentence
         waits_s.append(refused.retry_after_s)
         linked.now_s += refused.retry_after_s
         linked.cut()
-        linked.hub.connect(linked.connection, alice)
+        linked.registry.connect(linked.connection, alice)
         linked.open()
     assert list(linked.session.token_ids) == cloud_only(table(MODEL), SAMPLING)
-    assert linked.hub.num_sessions == 1
+    assert linked.registry.num_sessions == 1
     assert 130 <= linked.now_s <= 160  # 14 of 20 tokens had to be waited for, 10 s each
     assert all(6 <= wait_s <= 16 for wait_s in waits_s)
 
 
 def test_a_key_that_wrote_without_a_limit_goes_on_under_its_first() -> None:
-    hub = Hub(table(MODEL), CloudSettings())
-    hub.connect(0, holder("alice"))
-    opened(hub, 0)
-    hub.receive(0, messages.Generate(20))
-    run_dry(hub)
-    hub.connect(1, holder("alice", tokens_per_minute=6))
-    opened(hub, 1)
+    registry = SessionRegistry(table(MODEL), CloudSettings())
+    registry.connect(0, holder("alice"))
+    opened(registry, 0)
+    registry.receive(0, messages.Generate(20))
+    run_dry(registry)
+    registry.connect(1, holder("alice", tokens_per_minute=6))
+    opened(registry, 1)
 
 
 def test_a_device_accepts_the_fault_of_a_key_that_owes_days() -> None:
-    hub = Hub(table(MODEL, num_slots=80), CloudSettings(max_positions=4096), clock=Clock())
-    hub.connect(0, holder("alice", max_sessions=100, tokens_per_minute=1))
+    registry = SessionRegistry(table(MODEL, num_slots=80), CloudSettings(max_positions=4096), clock=Clock())
+    registry.connect(0, holder("alice", max_sessions=100, tokens_per_minute=1))
     for number in range(80):
-        opened(hub, 0, number)
-    run_dry(hub)
+        opened(registry, 0, number)
+    run_dry(registry)
     right = packing.pack(cloud_only(table(MODEL), SAMPLING), 8)
     for number in range(80):
-        hub.receive(0, messages.Offer(0, right, number))
-    run_dry(hub)
-    fault = the_fault(hub.receive(0, opening(99)))
+        registry.receive(0, messages.Offer(0, right, number))
+    run_dry(registry)
+    fault = the_fault(registry.receive(0, opening(99)))
     assert fault.retry_after_s is not None
     assert fault.retry_after_s > 86400
     heard = codec.decode_cloud_message(codec.encode(fault))
@@ -263,28 +265,28 @@ def test_a_device_accepts_the_fault_of_a_key_that_owes_days() -> None:
 
 
 def test_a_key_has_no_more_offers_waiting_than_it_may() -> None:
-    hub = Hub(table(MODEL), CloudSettings())
-    hub.connect(0, holder("alice", max_in_flight=2))
+    registry = SessionRegistry(table(MODEL), CloudSettings())
+    registry.connect(0, holder("alice", max_in_flight=2))
     for number in range(3):
-        opened(hub, 0, number)
+        opened(registry, 0, number)
     for number in range(2):
-        assert hub.receive(0, messages.Offer(0, b"\x01", number)) == []
-    fault = the_fault(hub.receive(0, messages.Offer(0, b"\x01", 2)))
+        assert registry.receive(0, messages.Offer(0, b"\x01", number)) == []
+    fault = the_fault(registry.receive(0, messages.Offer(0, b"\x01", 2)))
     assert (fault.code, fault.session) == (FaultCode.BUSY, 2)
     assert "2 offers of this key" in fault.sentence
-    run_dry(hub)
-    assert hub.receive(0, messages.Offer(1, b"\x01", 1)) == []
+    run_dry(registry)
+    assert registry.receive(0, messages.Offer(1, b"\x01", 1)) == []
 
 
 def test_work_that_waits_is_counted_from_when_it_was_asked_for() -> None:
     clock, metrics = Clock(), Metrics()
-    hub = Hub(table(MODEL), CloudSettings(), metrics, clock)
-    opened(hub, 0)
-    run_dry(hub)
+    registry = SessionRegistry(table(MODEL), CloudSettings(), metrics, clock)
+    opened(registry, 0)
+    run_dry(registry)
     clock.now_s = 50.0
-    hub.receive(0, messages.Offer(0, b"\x01"))
+    registry.receive(0, messages.Offer(0, b"\x01"))
     clock.now_s = 53.0
-    run_dry(hub)
+    run_dry(registry)
     counts = counted(metrics)
     assert counts["skydraft_queue_seconds_sum"] == 3.0
     assert counts["skydraft_tokens_offered_total"] == 1
@@ -292,21 +294,21 @@ def test_work_that_waits_is_counted_from_when_it_was_asked_for() -> None:
 
 
 def test_an_unknown_resume_key_is_answered_by_an_empty_one() -> None:
-    hub = Hub(table(MODEL), CloudSettings())
-    ((_, answer),) = hub.receive(0, resuming(b"not a key", 3, b"12345678"))
+    registry = SessionRegistry(table(MODEL), CloudSettings())
+    ((_, answer),) = registry.receive(0, resuming(b"not a key", 3, b"12345678"))
     assert isinstance(answer, messages.Opened)
     assert answer.resume_key == b""
-    assert hub.num_sessions == 0
+    assert registry.num_sessions == 0
 
 
 def test_a_device_that_went_another_way_starts_afresh() -> None:
-    hub = Hub(table(MODEL), CloudSettings())
-    key = opened(hub, 0).resume_key
-    hub.disconnect(0)
-    ((_, again),) = hub.receive(1, resuming(key, 3, b"12345678"))
+    registry = SessionRegistry(table(MODEL), CloudSettings())
+    key = opened(registry, 0).resume_key
+    registry.disconnect(0)
+    ((_, again),) = registry.receive(1, resuming(key, 3, b"12345678"))
     assert isinstance(again, messages.Opened)
     assert again.resume_key == b""
-    assert hub.num_sessions == 0
+    assert registry.num_sessions == 0
 
 
 @pytest.mark.parametrize(
@@ -325,42 +327,42 @@ def test_a_device_that_went_another_way_starts_afresh() -> None:
 def test_what_cannot_be_done_is_refused_in_a_sentence(
     message: messages.EdgeMessage, code: FaultCode, words: str
 ) -> None:
-    hub = Hub(table(MODEL), CloudSettings())
-    fault = the_fault(hub.receive(0, message))
+    registry = SessionRegistry(table(MODEL), CloudSettings())
+    fault = the_fault(registry.receive(0, message))
     assert fault.code is code
     with pytest.raises(CloudFault, match=words):
         raise CloudFault(fault.code, fault.sentence)
-    assert hub.num_sessions == 0
+    assert registry.num_sessions == 0
 
 
 def test_opening_a_session_twice_ends_it() -> None:
-    hub = Hub(table(MODEL), CloudSettings())
-    hub.receive(0, opening())
-    assert the_fault(hub.receive(0, opening())).code is FaultCode.PROTOCOL
-    assert hub.num_sessions == 0
+    registry = SessionRegistry(table(MODEL), CloudSettings())
+    registry.receive(0, opening())
+    assert the_fault(registry.receive(0, opening())).code is FaultCode.PROTOCOL
+    assert registry.num_sessions == 0
 
 
 def test_a_bug_ends_the_session_that_it_met_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = Metrics()
-    hub = Hub(table(MODEL), CloudSettings(), metrics)
+    registry = SessionRegistry(table(MODEL), CloudSettings(), metrics)
     for number in (0, 1):
-        opened(hub, 0, number)
+        opened(registry, 0, number)
 
     def fail(*_: object) -> None:
         raise KeyError("a bug")
 
     with monkeypatch.context() as patch:
         patch.setattr(CloudSession, "receive", fail)
-        fault = the_fault(hub.receive(0, messages.Generate(5, 1)))
+        fault = the_fault(registry.receive(0, messages.Generate(5, 1)))
     assert (fault.code, fault.session) == (FaultCode.INTERNAL, 1)
     assert "a bug" not in fault.sentence
     assert counted(metrics)["skydraft_faults_total:internal"] == 1
-    assert hub.num_sessions == 1
-    assert hub.receive(0, messages.Generate(5, 0)) == []
+    assert registry.num_sessions == 1
+    assert registry.receive(0, messages.Generate(5, 0)) == []
 
 
 def test_a_text_ends_where_its_slot_is_full_and_the_device_is_told_where_that_is() -> None:
-    small = Hub(table(MODEL, num_slots=2), CloudSettings())
+    small = SessionRegistry(table(MODEL, num_slots=2), CloudSettings())
     long = Prompt((TokenSegment((1,) * 4090),))
     (_, opened), *_ = small.receive(0, opening(0, long))
     assert isinstance(opened, messages.Opened)
@@ -374,7 +376,7 @@ def test_a_text_ends_where_its_slot_is_full_and_the_device_is_told_where_that_is
 
 
 def test_a_prompt_that_leaves_no_room_for_a_text_is_refused_with_both_numbers() -> None:
-    small = Hub(table(MODEL), CloudSettings())
+    small = SessionRegistry(table(MODEL), CloudSettings())
     ((_, fault),) = small.receive(0, opening(0, Prompt((TokenSegment((1,) * 4096),))))
     assert isinstance(fault, messages.Fault)
     assert fault.code == FaultCode.LIMIT

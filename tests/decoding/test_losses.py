@@ -89,7 +89,7 @@ def test_a_complete_text_takes_late_offers_in_silence() -> None:
     for _ in range(4):
         joined.send(messages.Offer(4, b"\x01"))
         joined.settle()
-    assert joined.hub.num_sessions == 1
+    assert joined.registry.num_sessions == 1
 
 
 def test_a_session_that_is_away_computes_nothing() -> None:
@@ -102,7 +102,9 @@ def test_a_session_that_is_away_computes_nothing() -> None:
 
 def test_offers_beyond_any_text_are_refused_and_not_kept() -> None:
     joined = linked()
-    ((_, fault),) = joined.hub.receive(joined.connection, messages.Offer(1_000_000, bytes(100_000), num_forced=100_000))
+    ((_, fault),) = joined.registry.receive(
+        joined.connection, messages.Offer(1_000_000, bytes(100_000), num_forced=100_000)
+    )
     assert isinstance(fault, messages.Fault)
     assert "and this side takes none beyond 88" in fault.sentence
 

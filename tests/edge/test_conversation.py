@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from skydraft.cloud.session_registry import Hub
+from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
 from skydraft.core import Mode, Origin, Prompt, Rank, SamplingParams, SegmentKind, ShareLevel, TokenSegment
 from skydraft.edge.answer_time import AnswerLimits
@@ -200,7 +200,7 @@ async def slow_cloud(pass_s: float, reassure_s: float = 0.05) -> AsyncIterator[s
     """Reads ten tokens of a prompt in a pass, and says that it does."""
     pace = Pace(step_ms=1, prompt_ms=100 * pass_s)
     settings = CloudSettings(prefill_tokens=10)
-    hub = Hub(pace_engine(table(TARGET), pace), settings, reassure_s=reassure_s)
+    registry = SessionRegistry(pace_engine(table(TARGET), pace), settings, reassure_s=reassure_s)
 
     async def handler(socket: ServerConnection) -> None:
         async def read() -> None:
@@ -212,10 +212,10 @@ async def slow_cloud(pass_s: float, reassure_s: float = 0.05) -> AsyncIterator[s
         inbox = asyncio.Queue[messages.EdgeMessage | None]()
         reading = asyncio.create_task(read())
         while True:
-            if hub.is_busy and inbox.empty():
-                replies = await asyncio.to_thread(hub.step) + hub.reassure()
+            if registry.is_busy and inbox.empty():
+                replies = await asyncio.to_thread(registry.step) + registry.reassure()
             elif (message := await inbox.get()) is not None:
-                replies = hub.receive(0, message)
+                replies = registry.receive(0, message)
             else:
                 return await reading
             for _, reply in replies:
@@ -293,7 +293,7 @@ async def test_a_cloud_of_which_nothing_is_asked_may_be_silent() -> None:
 
 
 async def test_a_lost_verdict_keeps_its_origins_through_two_lost_connections() -> None:
-    hub, num_connections = Hub(table(TARGET), CloudSettings()), 0
+    registry, num_connections = SessionRegistry(table(TARGET), CloudSettings()), 0
 
     async def handler(socket: ServerConnection) -> None:
         nonlocal num_connections
@@ -304,9 +304,9 @@ async def test_a_lost_verdict_keeps_its_origins_through_two_lost_connections() -
                 return
             assert isinstance(frame, bytes)
             message = codec.decode_edge_message(frame)
-            replies = hub.receive(connection, message) + hub.step()
+            replies = registry.receive(connection, message) + registry.step()
             if connection == 1 and isinstance(message, messages.Offer):
-                hub.disconnect(connection)
+                registry.disconnect(connection)
                 return
             for _, reply in replies:
                 await socket.send(codec.encode(reply))
@@ -319,7 +319,7 @@ async def test_a_lost_verdict_keeps_its_origins_through_two_lost_connections() -
 
 
 async def test_a_device_that_went_on_alone_goes_on_with_the_cloud_when_that_is_back() -> None:
-    hub, came_s = Hub(table(TARGET), CloudSettings()), list[float]()
+    registry, came_s = SessionRegistry(table(TARGET), CloudSettings()), list[float]()
 
     async def handler(socket: ServerConnection) -> None:
         came_s.append(time.monotonic())
@@ -334,9 +334,9 @@ async def test_a_device_that_went_on_alone_goes_on_with_the_cloud_when_that_is_b
         async for frame in socket:
             assert isinstance(frame, bytes)
             message = codec.decode_edge_message(frame)
-            replies = hub.receive(connection, message)
-            while isinstance(message, messages.Generate) and hub.is_busy:  # all has arrived before it thinks
-                replies += hub.step()
+            replies = registry.receive(connection, message)
+            while isinstance(message, messages.Generate) and registry.is_busy:  # all has arrived before it thinks
+                replies += registry.step()
             for _, reply in replies:
                 await socket.send(codec.encode(reply))
 

@@ -15,10 +15,10 @@ from fastapi.responses import PlainTextResponse
 from skydraft import __version__
 from skydraft.cloud.access.guard import Refusal
 from skydraft.cloud.access.keys import Holder
-from skydraft.cloud.connection import Connection
+from skydraft.cloud.connection import DeviceConnection
 from skydraft.cloud.limits.uvicorn_limits import ADMIT
 from skydraft.cloud.scheduler import Scheduler
-from skydraft.cloud.service import Service, State
+from skydraft.cloud.service import Service, ServiceState
 from skydraft.engines.base import ReportingEngine
 from skydraft.protocol import messages
 from skydraft.protocol.messages import FaultCode
@@ -71,7 +71,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
     async def healthz(response: Response) -> dict[str, object]:
         """Whether the process works, so that it need not be started again; what is served."""
-        is_well = service.state is not State.FAILED
+        is_well = service.state is not ServiceState.FAILED
         response.status_code = HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
         return {
             "ok": is_well,
@@ -85,7 +85,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
     async def readyz(response: Response) -> dict[str, object]:
         """Whether new texts are taken."""
         state = service.state
-        response.status_code = HTTPStatus.OK if state is State.READY else HTTPStatus.SERVICE_UNAVAILABLE
+        response.status_code = HTTPStatus.OK if state is ServiceState.READY else HTTPStatus.SERVICE_UNAVAILABLE
         return {"state": state.value}
 
 
@@ -140,7 +140,7 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
             await socket.send_denial_response(_answer(service, refusal))
             return
         number = next(numbers)
-        connection = Connection(number, socket, holder, service, scheduler)
+        connection = DeviceConnection(number, socket, holder, scheduler, service.settings, service.metrics)
         facts = {"connection": number, "key": holder.name}
         service.connections.add(connection)
         log.info("a device connected", extra={"facts": facts})
@@ -171,7 +171,7 @@ def _admit(socket: WebSocket, service: Service) -> tuple[Holder, Scheduler]:
     holder = service.guard.holder_of(socket)
     if service.scheduler is None:
         raise _still_loading()
-    if service.state is State.FAILED:
+    if service.state is ServiceState.FAILED:
         raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "this cloud has failed; its log says why")
     service.guard.check_room(holder, (connection.holder for connection in service.connections))
     return holder, service.scheduler

@@ -12,10 +12,12 @@ from fastapi import WebSocket, WebSocketDisconnect
 
 from skydraft.cloud.access.keys import Holder
 from skydraft.cloud.limits.uvicorn_limits import ABORT
+from skydraft.cloud.metrics import Metrics
 from skydraft.cloud.scheduler import Scheduler
-from skydraft.cloud.service import Service, State
+from skydraft.config import CloudSettings
 from skydraft.errors import CloudFault, RemoteProtocolError, VersionMismatch
 from skydraft.protocol import codec, messages, padding
+from skydraft.protocol.limits import FrameLimits
 from skydraft.protocol.messages import FaultCode
 
 log = logging.getLogger("skydraft.cloud")
@@ -23,7 +25,6 @@ log = logging.getLogger("skydraft.cloud")
 MAX_UNHANDLED = 16  # messages of a device that the scheduler has not come to: beyond, its socket is not read
 UNHANDLED_PAUSE_S = 0.005
 MAX_OUTBOX = 1024  # messages that a device has not read yet, before it is cut off
-DRAIN_RETRY_S = 1.0
 GOODBYE_S = 1.0  # to say why a connection is closed
 ABORT_S = 5.0  # from there to its end by force
 CLOSE_PROTOCOL_ERROR = 1002
@@ -31,7 +32,7 @@ CLOSE_POLICY = 1008
 CLOSE_FAILED = 1011
 
 
-class Connection:
+class DeviceConnection:
     """One device.
 
     Args:
@@ -44,14 +45,22 @@ class Connection:
         number: int,
         socket: WebSocket,
         holder: Holder,
-        service: Service,
         scheduler: Scheduler,
+        settings: CloudSettings,
+        metrics: Metrics,
     ) -> None:
         self.holder = holder
         self._number = number
         self._socket = socket
-        self._service = service
         self._scheduler = scheduler
+        self._settings = settings
+        self._metrics = metrics
+        self._limits = FrameLimits(
+            max_frame_bytes=settings.max_frame_bytes,
+            max_prompt_tokens=settings.max_prompt_tokens,
+            max_tensor_bytes=settings.max_tensor_bytes,
+            max_draft_tokens=settings.max_draft_tokens,
+        )
         # What ends the connection by force; under a server of others it ends with the call.
         self._abort: Callable[[], None] = socket.scope.get("state", {}).get(ABORT, lambda: None)
         self._loop = asyncio.get_running_loop()
@@ -59,8 +68,8 @@ class Connection:
         self._held: deque[bytes] | None = None  # of a device that pads: what waits for its next frame
         self._has_heard = False
         self._num_submitted = 0
-        self._patience = asyncio.timeout(service.settings.open_s)
-        self._why_closed = f"no session was asked for within {service.settings.open_s:g} s"
+        self._patience = asyncio.timeout(settings.open_s)
+        self._why_closed = f"no session was asked for within {settings.open_s:g} s"
         self._is_dismissed = False
 
     async def serve(self) -> None:
@@ -102,7 +111,7 @@ class Connection:
             if data is None:
                 raise RemoteProtocolError("a text frame came and the protocol is made of binary frames")
             for part in self._unpacked(data):
-                await self._take(codec.decode_edge_message(part, self._service.frame_limits))
+                await self._take(codec.decode_edge_message(part, self._limits))
             if self._held is not None:
                 self._put(padding.pack(self._held))
                 await asyncio.sleep(0)  # one that sends nothing but covers gives others their turn too
@@ -116,14 +125,6 @@ class Connection:
 
     async def _take(self, message: messages.EdgeMessage) -> None:
         self._note_life()
-        if isinstance(message, messages.Open) and self._service.state is State.DRAINING:
-            self._service.metrics.refused(FaultCode.BUSY)
-            sentence = "this cloud is shutting down and takes no more texts"
-            self._post(messages.Fault(FaultCode.BUSY, sentence, message.session, DRAIN_RETRY_S))
-        else:
-            await self._submit(message)
-
-    async def _submit(self, message: messages.EdgeMessage) -> None:
         if not self._scheduler.is_alive:
             raise CloudFault(FaultCode.INTERNAL, "the cloud has failed and ends; its log says why")
         self._scheduler.submit(self._number, message)
@@ -158,7 +159,7 @@ class Connection:
         self.dismiss(f"{MAX_OUTBOX} messages to it were not read")
 
     async def _send(self) -> None:
-        stall_s = self._service.settings.stall_s
+        stall_s = self._settings.stall_s
         with suppress(WebSocketDisconnect, RuntimeError):  # Starlette raises RuntimeError on a socket closed meanwhile
             while True:
                 data = await self._outbox.get()
@@ -176,7 +177,7 @@ class Connection:
     def _note_life(self) -> None:
         """Something whole has passed: an idle time begins."""
         if not self._is_dismissed:
-            idle_s = self._service.settings.idle_s
+            idle_s = self._settings.idle_s
             self._why_closed = f"nothing passed over it for {idle_s:g} s"
             self._wait_until(self._loop.time() + idle_s)
 
@@ -185,7 +186,7 @@ class Connection:
             self._patience.reschedule(when_s)
 
     async def _refuse(self, code: FaultCode, sentence: str, close_code: int) -> None:
-        self._service.metrics.refused(code)
+        self._metrics.refused(code)
         log.warning("a connection was refused", extra={"facts": {"connection": self._number, "code": code.value}})
         data = codec.encode(messages.Fault(code, sentence))
         if self._held is not None:

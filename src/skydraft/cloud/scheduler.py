@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skydraft.cloud.access.keys import Holder
-from skydraft.cloud.session_registry import ConnectionId, Hub, Reply
+from skydraft.cloud.session_registry import ConnectionId, Reply, SessionRegistry
 from skydraft.protocol import messages
 
 log = logging.getLogger("skydraft.cloud")
@@ -38,18 +38,23 @@ class _Disconnected:
     connection: ConnectionId
 
 
-_Event = _Arrived | _Connected | _Disconnected | None
+@dataclass(frozen=True)
+class _DrainBegun:
+    pass
+
+
+_Event = _Arrived | _Connected | _Disconnected | _DrainBegun | None
 
 
 class Scheduler:
-    """Runs a hub in a thread of its own.
+    """Runs the session registry in a thread of its own.
 
     Args:
-        hub: touched by nothing else from `start` on.
+        registry: touched by nothing else from `start` on.
     """
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, registry: SessionRegistry) -> None:
+        self._registry = registry
         self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._deliver: dict[ConnectionId, Deliver] = {}
         self._num_handled: dict[ConnectionId, int] = {}
@@ -62,7 +67,7 @@ class Scheduler:
     @property
     def has_texts(self) -> bool:
         """Whether a device is there whose session is open."""
-        return self.is_alive and self._hub.num_attended > 0
+        return self.is_alive and self._registry.num_attended > 0
 
     def start(self) -> None:
         self._thread.start()
@@ -90,24 +95,28 @@ class Scheduler:
     def disconnect(self, connection: ConnectionId) -> None:
         self._inbox.put(_Disconnected(connection))
 
+    def begin_drain(self) -> None:
+        """Refuse new texts from now on. Safe in a signal handler, and more than once."""
+        self._inbox.put(_DrainBegun())
+
     def _run(self) -> None:
         try:
             self._serve()
         except Exception:
             log.exception("the scheduler failed: all sessions end")
-            self._send(self._hub.give_up())
+            self._send(self._registry.fail_all())
 
     def _serve(self) -> None:
         next_expiry_s = 0.0
         while True:
-            for event in self._events(wait=not self._hub.is_busy):
+            for event in self._events(wait=not self._registry.is_busy):
                 if event is None:
                     return
                 self._handle(event)
-            if self._hub.is_busy:
-                self._send(self._hub.step())
+            if self._registry.is_busy:
+                self._send(self._registry.step())
             if (now_s := time.monotonic()) >= next_expiry_s:
-                self._send(self._hub.expire() + self._hub.reassure())
+                self._send(self._registry.expire() + self._registry.reassure())
                 next_expiry_s = now_s + EXPIRY_PERIOD_S
 
     def _events(self, wait: bool) -> list[_Event]:
@@ -122,17 +131,19 @@ class Scheduler:
             pass
         return events
 
-    def _handle(self, event: _Connected | _Disconnected | _Arrived) -> None:
+    def _handle(self, event: _Connected | _Disconnected | _Arrived | _DrainBegun) -> None:
         match event:
             case _Connected(connection, deliver, holder):
                 self._deliver[connection] = deliver
-                self._hub.connect(connection, holder)
+                self._registry.connect(connection, holder)
             case _Disconnected(connection):
                 self._deliver.pop(connection, None)
                 self._num_handled.pop(connection, None)
-                self._hub.disconnect(connection)
+                self._registry.disconnect(connection)
+            case _DrainBegun():
+                self._registry.begin_drain()
             case _Arrived(connection, message):
-                self._send(self._hub.receive(connection, message))
+                self._send(self._registry.receive(connection, message))
                 self._num_handled[connection] = self._num_handled.get(connection, 0) + 1
 
     def _send(self, replies: list[Reply]) -> None:

@@ -9,23 +9,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from skydraft.cloud.access.guard import Guard
+from skydraft.cloud.connection import DeviceConnection
 from skydraft.cloud.metrics import Metrics
 from skydraft.cloud.scheduler import Scheduler
-from skydraft.cloud.session_registry import Hub
+from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
 from skydraft.engines.base import Engine
-from skydraft.protocol.limits import FrameLimits
-
-if TYPE_CHECKING:
-    from skydraft.cloud.connection import Connection
 
 log = logging.getLogger("skydraft.cloud")
 
 
-class State(StrEnum):
+class ServiceState(StrEnum):
     """Where a cloud is in its life."""
 
     LOADING = "loading"
@@ -44,25 +40,19 @@ class Service:
         self.settings = settings
         self.guard = guard
         self.metrics = metrics
-        self.frame_limits = FrameLimits(
-            max_frame_bytes=settings.max_frame_bytes,
-            max_prompt_tokens=settings.max_prompt_tokens,
-            max_tensor_bytes=settings.max_tensor_bytes,
-            max_draft_tokens=settings.max_draft_tokens,
-        )
-        self.connections: set[Connection] = set()
+        self.connections: set[DeviceConnection] = set()
         self.engine: Engine | None = None
         self.scheduler: Scheduler | None = None
         self.failure: Exception | None = None
         self._drains_until_s: float | None = None
 
     @property
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         if self.failure is not None or (self.scheduler is not None and not self.scheduler.is_alive):
-            return State.FAILED
+            return ServiceState.FAILED
         if self.is_draining:
-            return State.DRAINING
-        return State.LOADING if self.scheduler is None else State.READY
+            return ServiceState.DRAINING
+        return ServiceState.LOADING if self.scheduler is None else ServiceState.READY
 
     def load(self, load: Callable[[], Engine], on_end: Callable[[], None]) -> None:
         """Load the engine in a thread, which does not hold up the end of the process, and start to serve.
@@ -99,6 +89,8 @@ class Service:
     def begin_drain(self) -> None:
         """Take no more texts; those under way may end within `drain_s`. Safe in a signal handler."""
         self._drains_until_s = time.monotonic() + self.settings.drain_s
+        if self.scheduler is not None:
+            self.scheduler.begin_drain()
 
     @property
     def is_draining(self) -> bool:
@@ -121,6 +113,8 @@ class Service:
 
     def _serve(self, engine: Engine) -> None:
         self.engine = engine
-        self.scheduler = Scheduler(Hub(engine, self.settings, self.metrics))
+        self.scheduler = Scheduler(SessionRegistry(engine, self.settings, self.metrics))
         self.scheduler.start()
+        if self.is_draining:  # asked for while the model was being loaded
+            self.scheduler.begin_drain()
         log.info("model loaded", extra={"facts": {"model": engine.name, "num_slots": engine.limits.num_slots}})

@@ -1,6 +1,20 @@
-"""All sessions of a cloud: who they belong to, how they are resumed, when they are forgotten.
+"""All sessions of a cloud: whose they are, how devices resume them, when they are forgotten.
 
-Used by the scheduler's thread alone: messages in, messages out.
+Only the scheduler's thread uses it: messages in, messages out. A session is in one of three states (rules of
+docs/protocol.md):
+
+    attached    a device speaks for it at an address: a connection and the device's number for the session
+    detached    its device is away; the text and the resume key are kept, offers and credit are not
+    forgotten   nothing of it is left
+
+    from        to          when
+    -           attached    `Open` with a prompt
+    attached    detached    the connection is gone; the device asked for nothing for `idle_s`; the key has used up its
+                            tokens or has too many offers waiting (a `Fault` `busy` says so)
+    either      attached    `Open` with its resume key and the digest of its text (rule 5)
+    either      forgotten   `Open` with its resume key and another text (rule 5)
+    attached    forgotten   `Close`; a fault of the session
+    detached    forgotten   after `grace_s`; before that where a limit is reached and it has been away longest
 """
 
 from __future__ import annotations
@@ -40,14 +54,15 @@ TOKEN_BYTES = 40  # of a token id in memory: an int and what points to it
 
 
 @dataclass(eq=False)
-class Seat:
-    """A session and who holds it now.
+class SessionRecord:
+    """A session and what the registry knows about it.
 
-    num_bytes: that its prompt and its text may take.
-    address: None while the device is away, since `away_since`.
+    key: resumes it.
+    num_bytes: what its prompt and its text may take in memory.
+    address: where its device is; None while it is detached, since `away_since`.
     heard_s: when the device last said something.
     asked_s: since when something waits for its forward pass.
-    reassured_s: when the device was last told that it is worked for.
+    reassured_s: when the device was last told that the cloud works on it.
     """
 
     session: CloudSession
@@ -61,12 +76,12 @@ class Seat:
     reassured_s: float = 0.0
 
 
-class Hub:
+class SessionRegistry:
     """Sessions of many connections over one engine.
 
     Args:
         clock: seconds, monotonic.
-        reassure_s: a device that waits for so long is told that it is worked for, and again after as long.
+        reassure_s: a device that has waited for so long is told that the cloud works on it, and again after as long.
     """
 
     def __init__(
@@ -88,9 +103,11 @@ class Hub:
         self._num_bytes = 0
         self._accounts: dict[str, Account] = {}  # as many as there are keys
         self._account_of: dict[ConnectionId, Account] = {}
-        self._by_key: dict[bytes, Seat] = {}
-        self._by_address: dict[Address, Seat] = {}
-        self._by_session: dict[CloudSession, Seat] = {}
+        self._is_draining = False
+        self._by_key: dict[bytes, SessionRecord] = {}
+        self._by_address: dict[Address, SessionRecord] = {}
+        self._by_session: dict[CloudSession, SessionRecord] = {}
+        self._by_account: dict[Account, set[SessionRecord]] = {}
 
     @property
     def num_sessions(self) -> int:
@@ -106,12 +123,17 @@ class Hub:
         """Whether `step` has something to do."""
         return self._batcher.is_busy
 
+    def begin_drain(self) -> None:
+        """From now on refuse new texts; those that devices have open may end."""
+        self._is_draining = True
+
     def connect(self, connection: ConnectionId, holder: Holder) -> None:
         """A connection comes with a key. One that was never announced is this machine's own user's."""
         now_s = self._clock()
         account = self._accounts.setdefault(holder.name, Account(holder, now_s))
         account.change_grant(holder.grant, now_s)
         self._account_of[connection] = account
+        self._by_account.setdefault(account, set())
 
     def receive(self, connection: ConnectionId, message: messages.EdgeMessage) -> list[Reply]:
         """Take in a message.
@@ -127,7 +149,7 @@ class Hub:
                     self._forget(self._by_address.get((connection, message.session)))
                     return []
                 case messages.Offer() | messages.Generate():
-                    return self._hear(self._seat_at((connection, message.session)), message)
+                    return self._hear(self._record_at((connection, message.session)), message)
         except CloudFault as error:
             fault = error
         except RemoteProtocolError as error:
@@ -148,8 +170,8 @@ class Hub:
         replies = [reply for answer in done.answers for reply in self._note(answer, began_s, ended_s)]
         return replies + self._stop_spenders(spenders)
 
-    def give_up(self) -> list[Reply]:
-        """What to tell all connections where nothing can go on."""
+    def fail_all(self) -> list[Reply]:
+        """What to tell all connections when nothing can go on."""
         fault = CloudFault(FaultCode.INTERNAL, "the cloud failed; its log says why")
         return [(connection, self._fault(fault, None)) for connection in self._account_of]
 
@@ -157,34 +179,37 @@ class Hub:
         """The connection is gone; its sessions wait for their devices to come back."""
         self._account_of.pop(connection, None)
         for address in [address for address in self._by_address if address[0] == connection]:
-            self._send_away(self._by_address[address])
+            self._disconnect_device(self._by_address[address])
 
     def expire(self) -> list[Reply]:
         """Forget sessions whose devices have been away for the grace time, and send away those that say nothing."""
         now_s, settings = self._clock(), self._settings
-        for seat in [seat for seat in self._by_key.values() if seat.address is None]:
-            if now_s - seat.away_since > settings.grace_s:
-                self._forget(seat)
+        for record in [record for record in self._by_key.values() if record.address is None]:
+            if now_s - record.away_since > settings.grace_s:
+                self._forget(record)
         silent = [
-            seat
-            for seat in self._by_address.values()
-            if now_s - seat.heard_s > settings.idle_s and not seat.session.has_work
+            record
+            for record in self._by_address.values()
+            if now_s - record.heard_s > settings.idle_s and not record.session.has_work
         ]
         sentence = f"nothing was asked of this text for {settings.idle_s:g} s: open it again"
-        return [reply for seat in silent for reply in self._pause(seat, CloudFault(FaultCode.BUSY, sentence, 0.0))]
+        return [reply for record in silent for reply in self._pause(record, CloudFault(FaultCode.BUSY, sentence, 0.0))]
 
     def reassure(self) -> list[Reply]:
-        """Tell devices that have waited for a while that they are worked for: a long prompt takes many passes."""
+        """Tell devices that have waited for a while that the cloud works on it: a long prompt takes many passes."""
         now_s, replies = self._clock(), list[Reply]()
-        for (connection, number), seat in self._by_address.items():
-            if now_s - max(seat.asked_s, seat.reassured_s) >= self._reassure_s and seat.session.has_work:
-                seat.reassured_s = now_s
+        for (connection, number), record in self._by_address.items():
+            if now_s - max(record.asked_s, record.reassured_s) >= self._reassure_s and record.session.has_work:
+                record.reassured_s = now_s
                 replies.append((connection, messages.Working(number)))
         return replies
 
     # Opening
 
     def _open(self, connection: ConnectionId, message: messages.Open) -> list[messages.CloudMessage]:
+        if self._is_draining:
+            sentence = "this cloud is shutting down and takes no more texts"
+            raise CloudFault(FaultCode.BUSY, sentence, BUSY_RETRY_S)
         address = (connection, message.session)
         if address in self._by_address:
             raise RemoteProtocolError(f"session {message.session} is open on this connection already")
@@ -200,40 +225,41 @@ class Hub:
         num_bytes = _num_bytes(terms, limits.max_tokens)
         self._make_room(account, num_bytes)
         session = CloudSession(terms, limits, message.session)
-        seat = Seat(session, secrets.token_bytes(RESUME_KEY_BYTES), account, num_bytes, address, self._clock())
+        resume_key = secrets.token_bytes(RESUME_KEY_BYTES)
+        record = SessionRecord(session, resume_key, account, num_bytes, address, self._clock())
         self._batcher.admit(session, account, num_prompt)
-        self._by_key[seat.key] = self._by_session[session] = self._by_address[address] = seat
+        self._by_key[record.key] = self._by_session[session] = self._by_address[address] = record
         self._num_bytes += num_bytes
-        account.seats.add(seat)
+        self._by_account[account].add(record)
         self._metrics.opened()
         log.info("session opened: %d open", self.num_sessions)
-        return [self._opened(seat)]
+        return [self._opened(record)]
 
     def _resume(self, address: Address, account: Account, resume: messages.Resume) -> list[messages.CloudMessage]:
-        seat = self._by_key.get(resume.key)
-        if seat is None or seat.account is not account:  # of another's session nobody learns that it exists
+        record = self._by_key.get(resume.key)
+        if record is None or record.account is not account:  # of another's session nobody learns that it exists
             return [self._opened(None, address[1])]
         try:
-            missing = seat.session.reattach(address[1], resume)
+            missing = record.session.reattach(address[1], resume)
         except RemoteProtocolError:  # the device went another way: its own text counts, and it sends it again
-            self._forget(seat)
+            self._forget(record)
             return [self._opened(None, address[1])]
-        self._unseat(seat)
-        self._by_address[address] = seat
-        seat.address, seat.heard_s = address, self._clock()
-        log.info("session resumed at length %d", len(seat.session.token_ids))
-        return [self._opened(seat), *([missing] if missing else [])]
+        self._detach(record)
+        self._by_address[address] = record
+        record.address, record.heard_s = address, self._clock()
+        log.info("session resumed at length %d", len(record.session.token_ids))
+        return [self._opened(record), *([missing] if missing else [])]
 
-    def _opened(self, seat: Seat | None, number: int = 0) -> messages.Opened:
-        log_ids = seat.session.token_ids if seat else ()
+    def _opened(self, record: SessionRecord | None, number: int = 0) -> messages.Opened:
+        log_ids = record.session.token_ids if record else ()
         return messages.Opened(
             version=messages.PROTOCOL_VERSION,
-            session=seat.session.number if seat else number,
-            resume_key=seat.key if seat else b"",
+            session=record.session.number if record else number,
+            resume_key=record.key if record else b"",
             length=len(log_ids),
             digest=packing.log_digest(log_ids),
             vocabulary=self._mark,
-            limits=seat.session.limits if seat else self._limits,
+            limits=record.session.limits if record else self._limits,
             model=self._engine.vocabulary.name,
         )
 
@@ -281,34 +307,34 @@ class Hub:
 
     def _make_room(self, account: Account, num_bytes: int) -> None:
         """Where a limit is reached, forget the sessions that have been away longest: their devices can begin again."""
-        settings, most = self._settings, account.grant.max_sessions
-        while len(account.seats) >= most:
-            self._forget_away(account.seats, f"the key {account.name} has {most} sessions open and may have no more")
+        settings, most, own = self._settings, account.grant.max_sessions, self._by_account[account]
+        while len(own) >= most:
+            self._forget_away(own, f"the key {account.name} has {most} sessions open and may have no more")
+        sentence = f"this cloud has {settings.max_sessions} sessions open and can have no more"
         while self.num_sessions >= settings.max_sessions:
-            self._forget_away(self._by_key.values(), f"all {settings.max_sessions} places of this cloud are taken")
+            self._forget_away(self._by_key.values(), sentence)
+        sentence = f"this cloud uses all {settings.max_state_bytes} bytes that it has for texts"
         while self._num_bytes + num_bytes > settings.max_state_bytes:
-            self._forget_away(
-                self._by_key.values(), f"the {settings.max_state_bytes} bytes of this cloud for texts are taken"
-            )
+            self._forget_away(self._by_key.values(), sentence)
 
-    def _forget_away(self, seats: Iterable[Seat], sentence: str) -> None:
-        away = [seat for seat in seats if seat.address is None]
+    def _forget_away(self, records: Iterable[SessionRecord], sentence: str) -> None:
+        away = [record for record in records if record.address is None]
         if not away:
             raise CloudFault(FaultCode.BUSY, sentence, BUSY_RETRY_S)
-        self._forget(min(away, key=lambda seat: seat.away_since))
+        self._forget(min(away, key=lambda record: record.away_since))
 
     # Work
 
-    def _hear(self, seat: Seat, message: messages.Offer | messages.Generate) -> list[Reply]:
-        now_s, session = self._clock(), seat.session
-        seat.heard_s = now_s
-        fault = self._spent(seat.account)
+    def _hear(self, record: SessionRecord, message: messages.Offer | messages.Generate) -> list[Reply]:
+        now_s, session = self._clock(), record.session
+        record.heard_s = now_s
+        fault = self._spent(record.account)
         if fault is None and isinstance(message, messages.Offer):
-            fault = self._crowded(seat.account)
+            fault = self._crowded(record.account)
         if fault is not None:
-            return self._pause(seat, fault)
+            return self._pause(record, fault)
         if not session.has_work:
-            seat.asked_s = now_s
+            record.asked_s = now_s
         session.receive(message)
         self._batcher.wake(session)
         return []
@@ -324,9 +350,10 @@ class Hub:
     def _crowded(self, account: Account) -> CloudFault | None:
         """What to say to a key of which as many offers wait as may."""
         most = account.grant.max_in_flight
-        if len(account.seats) * self._settings.max_in_flight < most:  # they cannot be so many: no need to count
+        records = self._by_account[account]
+        if len(records) * self._settings.max_in_flight < most:  # they cannot be so many: no need to count
             return None
-        if sum(seat.session.num_waiting for seat in account.seats) < most:
+        if sum(record.session.num_waiting for record in records) < most:
             return None
         return CloudFault(FaultCode.BUSY, f"{most} offers of this key are waiting to be judged already", BUSY_RETRY_S)
 
@@ -338,15 +365,15 @@ class Hub:
 
     def _note(self, answer: Answer, began_s: float, ended_s: float) -> list[Reply]:
         """Count what came out of a pass, and address it."""
-        seat = self._by_session[answer.session]
-        reply = [] if seat.address is None else [(seat.address[0], answer.message)]
+        record = self._by_session[answer.session]
+        reply = [] if record.address is None else [(record.address[0], answer.message)]
         if isinstance(answer.message, messages.Fault):
             self._metrics.refused(answer.message.code)
-            self._forget(seat)
+            self._forget(record)
             return reply
-        self._metrics.waited(began_s - seat.asked_s)
-        seat.asked_s = ended_s
-        seat.account.spend(answer.num_emitted, ended_s)
+        self._metrics.waited(began_s - record.asked_s)
+        record.asked_s = ended_s
+        record.account.spend(answer.num_emitted, ended_s)
         if answer.num_offered:
             self._metrics.judged(answer.num_offered, answer.num_accepted)
         return reply
@@ -357,16 +384,16 @@ class Hub:
             reply
             for account in accounts
             if (fault := self._spent(account))
-            for seat in [seat for seat in account.seats if seat.session.has_work]
-            for reply in self._pause(seat, fault)
+            for record in [record for record in self._by_account[account] if record.session.has_work]
+            for reply in self._pause(record, fault)
         ]
 
-    def _pause(self, seat: Seat, fault: CloudFault) -> list[Reply]:
+    def _pause(self, record: SessionRecord, fault: CloudFault) -> list[Reply]:
         """End the session for its device, which may take it up again after some time."""
-        if seat.address is None:
+        if record.address is None:
             return []
-        connection, number = seat.address
-        self._send_away(seat)
+        connection, number = record.address
+        self._disconnect_device(record)
         return [(connection, self._fault(fault, number))]
 
     # Ending
@@ -376,38 +403,38 @@ class Hub:
             self.connect(connection, LOCAL_USER)
         return self._account_of[connection]
 
-    def _seat_at(self, address: Address) -> Seat:
-        seat = self._by_address.get(address)
-        if seat is None:
+    def _record_at(self, address: Address) -> SessionRecord:
+        record = self._by_address.get(address)
+        if record is None:
             raise RemoteProtocolError(f"session {address[1]} is not open on this connection")
-        return seat
+        return record
 
     def _fault(self, fault: CloudFault, number: int | None) -> messages.Fault:
         log.warning("session refused: %s", fault.code)
         self._metrics.refused(fault.code)
         return messages.Fault(FaultCode(fault.code), fault.sentence, number, fault.retry_after_s)
 
-    def _send_away(self, seat: Seat) -> None:
-        """No connection speaks for this session any more; the device will say again what it wants."""
-        self._unseat(seat)
-        seat.away_since = self._clock()
-        seat.session.detach()
+    def _disconnect_device(self, record: SessionRecord) -> None:
+        """Detach the session from its device, which will say again what it wants when it is back."""
+        self._detach(record)
+        record.away_since = self._clock()
+        record.session.detach()
 
-    def _forget(self, seat: Seat | None) -> None:
-        if seat is None:
+    def _forget(self, record: SessionRecord | None) -> None:
+        if record is None:
             return
-        self._batcher.release(seat.session)
-        self._unseat(seat)
-        del self._by_key[seat.key]
-        del self._by_session[seat.session]
-        seat.account.seats.discard(seat)
-        self._num_bytes -= seat.num_bytes
+        self._batcher.release(record.session)
+        self._detach(record)
+        del self._by_key[record.key]
+        del self._by_session[record.session]
+        self._by_account[record.account].remove(record)
+        self._num_bytes -= record.num_bytes
         self._metrics.closed()
 
-    def _unseat(self, seat: Seat) -> None:
-        if seat.address is not None:
-            del self._by_address[seat.address]
-            seat.address = None
+    def _detach(self, record: SessionRecord) -> None:
+        if record.address is not None:
+            del self._by_address[record.address]
+            record.address = None
 
 
 def _num_bytes(terms: SessionTerms, max_tokens: int) -> int:

@@ -1,23 +1,18 @@
-"""What the holder of a key has used, against its limits."""
+"""The tokens that a key may still use."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from skydraft.cloud.access.keys import Holder, KeyGrant
 
-if TYPE_CHECKING:
-    from skydraft.cloud.session_registry import Seat
-
 MINUTE_S = 60.0
-REFILL_S = 6.0  # who has used its tokens up waits for a tenth of a minute's: for less it would be back at once
+REFILL_S = 6.0  # of waiting once the tokens are used up: less would let the device back for a token or two
 
 
 class Account:
-    """The sessions of one key, and the tokens that it has left.
+    """One tenant of a cloud: a key, what it may do, and the tokens that it has left.
 
-    Tokens flow in evenly, up to those of a minute; what is written is taken out, below 0 if need be. Nothing is counted
-    of a key without a limit: when it is given one, it owes nothing.
+    Tokens flow in evenly, up to those of a minute; written text takes tokens out, and the balance may fall below 0.
+    A key without a limit has no balance: when it is given a limit, it owes nothing.
 
     Args:
         now_s: of a monotonic clock.
@@ -26,12 +21,11 @@ class Account:
     def __init__(self, holder: Holder, now_s: float) -> None:
         self.name = holder.name
         self.grant = holder.grant
-        self.seats: set[Seat] = set()
         self._num_left = float(holder.grant.tokens_per_minute)
         self._counted_s = now_s
 
     def change_grant(self, grant: KeyGrant, now_s: float) -> None:
-        """The file of keys was read again. With another limit of tokens, a minute's are there and none are owed."""
+        """Use a newer grant. Another limit of tokens starts a new balance, with a minute's tokens and no debt."""
         if grant.tokens_per_minute != self.grant.tokens_per_minute:
             self._num_left = float(grant.tokens_per_minute)
             self._counted_s = now_s

@@ -16,7 +16,7 @@ from skydraft.cloud.logs import configure_logs
 from skydraft.cloud.metrics import Metrics
 from skydraft.cloud.ray.scaling import QUEUE_S
 from skydraft.cloud.serve import make_service
-from skydraft.cloud.service import State
+from skydraft.cloud.service import ServiceState
 from skydraft.cloud.target import load_target
 from skydraft.config import CloudSettings
 from skydraft.errors import EngineError
@@ -53,7 +53,7 @@ class Replica:
 
     def check_health(self) -> None:
         """Ray asks every few seconds, and replaces a replica that raises."""
-        if self._service.state is State.FAILED:
+        if self._service.state is ServiceState.FAILED:
             raise EngineError("the scheduler of this replica has failed; its log says why")
 
     def record_autoscaling_stats(self) -> dict[str, float]:
