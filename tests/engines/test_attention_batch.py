@@ -85,7 +85,7 @@ def test_a_text_that_was_evicted_has_the_same_logits_afterwards(start: Start, ki
     assert float((after - before[10:]).abs().max()) < 1e-4
 
 
-def test_a_wide_extension_has_a_grid_of_its_own(start: Start, monkeypatch: pytest.MonkeyPatch):
+def test_a_wide_extension_has_a_batch_of_its_own(start: Start, monkeypatch: pytest.MonkeyPatch):
     engine = start("llama", num_slots=4)
     monkeypatch.setattr(kv_cache, "WIDE", 4)
     slots = [engine.open(text_prompt(8, 9)).slot for _ in range(3)]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from skydraft.engines.base import EngineLimits, Extension
-from skydraft.engines.llamacpp.branches import BranchBook, Copy, Cut, Plan
+from skydraft.engines.llamacpp.branches import BranchBook, BranchPlan, Copy, Cut
 from skydraft.engines.slots import SlotBook
 from skydraft.errors import CacheOverflow
 
@@ -25,10 +25,10 @@ class Cache:
         self.cells += [(token_id, position, {slot}) for position, token_id in enumerate(token_ids)]
         return slot
 
-    def plan(self, *extensions: Extension) -> list[Plan]:
+    def plan(self, *extensions: Extension) -> list[BranchPlan]:
         return self.branches.plan(self.book.place(extensions, 1000))
 
-    def extend(self, *extensions: Extension) -> list[Plan]:
+    def extend(self, *extensions: Extension) -> list[BranchPlan]:
         plans = self.plan(*extensions)
         self.do(copy for plan in plans for copy in plan.copies)
         for plan in plans:
@@ -59,7 +59,7 @@ class Cache:
                     held.add(step.sequence)
         self.cells = [cell for cell in self.cells if cell[2]]
 
-    def seen(self, plan: Plan) -> list[list[int]]:
+    def seen(self, plan: BranchPlan) -> list[list[int]]:
         """What each new token sees, itself last."""
         return [
             [

@@ -15,7 +15,7 @@ from skydraft.core import AcceptanceRule, Exact, MinProb, Rank, Rejection, Sampl
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines.base import Extension, NarrowEngine
 from skydraft.engines.external import sglang
-from skydraft.engines.external.text_engine import TIE_MARGIN, LogEngine
+from skydraft.engines.external.text_engine import TIE_MARGIN, TextEngine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import CloudFault, ConfigError, EngineError, ModelLoadError
@@ -49,7 +49,7 @@ def start(tokenizer: Path) -> Iterator[Start]:
         def load(answer: Answerer, **settings: object) -> NarrowEngine:
             url = stack.enter_context(serving(answer))
             engine = load_engine(f"sglang:{url}#{tokenizer}", "target", EngineSettings(**settings))
-            assert isinstance(engine, LogEngine)
+            assert isinstance(engine, TextEngine)
             stack.callback(engine._reader._client.close)
             return engine
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from skydraft.core.tree_shape import TreeShape
 from skydraft.engines.base import EngineLimits, Extension, PromptChunk
-from skydraft.engines.slots import SlotBook, Tree
+from skydraft.engines.slots import SlotBook, SlotTree, lineage
 from skydraft.errors import CacheOverflow, EngineError
 
 LIMITS = EngineLimits(num_slots=2, max_length=10)
@@ -19,22 +20,16 @@ def extend(book: SlotBook, *extensions: Extension) -> None:
     book.commit(book.place(extensions, 100))
 
 
-def test_depths_count_ancestors_and_lineage_marks_them():
-    tree = Tree(7, TREE)
-    assert tree.depths.tolist() == [0, 0, 1, 1, 2]
-    assert tree.lineage.astype(int).tolist() == [
+def test_positions_count_ancestors_and_lineage_marks_them():
+    tree = SlotTree(7, TreeShape(TREE))
+    assert tree.positions.tolist() == [7, 7, 8, 8, 9]
+    assert lineage(tree.shape).astype(int).tolist() == [
         [1, 0, 0, 0, 0],
         [0, 1, 0, 0, 0],
         [1, 0, 1, 0, 0],
         [1, 0, 0, 1, 0],
         [1, 0, 0, 1, 1],
     ]
-
-
-def test_a_chain_of_parents_is_a_chain():
-    assert Tree(0, (0, 1, 2)).is_chain
-    assert not Tree(0, (0, 1, 1)).is_chain
-    assert Tree(0, (0, 1, 1)).num_in_chain == 2
 
 
 def test_tokens_are_placed_in_a_row_and_positions_follow_the_tree():
@@ -48,7 +43,7 @@ def test_a_tree_that_grows_goes_on_where_it_ended():
     extend(book, Extension(0, [5, 6], [0, 0]))
     (placement,) = book.place([Extension(0, [7, 8], [2, 3], grows_tree=True)], 100)
     assert (placement.start, placement.end) == (5, 7)
-    assert placement.tree.parents == (0, 0, 2, 3)
+    assert placement.tree.shape.parents == (0, 0, 2, 3)
     assert placement.positions.tolist() == [4, 5]
 
 
@@ -173,14 +168,14 @@ def test_a_pass_that_failed_may_have_used_a_slot_too():
 def test_lineage_of_a_random_tree_is_the_transitive_closure():
     random = np.random.default_rng(0)
     parents = tuple(int(random.integers(0, i + 1)) for i in range(40))
-    tree = Tree(0, parents)
+    tree = SlotTree(0, TreeShape(parents))
     for node in range(40):
         path, parent = {node}, parents[node]
         while parent:
             path.add(parent - 1)
             parent = parents[parent - 1]
-        assert set(np.flatnonzero(tree.lineage[node])) == path
-        assert tree.depths[node] == len(path) - 1
+        assert set(np.flatnonzero(lineage(tree.shape)[node])) == path
+        assert tree.positions[node] == len(path) - 1
 
 
 def test_a_reserved_slot_reads_its_prompt_in_pieces_and_nothing_else_before():

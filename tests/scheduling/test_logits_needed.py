@@ -7,7 +7,7 @@ import pytest
 from skydraft.core import AcceptanceRule, Draft, Exact, MinProb, Rank, Rejection, SamplingParams
 from skydraft.engines.base import EngineLimits
 from skydraft.engines.emulated.words import word_vocabulary
-from skydraft.engines.external.text_engine import Floats, LogEngine, Reading
+from skydraft.engines.external.text_engine import Floats, TextEngine, TextQuestion
 from skydraft.errors import EngineError
 from skydraft.sampling.acceptance import judge
 from skydraft.sampling.lattice import draw, to_lattice
@@ -81,18 +81,18 @@ def log_probs_of_the_largest(rows: np.ndarray, count: int) -> np.ndarray:
 class _LastIds(MadeUpReader):
     """Its largest logits are those of the last ids."""
 
-    def read(self, readings: Sequence[Reading]) -> list[Floats]:
+    def read(self, questions: Sequence[TextQuestion]) -> list[Floats]:
         row = np.where(np.arange(24) < 12, -np.inf, 0.0).astype(np.float32)
-        return [np.tile(row, (reading.num_rows, 1)) for reading in readings]
+        return [np.tile(row, (question.num_rows, 1)) for question in questions]
 
 
 def test_a_narrow_engine_is_told_how_many_logits_matter_and_others_open_as_ever() -> None:
     reader = MadeUpReader(max_logits=8)
-    engine = LogEngine(reader, word_vocabulary(24), EngineLimits(num_slots=1, max_length=64))
+    engine = TextEngine(reader, word_vocabulary(24), EngineLimits(num_slots=1, max_length=64))
     open_slot(engine, text_prompt(1), TOP_K, Rank(7))
-    assert [reading.num_logits for reading in reader.asked[0]] == [7]
+    assert [question.num_logits for question in reader.asked[0]] == [7]
     with pytest.raises(EngineError, match="needs 7 more"):  # of the first ids none is told
-        open_slot(LogEngine(_LastIds(8), engine.vocabulary, engine.limits), text_prompt(1), TOP_K, Rank(7), num_ids=9)
+        open_slot(TextEngine(_LastIds(8), engine.vocabulary, engine.limits), text_prompt(1), TOP_K, Rank(7), num_ids=9)
     with pytest.raises(EngineError, match="whole vocabulary"):
         open_slot(engine, text_prompt(1), FREE, Exact())
     assert open_slot(table("table:vocab=24"), text_prompt(1), FREE, Exact()).slot == 0

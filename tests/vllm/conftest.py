@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skydraft.engines.external.text_engine import LogEngine
+from skydraft.engines.external.text_engine import TextEngine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
 
@@ -42,14 +42,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_engine(folder: Path) -> LogEngine:
+def shared_engine(folder: Path) -> TextEngine:
     engine = load_engine(f"vllm:{folder}", "target", EngineSettings(num_slots=5, num_threads=1))
-    assert isinstance(engine, LogEngine)
+    assert isinstance(engine, TextEngine)
     return engine
 
 
 @pytest.fixture
-def engine(shared_engine: LogEngine) -> Iterator[LogEngine]:
+def engine(shared_engine: TextEngine) -> Iterator[TextEngine]:
     """The engine, all slots free before and after."""
     yield shared_engine
     for slot in range(shared_engine.limits.num_slots):

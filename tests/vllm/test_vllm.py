@@ -8,7 +8,7 @@ import pytest
 from skydraft.core import Exact, Prompt, Rank, SamplingParams, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines.base import Extension, NarrowEngine
-from skydraft.engines.external.text_engine import LogEngine, Reading
+from skydraft.engines.external.text_engine import TextEngine, TextQuestion
 from skydraft.engines.external.vllm import VllmReader
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
@@ -40,7 +40,7 @@ def difference(rows: np.ndarray, others: np.ndarray) -> float:
     return float(np.abs(rows[both] - others[both]).max())
 
 
-def reader_of(engine: LogEngine) -> VllmReader:
+def reader_of(engine: TextEngine) -> VllmReader:
     reader = engine._reader
     assert isinstance(reader, VllmReader)
     return reader
@@ -48,7 +48,7 @@ def reader_of(engine: LogEngine) -> VllmReader:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_ragged_batches_of_chains_and_trees_equal_hugging_face_from_scratch(
-    engine: LogEngine, folder: Path, seed: int
+    engine: TextEngine, folder: Path, seed: int
 ) -> None:
     operations = RandomOperations(
         engine, plain(folder), seed, vocab_size=64, make_prompt=long_prompts, tolerance=1e-4, max_text=80
@@ -59,7 +59,7 @@ def test_ragged_batches_of_chains_and_trees_equal_hugging_face_from_scratch(
 
 @pytest.mark.parametrize("num_logits", [1, 10, None])
 def test_rows_asked_for_together_equal_rows_asked_for_alone(
-    engine: LogEngine, folder: Path, num_logits: int | None
+    engine: TextEngine, folder: Path, num_logits: int | None
 ) -> None:
     prompts = [text_prompt(*range(8, 8 + length)) for length in (3, 30, 50)]
     drafts = [[20, 21, 22, 23], [30, 31, 32, 33, 34], [40, 41]]
@@ -76,7 +76,7 @@ def test_rows_asked_for_together_equal_rows_asked_for_alone(
         assert (np.isfinite(rows).sum(1) >= (num_logits or 64)).all()
 
 
-def test_a_narrow_row_tells_the_largest_logits_and_nothing_wrong(engine: LogEngine, folder: Path) -> None:
+def test_a_narrow_row_tells_the_largest_logits_and_nothing_wrong(engine: TextEngine, folder: Path) -> None:
     slot, row = engine.open_narrow(LONG_PROMPT, 4)
     (rows,) = engine.extend([Extension(slot, [11, 12, 13])])
     expected = plain(folder)(LONG_PROMPT, [11, 12, 13])
@@ -87,7 +87,7 @@ def test_a_narrow_row_tells_the_largest_logits_and_nothing_wrong(engine: LogEngi
 
 
 def test_rows_that_another_session_left_in_the_cache_are_computed_again(
-    engine: LogEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+    engine: TextEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draft = [int(i) for i in np.random.default_rng(5).integers(8, 64, 70)]
     questions: list[int] = []
@@ -105,16 +105,16 @@ def test_rows_that_another_session_left_in_the_cache_are_computed_again(
         assert difference(told, expected) < 1e-4
 
 
-def test_the_log_of_a_slot_is_not_computed_again(engine: LogEngine) -> None:
+def test_the_log_of_a_slot_is_not_computed_again(engine: TextEngine) -> None:
     slot, _row = engine.open_narrow(LONG_PROMPT, 1)
     engine.extend([Extension(slot, [9] * 40)])
     engine.crop(slot, 37)
     text = [*LONG_PROMPT.segments[0].token_ids, *[9] * 37, 10, 11, 12]
-    (output,) = reader_of(engine)._run([Reading(text, 3, 1)])
+    (output,) = reader_of(engine)._run([TextQuestion(text, 3, 1)])
     assert output.num_cached_tokens >= 96  # whole blocks of 32 before the draft
 
 
-def test_greedy_text_equals_that_of_the_transformers_engine(engine: LogEngine, folder: Path) -> None:
+def test_greedy_text_equals_that_of_the_transformers_engine(engine: TextEngine, folder: Path) -> None:
     sampling = SamplingParams(max_tokens=120)
     other = load_engine(str(folder), "target", EngineSettings(num_slots=1))
     for prompt in (text_prompt(9, 10, 11), LONG_PROMPT):
@@ -123,7 +123,7 @@ def test_greedy_text_equals_that_of_the_transformers_engine(engine: LogEngine, f
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_hybrid_text_equals_the_clouds_own(engine: LogEngine, sampling: SamplingParams, seed: int) -> None:
+def test_a_hybrid_text_equals_the_clouds_own(engine: TextEngine, sampling: SamplingParams, seed: int) -> None:
     truth = cloud_only(engine, sampling, LONG_PROMPT)
     rng = Random(seed)
     linked = Linked(EdgeSession(engine.vocabulary, LONG_PROMPT, sampling, Exact()), engine)
@@ -139,13 +139,13 @@ def test_a_hybrid_text_equals_the_clouds_own(engine: LogEngine, sampling: Sampli
     assert num_accepted > 10
 
 
-def test_a_session_of_few_logits_asks_for_few(engine: LogEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_of_few_logits_asks_for_few(engine: TextEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: set[int | None] = set()
     read = VllmReader.read
 
-    def spy(reader: VllmReader, readings: list[Reading]) -> Any:
-        asked.update(reading.num_logits for reading in readings)
-        return read(reader, readings)
+    def spy(reader: VllmReader, questions: list[TextQuestion]) -> Any:
+        asked.update(question.num_logits for question in questions)
+        return read(reader, questions)
 
     monkeypatch.setattr(VllmReader, "read", spy)
     session = EdgeSession(engine.vocabulary, LONG_PROMPT, SamplingParams(max_tokens=5), Rank(7))
@@ -156,7 +156,7 @@ def test_a_session_of_few_logits_asks_for_few(engine: LogEngine, monkeypatch: py
     assert asked == {7}
 
 
-def test_a_slot_says_what_it_cannot_take(engine: LogEngine) -> None:
+def test_a_slot_says_what_it_cannot_take(engine: TextEngine) -> None:
     assert isinstance(engine, NarrowEngine)
     assert engine.limits == (5, 511)
     with pytest.raises(CacheOverflow, match="512 tokens and a slot has room for 511"):
@@ -173,7 +173,7 @@ def test_a_slot_says_what_it_cannot_take(engine: LogEngine) -> None:
 
 
 def test_a_failure_of_vllm_is_one_sentence_and_the_next_pass_is_right(
-    engine: LogEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+    engine: TextEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slot = engine.open(LONG_PROMPT).slot
     core = reader_of(engine)._llm.llm_engine
@@ -185,5 +185,5 @@ def test_a_failure_of_vllm_is_one_sentence_and_the_next_pass_is_right(
     assert np.abs(rows - plain(folder)(LONG_PROMPT, [11, 12])[1:]).max() < 1e-4
 
 
-def test_the_tokenizer_of_a_vllm_model_is_its_folders(engine: LogEngine, folder: Path) -> None:
+def test_the_tokenizer_of_a_vllm_model_is_its_folders(engine: TextEngine, folder: Path) -> None:
     assert load_tokenizer(f"vllm:{folder}", "draft").vocabulary == engine.vocabulary

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from skydraft.core.tree_shape import TreeShape
 from skydraft.engines.base import EngineLimits, Extension, PromptChunk, Slot
 from skydraft.engines.prompt_checks import check_token_ids
 from skydraft.errors import CacheOverflow
@@ -23,51 +23,30 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Tree:
+class SlotTree(NamedTuple):
     """The tokens that a slot was last extended by, and of a tree those that it grew from.
 
     start: index of the first node.
-    parents: of each node: 0 is what stands before `start`, i + 1 is node i.
     """
 
     start: int
-    parents: tuple[int, ...]
+    shape: TreeShape
 
-    @cached_property
-    def is_chain(self) -> bool:
-        return self.num_in_chain == len(self.parents)
+    @property
+    def positions(self) -> Ints:
+        """int [num_nodes]: of each node in its text, prompt included."""
+        if self.shape.is_chain:
+            return np.arange(self.start, self.start + len(self.shape))
+        return self.start - 1 + np.array(self.shape.depths[1:], dtype=np.int64)
 
-    @cached_property
-    def num_in_chain(self) -> int:
-        """How many of the first nodes follow one another."""
-        return next((i for i, parent in enumerate(self.parents) if parent != i), len(self.parents))
 
-    @cached_property
-    def depths(self) -> Ints:
-        """int [num_nodes]; 0 for a child of the root."""
-        depths: list[int] = []
-        for parent in self.parents:
-            depths.append(depths[parent - 1] + 1 if parent else 0)
-        return np.array(depths, dtype=np.int64)
-
-    @cached_property
-    def lineage(self) -> Bools:
-        """bool [num_nodes, num_nodes]: row i is True at node i and its ancestors."""
-        lineage = np.eye(len(self.parents), dtype=np.bool_)
-        for node, parent in enumerate(self.parents):
-            if parent:
-                lineage[node] |= lineage[parent - 1]
-        return lineage
-
-    def holds_path(self, path: Sequence[int]) -> bool:
-        """Whether each node of the path is the parent of the next, and the first is a child of the root."""
-        parent = 0
-        for node in path:
-            if not 0 <= node < len(self.parents) or self.parents[node] != parent:
-                return False
-            parent = node + 1
-        return True
+def lineage(shape: TreeShape) -> Bools:
+    """bool [num_nodes, num_nodes]: row i is True at node i and its ancestors."""
+    marks = np.eye(len(shape), dtype=np.bool_)
+    for node, parent in enumerate(shape.parents):
+        if parent:
+            marks[node] |= marks[parent - 1]
+    return marks
 
 
 class Placement(NamedTuple):
@@ -81,7 +60,7 @@ class Placement(NamedTuple):
     slot: Slot
     token_ids: Sequence[int]
     start: int
-    tree: Tree
+    tree: SlotTree
     wanted: int | None = None
 
     @property
@@ -95,9 +74,7 @@ class Placement(NamedTuple):
     @property
     def positions(self) -> Ints:
         """int [num_tokens]: of each new token in its text, prompt included."""
-        if self.tree.is_chain:
-            return np.arange(self.start, self.end)
-        return self.tree.start + self.tree.depths[-len(self.token_ids) :]
+        return self.tree.positions[-len(self.token_ids) :]
 
 
 @dataclass
@@ -105,7 +82,7 @@ class _SlotState:
     prompt_length: int
     length: int  # tokens with an index, those of an undecided tree included
     high_water: int  # tokens that ever had one
-    tree: Tree | None = None
+    tree: SlotTree | None = None
     prompt_ids: Sequence[int] = ()  # of a reserved slot
 
 
@@ -190,8 +167,8 @@ class SlotBook:
         state = self._state(slot)
         length = state.prompt_length + keep_length
         limit = state.length
-        if state.tree is not None and not state.tree.is_chain:
-            limit = state.tree.start + state.tree.num_in_chain
+        if state.tree is not None and not state.tree.shape.is_chain:
+            limit = state.tree.start + state.tree.shape.num_in_chain
         if not state.prompt_length <= length <= limit:
             raise ValueError(
                 f"slot {slot} has {limit - state.prompt_length} generated tokens in a row and cannot be cropped to "
@@ -215,18 +192,18 @@ class SlotBook:
         tree = state.tree
         if tree is None or tree.start != state.prompt_length + start:
             raise ValueError(f"the last extension of slot {slot} did not begin at position {start}")
-        if not tree.holds_path(path):
-            raise ValueError(f"{list(path)} is no path from the root of a tree with parents {list(tree.parents)}")
-        below = _subtree(tree, path[-1] + 1 if path else 0, rest)
+        if not tree.shape.has_path(path):
+            raise ValueError(f"{list(path)} is no path from the root of a tree with parents {list(tree.shape.parents)}")
+        below = tree.shape.subtree(path[-1] + 1 if path else 0, rest)
         kept = [*path, *rest]
-        state.length, state.tree = tree.start + len(kept), Tree(tree.start + len(path), below) if below else None
+        state.length, state.tree = tree.start + len(kept), SlotTree(tree.start + len(path), below) if rest else None
         return tree.start + np.array(kept, dtype=np.int64)
 
     def _place(self, extension: Extension, vocabulary_size: int) -> Placement:
         state = self._state(extension.slot)
         tree = _grown_tree(state, extension)
         num_new = len(extension.token_ids)
-        start = tree.start + len(tree.parents) - num_new
+        start = tree.start + len(tree.shape) - num_new
         if start + num_new > self.limits.max_length:
             raise CacheOverflow(
                 f"slot {extension.slot} holds {start} tokens, and {num_new} more do not fit into "
@@ -242,7 +219,7 @@ class SlotBook:
                 f"slot {chunk.slot} is to read {chunk.num_tokens} tokens of its prompt and has {num_unread} left"
             )
         token_ids = state.prompt_ids[state.length : state.length + chunk.num_tokens]
-        tree = Tree(state.length, tuple(range(chunk.num_tokens)))
+        tree = SlotTree(state.length, TreeShape.chain(chunk.num_tokens))
         return Placement(chunk.slot, token_ids, state.length, tree, int(chunk.num_tokens == num_unread))
 
     def _state(self, slot: Slot) -> _SlotState:
@@ -252,37 +229,25 @@ class SlotBook:
         return state
 
 
-def _subtree(tree: Tree, root: int, nodes: Sequence[int]) -> tuple[int, ...]:
-    """Parents of some of the nodes below a row (0: the tree's root, i + 1: node i), which becomes the root."""
-    new_row = {root: 0}
-    for node in nodes:
-        if not 0 <= node < len(tree.parents) or tree.parents[node] not in new_row or node + 1 in new_row:
-            raise ValueError(f"node {node} cannot be kept: its parent is not, or it was named twice or out of order")
-        new_row[node + 1] = len(new_row)
-    return tuple(new_row[tree.parents[node]] for node in nodes)
-
-
-def _grown_tree(state: _SlotState, extension: Extension) -> Tree:
-    num_new = len(extension.token_ids)
+def _grown_tree(state: _SlotState, extension: Extension) -> SlotTree:
+    """The slot's tree with the extension's tokens as its last nodes."""
+    slot, parents, num_new = extension.slot, extension.parents, len(extension.token_ids)
     if state.length < state.prompt_length:
-        raise ValueError(f"slot {extension.slot} is extended and has not read its prompt to the end")
-    parents = tuple(range(num_new)) if extension.parents is None else tuple(extension.parents)
-    if not num_new or len(parents) != num_new:
-        raise ValueError(f"slot {extension.slot} is extended by {num_new} tokens with {len(parents)} parents")
+        raise ValueError(f"slot {slot} is extended and has not read its prompt to the end")
+    if not num_new or (parents is not None and len(parents) != num_new):
+        num_parents = num_new if parents is None else len(parents)
+        raise ValueError(f"slot {slot} is extended by {num_new} tokens with {num_parents} parents")
     if extension.grows_tree:
-        return _checked(_with_level(state, extension, parents))
-    if state.tree is not None and not state.tree.is_chain:
-        raise ValueError(f"slot {extension.slot} ends in an undecided tree: keep a path of it or crop it first")
-    return _checked(Tree(state.length, parents))
+        if state.tree is None or parents is None:
+            raise ValueError(f"slot {slot} has no tree that could grow, or its new nodes have no parents")
+        return SlotTree(state.tree.start, _shape(slot, (*state.tree.shape.parents, *parents)))
+    if state.tree is not None and not state.tree.shape.is_chain:
+        raise ValueError(f"slot {slot} ends in an undecided tree: keep a path of it or crop it first")
+    return SlotTree(state.length, TreeShape.chain(num_new) if parents is None else _shape(slot, tuple(parents)))
 
 
-def _with_level(state: _SlotState, extension: Extension, parents: tuple[int, ...]) -> Tree:
-    if state.tree is None or extension.parents is None:
-        raise ValueError(f"slot {extension.slot} has no tree that could grow, or its new nodes have no parents")
-    return Tree(state.tree.start, state.tree.parents + parents)
-
-
-def _checked(tree: Tree) -> Tree:
-    if any(not 0 <= parent <= node for node, parent in enumerate(tree.parents)):
-        raise ValueError(f"parents {list(tree.parents)} do not come before their children")
-    return tree
+def _shape(slot: Slot, parents: tuple[int, ...]) -> TreeShape:
+    try:
+        return TreeShape(parents).check()
+    except ValueError as error:
+        raise ValueError(f"slot {slot} is extended by no tree: {error}") from None

@@ -30,13 +30,13 @@ class SpecText(NamedTuple):
         except msgspec.ValidationError as error:
             raise self.refusal(str(error)) from error
 
-    def require(self, holds: bool, name: str, value: object, allowed: str) -> None:
+    def require(self, condition: bool, name: str, value: object, allowed: str) -> None:
         """Refuse a value that is out of range.
 
         Raises:
             ModelLoadError: naming the value and what is allowed.
         """
-        if not holds:
+        if not condition:
             raise self.refusal(f"{name} is {value} and must be {allowed}")
 
     def refusal(self, reason: str) -> ModelLoadError:

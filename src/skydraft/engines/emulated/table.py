@@ -121,7 +121,7 @@ class TableEngine:
     def _logits(self, placement: Placement) -> Floats:
         if not placement.num_rows:
             return self._table[:0]
-        if placement.num_rows == 1 and placement.tree.is_chain:
+        if placement.num_rows == 1 and placement.tree.shape.is_chain:
             return self._last_row(placement.slot, placement.end)
         return self._table[self._rows(self._windows(placement), placement.slot)]
 
@@ -133,11 +133,11 @@ class TableEngine:
     def _windows(self, placement: Placement) -> Ints:
         """int [num_tokens, order]: the last tokens up to each new one, along its path."""
         tokens = self._tokens[placement.slot]
-        if placement.tree.is_chain:
+        if placement.tree.shape.is_chain:
             last = np.arange(placement.start + 1, placement.end + 1)
             windows: Ints = tokens[last[:, None] + self._offsets]
             return windows
-        nodes = range(placement.start - placement.tree.start, len(placement.tree.parents))
+        nodes = range(placement.start - placement.tree.start, len(placement.tree.shape))
         return np.stack([tokens[self._path_indexes(placement, node)] for node in nodes])
 
     def _path_indexes(self, placement: Placement, node: int) -> list[int]:
@@ -147,7 +147,7 @@ class TableEngine:
         parent = node + 1
         while parent and len(indexes) < self._order:
             indexes.append(root + parent - 1)
-            parent = placement.tree.parents[parent - 1]
+            parent = placement.tree.shape.parents[parent - 1]
         return [*range(root - self._order + len(indexes), root), *reversed(indexes)]
 
     def _context_factors(self) -> npt.NDArray[np.uint64]:

@@ -1,9 +1,9 @@
 """Models that an SGLang server runs. Written from its interface (version 0.5.23); untested against a live server.
 
-A slot is a log of token ids (`log_engine`); the server's radix cache keeps what it computed between two rounds. A round
-is one `POST /generate` for the texts of all sessions: a branch of a draft is one text, of which the server tells the
-largest log-probabilities after each of its last tokens. They stand for logits: a choice does not change where a row is
-shifted.
+A slot is a log of token ids (`external/text_engine`); the server's radix cache keeps what it computed between two
+rounds. A round is one `POST /generate` for the texts of all sessions: a branch of a draft is one text, of which the
+server tells the largest log-probabilities after each of its last tokens. They serve as logits: a choice does not change
+when the same number is added to a whole row.
 
 No row is told whole, for each number is text: what needs more than MAX_LOGITS of them is refused when a session's slot
 is opened. Served exactly are the rules `exact` and `rejection` at temperature 0 or with a top_k of 1 to 256 (and any
@@ -25,7 +25,7 @@ import numpy as np
 
 from skydraft.engines.base import EngineLimits
 from skydraft.engines.external.names import SGLANG_PREFIX, SglangName
-from skydraft.engines.external.text_engine import Floats, LogEngine, Reading
+from skydraft.engines.external.text_engine import Floats, TextEngine, TextQuestion
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, EngineError, ModelLoadError
 from skydraft.text.checkpoint import DEFAULT_MAX_LENGTH, TOKENIZER_FILES, Checkpoint, find_checkpoint, require_rollback
@@ -55,14 +55,14 @@ Entry = tuple[float, int, str | None]  # log-probability, token id, the token's 
 Decoded = TypeVar("Decoded")
 
 
-class Finish(msgspec.Struct):
+class FinishReason(msgspec.Struct):
     """Why the server stopped writing."""
 
     type: str
     message: str = ""
 
 
-class Meta(msgspec.Struct):
+class MetaInfo(msgspec.Struct):
     """What the server tells of a text.
 
     input_top_logprobs: an entry for each token from logprob_start_len on: of the tokens that could have stood there.
@@ -72,13 +72,13 @@ class Meta(msgspec.Struct):
 
     input_top_logprobs: list[list[Entry] | None]
     output_top_logprobs: list[list[Entry] | None]
-    finish_reason: Finish | None = None
+    finish_reason: FinishReason | None = None
 
 
-class Answer(msgspec.Struct):
+class TextAnswer(msgspec.Struct):
     """The server's answer to one text."""
 
-    meta_info: Meta
+    meta_info: MetaInfo
 
 
 class ServerInfo(msgspec.Struct):
@@ -92,7 +92,7 @@ class ServerInfo(msgspec.Struct):
     tokenizer_path: str | None = None
 
 
-def load_sglang(name: SglangName, settings: EngineSettings) -> LogEngine:
+def load_sglang(name: SglangName, settings: EngineSettings) -> TextEngine:
     """Connect to a server; its key is in the environment variable SGLANG_API_KEY, where it wants one.
 
     Of the settings num_slots and max_length count; the server decides on the others.
@@ -113,7 +113,7 @@ def load_sglang(name: SglangName, settings: EngineSettings) -> LogEngine:
         raise
     reader = SglangReader(client, vocabulary.size)
     weakref.finalize(reader, client.close)
-    return LogEngine(reader, vocabulary, limits)
+    return TextEngine(reader, vocabulary, limits)
 
 
 class SglangReader:
@@ -129,27 +129,27 @@ class SglangReader:
         self._client = client
         self._vocabulary_size = vocabulary_size
 
-    def read(self, readings: Sequence[Reading]) -> list[Floats]:
+    def read(self, questions: Sequence[TextQuestion]) -> list[Floats]:
         request = {
-            "input_ids": [list(reading.token_ids) for reading in readings],
+            "input_ids": [list(question.token_ids) for question in questions],
             "sampling_params": SAMPLING,
             "return_logprob": True,
-            "logprob_start_len": [len(reading.token_ids) - reading.num_rows for reading in readings],
-            "top_logprobs_num": [reading.num_asked(self._vocabulary_size) for reading in readings],
+            "logprob_start_len": [len(question.token_ids) - question.num_rows for question in questions],
+            "top_logprobs_num": [question.num_asked(self._vocabulary_size) for question in questions],
             "stream": False,
         }
-        answers = _ask(self._client, "POST", "/generate", list[Answer], request)
-        if len(answers) != len(readings):
-            raise _misunderstood(self._client, f"{len(answers)} answers to {len(readings)} texts")
-        return [self._rows(reading, answer.meta_info) for reading, answer in zip(readings, answers, strict=True)]
+        answers = _ask(self._client, "POST", "/generate", list[TextAnswer], request)
+        if len(answers) != len(questions):
+            raise _misunderstood(self._client, f"{len(answers)} answers to {len(questions)} texts")
+        return [self._rows(question, answer.meta_info) for question, answer in zip(questions, answers, strict=True)]
 
-    def _rows(self, reading: Reading, meta: Meta) -> Floats:
+    def _rows(self, question: TextQuestion, meta: MetaInfo) -> Floats:
         if meta.finish_reason is not None and meta.finish_reason.type == "abort":
             raise EngineError(f"the SGLang server at {self._client.base_url} gave up: {meta.finish_reason.message}")
         listed = [*meta.input_top_logprobs[1:], *meta.output_top_logprobs[:1]]
-        if len(listed) != reading.num_rows or not all(listed):
-            raise _misunderstood(self._client, f"{len(listed)} rows where {reading.num_rows} were asked for")
-        rows = np.full((reading.num_rows, self._vocabulary_size), -np.inf, dtype=np.float32)
+        if len(listed) != question.num_rows or not all(listed):
+            raise _misunderstood(self._client, f"{len(listed)} rows where {question.num_rows} were asked for")
+        rows = np.full((question.num_rows, self._vocabulary_size), -np.inf, dtype=np.float32)
         for row, entries in zip(rows, listed, strict=True):
             for log_prob, token_id, _ in entries or ():
                 if not 0 <= token_id < self._vocabulary_size:

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 TIE_MARGIN = 16  # logits to ask for beyond those that matter: where they tie at the edge, the lowest ids count
 
 
-class Reading(NamedTuple):
+class TextQuestion(NamedTuple):
     """A question about a text.
 
     token_ids: the whole text, prompt included.
@@ -49,7 +49,7 @@ class TextReader(Protocol):
     def max_logits(self) -> int | None:
         """The largest num_logits that it can answer; None: there is no largest."""
 
-    def read(self, readings: Sequence[Reading]) -> list[Floats]:
+    def read(self, questions: Sequence[TextQuestion]) -> list[Floats]:
         """Answer all questions together.
 
         Returns:
@@ -67,18 +67,18 @@ class _Branch(NamedTuple):
     num_rows: how many of its last nodes they are.
     """
 
-    path: list[int]
+    path: tuple[int, ...]
     num_rows: int
 
 
-class _Width(NamedTuple):
+class _LogitsNeeded(NamedTuple):
     """What of a slot's rows matters: the num_logits largest of the first num_ids; None: all."""
 
     num_logits: int | None
     num_ids: int
 
 
-class LogEngine:
+class TextEngine:
     """A NarrowEngine on a TextReader; its errors are those of NarrowEngine."""
 
     def __init__(self, reader: TextReader, vocabulary: Vocabulary, limits: EngineLimits) -> None:
@@ -88,40 +88,34 @@ class LogEngine:
         self._reader = reader
         self._book = SlotBook(limits)
         self._logs: dict[Slot, list[int]] = {}  # by index, as SlotBook counts: the nodes of a tree as they were given
-        self._widths: dict[Slot, _Width] = {}
+        self._needed: dict[Slot, _LogitsNeeded] = {}
 
     def open(self, prompt: Prompt) -> Prefilled:
         return self.open_narrow(prompt, None)
 
     def open_narrow(self, prompt: Prompt, num_logits: int | None, num_ids: int | None = None) -> Prefilled:
-        self._check_width(num_logits)
+        self._require_answerable(num_logits)
         token_ids = only_text_ids(prompt, self.vocabulary)
         slot = self._book.allocate(len(token_ids))
         try:
-            width = _Width(num_logits, self.vocabulary.size if num_ids is None else num_ids)
-            (rows,) = self._read([Reading(token_ids, 1, num_logits)], [width])
+            needed = _LogitsNeeded(num_logits, self.vocabulary.size if num_ids is None else num_ids)
+            (rows,) = self._read([TextQuestion(token_ids, 1, num_logits)], [needed])
             self._check_row(rows[0])
         except BaseException:
             self._book.release(slot)
             raise
         self._logs[slot] = token_ids
-        self._widths[slot] = width
+        self._needed[slot] = needed
         return Prefilled(slot, rows[0])
 
     def extend(self, extensions: Sequence[Extension]) -> list[Floats]:
         placements = self._book.place(extensions, self.vocabulary.size)
         branches = [_branches(placement) for placement in placements]
-        readings = [
-            self._reading(placement, branch)
-            for placement, of_slot in zip(placements, branches, strict=True)
-            for branch in of_slot
+        asked = [
+            (placement, branch) for placement, of_slot in zip(placements, branches, strict=True) for branch in of_slot
         ]
-        widths = [
-            self._widths[placement.slot]
-            for placement, of_slot in zip(placements, branches, strict=True)
-            for _ in of_slot
-        ]
-        answers = iter(self._read(readings, widths))
+        questions = [self._question(placement, branch) for placement, branch in asked]
+        answers = iter(self._read(questions, [self._needed[placement.slot] for placement, _ in asked]))
         self._book.commit(placements)
         for placement in placements:
             self._logs[placement.slot][placement.start :] = placement.token_ids
@@ -140,9 +134,9 @@ class LogEngine:
 
     def close(self, slot: Slot) -> None:
         self._book.release(slot)
-        del self._logs[slot], self._widths[slot]
+        del self._logs[slot], self._needed[slot]
 
-    def _check_width(self, num_logits: int | None) -> None:
+    def _require_answerable(self, num_logits: int | None) -> None:
         most = self._reader.max_logits
         if most is None or (num_logits or self.vocabulary.size) <= most:
             return
@@ -153,16 +147,16 @@ class LogEngine:
             f"most {most}"
         )
 
-    def _read(self, readings: Sequence[Reading], widths: Sequence[_Width]) -> list[Floats]:
+    def _read(self, questions: Sequence[TextQuestion], needed: Sequence[_LogitsNeeded]) -> list[Floats]:
         """Ask, and where too many of the largest logits are of ids that do not count ask for more of them."""
-        answers = self._reader.read(readings) if readings else []
-        lacking = [index for index, rows in enumerate(answers) if _num_lacking(rows, widths[index])]
+        answers = self._reader.read(questions) if questions else []
+        lacking = [index for index, rows in enumerate(answers) if _num_lacking(rows, needed[index])]
         if not lacking:
             return answers
         answers = list(answers)
-        wider = [self._widened(readings[index], widths[index]) for index in lacking]
+        wider = [self._widened(questions[index], needed[index]) for index in lacking]
         for index, rows in zip(lacking, self._reader.read(wider), strict=True):
-            if num_lacking := _num_lacking(rows, widths[index]):
+            if num_lacking := _num_lacking(rows, needed[index]):
                 raise EngineError(
                     f"what runs {self.name} tells at most the {self._reader.max_logits} largest logits of a row, and "
                     f"of those of tokens that the device knows this needs {num_lacking} more: use a smaller top_k or "
@@ -171,57 +165,49 @@ class LogEngine:
             answers[index] = rows
         return answers
 
-    def _widened(self, reading: Reading, width: _Width) -> Reading:
-        assert width.num_logits is not None, "a row that is told whole lacks nothing"
+    def _widened(self, question: TextQuestion, needed: _LogitsNeeded) -> TextQuestion:
+        assert needed.num_logits is not None, "a row that is told whole lacks nothing"
         most = self.vocabulary.size if self._reader.max_logits is None else self._reader.max_logits
-        num_others = self.vocabulary.size - width.num_ids
-        return reading._replace(num_logits=min(width.num_logits + num_others, max(most, width.num_logits)))
+        num_others = self.vocabulary.size - needed.num_ids
+        return question._replace(num_logits=min(needed.num_logits + num_others, max(most, needed.num_logits)))
 
     def _check_row(self, row: Floats) -> None:
         if not np.isfinite(row.max()):
             raise PromptRejected(f"{self.name} gives no finite logits after this prompt")
 
-    def _reading(self, placement: Placement, branch: _Branch) -> Reading:
+    def _question(self, placement: Placement, branch: _Branch) -> TextQuestion:
         root = placement.tree.start
         log = self._logs[placement.slot]
         nodes = [*log[root : placement.start], *placement.token_ids]
         text = log[:root] + [nodes[node] for node in branch.path]
-        return Reading(text, branch.num_rows, self._widths[placement.slot].num_logits)
+        return TextQuestion(text, branch.num_rows, self._needed[placement.slot].num_logits)
 
     def _gather(self, placement: Placement, branches: Sequence[_Branch], answers: Iterator[Floats]) -> Floats:
         """Put the rows of a slot's branches into the order of its nodes: float32 [num_rows, vocab_size]."""
         rows = np.empty((placement.num_rows, self.vocabulary.size), dtype=np.float32)
-        first = len(placement.tree.parents) - placement.num_rows
+        first = len(placement.tree.shape) - placement.num_rows
         for branch in branches:
             places = [node - first for node in branch.path[-branch.num_rows :]]
             rows[places] = next(answers)
         return rows
 
 
-def _num_lacking(rows: Floats, width: _Width) -> int:
+def _num_lacking(rows: Floats, needed: _LogitsNeeded) -> int:
     """How many logits that matter the row that has fewest of them lacks."""
-    if width.num_logits is None or width.num_ids >= rows.shape[1]:
+    if needed.num_logits is None or needed.num_ids >= rows.shape[1]:
         return 0
-    num_told = np.count_nonzero(rows[:, : width.num_ids] != -np.inf, axis=1).min()
-    return max(0, min(width.num_logits, width.num_ids) - int(num_told))
+    num_told = np.count_nonzero(rows[:, : needed.num_ids] != -np.inf, axis=1).min()
+    return max(0, min(needed.num_logits, needed.num_ids) - int(num_told))
 
 
 def _branches(placement: Placement) -> list[_Branch]:
     """Cover the nodes whose logits are wanted by as few texts as possible: a text for each leaf among them."""
-    parents = placement.tree.parents
-    left = set(range(len(parents) - placement.num_rows, len(parents)))
+    shape = placement.tree.shape
+    left = set(range(len(shape) - placement.num_rows, len(shape)))
     branches = []
     while left:
-        path = _path_to(max(left), parents)
+        path = shape.path_to(max(left) + 1)
         num_rows = sum(node in left for node in path)  # the last ones: what another branch has, it has up to the root
         left.difference_update(path)
         branches.append(_Branch(path, num_rows))
     return branches
-
-
-def _path_to(node: int, parents: Sequence[int]) -> list[int]:
-    path, row = [], node + 1
-    while row:
-        path.append(row - 1)
-        row = parents[row - 1]
-    return path[::-1]

@@ -1,8 +1,8 @@
 """Models that vLLM runs in this process: its batching, its paged KV cache, its quantised and its sharded weights.
 
-A slot is a log of token ids (`log_engine`). Between two rounds vLLM keeps what it computed in its prefix cache, and a
-round asks about `log + draft` again: what is cached is not computed, all but the last, unfinished block of the log.
-Sessions share the cache too: a prompt that many of them begin with is read once.
+A slot is a log of token ids (`external/text_engine`). Between two rounds vLLM keeps what it computed in its prefix
+cache, and a round asks about `log + draft` again: what is cached is not computed, all but the last, unfinished block of
+the log. Sessions share the cache too: a prompt that many of them begin with is read once.
 
 How rows of logits get out of vLLM decides what a round costs: its interface makes lists of them, number by number.
 
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from skydraft.engines.external.text_engine import Floats, Reading
+from skydraft.engines.external.text_engine import Floats, TextQuestion
 from skydraft.errors import EngineError, first_line
 
 
@@ -46,22 +46,22 @@ class VllmReader:
         self._vocabulary_size = vocabulary_size
         self._name = name
 
-    def read(self, readings: Sequence[Reading]) -> list[Floats]:
-        rows = self._ask([_row_by_row(item) if item.num_logits is None else [item] for item in readings])
+    def read(self, questions: Sequence[TextQuestion]) -> list[Floats]:
+        rows = self._ask([_row_by_row(item) if item.num_logits is None else [item] for item in questions])
         spoiled = [index for index, found in enumerate(rows) if found is None]
         if spoiled:
-            again = self._ask([_row_by_row(readings[index]) for index in spoiled])
+            again = self._ask([_row_by_row(questions[index]) for index in spoiled])
             for index, found in zip(spoiled, again, strict=True):
                 rows[index] = found
         return [found for found in rows if found is not None]
 
-    def _ask(self, questions: Sequence[Sequence[Reading]]) -> list[Floats | None]:
-        """All rows of each question, whose parts follow one another; None where vLLM did not compute some of them."""
-        parts = [part for question in questions for part in question]
+    def _ask(self, split: Sequence[Sequence[TextQuestion]]) -> list[Floats | None]:
+        """All rows of each question, which is given in parts; None where vLLM did not compute some of them."""
+        parts = [part for question in split for part in question]
         answers = iter([self._rows(part, output) for part, output in zip(parts, self._run(parts), strict=True)])
-        return [_joined([next(answers) for _ in question]) for question in questions]
+        return [_joined([next(answers) for _ in question]) for question in split]
 
-    def _run(self, parts: Sequence[Reading]) -> list[Any]:
+    def _run(self, parts: Sequence[TextQuestion]) -> list[Any]:
         """One request for each part: vLLM's outputs, in order."""
         prompts = [self._vllm.TokensPrompt(prompt_token_ids=list(part.token_ids)) for part in parts]
         try:
@@ -70,7 +70,7 @@ class VllmReader:
             raise EngineError(f"vLLM cannot read {len(parts)} texts with {self._name}: {first_line(error)}") from error
         return list(outputs[-len(parts) :])  # before them come, after a failure, what was asked then
 
-    def _params(self, part: Reading) -> Any:
+    def _params(self, part: TextQuestion) -> Any:
         count = -1 if part.num_logits is None else part.num_asked(self._vocabulary_size)
         return self._vllm.SamplingParams(
             max_tokens=1,
@@ -82,7 +82,7 @@ class VllmReader:
             skip_reading_prefix_cache=False,
         )
 
-    def _rows(self, part: Reading, output: Any) -> Floats | None:
+    def _rows(self, part: TextQuestion, output: Any) -> Floats | None:
         """float32 [num_rows, vocab_size]; None where some of them were cached, for vLLM has no logits of these."""
         num_before = part.num_rows - 1
         listed = output.prompt_logprobs
@@ -103,11 +103,11 @@ class VllmReader:
         return row
 
 
-def _row_by_row(reading: Reading) -> list[Reading]:
+def _row_by_row(question: TextQuestion) -> list[TextQuestion]:
     """The same question as one for each row."""
-    length = len(reading.token_ids)
-    ends = range(length - reading.num_rows + 1, length + 1)
-    return [Reading(reading.token_ids[:end], 1, reading.num_logits) for end in ends]
+    length = len(question.token_ids)
+    ends = range(length - question.num_rows + 1, length + 1)
+    return [TextQuestion(question.token_ids[:end], 1, question.num_logits) for end in ends]
 
 
 def _joined(parts: Sequence[Floats | None]) -> Floats | None:

@@ -13,7 +13,7 @@ import torch
 
 from skydraft.engines.base import EngineLimits
 from skydraft.engines.external.names import VllmName, VllmSpec
-from skydraft.engines.external.text_engine import LogEngine, Reading
+from skydraft.engines.external.text_engine import TextEngine, TextQuestion
 from skydraft.engines.external.vllm import VllmReader
 from skydraft.engines.huggingface.weights import find_limits
 from skydraft.engines.settings import EngineSettings
@@ -27,7 +27,7 @@ PROBE = (1, 2, 3, 1, 2)
 MAX_PROBE_DIFFERENCE = 0.05  # of the logits' norm; rows of other tokens differ by about 1
 
 
-def load_vllm(name: VllmName, role: Role, settings: EngineSettings) -> LogEngine:
+def load_vllm(name: VllmName, role: Role, settings: EngineSettings) -> TextEngine:
     """Load a folder or a Hugging Face name into vLLM.
 
     A slot has room for one token less than the settings say: vLLM keeps it for the one that a request generates.
@@ -58,7 +58,7 @@ def load_vllm(name: VllmName, role: Role, settings: EngineSettings) -> LogEngine
             raise ModelLoadError(f"vLLM cannot load {checkpoint.name}: {first_line(error)}") from error
         reader = VllmReader(vllm, llm, vocabulary.size, checkpoint.name)
         _check_rows(reader)
-    return LogEngine(reader, vocabulary, limits)
+    return TextEngine(reader, vocabulary, limits)
 
 
 def _check_rows(reader: VllmReader) -> None:
@@ -67,7 +67,7 @@ def _check_rows(reader: VllmReader) -> None:
     Raises:
         ModelLoadError: they do not agree.
     """
-    chain = Reading(PROBE, 3, 1)
+    chain = TextQuestion(PROBE, 3, 1)
     ways = reader.read([chain]), reader.read([chain._replace(num_logits=None)])
     (narrow,), (whole,) = ways
     is_listed = np.isfinite(narrow)

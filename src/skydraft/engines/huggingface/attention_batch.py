@@ -1,4 +1,4 @@
-"""How attention sees the new tokens of a forward pass: as grids of slots by tokens."""
+"""How attention sees the new tokens of a forward pass: as batches of slots by tokens, padded to the longest."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skydraft.engines.slots import Ints, Placement
+from skydraft.engines.slots import Ints, Placement, lineage
 
 
-class Grid:
+class PaddedBatch:
     """Some slots of a forward pass, whose new tokens attention sees together.
 
-    Rows are the slots of a range that holds all slots of the grid; columns are the new tokens of a slot, the longest
-    extension's count wide. What lies in the grid beyond the new tokens is computed and thrown away.
+    Rows are the slots of a range that contains all slots of the batch. Columns are the new tokens of a slot, as many as
+    the longest extension has. The cells beyond the new tokens are padding: they are computed and thrown away.
 
     Args:
         placements: by ascending slot.
@@ -45,11 +45,11 @@ class Grid:
             return used[self._first : self._first + self.num_rows]
         return used.index_select(0, self._slot_index)
 
-    def spread(self, states: Tensor) -> Tensor:
+    def pad(self, states: Tensor) -> Tensor:
         """[num_tokens, ...] to [num_rows * width, ...]"""
         return states if self._is_full else states.index_select(0, self._token_of_cell)
 
-    def collect(self, cells: Tensor) -> Tensor:
+    def unpad(self, cells: Tensor) -> Tensor:
         """[num_rows * width, ...] to [num_tokens, ...]"""
         return cells if self._is_full else cells.index_select(0, self._cell_of_token)
 
@@ -80,7 +80,7 @@ class Grid:
 
     @property
     def _sees_all(self) -> bool:
-        return all(p.end == self.kv_length and p.tree.is_chain for p in self._placements)
+        return all(p.end == self.kv_length and p.tree.shape.is_chain for p in self._placements)
 
     @cached_property
     def _visible(self) -> Tensor:
@@ -88,7 +88,7 @@ class Grid:
         last = np.zeros(self.num_rows * self.width, dtype=np.int64)
         last[self._cells] = np.concatenate([np.arange(p.start, p.end) for p in self._placements])
         visible = torch.arange(self.kv_length, device=self._device) <= self._put(last).view(-1, self.width, 1)
-        trees = [item for item in zip(self._rows, self._placements, strict=True) if not item[1].tree.is_chain]
+        trees = [item for item in zip(self._rows, self._placements, strict=True) if not item[1].tree.shape.is_chain]
         if trees:
             visible.view(-1)[self._put(np.concatenate([self._hidden(*item) for item in trees]))] = False
         return visible
@@ -103,13 +103,13 @@ class Grid:
         entries = np.tile(np.arange(self.kv_length), (self.num_rows, 1))
         for row, placement in zip(self._rows, self._placements, strict=True):
             tree = placement.tree
-            if not tree.is_chain:
-                entries[row, tree.start : tree.start + len(tree.parents)] = tree.start + tree.depths
+            if not tree.shape.is_chain:
+                entries[row, tree.start : tree.start + len(tree.shape)] = tree.positions
         return self._put(entries)[:, None] > self._put(own).view(-1, self.width, 1) - window
 
     def _hidden(self, row: int, placement: Placement) -> Ints:
         """Indexes into the flat mask: nodes of a tree that stand before others and are not above them."""
-        tokens, nodes = np.nonzero(~placement.tree.lineage[-len(placement.token_ids) :])
+        tokens, nodes = np.nonzero(~lineage(placement.tree.shape)[-len(placement.token_ids) :])
         return (row * self.width + tokens) * self.kv_length + placement.tree.start + nodes
 
     @cached_property

@@ -18,7 +18,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from skydraft.engines.base import EngineLimits, Slot
-from skydraft.engines.huggingface.attention_batch import Grid
+from skydraft.engines.huggingface.attention_batch import PaddedBatch
 from skydraft.engines.slots import Ints, Placement
 from skydraft.errors import ModelLoadError
 
@@ -30,8 +30,8 @@ _UNSUPPORTED = ("s_aux", "position_bias")  # what some models ask of attention b
 class BatchPlan:
     """Where the tokens of one forward pass are read and written.
 
-    Attention sees them in grids, which are as wide as their longest extension: a long one has a grid of its own, else
-    the short ones beside it would be padded to its width.
+    Attention sees them in padded batches, which are as wide as their longest extension: a long one has a batch of its
+    own, else the short ones beside it would be padded to its width.
     """
 
     def __init__(self, placements: Sequence[Placement], device: torch.device) -> None:
@@ -39,8 +39,8 @@ class BatchPlan:
         narrow = [placement for placement in in_slots if len(placement.token_ids) <= WIDE]
         wide = [placement for placement in in_slots if len(placement.token_ids) > WIDE]
         self.placements = narrow + wide
-        self.grids = [Grid(part, device) for part in (narrow, *([placement] for placement in wide)) if part]
-        self.kv_length = max(grid.kv_length for grid in self.grids)
+        self.batches = [PaddedBatch(part, device) for part in (narrow, *([placement] for placement in wide)) if part]
+        self.kv_length = max(batch.kv_length for batch in self.batches)
         self._device = device
         self._counts = [len(placement.token_ids) for placement in self.placements]
 
@@ -210,16 +210,16 @@ def slot_attention(
     for name in _UNSUPPORTED:
         if options.get(name) is not None:
             raise ModelLoadError(f"{type(module).__name__} needs {name} in its attention, which skydraft does not do")
-    queries = query[0].transpose(0, 1).split_with_sizes([grid.num_tokens for grid in plan.grids])
+    queries = query[0].transpose(0, 1).split_with_sizes([batch.num_tokens for batch in plan.batches])
     parts = [
-        _attend(grid, part, key, value, scaling, sliding_window, softcap)
-        for grid, part in zip(plan.grids, queries, strict=True)
+        _attend(batch, part, key, value, scaling, sliding_window, softcap)
+        for batch, part in zip(plan.batches, queries, strict=True)
     ]
     return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
 
 
 def _attend(
-    grid: Grid,
+    batch: PaddedBatch,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -227,16 +227,16 @@ def _attend(
     sliding_window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """One grid of new tokens [num_tokens, num_heads, dim]; returns the same shape.
+    """One batch of new tokens [num_tokens, num_heads, dim]; returns the same shape.
 
     Query heads that share a key head are laid one after the other as more queries of that head, so that keys and
     values need not be repeated (with 8 to a group: 8 times as fast as repeating them).
     """
-    num_kv_heads, num_rows, width = key.shape[1], grid.num_rows, grid.width
+    num_kv_heads, num_rows, width = key.shape[1], batch.num_rows, batch.width
     num_groups = query.shape[1] // num_kv_heads
-    cells = grid.spread(query).reshape(num_rows, width, num_kv_heads, num_groups, -1).permute(0, 2, 3, 1, 4)
+    cells = batch.pad(query).reshape(num_rows, width, num_kv_heads, num_groups, -1).permute(0, 2, 3, 1, 4)
     queries = cells.reshape(num_rows, num_kv_heads, num_groups * width, -1)
-    mask, keys, values = grid.mask(num_groups, query.dtype, sliding_window), grid.read(key), grid.read(value)
+    mask, keys, values = batch.mask(num_groups, query.dtype, sliding_window), batch.read(key), batch.read(value)
     if softcap is None:
         attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scaling)
     else:
@@ -245,7 +245,7 @@ def _attend(
         scores = scores if mask is None else scores + mask
         attended = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ values
     cells = attended.reshape(num_rows, num_kv_heads, num_groups, width, -1).permute(0, 3, 1, 2, 4)
-    return grid.collect(cells.reshape(num_rows * width, num_kv_heads * num_groups, -1))
+    return batch.unpad(cells.reshape(num_rows * width, num_kv_heads * num_groups, -1))
 
 
 AttentionInterface.register(ATTENTION_NAME, slot_attention)

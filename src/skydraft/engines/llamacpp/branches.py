@@ -34,7 +34,7 @@ class Cut(NamedTuple):
     start: int
 
 
-class Plan(NamedTuple):
+class BranchPlan(NamedTuple):
     """How the tokens of a placement are spread over sequences.
 
     owners: of each node of the slot's tree, the sequence that ends there or goes on with its first child.
@@ -78,7 +78,7 @@ class BranchBook:
         self._free = list(range(num_slots, num_sequences))
         self._grown: dict[Slot, _Grown] = {}
 
-    def plan(self, placements: Sequence[Placement]) -> list[Plan]:
+    def plan(self, placements: Sequence[Placement]) -> list[BranchPlan]:
         """Spread new tokens over sequences; nothing is lent yet.
 
         Raises:
@@ -93,13 +93,13 @@ class BranchBook:
         free = iter(self._free)
         return [self._plan(placement, free) for placement in placements]
 
-    def commit(self, plans: Sequence[Plan]) -> None:
+    def commit(self, plans: Sequence[BranchPlan]) -> None:
         """The tokens of these plans have been read."""
         for plan in plans:
             slot, tree = plan.placement.slot, plan.placement.tree
             lent = tuple(copy.sequence for copy in plan.copies)
             before = self._grown[slot].branches if slot in self._grown else ()
-            positions = tuple((tree.start + tree.depths).tolist())
+            positions = tuple(tree.positions.tolist())
             self._grown[slot] = _Grown(tree.start, positions, plan.owners, before + lent)
             self._free = [sequence for sequence in self._free if sequence not in lent]
 
@@ -151,14 +151,14 @@ class BranchBook:
     def _give_back(self, sequences: Iterator[SequenceId]) -> None:
         self._free = sorted([*self._free, *sequences])
 
-    def _plan(self, placement: Placement, free: Iterator[SequenceId]) -> Plan:
+    def _plan(self, placement: Placement, free: Iterator[SequenceId]) -> BranchPlan:
         slot, tree = placement.slot, placement.tree
-        first_new = len(tree.parents) - len(placement.token_ids)
+        parents = tree.shape.parents
+        first_new = len(parents) - len(placement.token_ids)
         owners = list(self._grown[slot].owners) if first_new else []
-        has_child = set(tree.parents[:first_new])
+        has_child = set(parents[:first_new])
         copies = []
-        for node in range(first_new, len(tree.parents)):
-            parent = tree.parents[node]
+        for parent in parents[first_new:]:
             if parent in has_child:
                 owner = next(free)
                 copies.append(_copy_before(parent, owner, placement, owners))
@@ -166,29 +166,28 @@ class BranchBook:
                 owner = owners[parent - 1] if parent else slot
             has_child.add(parent)
             owners.append(owner)
-        return Plan(placement, tuple(owners), tuple(copies), _memberships(placement, owners))
+        return BranchPlan(placement, tuple(owners), tuple(copies), _memberships(placement, owners))
 
 
 def _num_branches(placement: Placement) -> int:
     """How many new nodes are not the first child of their parent."""
-    num_new, parents = len(placement.token_ids), placement.tree.parents
+    num_new, parents = len(placement.token_ids), placement.tree.shape.parents
     return num_new - len(set(parents) - set(parents[:-num_new]))
 
 
 def _copy_before(parent: int, sequence: SequenceId, placement: Placement, owners: Sequence[SequenceId]) -> Copy:
     """For a branch below `parent`: the text up to the last ancestor that has been read."""
-    tree = placement.tree
-    first_new = len(tree.parents) - len(placement.token_ids)
+    start, shape = placement.tree
+    first_new = len(shape) - len(placement.token_ids)
     while parent > first_new:
-        parent = tree.parents[parent - 1]
-    if not parent:
-        return Copy(sequence, placement.slot, 0, tree.start)
-    return Copy(sequence, owners[parent - 1], 0, tree.start + int(tree.depths[parent - 1]) + 1)
+        parent = shape.parents[parent - 1]
+    source = owners[parent - 1] if parent else placement.slot
+    return Copy(sequence, source, 0, start + shape.depths[parent])
 
 
 def _memberships(placement: Placement, owners: Sequence[SequenceId]) -> tuple[tuple[SequenceId, ...], ...]:
     """Of each new token its owner and the owners of all new tokens below it."""
-    parents = placement.tree.parents
+    parents = placement.tree.shape.parents
     members = [{owner} for owner in owners]
     for node in reversed(range(len(parents))):
         if parents[node]:

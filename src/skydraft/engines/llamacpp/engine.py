@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from skydraft.core import Prompt
 from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, Slot
-from skydraft.engines.llamacpp.branches import BranchBook, Copy, Cut, Plan
+from skydraft.engines.llamacpp.branches import BranchBook, BranchPlan, Copy, Cut
 from skydraft.engines.llamacpp.file import LlamaFile, complaints, reason
 from skydraft.engines.prompt_checks import only_text_ids
 from skydraft.engines.slots import Placement, SlotBook
@@ -87,14 +87,14 @@ class LlamaCppEngine:
         self._book.release(slot)
         self._do(self._branches.close(slot))
 
-    def _read(self, plans: Sequence[Plan]) -> Floats:
+    def _read(self, plans: Sequence[BranchPlan]) -> Floats:
         """One forward pass; returns _num_outputs rows of logits of each plan.
 
         Raises:
             EngineError: it failed, or gave what is no number; the slots are as they were.
         """
         self._do(copy for plan in plans for copy in plan.copies)
-        batch = _Batch.of(plans)
+        batch = _TokenBatch.of(plans)
         with complaints() as lines:
             status = llama_cpp.llama_decode(self._context, batch.as_llama_batch())
         if status:
@@ -110,7 +110,7 @@ class LlamaCppEngine:
             raise EngineError(f"{self.name} gives no finite logits after these {len(batch.token_ids)} tokens")
         return logits.copy()  # the next pass writes to the same place
 
-    def _undo(self, plans: Sequence[Plan]) -> None:
+    def _undo(self, plans: Sequence[BranchPlan]) -> None:
         self._do(cut for plan in plans for cut in plan.undo())
 
     def _purge(self) -> None:
@@ -127,7 +127,7 @@ class LlamaCppEngine:
                 raise EngineError(f"llama.cpp cannot roll {self.name} back to position {step.start}")
 
 
-class _Batch(NamedTuple):
+class _TokenBatch(NamedTuple):
     """The tokens of a forward pass.
 
     token_ids, positions, counts: int32 [num_tokens]; counts: how many sequences a token belongs to.
@@ -142,7 +142,7 @@ class _Batch(NamedTuple):
     wants_logits: npt.NDArray[np.int8]
 
     @classmethod
-    def of(cls, plans: Sequence[Plan]) -> _Batch:
+    def of(cls, plans: Sequence[BranchPlan]) -> _TokenBatch:
         memberships = list(chain.from_iterable(plan.memberships for plan in plans))
         wanted = [_num_outputs(plan.placement) for plan in plans]
         unwanted = [len(plan.memberships) - count for plan, count in zip(plans, wanted, strict=True)]
