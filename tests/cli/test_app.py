@@ -87,13 +87,14 @@ def test_a_wrong_setting_is_one_sentence(capsys):
 
 def test_the_statuses_are_documented(capsys):
     run(["--help"])
-    assert "2, a flag, an argument or a file of settings is wrong" in " ".join(capsys.readouterr().out.split())
+    assert "2: a flag, an argument or a settings file is wrong" in " ".join(capsys.readouterr().out.split())
 
 
 def test_commands_get_their_arguments_and_flags(monkeypatch):
     seen = []
-    monkeypatch.setattr("skydraft.cli.caption.run_caption", lambda files, flags: seen.append((files, flags)) or 1)
+    monkeypatch.setattr("skydraft.cli.caption.run_caption", lambda *given: seen.append(given) or 1)
     assert run(["caption", "a.wav", "--mode", "edge", "--json", "b.wav", "--top-k", "4", "--offline-wait", "1.5"]) == 1
-    [(files, flags)] = seen
+    [(files, settings, is_json)] = seen
     assert files == ("a.wav", "b.wav")
-    assert (flags.mode, flags.json, flags.top_k, flags.offline_wait_s, flags.seed) == (Mode.EDGE, True, 4, 1.5, None)
+    assert is_json
+    assert (settings.mode, settings.top_k, settings.offline_wait_s, settings.seed) == (Mode.EDGE, 4, 1.5, None)

@@ -1,169 +1,184 @@
-"""What can be typed. Flags and bodies are imported when a command is asked for, so that --help is quick."""
+"""The commands and what they take. Their bodies are imported when they run, so that --help is quick."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from skydraft import __version__
 from skydraft.cli.exits import guard
+from skydraft.cli.options import (
+    CONFIG,
+    JSON,
+    KEYS,
+    Number,
+    cloud_settings,
+    device_settings,
+    given,
+    options_of,
+)
+from skydraft.cloud.access.keys import KeyGrant
+from skydraft.config import CloudSettings, DeviceSettings
 
-if TYPE_CHECKING:
-    from skydraft.cli.flags import (
-        CloudFlags,
-        DemoFlags,
-        DoctorFlags,
-        GenerateFlags,
-        KeyFlags,
-        RemoveKeyFlags,
-        WritingFlags,
-    )
+DEBUG = click.Option(["--debug"], is_flag=True, help="Show the traceback of an error. Also SKYDRAFT_DEBUG=1.")
 
 
 class Command(click.Command):
-    """A function `run(flags, **arguments) -> exit status or None` as a command; its docstring is the help.
+    """A function that returns its exit status, or None for 0; errors end it as cli/exits says."""
 
-    The annotation of `flags` names the class of cli/flags whose fields are the options.
-    """
-
-    def __init__(self, name: str, run: Callable[..., int | None], arguments: tuple[click.Argument, ...]) -> None:
-        super().__init__(name, help=run.__doc__)
-        self._run = run
-        self._arguments = arguments
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        from skydraft.cli.flags import options_of
-
-        self.params = self.params or [*self._arguments, *options_of(self._flags_type)]
-        return super().get_params(ctx)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(DEBUG)
 
     def invoke(self, ctx: click.Context) -> None:
-        arguments = {argument.name: ctx.params.pop(argument.name) for argument in self._arguments if argument.name}
-        flags = self._flags_type(**ctx.params)
-        with guard(flags.debug):
-            ctx.exit(self._run(flags, **arguments) or 0)
-
-    @cached_property
-    def _flags_type(self) -> type[Any]:
-        from skydraft.cli import flags
-
-        found: type[Any] = getattr(flags, self._run.__annotations__["flags"])
-        return found
+        with guard(ctx.params.pop("debug")):
+            ctx.exit(super().invoke(ctx) or 0)
 
 
 class Group(click.Group):
-    """Lists its commands in the order in which a person may need them, which is that of this file."""
+    """Lists its commands in the order of this file: that in which a person may need them."""
+
+    command_class = Command
+    group_class = type
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
 
-def command(group: click.Group, name: str, *arguments: click.Argument) -> Callable[[Callable[..., int | None]], None]:
-    """Add the function that follows to a group."""
-    return lambda run: group.add_command(Command(name, run, arguments))
-
-
 @click.group(
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0, done; 1, something failed; 2, a flag, an argument or a file of settings is wrong; "
-    "3, a text ended early for want of room, and was printed as far as it goes; 130, Ctrl-C; 141, nobody reads the "
-    "output any more.",
+    epilog="Exit status: 0: success. 1: something failed. 2: a flag, an argument or a settings file is wrong. 3: a "
+    "text ended early because it reached a limit, and was printed so far. 130: Ctrl-C. 141: the reader of the output "
+    "has closed it.",
 )
 @click.version_option(__version__, message="skydraft %(version)s")
 def app() -> None:
-    """A small model on a device drafts, a large model in a cloud judges: one text, written together.
+    """Edge-cloud speculative decoding: a small model on a device drafts, a large model in a cloud verifies.
 
-    What the device heard or was told stays on it unless --share says otherwise. Begin with: skydraft demo
+    The device's evidence stays on the device unless --share says otherwise. Start with: skydraft demo
     """
 
 
-@command(app, "demo")
-def demo(flags: DemoFlags) -> None:
-    """Caption a clip with a device and a cloud, and by each alone.
+@app.command()
+@click.option("--clip", type=Path, metavar="FILE", help="A sound file. [default: one that comes with skydraft]")
+@options_of(DeviceSettings, "share", "accept", "draft", "target", "num_threads", "device", "dtype")
+@CONFIG
+def demo(clip: Path | None, config: Path | None, **flags: Any) -> None:
+    """Caption a clip with device and cloud, and with each alone.
 
-    Both run on this machine, as two processes that speak over loopback.
+    Both run on this machine, as two processes that communicate over loopback.
     """
     from skydraft.cli.demo import run_demo
 
-    run_demo(flags)
+    run_demo(clip, device_settings(config, flags))
 
 
-@command(app, "cloud")
-def cloud(flags: CloudFlags) -> None:
+@app.command()
+@options_of(CloudSettings)
+@click.option(
+    "--ray",
+    "num_replicas",
+    type=Number(int, bounds=(1, 1024)),
+    metavar="N",
+    help="Serve N replicas of the model with Ray Serve on this machine; with --device cuda each has a GPU of its own. "
+    "[default: one, without Ray]",
+)
+@CONFIG
+@click.option("--with-stdin", is_flag=True, hidden=True, help="Stop when standard input closes.")
+def cloud(num_replicas: int | None, with_stdin: bool, config: Path | None, **flags: Any) -> None:
     """Serve a large model to devices.
 
-    Says where it listens, and serves until Ctrl-C.
+    Prints the address it listens on, and serves until Ctrl-C.
     """
     from skydraft.cli.cloud import run_cloud
 
-    run_cloud(flags)
+    run_cloud(cloud_settings(config, flags), num_replicas, with_stdin)
 
 
-@command(
-    app,
-    "caption",
-    click.Argument(
-        ["files"], nargs=-1, required=True, metavar="FILE...", help="Sound files: WAV, FLAC, Ogg, MP3 or AIFF."
-    ),
-)
-def caption(flags: WritingFlags, files: tuple[str, ...]) -> int:
-    """Say in a sentence how the voice in each sound file sounds.
+@app.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", help="Sound files: WAV, FLAC, Ogg, MP3 or AIFF.")
+@options_of(DeviceSettings)
+@CONFIG
+@JSON
+def caption(files: tuple[str, ...], config: Path | None, is_json: bool, **flags: Any) -> int:
+    """Describe in a sentence how the voice in each sound file sounds.
 
-    A clip over 30 s is captioned in windows. A file that cannot be read does not stop the others; the exit status is
-    then 1.
+    A clip over 30 s is captioned in windows. If a file cannot be read, the others are captioned all the same; the
+    exit status is then 1.
     """
     from skydraft.cli.caption import run_caption
 
-    return run_caption(files, flags)
+    return run_caption(files, device_settings(config, flags), is_json)
 
 
-@command(app, "generate", click.Argument(["prompt"], help="What is to be continued; - reads it from standard input."))
-def generate(flags: GenerateFlags, prompt: str) -> int:
+@app.command()
+@click.argument("prompt", help="The text to continue; - reads it from standard input.")
+@options_of(DeviceSettings)
+@click.option(
+    "--context",
+    type=Path,
+    metavar="FILE",
+    help="A text that the prompt refers to: the device reads it, the cloud only with --share features.",
+)
+@CONFIG
+@JSON
+def generate(prompt: str, context: Path | None, config: Path | None, is_json: bool, **flags: Any) -> int:
     """Continue a text.
 
-    Device and cloud take any two language models that share a tokenizer.
+    Draft and target can be any two language models with the same tokenizer.
     For example: skydraft generate "Once upon a time," --draft SMALL_MODEL --target LARGE_MODEL
     """
     from skydraft.cli.generate import run_generate
 
-    return run_generate(prompt, flags)
+    return run_generate(prompt, context, device_settings(config, flags), is_json)
 
 
-@command(app, "doctor")
-def doctor(flags: DoctorFlags) -> int:
-    """Look at this machine, its draft model and a cloud.
+@app.command()
+@options_of(
+    DeviceSettings,
+    *("cloud", "key", "draft", "num_threads", "device", "dtype", "quantize"),
+    unset={"cloud": "no cloud is measured"},
+)
+@CONFIG
+@JSON
+def doctor(config: Path | None, is_json: bool, **flags: Any) -> int:
+    """Measure this machine, its draft model and a cloud.
 
-    Measures what drafting and judging take, for some seconds, and says what is wrong and what to do. The exit status
-    is 1 where something is.
+    Measures for some seconds how long drafting and verifying take, and says what is wrong and what to do about it.
+    The exit status is 1 if something is wrong.
     """
     from skydraft.cli.doctor import run_doctor
 
-    return run_doctor(flags)
+    return run_doctor(device_settings(config, flags), is_json)
 
 
-@app.group("cloud-key", cls=Group)
+@app.group("cloud-key")
 def cloud_key() -> None:
-    """Make and take back API keys of a cloud."""
+    """Create and revoke API keys of a cloud."""
 
 
-@command(cloud_key, "add", click.Argument(["name"], help="Whose key: letters, digits, hyphens, underscores."))
-def add_key(flags: KeyFlags, name: str) -> None:
-    """Make a key and print it, once: the file keeps its hash only.
+@cloud_key.command("add")
+@click.argument("name", help="Name of the key: letters, digits, hyphens, underscores.")
+@KEYS
+@options_of(KeyGrant)
+def add_key(name: str, keys: Path, **flags: Any) -> None:
+    """Create a key and print it, once: the file stores only its hash.
 
-    A running cloud takes it within seconds. A device gives it with --key or SKYDRAFT_KEY.
+    A running cloud accepts it within seconds. A device gives it with --key or SKYDRAFT_KEY.
     """
     from skydraft.cli.cloud_key import run_add_key
 
-    run_add_key(name, flags)
+    run_add_key(name, keys, given(flags))
 
 
-@command(cloud_key, "remove", click.Argument(["name"], help="Whose key."))
-def remove_key(flags: RemoveKeyFlags, name: str) -> None:
-    """Take a key back; a running cloud closes its connections within seconds."""
+@cloud_key.command("remove")
+@click.argument("name", help="Name of the key.")
+@KEYS
+def remove_key(name: str, keys: Path) -> None:
+    """Revoke a key; a running cloud closes its connections within seconds."""
     from skydraft.cloud.access.keys import remove_key
 
-    remove_key(flags.keys, name)
+    remove_key(keys, name)

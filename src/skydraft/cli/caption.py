@@ -10,7 +10,6 @@ from pathlib import Path
 
 from skydraft.audio.read import Clip, read_clip
 from skydraft.cli.exits import ENDED_EARLY, FAILED
-from skydraft.cli.flags import WritingFlags
 from skydraft.cli.live import LiveText
 from skydraft.cli.printable import printable, seconds
 from skydraft.cli.render import disclosure, summary
@@ -26,17 +25,17 @@ from skydraft.protocol.messages import FaultCode
 CLIP_FAULTS = (FaultCode.LIMIT, FaultCode.PROMPT)  # of one clip, not of the cloud
 
 
-def run_caption(files: Sequence[str], flags: WritingFlags) -> int:
+def run_caption(files: Sequence[str], settings: DeviceSettings, is_json: bool) -> int:
     """Caption files; returns the exit status.
 
     Raises:
         SkydraftError: something that no other file would change.
     """
-    settings, screen = flags.settings(), Screen()
+    screen = Screen()
     warning = deaf_cloud(settings)
     if warning:
         screen.warn(warning)
-    batch = Batch(files, settings, screen, flags.json)
+    batch = Batch(files, settings, screen, is_json)
     asyncio.run(batch.run())
     if batch.num_failed:
         return FAILED

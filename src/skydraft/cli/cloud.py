@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from skydraft.cli.flags import CloudFlags
 from skydraft.cli.screen import Screen
 from skydraft.cloud.logs import configure_logs
 from skydraft.cloud.serve import bind, make_server
@@ -21,7 +20,7 @@ from skydraft.edge.local_cloud import ANNOUNCEMENT
 LAST_WARNING_S = 10.0  # from the end of standard input to the end by force
 
 
-def run_cloud(flags: CloudFlags) -> None:
+def run_cloud(settings: CloudSettings, num_replicas: int | None, with_stdin: bool) -> None:
     """Load the model, say where the cloud listens, serve until SIGINT or SIGTERM.
 
     Raises:
@@ -29,9 +28,8 @@ def run_cloud(flags: CloudFlags) -> None:
         ConfigError: the cloud would be open to strangers.
         ModelLoadError: the model cannot be loaded.
     """
-    settings = flags.settings()
     configure_logs(settings.log_format, settings.log_level)
-    if flags.with_stdin:
+    if with_stdin:
         _end_with_stdin()
     screen = Screen()
     with ExitStack() as loading:
@@ -40,17 +38,17 @@ def run_cloud(flags: CloudFlags) -> None:
             loading.close()
             screen.text(ANNOUNCEMENT + address)
 
-        run = _run(flags, settings, announce)
+        run = _run(settings, num_replicas, announce)
         loading.enter_context(screen.busy(f"Loading {settings.model} ..."))
         run()
 
 
-def _run(flags: CloudFlags, settings: CloudSettings, announce: Callable[[str], None]) -> Callable[[], None]:
+def _run(settings: CloudSettings, num_replicas: int | None, announce: Callable[[str], None]) -> Callable[[], None]:
     """What serves until the end, its address taken."""
-    if flags.num_replicas is not None:
+    if num_replicas is not None:
         from skydraft.cloud.ray.serve import RayCluster
 
-        return RayCluster(settings, flags.num_replicas, announce).run
+        return RayCluster(settings, num_replicas, announce).run
     server = make_server(lambda: load_target(settings), settings, announce)
     listener = bind(settings)
     return lambda: server.run(sockets=[listener])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,6 @@ from rich.text import Text
 
 from skydraft.audio.clips import bundled_clips
 from skydraft.audio.read import Clip, Samples, read_clip
-from skydraft.cli.flags import DemoFlags
 from skydraft.cli.live import LiveText
 from skydraft.cli.printable import printable, seconds
 from skydraft.cli.render import STYLES, Column, comparison, disclosure, legend
@@ -54,14 +54,14 @@ class Act(NamedTuple):
         return f"{title}\n{self.subtitle}" if self.subtitle else "\n".join(title.rsplit(" ", 1))
 
 
-def run_demo(flags: DemoFlags) -> None:
+def run_demo(clip_file: Path | None, settings: DeviceSettings) -> None:
     """Perform the demo on the screen.
 
     Raises:
         SkydraftError: the clip cannot be read, a model not loaded, the cloud not started.
     """
-    clip = read_clip(flags.clip or bundled_clips()[0])
-    asyncio.run(perform(clip, with_flags(flags.settings(), mode="hybrid"), Screen()))
+    clip = read_clip(clip_file or bundled_clips()[0])
+    asyncio.run(perform(clip, with_flags(settings, mode="hybrid"), Screen()))
 
 
 async def perform(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:

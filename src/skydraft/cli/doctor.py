@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from skydraft.cli.exits import FAILED
-from skydraft.cli.flags import DoctorFlags
 from skydraft.cli.printable import counted, printable
 from skydraft.cli.results import JsonObject
 from skydraft.cli.screen import Screen
+from skydraft.config import DeviceSettings
 from skydraft.edge.doctor.checkup import Checkup, State, check_up
 from skydraft.edge.machine import MATMUL_SIZE, Machine, Speed
 from skydraft.transport.address import exposure
@@ -26,20 +26,18 @@ LABEL_WIDTH = 18  # of the longest: failed cloud alone
 Line = tuple[Text, str]  # its label, and what it says
 
 
-def run_doctor(flags: DoctorFlags) -> int:
+def run_doctor(settings: DeviceSettings, is_json: bool) -> int:
     """Look and tell.
 
     Returns:
         The exit status: FAILED where something is wrong.
-    Raises:
-        ConfigError: a flag is wrong.
     """
-    settings, screen = flags.settings(), Screen()
+    screen = Screen()
     if warning := None if settings.cloud is None else exposure(settings.cloud, has_key=bool(settings.key)):
         screen.warn(warning)
     with screen.busy("Measuring for some seconds ..."):
         checkup = asyncio.run(check_up(settings))
-    if flags.json:
+    if is_json:
         screen.json(as_json(checkup))
     else:
         show(checkup, screen)

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from skydraft.cli.exits import ENDED_EARLY
-from skydraft.cli.flags import GenerateFlags
 from skydraft.cli.live import LiveText
 from skydraft.cli.render import summary
 from skydraft.cli.results import Result, as_json, result_of_text
@@ -21,18 +20,18 @@ FROM_STDIN = "-"
 MAX_CONTEXT_BYTES = 2**22  # far more than any model reads
 
 
-def run_generate(prompt: str, flags: GenerateFlags) -> int:
+def run_generate(prompt: str, context_file: Path | None, settings: DeviceSettings, is_json: bool) -> int:
     """Continue a prompt; returns the exit status.
 
     Raises:
         SkydraftError: as Device.generate.
     """
-    settings, screen = flags.settings(), Screen()
+    screen = Screen()
     _require_language_models(settings)
     text = _read(prompt)
-    context = None if flags.context is None else _read_context(flags.context)
-    result = asyncio.run(_generate(text, context, settings, screen, flags.json))
-    if flags.json:
+    context = None if context_file is None else _read_context(context_file)
+    result = asyncio.run(_generate(text, context, settings, screen, is_json))
+    if is_json:
         screen.json(as_json({"prompt": text}, result))
     elif screen.err.is_terminal:
         screen.note(f"{summary(result)}.")

@@ -20,9 +20,9 @@ from skydraft.core.prompt import (
     TensorSegment,
     TokenSegment,
 )
+from skydraft.core.setting import Setting, SettingField, check_settings, setting_fields
 from skydraft.core.text import Origin, SamplingParams, Token, TokenSignals
 from skydraft.core.tree_shape import TreeShape
-from skydraft.core.types import check_types
 
 __all__ = [
     "DTYPE_BYTES",
@@ -41,14 +41,17 @@ __all__ = [
     "SamplingParams",
     "Segment",
     "SegmentKind",
+    "Setting",
+    "SettingField",
     "ShareLevel",
     "TensorSegment",
     "Token",
     "TokenSegment",
     "TokenSignals",
     "TreeShape",
-    "check_types",
+    "check_settings",
     "parse_rule",
     "read_float",
     "read_int",
+    "setting_fields",
 ]

@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from skydraft.core import check_types
+from skydraft.core import check_settings
 from skydraft.engines.base import EngineLimits
 from skydraft.errors import ConfigError, require
 from skydraft.text.checkpoint import DEFAULT_MAX_LENGTH
@@ -36,7 +36,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantize: bool = False
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_settings(self)
         require_place(self.device, self.dtype, self.quantize)
         require(self.num_slots >= 1, "num_slots", self.num_slots, "1 or more")
         require(self.max_length >= 0, "max_length", self.max_length, "0 or more")

@@ -25,6 +25,7 @@ import msgspec
 from msgspec import Meta
 
 from skydraft.cloud.access.file_stamp import stamp
+from skydraft.core import Setting
 from skydraft.errors import ConfigError
 
 log = logging.getLogger("skydraft.cloud")
@@ -37,18 +38,22 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class KeyGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the holder of a key may do; defaults of `skydraft cloud-key add`.
+    """What a device with a key may do: the limits in the file of keys, and options of `skydraft cloud-key add`."""
 
-    max_sessions: at once, those whose devices are away included.
-    tokens_per_minute: of text; 0: no limit.
-    max_in_flight: offers that wait to be judged, of all sessions together.
-    sees_metrics: it may read /metrics.
-    """
-
-    max_sessions: Annotated[int, Meta(ge=1, le=2**16)] = 64
-    tokens_per_minute: Annotated[int, Meta(ge=0, le=2**31)] = 0
-    max_in_flight: Annotated[int, Meta(ge=1, le=2**20)] = 128
-    sees_metrics: bool = False
+    max_sessions: Annotated[
+        int,
+        Setting("Sessions at the same time, with those of disconnected devices.", "--max-sessions", "N"),
+        Meta(ge=1, le=2**16),
+    ] = 64
+    tokens_per_minute: Annotated[
+        int, Setting("Tokens of text per minute.", "--tokens-per-minute", "N", unset="no limit"), Meta(ge=0, le=2**31)
+    ] = 0
+    max_in_flight: Annotated[
+        int,
+        Setting("Offers that wait to be judged, over all sessions.", "--max-in-flight", "N"),
+        Meta(ge=1, le=2**20),
+    ] = 128
+    sees_metrics: Annotated[bool, Setting("The key can read /metrics.", "--sees-metrics")] = False
 
 
 class KeyEntry(KeyGrant, frozen=True, kw_only=True, forbid_unknown_fields=True):
