@@ -15,7 +15,8 @@ from skydraft.policies.estimates import Estimates
 PING_PERIOD_S = 0.3  # a change of the link is seen after two
 CONNECT_PERIOD_S = 0.02
 LOOK_TOKENS = 5  # of which the first waits for the prompt
-LOOK_S = 2.0  # a cloud that takes longer to write them is slower than people read
+LOOK_S = 2.0  # a cloud that takes longer for the others is slower than people read
+OPENING_S = 30.0  # until the first: a long prompt takes its time
 
 _Result = TypeVar("_Result")
 
@@ -51,10 +52,11 @@ async def look_at_cloud(conversation: Conversation, estimates: Estimates) -> boo
     """
     arrived_s: list[float] = []
     try:
-        async with asyncio.timeout(LOOK_S):
+        async with asyncio.timeout(OPENING_S) as patience:
             while not conversation.session.is_complete:
                 await conversation.listen(LOOK_TOKENS)
                 arrived_s.append(time.monotonic())
+                patience.reschedule(asyncio.get_running_loop().time() + LOOK_S - (arrived_s[-1] - arrived_s[0]))
             estimates.observe_round_trip(await conversation.round_trip_s())
     except (SkydraftError, TimeoutError):
         return False  # the text does not need it

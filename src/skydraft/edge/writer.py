@@ -18,7 +18,7 @@ from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.conversation import Conversation, Patience
 from skydraft.edge.drafter import Block, Drafter
 from skydraft.edge.exact_writer import WITHOUT_DRAFT, Hybrid
-from skydraft.edge.measuring import LOOK_TOKENS, look_at_cloud, timed, watch_link
+from skydraft.edge.measuring import LOOK_S, LOOK_TOKENS, look_at_cloud, timed, watch_link
 from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
@@ -165,7 +165,7 @@ class _Run:
                     raise
                 self._end_early(fault, str(fault))
         if self._looking is not None:
-            await self._looking  # what it learns serves the next text
+            await asyncio.wait({self._looking}, timeout=LOOK_S)  # what it learns serves the next text
         if session.is_cut_short:
             self._ended_early = self._ended_early or (
                 f"with this prompt the cloud has room for {session.sampling.max_tokens} tokens of text and "
