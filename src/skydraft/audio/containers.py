@@ -1,8 +1,8 @@
 """What kind of file a clip is, and whether the file ends where its header says.
 
-libsndfile shortens a cut Ogg file in silence and a WAV or AIFF file to what its header says, stops in the middle of
-some MP3 files and tries exotic formats on anything; so the first bytes and the lengths are looked at here before it is
-asked.
+libsndfile shortens a cut Ogg file, and reads a WAV or AIFF file as far as its header says, without an error; it guesses
+the length of an MP3 without a length tag, and tries exotic formats on anything. So the first bytes and the lengths are
+checked here before it opens a file. (Nor does mutagen tell whether the last page of an Ogg file is whole.)
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
-
-from skydraft.audio.mpeg import has_length_tag, is_mpeg_header, walk_frames
 
 
 class Container(enum.StrEnum):
@@ -37,15 +35,15 @@ class Ending(NamedTuple):
     """How a file ends, compared with what its header says.
 
     is_cut: it ends in the middle of something that cannot be read in part.
-    num_frames: samples of one channel, where they were counted here; None: they were not.
     note: for the user, where the header says nothing, or another length than is there.
     patch: gives the header the length that is there, where it says less: the decoder would stop too soon.
+    is_stream: the decoder must not see the length of the file: it would guess from it and might stop too soon.
     """
 
     is_cut: bool = False
-    num_frames: int | None = None
     note: str | None = None
     patch: Patch | None = None
+    is_stream: bool = False
 
 
 class _Chunk(NamedTuple):
@@ -67,7 +65,8 @@ SLACK_BYTES = 64  # some recorders count the header, 44 bytes and more, as sampl
 TRAILERS = (b"LIST", b"id3 ", b"bext", b"iXML", b"cue ", b"_PMX", b"TAG", b"ID3", b"APETAGEX")
 MAX_CHUNKS = 1024  # real files have fewer than 20; a hostile one could have millions
 MAX_OGG_PAGE_BYTES = 65307  # 27 + 255 + 255 * 255
-LENGTH_TAG_BYTES = 4096  # a Xing or Info tag stands in the first MPEG frame
+LENGTH_TAGS = (b"Xing", b"Info", b"VBRI")  # one of them in the first frame of an MP3 says how many follow
+FIRST_FRAME_BYTES = 4096
 UNKNOWN_LENGTH = "its header does not say how long it is, so a missing end would not be noticed"
 
 
@@ -85,7 +84,7 @@ def identify(file: BinaryIO, suffix: str) -> Container | None:
             return Container.FLAC
         case b"OggS", _:
             return Container.OGG
-    is_mp3 = is_mpeg_header(head) or suffix.lower() == ".mp3" or start > 0
+    is_mp3 = _is_mp3_frame(head) or suffix.lower() == ".mp3" or start > 0
     return Container.MP3 if is_mp3 and not foreign_format(head) else None
 
 
@@ -209,13 +208,17 @@ def _ogg_ending(file: BinaryIO) -> Ending:
 
 
 def _mp3_ending(file: BinaryIO) -> Ending:
-    """Count the frames of a file without a length tag: the decoder guesses from the first frame and stops there."""
-    start = _id3_length(file)
-    file.seek(start)
-    if has_length_tag(file.read(LENGTH_TAG_BYTES)):
+    """Look for a length tag. Without one, the decoder takes all frames to be as long as the first and stops early."""
+    file.seek(_id3_length(file))
+    head = file.read(FIRST_FRAME_BYTES)
+    if any(tag in head for tag in LENGTH_TAGS):
         return Ending()
-    frames = walk_frames(file, start)
-    return Ending(is_cut=frames.is_cut, num_frames=frames.num_samples)
+    return Ending(note=UNKNOWN_LENGTH, is_stream=_is_mp3_frame(head))  # it finds no frame behind junk in a stream
+
+
+def _is_mp3_frame(head: bytes) -> bool:
+    """Whether a frame of layer III may begin here: eleven bits of ones, two of version, 01. Source: ISO/IEC 11172-3."""
+    return len(head) >= 4 and head[0] == 0xFF and head[1] & 0b11100110 == 0b11100010
 
 
 def _id3_length(file: BinaryIO) -> int:

@@ -7,8 +7,10 @@ its header says.
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -117,11 +119,11 @@ def read_clip(path: str | Path) -> Clip:
     soundfile, soxr = _libraries()
     path = Path(path)
     label = repr(str(path))
-    container, ending = _look(path, label)
+    container, ending = _inspect(path, label)
     quiet = silenced_stderr if container is Container.MP3 else nullcontext
     with quiet():
         try:
-            with _opened(path, ending) as file, soundfile.SoundFile(file) as sound:
+            with _opened(path, ending) as file, soundfile.SoundFile(file, closefd=False) as sound:
                 # soundfile seeks after each read to where it is, after which an MP3 goes on with wrong samples.
                 sound.seekable = lambda: False
                 source = _Source(label, sound, ending)
@@ -156,7 +158,7 @@ def _libraries() -> tuple[Library, Library]:
     return soundfile, soxr
 
 
-def _look(path: Path, label: str) -> tuple[Container, Ending]:
+def _inspect(path: Path, label: str) -> tuple[Container, Ending]:
     """Tell what the file is before a decoder touches it."""
     try:
         if not path.exists():
@@ -187,14 +189,37 @@ def _look(path: Path, label: str) -> tuple[Container, Ending]:
 
 
 @contextmanager
-def _opened(path: Path, ending: Ending) -> Iterator[PatchedFile | str | bytes]:
-    """What the decoder is given: the file's name, or the file with another header."""
-    if ending.patch is None:
-        # Bytes on POSIX: soundfile cannot encode a name that is not valid UTF-8.
-        yield str(path) if os.name == "nt" else os.fsencode(path)
-        return
-    with path.open("rb") as file, PatchedFile(file, ending.patch) as patched:
-        yield patched
+def _opened(path: Path, ending: Ending) -> Iterator[PatchedFile | str | bytes | int]:
+    """What the decoder is given: the file's name, the file with another header, or a pipe."""
+    if ending.patch is not None:
+        with path.open("rb") as file, PatchedFile(file, ending.patch) as patched:
+            yield patched
+    elif os.name == "nt":  # where soundfile takes no pipe; an MP3 without a length tag may then end too soon
+        yield str(path)
+    elif ending.is_stream:
+        with _piped(path) as pipe:
+            yield pipe
+    else:
+        yield os.fsencode(path)  # soundfile cannot encode a name that is not valid UTF-8
+
+
+@contextmanager
+def _piped(path: Path) -> Iterator[int]:
+    """The end of a pipe through which the contents of a file come."""
+    reading, writing = os.pipe()
+
+    def feed() -> None:
+        # The decoder may stop before the end, and notices where less comes than the header of a frame says.
+        with suppress(OSError), open(writing, "wb") as pipe, path.open("rb") as file:
+            shutil.copyfileobj(file, pipe)
+
+    feeding = threading.Thread(target=feed, daemon=True, name="skydraft-audio")
+    feeding.start()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        feeding.join()
 
 
 def _not_audio(label: str, head: bytes) -> str:
@@ -207,7 +232,7 @@ def _not_audio(label: str, head: bytes) -> str:
 
 def _undecodable(label: str, container: Container, reason: str) -> str:
     # Of MP3, libsndfile says "File does not exist" for anything in which it finds no frame.
-    why = "no frame of it was found" if container is Container.MP3 else reason.rstrip(".")
+    why = "no frame of it was found, or it ends within one" if container is Container.MP3 else reason.rstrip(".")
     return f"{label} cannot be decoded as {container} ({why}): it is damaged or cut off; {COPY_AGAIN}, or {CONVERT}"
 
 
@@ -261,12 +286,6 @@ def _check_decoded(source: _Source) -> None:
         raise AudioError(
             f"{label} is cut off: its header promises {declared:,} samples and {tally.num_frames:,} were there; "
             f"{COPY_AGAIN}"
-        )
-    walked = source.ending.num_frames
-    if walked is not None and tally.num_frames < 0.99 * walked:
-        raise AudioError(
-            f"{label} is an MP3 of varying bit rate without a length tag: {walked:,} samples are in it and only "
-            f"{tally.num_frames:,} can be decoded; {CONVERT}"
         )
     if tally.num_bad:
         raise AudioError(
