@@ -29,6 +29,7 @@ from skydraft.edge.report import Report
 from skydraft.engines.huggingface.log_mel import load_log_mel
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
+from skydraft.text.checkpoint import find_checkpoint
 from training.captions import emotion_of
 
 TOKENS = DeviceSettings(share=ShareLevel.TOKENS)
@@ -58,7 +59,7 @@ async def _measure(clips: list[Path]) -> Iterable[Claim]:
     reports: dict[str, list[Report]] = {way: [] for way in WAYS}
     engine = load_engine("embedded", "draft", EngineSettings(num_threads=1))
     tokenizer = load_tokenizer("embedded", "draft")
-    hear = load_log_mel("embedded", "draft")
+    hear = load_log_mel(find_checkpoint("embedded", "draft"))
     async with local_cloud("embedded", "--threads", "1") as url:
         for clip in clips:
             for way, settings in WAYS.items():

@@ -34,6 +34,7 @@ from skydraft.engines.huggingface.log_mel import load_log_mel
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
 from skydraft.models import embedded_path
+from skydraft.text.checkpoint import find_checkpoint
 
 SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 UNSEEN_ACTORS = (19, 20)
@@ -63,7 +64,7 @@ class Bench:
         self._drafts = drafts
         self._rng = rng
         self._tokenizer = load_tokenizer("embedded", "draft")
-        self._hear = load_log_mel("embedded", "draft")
+        self._hear = load_log_mel(find_checkpoint("embedded", "draft"))
 
     async def compare(self, path: Path, temperature: float, seed: int) -> None:
         """Write one clip's caption in every way."""

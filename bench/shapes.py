@@ -18,9 +18,9 @@ from transformers import (
 )
 
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.huggingface.causal import CausalModel, start_decoder
+from skydraft.engines.huggingface.causal import CausalModel
 from skydraft.engines.huggingface.omni import OmniModel
-from skydraft.engines.huggingface.slot_engine import DecoderModel, SlotEngine
+from skydraft.engines.huggingface.slot_engine import DecoderModel, SlotEngine, start_engine
 from skydraft.engines.huggingface.weights import memory_guard
 from skydraft.engines.settings import EngineSettings
 from skydraft.text.vocabulary import Vocabulary
@@ -168,7 +168,7 @@ def _start(
     vocab_size = config["vocab_size"]
     vocabulary = Vocabulary(name, tuple(map(str, range(min(NUM_TOKENS, vocab_size)))), vocab_size)
     settings = EngineSettings(device=size.device, dtype=size.dtype)
-    engine = start_decoder(adapt(model, vocabulary), size.limits, settings)
+    engine = start_engine(adapt(model, vocabulary), size.limits, settings)
     read = _read_weights(model)
     return Shaped(
         engine=engine,

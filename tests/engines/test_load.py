@@ -15,7 +15,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen2_5OmniThinkerFor
 from transformers.utils import logging
 
 from skydraft.engines.emulated.table import TableEngine
-from skydraft.engines.huggingface import weights
 from skydraft.engines.huggingface.slot_engine import SlotEngine
 from skydraft.engines.load import find_max_length, load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
@@ -243,7 +242,7 @@ def test_the_length_is_bounded_by_what_the_model_was_made_for(saved: Saved):
     ],
 )
 def test_the_longest_text_is_read_from_the_config(config: dict, longest: int):
-    limits = weights.find_limits(Checkpoint("m", Path(), config), EngineSettings())
+    limits = EngineSettings().limits("m", *Checkpoint("m", Path(), config).longest_text)
     assert limits.max_length == longest
 
 

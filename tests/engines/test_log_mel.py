@@ -8,6 +8,7 @@ from transformers import WhisperFeatureExtractor
 from skydraft.engines.huggingface.log_mel import LogMel, load_log_mel
 from skydraft.errors import AudioError
 from skydraft.text import checkpoint
+from skydraft.text.checkpoint import Checkpoint
 
 
 def tone(num_samples: int, seed: int = 0) -> np.ndarray:
@@ -83,11 +84,11 @@ def test_the_shortest_recording_gives_three_frames():
 def test_a_folder_says_how_many_bands_its_model_hears(tmp_path: Path, files: dict, num_mel_bins: int):
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    assert load_log_mel(str(tmp_path), "draft")(tone(1_600)).shape[0] == num_mel_bins
+    assert load_log_mel(Checkpoint.open(tmp_path))(tone(1_600)).shape[0] == num_mel_bins
 
 
 def test_a_folder_may_hop_otherwise(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"hop_length": 320}))
-    assert load_log_mel(str(tmp_path), "draft")(tone(16_000)).shape == (128, 50)
+    assert load_log_mel(Checkpoint.open(tmp_path))(tone(16_000)).shape == (128, 50)
     assert checkpoint.Checkpoint.open(tmp_path).name == tmp_path.name

@@ -33,7 +33,7 @@ def test_the_embedded_pair_hears_as_hugging_face_does(role: str):
         pytest.skip(f"the embedded {role} has no weights yet")
     tokenizer = load_tokenizer("embedded", role)
     samples = np.random.default_rng(0).standard_normal(20_000).astype(np.float32) * np.float32(0.1)
-    sound = load_log_mel("embedded", role)(samples)
+    sound = load_log_mel(find_checkpoint("embedded", role))(samples)
     bos, eos = (tokenizer.token_id(token) for token in ("<|audio_bos|>", "<|audio_eos|>"))
     prompt = Prompt((TokenSegment((bos,)), sound, TokenSegment((eos, 20, 21))))
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()

@@ -193,7 +193,7 @@ def test_what_the_server_refuses_is_said_in_its_words(start: Start) -> None:
 def test_a_shorter_server_than_the_settings_want_is_refused(tokenizer: Path) -> None:
     with (
         serving(Computing(wide_row_after, "unused", max_req_input_len=50)) as url,
-        pytest.raises(ConfigError, match="takes at most 49 tokens and max_length is 60"),
+        pytest.raises(ConfigError, match="takes at most 49 tokens .its max_req_input_len. and max_length is 60"),
     ):
         load_engine(f"sglang:{url}#{tokenizer}", "target", EngineSettings(max_length=60))
 

@@ -23,12 +23,11 @@ import httpx
 import msgspec
 import numpy as np
 
-from skydraft.engines.base import EngineLimits
 from skydraft.engines.external.names import SGLANG_PREFIX, SglangName
 from skydraft.engines.external.text_engine import Floats, TextEngine, TextQuestion
 from skydraft.engines.settings import EngineSettings
-from skydraft.errors import ConfigError, EngineError, ModelLoadError
-from skydraft.text.checkpoint import DEFAULT_MAX_LENGTH, TOKENIZER_FILES, Checkpoint, find_checkpoint, require_rollback
+from skydraft.errors import EngineError, ModelLoadError
+from skydraft.text.checkpoint import TOKENIZER_FILES, Checkpoint, find_checkpoint, require_rollback
 from skydraft.text.tokenizer import FolderTokenizer
 
 KEY_VARIABLE = "SGLANG_API_KEY"
@@ -107,7 +106,7 @@ def load_sglang(name: SglangName, settings: EngineSettings) -> TextEngine:
         checkpoint = _find_tokenizer(name, info)
         require_rollback(checkpoint)
         vocabulary = FolderTokenizer(checkpoint).vocabulary
-        limits = _find_limits(name.url, info, settings)
+        limits = settings.limits(f"the server at {name.url}", info.max_req_input_len - 1, "its max_req_input_len")
     except BaseException:
         client.close()
         raise
@@ -183,13 +182,6 @@ def _find_tokenizer(name: SglangName, info: ServerInfo) -> Checkpoint:
             f"the tokenizer of the model at {name.url} is not to be had here: {error}; give it as "
             f"{SGLANG_PREFIX}{name.url}#FOLDER"
         ) from error
-
-
-def _find_limits(url: str, info: ServerInfo, settings: EngineSettings) -> EngineLimits:
-    most = info.max_req_input_len - 1
-    if settings.max_length > most:
-        raise ConfigError(f"the server at {url} takes at most {most} tokens and max_length is {settings.max_length}")
-    return EngineLimits(settings.num_slots, settings.max_length or min(most, DEFAULT_MAX_LENGTH))
 
 
 def _ask(client: httpx.Client, method: str, path: str, answer_type: type[Decoded], body: Any = None) -> Decoded:

@@ -15,7 +15,6 @@ from skydraft.engines.base import EngineLimits
 from skydraft.engines.external.names import VllmName, VllmSpec
 from skydraft.engines.external.text_engine import TextEngine, TextQuestion
 from skydraft.engines.external.vllm import VllmReader
-from skydraft.engines.huggingface.weights import find_limits
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError, first_line
 from skydraft.text.checkpoint import Checkpoint, Role, find_checkpoint, require_rollback, require_safe_files
@@ -45,7 +44,7 @@ def load_vllm(name: VllmName, role: Role, settings: EngineSettings) -> TextEngin
     require_rollback(checkpoint)
     require_safe_files(checkpoint)
     vocabulary = FolderTokenizer(checkpoint).vocabulary
-    limits = find_limits(checkpoint, settings)
+    limits = settings.limits(checkpoint.name, *checkpoint.longest_text)
     limits = limits._replace(max_length=limits.max_length - 1)
     vllm = _import_vllm()
     arguments = _arguments(name.spec, checkpoint, limits, settings)

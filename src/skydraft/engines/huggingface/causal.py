@@ -11,14 +11,10 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from skydraft.core import Prompt
-from skydraft.engines.base import EngineLimits
 from skydraft.engines.huggingface.kv_cache import ATTENTION_NAME, BatchPlan, SlotCache
 from skydraft.engines.huggingface.slot_engine import Inputs, SlotEngine, start_engine
 from skydraft.engines.huggingface.weights import (
-    find_limits,
     load_weights,
-    memory_guard,
-    quantize_linear,
     require_plain_layers,
 )
 from skydraft.engines.prompt_checks import reject_tensors, text_ids
@@ -85,21 +81,12 @@ def load_causal(checkpoint: Checkpoint, settings: EngineSettings) -> SlotEngine:
             "architectures)"
         )
     require_rollback(checkpoint)
-    limits = find_limits(checkpoint, settings)
+    limits = settings.limits(checkpoint.name, *checkpoint.longest_text)
     vocabulary = FolderTokenizer(checkpoint).vocabulary
     model = load_weights(AutoModelForCausalLM, checkpoint, settings)
     require_attention_interface(checkpoint, model)
     require_plain_layers(checkpoint, model.config.get_text_config())
-    return start_decoder(CausalModel(model, vocabulary), limits, settings)
-
-
-def start_decoder(model: Any, limits: EngineLimits, settings: EngineSettings) -> SlotEngine:
-    """Start an engine on a loaded model and quantise the model where that is set."""
-    with memory_guard(model.vocabulary.name, model.device):  # the KV cache is made when the model first runs
-        engine = start_engine(model, limits, settings.prefill_chunk)
-    if settings.quantize:
-        quantize_linear(model.model, settings)
-    return engine
+    return start_engine(CausalModel(model, vocabulary), limits, settings)
 
 
 def require_attention_interface(checkpoint: Checkpoint, model: Any) -> None:

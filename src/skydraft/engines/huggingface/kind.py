@@ -38,11 +38,12 @@ def _load_chat_format(source: str, role: Role) -> ChatTemplate | None:
 
 
 def _load_ears(source: str, role: Role) -> Hear | None:
-    if not find_checkpoint(source, role).is_omni:
+    checkpoint = find_checkpoint(source, role)
+    if not checkpoint.is_omni:
         return None
     from skydraft.engines.huggingface.log_mel import load_log_mel
 
-    return load_log_mel(source, role)
+    return load_log_mel(checkpoint)
 
 
 def _find_max_length(source: str, role: Role, settings: EngineSettings) -> int:

@@ -8,7 +8,7 @@ from transformers import WhisperFeatureExtractor
 
 from skydraft.core import TensorSegment
 from skydraft.errors import AudioError
-from skydraft.text.checkpoint import Checkpoint, Role, find_checkpoint, read_json
+from skydraft.text.checkpoint import Checkpoint, read_json
 
 NAME = "log_mel"
 SAMPLE_RATE_HZ = 16_000
@@ -66,16 +66,8 @@ class LogMel:
             raise AudioError("the recording has samples that are no numbers, or far outside of -1 to 1")
 
 
-def load_log_mel(model: str, role: Role) -> LogMel:
-    """The features that a model was trained on: its preprocessor_config.json, else its config.json.
-
-    Raises:
-        ModelLoadError: there is no such model.
-    """
-    return _of_checkpoint(find_checkpoint(model, role))
-
-
-def _of_checkpoint(checkpoint: Checkpoint) -> LogMel:
+def load_log_mel(checkpoint: Checkpoint) -> LogMel:
+    """The features that a model was trained on: its preprocessor_config.json says which, else its config.json."""
     stated = read_json(checkpoint.folder / "preprocessor_config.json", is_required=False)
     audio = checkpoint.thinker_config.get("audio_config") or {}
     num_mel_bins = stated.get("feature_size") or audio.get("num_mel_bins") or 128

@@ -13,11 +13,10 @@ from torch import Tensor
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from skydraft.core import Prompt, TensorSegment, TokenSegment
-from skydraft.engines.huggingface.causal import start_decoder
 from skydraft.engines.huggingface.kv_cache import ATTENTION_NAME, BatchPlan, SlotCache
 from skydraft.engines.huggingface.log_mel import MAX_VALUE, MIN_FRAMES, NAME
-from skydraft.engines.huggingface.slot_engine import Inputs, SlotEngine
-from skydraft.engines.huggingface.weights import find_limits, load_weights
+from skydraft.engines.huggingface.slot_engine import Inputs, SlotEngine, start_engine
+from skydraft.engines.huggingface.weights import load_weights
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ModelLoadError, PromptRejected
 from skydraft.text.checkpoint import Checkpoint
@@ -167,7 +166,7 @@ def load_omni(checkpoint: Checkpoint, settings: EngineSettings) -> SlotEngine:
             f"{checkpoint.name} is a {model_type}; of Qwen2.5-Omni skydraft runs the thinker, "
             f"{' or '.join(THINKER_TYPES)}"
         )
-    limits = find_limits(checkpoint, settings)
+    limits = settings.limits(checkpoint.name, *checkpoint.longest_text)
     vocabulary = FolderTokenizer(checkpoint).vocabulary
     model = load_weights(Qwen2_5OmniThinkerForConditionalGeneration, checkpoint, settings)
     if not hasattr(model.model, "language_model"):
@@ -176,4 +175,4 @@ def load_omni(checkpoint: Checkpoint, settings: EngineSettings) -> SlotEngine:
             "pip install --upgrade transformers"
         )
     model.model.visual = None  # skydraft shows it no images: 0.7 billion parameters of the published models
-    return start_decoder(OmniModel(model, vocabulary), limits, settings)
+    return start_engine(OmniModel(model, vocabulary), limits, settings)

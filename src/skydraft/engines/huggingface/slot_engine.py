@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,9 @@ from torch import Tensor
 from skydraft.core import Prompt, TokenSegment
 from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, Slot
 from skydraft.engines.huggingface.kv_cache import BatchPlan, SlotCache
+from skydraft.engines.huggingface.weights import memory_guard, quantize_linear
 from skydraft.engines.prompt_checks import check_prompt, require_finite
+from skydraft.engines.settings import EngineSettings
 from skydraft.engines.slots import Placement, SlotBook
 from skydraft.errors import ModelLoadError
 from skydraft.text.vocabulary import Vocabulary
@@ -32,8 +34,12 @@ class Inputs(NamedTuple):
 
 
 class DecoderModel(Protocol):
-    """What a slot engine needs of a model."""
+    """What a slot engine needs of a model.
 
+    model: the Hugging Face model.
+    """
+
+    model: Any
     vocabulary: Vocabulary
     num_layers: int
     device: torch.device
@@ -153,24 +159,29 @@ class SlotEngine:
         return embedded
 
 
-def start_engine(model: DecoderModel, limits: EngineLimits, prefill_chunk: int) -> SlotEngine:
-    """Make an engine and compare it with the plain model on a short text: models differ in what they take from a cache.
+def start_engine(model: DecoderModel, limits: EngineLimits, settings: EngineSettings) -> SlotEngine:
+    """Make an engine on a loaded model, check it, and quantise the model where the settings say so.
+
+    The check compares logits with the plain model's on a short text: models differ in what they take from a cache.
 
     Raises:
-        ModelLoadError: the two do not agree.
+        ModelLoadError: the two differ, or the KV cache does not fit into memory.
     """
-    probe = [index % model.vocabulary.size for index in range(1, 1 + min(PROBE_LENGTH, limits.max_length))]
-    with torch.no_grad():
-        expected = model.plain_logits(torch.tensor(probe, device=model.device)[None])
-    model.use_slots()
-    engine = SlotEngine(model, limits, prefill_chunk)
-    difference = float((_probe(engine, probe) - expected).norm() / expected.norm())
+    with memory_guard(model.vocabulary.name, model.device):  # the KV cache is made when the model first runs
+        probe = [index % model.vocabulary.size for index in range(1, 1 + min(PROBE_LENGTH, limits.max_length))]
+        with torch.no_grad():
+            expected = model.plain_logits(torch.tensor(probe, device=model.device)[None])
+        model.use_slots()
+        engine = SlotEngine(model, limits, settings.prefill_chunk)
+        difference = float((_probe(engine, probe) - expected).norm() / expected.norm())
     limit = MAX_PROBE_DIFFERENCE[model.dtype]
     if not difference <= limit:
         raise ModelLoadError(
             f"{engine.name} gives other logits with a KV cache of slots than without a cache (they differ by "
             f"{difference:.2g} of their norm, allowed is {limit:g}): skydraft cannot run this kind of model"
         )
+    if settings.quantize:
+        quantize_linear(model.model, settings)
     return engine
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from skydraft.engines.base import EngineLimits
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError, first_line
 from skydraft.text.checkpoint import PLAIN_LAYERS, Checkpoint, JsonObject, require_safe_files
@@ -59,15 +58,6 @@ def memory_guard(name: str, device: torch.device) -> Iterator[None]:
         raise ModelLoadError(
             f"{name} does not fit into the memory of {device}: use a smaller model or dtype, or fewer or shorter slots"
         ) from error
-
-
-def find_limits(checkpoint: Checkpoint, settings: EngineSettings) -> EngineLimits:
-    """How many tokens a slot may hold.
-
-    Raises:
-        ConfigError: the settings ask for more than the model takes.
-    """
-    return settings.limits(checkpoint.name, *checkpoint.longest_text)
 
 
 def require_plain_layers(checkpoint: Checkpoint, config: Any) -> None:
