@@ -165,7 +165,7 @@ def test_a_session_that_needs_more_logits_than_a_server_tells_is_refused_before_
     computing = Computing(wide_row_after, "unused")
     engine = start(computing)
     linked = Linked(EdgeSession(engine.vocabulary, PROMPT, sampling, rule), engine)
-    with pytest.raises(CloudFault, match="tells at most the 256 largest logits"):
+    with pytest.raises(CloudFault, match="gives at most the 256 largest logits"):
         write(linked)
     assert not computing.num_texts
     assert not linked.session.token_ids

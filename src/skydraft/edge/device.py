@@ -1,4 +1,4 @@
-"""A device: settings and models made into texts. What an app developer holds."""
+"""A device: settings and models made into texts. The class that an app developer uses."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def engine_settings(settings: DeviceSettings) -> EngineSettings:
 
 
 def draw_seed() -> int:
-    """A seed that nobody knows before; a number that every reader of JSON keeps exactly."""
+    """A random seed, small enough that every reader of JSON keeps it exactly."""
     return secrets.randbelow(2**53)
 
 

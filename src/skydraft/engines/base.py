@@ -9,7 +9,7 @@ from skydraft.core import Prompt
 from skydraft.text.vocabulary import Vocabulary
 
 Array: TypeAlias = Any  # a numpy array or a torch tensor: what the array API standard describes and no type spells
-Slot: TypeAlias = int  # one sequence's place in an engine's KV cache
+Slot: TypeAlias = int  # number of one sequence in an engine's KV cache
 
 
 class Prefilled(NamedTuple):
@@ -119,7 +119,7 @@ class ChunkedEngine(Engine, Protocol):
     def reserve(self, prompt: Prompt) -> Slot:
         """Give the prompt a slot. `extend` reads it by `PromptChunk`s, and takes nothing else for the slot before.
 
-        What is no text is prepared here, whole: an audio tower listens to all of a clip before it can say anything.
+        Tensors are processed here, whole: an audio tower needs all of a clip before it gives any output.
 
         Raises:
             CacheOverflow, PromptRejected: as `open`.
@@ -137,7 +137,7 @@ class ChunkedEngine(Engine, Protocol):
 
 @runtime_checkable
 class NarrowEngine(Engine, Protocol):
-    """An engine for which many logits are dear, or not to be had: it is told how many matter."""
+    """An engine for which many logits of a row are slow or impossible to get: callers say how many matter."""
 
     def open_narrow(self, prompt: Prompt, num_logits: int | None, num_ids: int | None = None) -> Prefilled:
         """As `open`, where of each of the slot's rows only the num_logits largest matter; the others may be -inf.
@@ -147,7 +147,7 @@ class NarrowEngine(Engine, Protocol):
 
         Raises:
             CacheOverflow, PromptRejected: as `open`.
-            EngineError: it cannot tell so many. `extend` raises it too, where too many of the largest do not count.
+            EngineError: it cannot give so many. `extend` raises it too, where too many of the largest do not count.
         """
 
 

@@ -44,8 +44,12 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         require(self.prefill_chunk >= 1, "prefill_chunk", self.prefill_chunk, "1 or more")
 
     def limits(self, name: str, most: int, reason: str) -> EngineLimits:
-        """What an engine on a model holds that takes so many tokens at most, for this reason.
+        """How many slots an engine has, and how many tokens each has room for.
 
+        Args:
+            name: of the model, for the error message.
+            most: tokens of one sequence that the model takes.
+            reason: what says so.
         Raises:
             ConfigError: max_length is more.
         """

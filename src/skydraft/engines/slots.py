@@ -87,7 +87,21 @@ class _SlotState:
 
 
 class SlotBook:
-    """Keeps the lengths and trees of all slots; knows nothing of what is stored in them."""
+    """Keeps the lengths and trees of all slots; knows nothing of what is stored in them.
+
+    States of a slot:
+
+        free        allocate -> settled; reserve -> unread
+        unread      a PromptChunk reads more of the prompt, the last one -> settled; nothing else is allowed
+        settled     its tokens are one text: a chain extends it, crop shortens it; a tree with a fork -> undecided
+        undecided   it ends in a tree with a fork, which may grow level by level;
+                    crop to what stands before the fork, or keep_path -> settled,
+                    or still undecided where keep_path keeps a fork below the path
+        any         release -> free
+
+    What is not allowed is a ValueError. An engine asks `place` where the tokens go, computes, and calls `commit` when
+    they have been read: a pass that fails in between leaves every slot in its state.
+    """
 
     def __init__(self, limits: EngineLimits) -> None:
         self.limits = limits

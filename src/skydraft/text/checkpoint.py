@@ -96,7 +96,7 @@ class Checkpoint:
 
     @property
     def longest_text(self) -> LongestText:
-        """The most tokens that the model tells apart. A sliding window is no limit: engines keep what is beyond it."""
+        """How many positions the model can tell apart. A sliding window is no limit: engines keep what is beyond it."""
         config = self.text_config
         known = {name: _positive(config, name) for name in ("max_position_embeddings", "n_positions", "max_seq_len")}
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
@@ -130,7 +130,7 @@ def require_rollback(checkpoint: Checkpoint) -> None:
 
 
 def require_safe_files(checkpoint: Checkpoint) -> None:
-    """Refuse what could run code of whoever made the model: pickled weights, and classes that come with them.
+    """Refuse files that could run code from the model's maker: pickled weights, and classes that come with them.
 
     Raises:
         ModelLoadError: naming the files, or the class.
@@ -169,7 +169,7 @@ def read_json(path: Path, is_required: bool = True) -> JsonObject:
     """Read a JSON object; a missing file that is not required is an empty one.
 
     Raises:
-        ModelLoadError: the file is missing, cannot be read or holds something else.
+        ModelLoadError: the file is missing, cannot be read, or is no JSON object.
     """
     if not is_required and not path.is_file():
         return {}

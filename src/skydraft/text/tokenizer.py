@@ -43,7 +43,7 @@ class FolderTokenizer:
     """The tokenizer.json of a model folder.
 
     Raises:
-        ModelLoadError: there is none, or it is not one.
+        ModelLoadError: the folder has no tokenizer.json, or it cannot be read.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:

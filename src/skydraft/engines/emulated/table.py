@@ -1,4 +1,4 @@
-"""An engine whose logits are rows of a table: for tests of the law, and for measuring everything but the model."""
+"""An engine whose logits are rows of a table: for tests, and for measuring everything but the model."""
 
 from __future__ import annotations
 

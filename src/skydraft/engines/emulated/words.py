@@ -12,7 +12,7 @@ _SYLLABLES = tuple(consonant + vowel for consonant in "bdfghjklmnprstvwz" for vo
 
 
 class WordTokenizer:
-    """Words are tokens; a word that is none gets the id that a hash gives."""
+    """Words are tokens; an unknown word gets the id that a hash of it gives."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary

@@ -64,7 +64,7 @@ def split_sglang(model: str) -> SglangName:
     """Take `sglang:http://host:port` or `sglang:http://host:port#TOKENIZER` apart.
 
     Raises:
-        ModelLoadError: it holds no address.
+        ModelLoadError: there is no address in the name.
     """
     url, tokenizer = urldefrag(model.removeprefix(SGLANG_PREFIX))
     try:

@@ -5,11 +5,11 @@ rounds. A round is one `POST /generate` for the texts of all sessions: a branch 
 server tells the largest log-probabilities after each of its last tokens. They serve as logits: a choice does not change
 when the same number is added to a whole row.
 
-No row is told whole, for each number is text: what needs more than MAX_LOGITS of them is refused when a session's slot
-is opened. Served exactly are the rules `exact` and `rejection` at temperature 0 or with a top_k of 1 to 256 (and any
-top_p), and `rank:R` with R up to 256 at such a temperature and top_k; not `prob:x`, nor sampling without a top_k.
-"Exactly" is up to the server: in half precision its numbers change with what else it computes at the time, unless it
-was started with --enable-deterministic-inference.
+Whole rows are never asked for, since each number travels as text: a session that needs more than MAX_LOGITS of a row is
+refused when its slot is opened. Served exactly are the rules `exact` and `rejection` at temperature 0 or with a top_k
+of 1 to 256 (and any top_p), and `rank:R` with R up to 256 at such a temperature and top_k; not `prob:x`, nor sampling
+without a top_k. "Exactly" is up to the server: in half precision its numbers change with what else it computes at the
+time, unless it was started with --enable-deterministic-inference.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class FinishReason(msgspec.Struct):
 
 
 class MetaInfo(msgspec.Struct):
-    """What the server tells of a text.
+    """What the server says about a text.
 
     input_top_logprobs: an entry for each token from logprob_start_len on: of the tokens that could have stood there.
         The first is null.
@@ -97,7 +97,7 @@ def load_sglang(name: SglangName, settings: EngineSettings) -> TextEngine:
     Of the settings num_slots and max_length count; the server decides on the others.
 
     Raises:
-        ModelLoadError: the server cannot be reached, or the model's tokenizer is not to be had here.
+        ModelLoadError: the server cannot be reached, or the model's tokenizer cannot be found here.
         ConfigError: max_length is more than the server takes.
     """
     client = _client(name.url)
@@ -179,7 +179,7 @@ def _find_tokenizer(name: SglangName, info: ServerInfo) -> Checkpoint:
         return find_checkpoint(source, "target", TOKENIZER_FILES)
     except ModelLoadError as error:
         raise ModelLoadError(
-            f"the tokenizer of the model at {name.url} is not to be had here: {error}; give it as "
+            f"the tokenizer of the model at {name.url} cannot be found here: {error}; give it as "
             f"{SGLANG_PREFIX}{name.url}#FOLDER"
         ) from error
 
@@ -196,7 +196,7 @@ def _ask(client: httpx.Client, method: str, path: str, answer_type: type[Decoded
     except httpx.HTTPError as error:
         reason = str(error) or type(error).__name__
         raise EngineError(
-            f"the SGLang server at {client.base_url} did not answer ({reason}): see whether it runs and can be reached"
+            f"the SGLang server at {client.base_url} did not answer ({reason}): check that it runs and can be reached"
         ) from error
     if response.status_code == httpx.codes.NOT_FOUND:
         raise _NotFound(f"there is no SGLang server at {client.base_url}: it does not know {path}")

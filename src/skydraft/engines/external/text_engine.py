@@ -142,7 +142,7 @@ class TextEngine:
             return
         wanted = "the logits of the whole vocabulary" if num_logits is None else f"the {num_logits} largest logits"
         raise EngineError(
-            f"what runs {self.name} tells at most the {most} largest logits of a row, and this needs {wanted}: "
+            f"what runs {self.name} gives at most the {most} largest logits of a row, and this needs {wanted}: "
             f"use temperature 0 or a top_k of at most {most}, and acceptance rule exact, rejection or rank:R with R at "
             f"most {most}"
         )
@@ -158,7 +158,7 @@ class TextEngine:
         for index, rows in zip(lacking, self._reader.read(wider), strict=True):
             if num_lacking := _num_lacking(rows, needed[index]):
                 raise EngineError(
-                    f"what runs {self.name} tells at most the {self._reader.max_logits} largest logits of a row, and "
+                    f"what runs {self.name} gives at most the {self._reader.max_logits} largest logits of a row, and "
                     f"of those of tokens that the device knows this needs {num_lacking} more: use a smaller top_k or "
                     "rank, or a draft model that knows all tokens of the target"
                 )
@@ -166,7 +166,7 @@ class TextEngine:
         return answers
 
     def _widened(self, question: TextQuestion, needed: _LogitsNeeded) -> TextQuestion:
-        assert needed.num_logits is not None, "a row that is told whole lacks nothing"
+        assert needed.num_logits is not None, "a whole row lacks nothing"
         most = self.vocabulary.size if self._reader.max_logits is None else self._reader.max_logits
         num_others = self.vocabulary.size - needed.num_ids
         return question._replace(num_logits=min(needed.num_logits + num_others, max(most, needed.num_logits)))

@@ -61,7 +61,7 @@ def load_vllm(name: VllmName, role: Role, settings: EngineSettings) -> TextEngin
 
 
 def _check_rows(reader: VllmReader) -> None:
-    """Hold the two ways to ask against each other: what is listed where differs between versions of vLLM.
+    """Compare the two ways to ask: versions of vLLM differ in where they list a token's logits.
 
     Raises:
         ModelLoadError: they do not agree.
@@ -73,7 +73,7 @@ def _check_rows(reader: VllmReader) -> None:
     difference = float(np.linalg.norm((narrow - whole)[is_listed]) / np.linalg.norm(whole[is_listed]))
     if not difference <= MAX_PROBE_DIFFERENCE:
         raise ModelLoadError(
-            "this version of vLLM tells other logits for tokens of a prompt than for the one after it (they differ by "
+            "this version of vLLM gives other logits for tokens of a prompt than for the one after it (they differ by "
             f"{difference:.2g} of their norm, allowed is {MAX_PROBE_DIFFERENCE:g}): use vLLM 0.32"
         )
 

@@ -139,7 +139,7 @@ class _Move(NamedTuple):
 
 
 class SlotCache(Cache):
-    """The layers, and what is done to all of them."""
+    """The layers of a model, and operations on all of them."""
 
     def __init__(self, num_layers: int, limits: EngineLimits) -> None:
         self._slot_layers = [SlotLayer(limits) for _ in range(num_layers)]
@@ -159,7 +159,7 @@ class SlotCache(Cache):
         self._moves[slot] = _Move(sources, np.arange(start, start + len(sources)))
 
     def wipe(self, slot: Slot, length: int) -> None:
-        """Forget what a slot held: neither a secret nor a NaN of one session reaches the next."""
+        """Zero a slot's entries: neither a secret nor a NaN of one session reaches the next."""
         self._moves.pop(slot, None)
         for store in self._stores():
             store[slot, :, :length] = 0

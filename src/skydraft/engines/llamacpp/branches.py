@@ -1,7 +1,7 @@
 """Trees without a tree mask: each branch of a tree is a sequence of its own in one KV cache.
 
 llama.cpp has no mask in its batches; a token sees what shares a sequence with it. Each slot has the sequence of its own
-number, which always holds the text before the slot's tree. A node's first child goes on with the node's sequence; every
+number, which always contains the text before the slot's tree. A node's first child continues the node's sequence; every
 other child begins a branch: a free sequence, into which what stands before it is copied first (copying costs no memory:
 a token may be in many sequences). A node that has not been read yet joins the sequences of all that come after it.
 """
@@ -19,7 +19,7 @@ SequenceId: TypeAlias = int
 
 
 class Copy(NamedTuple):
-    """What `source` holds at positions start to end - 1 is to belong to `sequence` too."""
+    """The tokens of `source` at positions start to end - 1 are to belong to `sequence` too."""
 
     sequence: SequenceId
     source: SequenceId
@@ -28,7 +28,7 @@ class Copy(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """`sequence` is to forget what it holds from position start on."""
+    """`sequence` is to forget its tokens from position start on."""
 
     sequence: SequenceId
     start: int
@@ -68,6 +68,9 @@ class _Grown(NamedTuple):
 
 class BranchBook:
     """Lends sequences to the branches of all slots; knows nothing of what is stored in them.
+
+    A sequence above the slots' own is free, or lent to a branch of one slot's tree. `plan` chooses free ones, `commit`
+    lends them once the tokens have been read, and `keep`, `crop` and `close` free those whose branches were dropped.
 
     Args:
         num_slots: sequences 0 to num_slots - 1 are the slots' own.
@@ -192,4 +195,4 @@ def _memberships(placement: Placement, owners: Sequence[SequenceId]) -> tuple[tu
     for node in reversed(range(len(parents))):
         if parents[node]:
             members[parents[node] - 1] |= members[node]
-    return tuple(tuple(sorted(held)) for held in members[-len(placement.token_ids) :])
+    return tuple(tuple(sorted(sequences)) for sequences in members[-len(placement.token_ids) :])

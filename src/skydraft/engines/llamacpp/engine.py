@@ -149,7 +149,7 @@ class _TokenBatch(NamedTuple):
         return cls(
             np.concatenate([np.asarray(plan.placement.token_ids, dtype=np.int32) for plan in plans]),
             np.concatenate([plan.placement.positions for plan in plans]).astype(np.int32),
-            np.array([len(held) for held in memberships], dtype=np.int32),
+            np.array([len(sequences) for sequences in memberships], dtype=np.int32),
             np.fromiter(chain.from_iterable(memberships), dtype=np.int32),
             np.repeat(np.tile([0, 1], len(plans)), np.stack([unwanted, wanted], axis=1).ravel()).astype(np.int8),
         )

@@ -72,7 +72,7 @@ class LlamaFile:
 
     @property
     def chat_template(self) -> str | None:
-        """The Jinja template for conversations; None where there is none."""
+        """The Jinja template for conversations; None where the file has no template."""
         source = llama_cpp.llama_model_chat_template(self.model, None)
         return None if source is None else source.decode(errors="replace")
 

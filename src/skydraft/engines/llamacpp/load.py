@@ -147,7 +147,7 @@ def _require_rollback(file: LlamaFile) -> None:
 
 
 def _find_limits(file: LlamaFile, settings: EngineSettings) -> EngineLimits:
-    """How many slots there may be and how many tokens each may hold.
+    """How many slots there may be, and how many tokens each has room for.
 
     Raises:
         ConfigError: the settings ask for more than the model or llama.cpp takes.

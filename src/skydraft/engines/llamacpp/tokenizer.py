@@ -104,7 +104,7 @@ def load_gguf_chat_template(path: Path) -> ChatTemplate | None:
     """The chat template in a GGUF file; None where it has none.
 
     Raises:
-        ModelLoadError: it is no GGUF file that llama.cpp can read, or its template is none.
+        ModelLoadError: it is no GGUF file that llama.cpp can read, or its template has an error.
     """
     file = LlamaFile(path)
     return None if file.chat_template is None else ChatTemplate(file.chat_template, file.special_tokens())
