@@ -37,14 +37,15 @@ class HonestText:
             SkydraftError: the cloud does not serve it.
         """
         session = self.session
-        await self._say(session.open())
         while session.phase is not Phase.OPEN:
+            await self._say_due()
             await self._listen()
         if not drafts:
-            await self._say(session.credit(len(self.truth)))
+            session.give_credit(len(self.truth))
         while not session.is_complete:
             if drafts and not session.num_in_flight:
-                await self._say(session.offer(self._guesses()))
+                session.offer(self._guesses())
+            await self._say_due()
             await self._listen()
         await self._say(session.close())
 
@@ -52,6 +53,10 @@ class HonestText:
         """What the target will choose, but for the last."""
         start = len(self.session.token_ids)
         return [*self.truth[start : start + self.rng.randrange(6)], self.rng.randrange(64)][: len(self.truth) - start]
+
+    async def _say_due(self) -> None:
+        for message in self.session.to_send():
+            await self._say(message)
 
     async def _say(self, message: messages.EdgeMessage) -> None:
         await self.connection.send(codec.encode(message))

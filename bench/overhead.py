@@ -19,7 +19,7 @@ from skydraft.core import Draft, Exact, Prompt, SamplingParams, ShareLevel, Toke
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.conversation import Conversation, Patience
+from skydraft.edge.cloud_client import CloudClient, Patience
 from skydraft.edge.drafter import Block
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.engines.load import load_engine
@@ -72,16 +72,16 @@ async def _measure_text(url: str, truth: list[int]) -> list[float]:
     """Rounds of one session until its text is complete; the first few warm up and do not count."""
     sampling = SamplingParams(max_tokens=len(truth))
     session = EdgeSession(load_engine(MODEL, "draft").vocabulary, PROMPT, sampling, Exact())
-    conversation = Conversation(session, Border(ShareLevel.TOKENS), CloudAddress(url), Patience("fail", 0))
-    await conversation.open()
+    client = CloudClient(session, Border(ShareLevel.TOKENS), CloudAddress(url), Patience("fail", 0))
+    await client.open()
     times_ms = []
     while not session.is_complete:
         start = len(session.token_ids)
         block = Block(tuple(truth[start : start + DRAFT_TOKENS]), (), None)
         began_s = time.perf_counter()
-        await conversation.ask(block)
+        await client.ask(block)
         times_ms.append((time.perf_counter() - began_s) * 1000)
-    await conversation.close()
+    await client.close()
     return times_ms[20:]
 
 

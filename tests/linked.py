@@ -39,6 +39,11 @@ class Linked:
     def send(self, message: messages.EdgeMessage) -> None:
         self.up.append(codec.encode(message))
 
+    def send_due(self) -> None:
+        """What the session lists."""
+        for message in self.session.to_send():
+            self.send(message)
+
     def carry_up(self) -> None:
         if self.up:
             message = codec.decode_edge_message(self.up.popleft(), LIMITS)

@@ -9,6 +9,7 @@ import heapq
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from bench.link.shaping import PathSettings, Shaper
@@ -21,7 +22,7 @@ from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.guess_tree import Node
 from skydraft.edge.border import Border, DisclosureRecord
-from skydraft.edge.exact_writer import PING_PERIOD_S
+from skydraft.edge.measuring import PING_PERIOD_S
 from skydraft.edge.tree_reader import TreeReader
 from skydraft.policies.planner import Planner
 from skydraft.protocol import codec, messages
@@ -137,7 +138,6 @@ class VirtualText:
             self._drafting.tree = OracleTree(minds.text(), must_ask=not self._drafting.way.has_credit)
         self._reader = TreeReader(_NoEngine(), 0, None, 0)  # type: ignore[arg-type]
         self._is_prompt_read = self._is_drafting = self._is_cloud_busy = False
-        self._is_credited = False
         self._num_read = 0
         self._times_s: list[float] = []
         self._counts: list[int] = []
@@ -160,10 +160,11 @@ class VirtualText:
     # The device
 
     def _connected(self) -> None:
-        self._send(self._session.open())
         if not self._is_drafted:
-            self._send(self._session.credit(self._session.sampling.max_tokens))
+            self._session.give_credit(self._session.sampling.max_tokens)
+            self._send_due()
             return
+        self._send_due()
         self._drafting.connected()
         self._ping()
         self._act()
@@ -186,11 +187,10 @@ class VirtualText:
         if not self._is_drafted or not self._session.can_follow:
             return
         drafting, time_policy = self._drafting, self._stopwatch.time
-        if drafting.way.has_credit and not self._is_credited:
-            self._is_credited = True
-            self._send(self._session.credit(self._session.sampling.max_tokens))
-        while (offer := time_policy(drafting.offer)) is not None:
-            self._send(offer)
+        if drafting.way.has_credit and not self._session.has_credit:
+            self._session.give_credit(self._session.sampling.max_tokens)
+        time_policy(drafting.offer)
+        self._send_due()
         if self._is_prompt_read and not self._is_drafting and (nodes := time_policy(drafting.next_step)):
             reading = self._reader.plan(drafting.tree, nodes)
             num_tokens = len(reading.token_ids)
@@ -218,10 +218,11 @@ class VirtualText:
 
     # The link and the cloud
 
-    def _send(self, message: messages.EdgeMessage) -> None:
-        data, now_s = self._border.let_out(message), self._clock.now_s
-        out_s = self._up.schedule(len(data) + UP_HEAD_BYTES, now_s)
-        self._clock.after(out_s - now_s, lambda: self._arrived(data))
+    def _send_due(self) -> None:
+        for message in self._session.to_send():
+            data, now_s = self._border.let_out(message), self._clock.now_s
+            out_s = self._up.schedule(len(data) + UP_HEAD_BYTES, now_s)
+            self._clock.after(out_s - now_s, partial(self._arrived, data))
 
     def _reply(self, message: messages.CloudMessage | None) -> None:
         if message is not None:

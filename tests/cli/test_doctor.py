@@ -10,7 +10,7 @@ from skydraft.cli.results import to_line
 from skydraft.cli.screen import Screen
 from skydraft.core import Mode
 from skydraft.edge import machine
-from skydraft.edge.doctor import measure as trial
+from skydraft.edge.doctor import measure
 from skydraft.edge.doctor.checkup import Checkup, CloudFacts
 from skydraft.edge.doctor.measure import DraftSpeed, LinkSpeed, Rounds
 from skydraft.edge.machine import Machine, Speed, drafting_capacity
@@ -27,7 +27,7 @@ GPU = Accelerator("Some GPU", "cuda", 8 * 10**9, 7 * 10**9)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "LOOK_S", 0.01)
     monkeypatch.setattr(machine, "MEASURE_S", 0.01)
-    monkeypatch.setattr(trial, "MEASURE_S", 0.1)
+    monkeypatch.setattr(measure, "MEASURE_S", 0.1)
 
 
 def made_up(accelerator=None, battery_share=None, bytes_per_s=20e9) -> Checkup:

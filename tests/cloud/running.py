@@ -99,6 +99,12 @@ def tell(socket: ClientConnection, message: messages.EdgeMessage) -> None:
     socket.send(codec.encode(message))
 
 
+def tell_due(socket: ClientConnection, session: EdgeSession) -> None:
+    """What the session lists."""
+    for message in session.to_send():
+        tell(socket, message)
+
+
 def hear(socket: ClientConnection) -> messages.CloudMessage:
     return codec.decode_cloud_message(socket.recv(timeout=10, decode=False))
 

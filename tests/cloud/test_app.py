@@ -12,7 +12,7 @@ from skydraft.config import CloudSettings
 from skydraft.engines.emulated.paced import Pace, pace_engine
 from skydraft.protocol import codec, messages
 from skydraft.protocol.messages import FaultCode
-from tests.cloud.running import MODEL, SAMPLING, get, hear, new_session, running, tell
+from tests.cloud.running import MODEL, SAMPLING, get, hear, new_session, running, tell, tell_due
 from tests.linked import cloud_only, table
 
 
@@ -20,7 +20,8 @@ def test_a_session_over_a_real_socket_writes_the_clouds_text(address: str) -> No
     session = new_session()
     with connect(address + "/v1/session") as socket:
         tell(socket, session.open())
-        tell(socket, session.credit(20))
+        session.give_credit(20)
+        tell_due(socket, session)
         while not session.is_complete:
             session.receive(hear(socket))
     assert list(session.token_ids) == cloud_only(table(MODEL), SAMPLING)
@@ -31,14 +32,16 @@ def test_a_session_is_taken_up_over_another_socket(address: str) -> None:
     with connect(address + "/v1/session") as socket:
         tell(socket, session.open())
         session.receive(hear(socket))
-        tell(socket, session.offer([1, 2, 3]))
+        session.offer([1, 2, 3])
+        tell_due(socket, session)
         session.receive(hear(socket))
     session.disconnect()
     with connect(address + "/v1/session") as socket:
         tell(socket, session.open())
         session.receive(hear(socket))
         assert session.cloud_length == len(session.token_ids) > 0
-        tell(socket, session.credit(20))
+        session.give_credit(20)
+        tell_due(socket, session)
         while not session.is_complete:
             session.receive(hear(socket))
     assert list(session.token_ids) == cloud_only(table(MODEL), SAMPLING)
@@ -94,7 +97,8 @@ def test_a_fault_in_one_session_leaves_the_connection_and_the_others(address: st
         assert fault.session == 7
         tell(socket, session.open())
         session.receive(hear(socket))
-        tell(socket, session.offer([1]))
+        session.offer([1])
+        tell_due(socket, session)
         assert session.receive(hear(socket))
 
 

@@ -43,12 +43,12 @@ class Visitor:
             return [session.open()]
         if session.is_complete or session.phase is not Phase.OPEN or session.num_in_flight or self.has_credit:
             return []
-        if not self.drafts:
+        if self.drafts:
+            session.offer(*random_tree(rng, self.truth, len(session.token_ids), rng.randint(1, 6)))
+        else:
             self.has_credit = True
-            forced = session.cloud_length < len(session.token_ids)
-            return [*([session.offer(())] if forced else []), session.credit(NUM_TOKENS)]
-        token_ids, shape = random_tree(rng, self.truth, len(session.token_ids), rng.randint(1, 6))
-        return [session.offer(token_ids, shape)]
+            session.give_credit(NUM_TOKENS)
+        return session.to_send()
 
 
 class Crowd:

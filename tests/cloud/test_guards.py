@@ -40,6 +40,7 @@ from tests.cloud.running import (
     open_session,
     running,
     tell,
+    tell_due,
     wait_until,
 )
 
@@ -155,7 +156,8 @@ def test_a_resume_key_opens_no_session_of_another_key(cloud: Running, keys: dict
         opened = hear(socket)
         assert isinstance(opened, messages.Opened)
         session.receive(opened)
-        tell(socket, session.offer([1, 2, 3]))
+        session.offer([1, 2, 3])
+        tell_due(socket, session)
         session.receive(hear(socket))
     stolen = messages.Resume(opened.resume_key, len(session.token_ids), packing.log_digest(session.token_ids))
     opening = new_session().open()

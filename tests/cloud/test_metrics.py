@@ -11,7 +11,18 @@ from websockets.sync.client import connect
 from skydraft.cloud.metrics import Metrics
 from skydraft.config import CloudSettings
 from skydraft.protocol import messages
-from tests.cloud.running import counted, get, hear, new_session, open_session, running, samples, tell, wait_until
+from tests.cloud.running import (
+    counted,
+    get,
+    hear,
+    new_session,
+    open_session,
+    running,
+    samples,
+    tell,
+    tell_due,
+    wait_until,
+)
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "skydraft.json"
 
@@ -60,7 +71,8 @@ def test_a_cloud_counts_what_its_devices_do() -> None:
         with connect(cloud.address + "/v1/session") as socket:
             session = new_session()
             open_session(socket, session)
-            tell(socket, session.offer([1, 2, 3]))
+            session.offer([1, 2, 3])
+            tell_due(socket, session)
             verdict = hear(socket)
             assert isinstance(verdict, messages.Verdict)
             tell(socket, messages.Offer(0, b"\x01", session=7))

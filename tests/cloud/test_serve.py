@@ -34,6 +34,7 @@ from tests.cloud.running import (
     open_session,
     running,
     tell,
+    tell_due,
     wait_until,
 )
 from tests.linked import cloud_only, table
@@ -115,7 +116,8 @@ def test_draining_lets_a_running_text_end_and_takes_no_other() -> None:
             tell(other, new_session(3).open())
             fault = hear_fault(other)
             assert (fault.code, fault.session, fault.retry_after_s) == (FaultCode.BUSY, 3, 1.0)
-        tell(socket, session.credit(20))
+        session.give_credit(20)
+        tell_due(socket, session)
         while not session.is_complete:
             session.receive(hear(socket))
         time.sleep(0.3)

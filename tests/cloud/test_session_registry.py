@@ -172,7 +172,8 @@ def test_a_resumed_session_leaves_the_connection_that_hangs() -> None:
     linked.session.disconnect()
     linked.connection = 1  # the cloud has not noticed that connection 0 is gone
     linked.open()
-    linked.send(linked.session.credit(20))
+    linked.session.give_credit(20)
+    linked.send_due()
     linked.settle()
     assert list(linked.session.token_ids) == cloud_only(table(MODEL), SAMPLING)
     linked.registry.disconnect(0)
@@ -218,7 +219,8 @@ def test_a_key_writes_no_more_tokens_a_minute_than_it_may_and_then_goes_on() -> 
     linked.open()
     waits_s: list[float] = []
     while True:
-        linked.send(linked.session.credit(20))
+        linked.session.give_credit(20)
+        linked.send_due()
         with suppress(CloudFault):
             linked.settle()
         if linked.session.is_complete:

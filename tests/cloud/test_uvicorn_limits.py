@@ -33,7 +33,18 @@ from skydraft.cloud.serve import SPARE_CONNECTIONS
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, TensorSegment
 from skydraft.protocol import codec, messages
-from tests.cloud.running import Running, bearer, get, hear_fault, new_session, open_session, running, tell, wait_until
+from tests.cloud.running import (
+    Running,
+    bearer,
+    get,
+    hear_fault,
+    new_session,
+    open_session,
+    running,
+    tell,
+    tell_due,
+    wait_until,
+)
 from tests.cloud.test_guards import raw_connection, raw_websocket
 from tests.cloud.test_serve import trusting, write_certificate
 
@@ -174,7 +185,8 @@ def test_control_frames_beyond_a_rate_wait_and_hold_up_nobody(cloud: Running, op
         flooding.sendall(control_frames(opcode, 2000) + close)
         session = new_session()
         open_session(socket, session)
-        tell(socket, session.credit(20))
+        session.give_credit(20)
+        tell_due(socket, session)
         while not session.is_complete:
             session.receive(codec.decode_cloud_message(socket.recv(10, decode=False)))
         frame_bytes = 6

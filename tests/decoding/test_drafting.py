@@ -19,7 +19,7 @@ from skydraft.edge.tree_reader import Reading
 from skydraft.policies.confidence import Confidence
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD, FREE, TREE, Way, chain
-from skydraft.protocol import codec, offers
+from skydraft.protocol import codec, messages, offers
 from tests.linked import PROMPT, Linked, cloud_only, table
 
 TARGET = "table:vocab=8,seed=5,order=2"
@@ -47,7 +47,8 @@ class Bench:
         if self.session.phase is Phase.APART:
             self.link.send(self.session.open())
         if self.session.can_follow and self.session.phase is not Phase.APART and self.drafting.way.has_credit:
-            self.link.send(self.session.credit(self.session.sampling.max_tokens))
+            self.session.give_credit(self.session.sampling.max_tokens)
+            self.link.send_due()
 
     def think(self) -> None:
         """The device begins a draft step, or ends the one under way; and sends what is to be sent."""
@@ -58,9 +59,14 @@ class Bench:
             self.step = None
         elif nodes := self.drafting.next_step():
             self.step = nodes, self.drafter.plan(self.drafting.tree, nodes)
-        while (offer := self.drafting.offer()) is not None:
-            self.num_offers += 1
-            self.link.send(offer)
+        self.drafting.offer()
+        self.num_offers += sum(isinstance(message, messages.Offer) for message in self.send_due())
+
+    def send_due(self) -> list[messages.EdgeMessage]:
+        due = self.session.to_send() if self.session.phase is not Phase.APART else []
+        for message in due:
+            self.link.send(message)
+        return due
 
     def listen(self) -> None:
         self.link.carry_down()
@@ -87,7 +93,8 @@ def play(bench: Bench, rng: Random, cut_share: float = 0.0) -> None:
             continue
         rng.choice(moves)()
         if bench.session.phase is Phase.OPEN and bench.drafting.way.has_credit and rng.random() < 0.1:
-            bench.link.send(bench.session.credit(bench.session.sampling.max_tokens))
+            bench.session.give_credit(bench.session.sampling.max_tokens)
+            bench.link.send_due()
     raise AssertionError(f"the text stands still at {len(bench.session.token_ids)} tokens")
 
 
@@ -175,7 +182,8 @@ def test_what_is_prepared_leaves_the_moment_the_verdict_arrives() -> None:
     assert bench.num_offers == 1
     bench.link.settle()
     bench.grow()
-    assert bench.drafting.offer() is not None
+    bench.drafting.offer()
+    assert bench.session.to_send()
 
 
 def test_nothing_is_drafted_while_an_answer_is_awaited_unless_the_way_is_eager() -> None:
@@ -289,10 +297,11 @@ def offered_under(objective: Objective) -> tuple[list[Draft], list[int]]:
                 reading = bench.drafter.plan(bench.drafting.tree, nodes)
                 guesses = bench.drafter.guess(reading, nodes, bench.drafting.way.num_guesses, 8)
                 bench.drafting.drafted(nodes, guesses, len(reading.token_ids), 0.01)
-        while (offer := bench.drafting.offer()) is not None:
-            sent.append(offers.from_wire(offer, 8, Exact()))
-            bench.link.send(offer)
-        bench.link.send(bench.session.credit(len(bench.session.token_ids) + 1))
+        bench.drafting.offer()
+        bench.session.give_credit(len(bench.session.token_ids) + 1)
+        sent += [
+            offers.from_wire(message, 8, Exact()) for message in bench.send_due() if isinstance(message, messages.Offer)
+        ]
         bench.link.settle()
         bench.grow()
     return sent, list(bench.session.token_ids)

@@ -28,7 +28,8 @@ def origins(joined: Linked) -> list[str]:
 
 
 def lose_verdict(joined: Linked, token_ids: list[int]) -> None:
-    joined.send(joined.session.offer(token_ids))
+    joined.session.offer(token_ids)
+    joined.send_due()
     joined.carry_up()
     joined.think()
     joined.cut()
@@ -59,8 +60,10 @@ def test_a_second_attempt_to_reconnect_forgets_no_offer() -> None:
 
 def test_what_credit_wrote_after_a_lost_correction_is_the_clouds_own() -> None:
     joined = linked()
-    joined.send(joined.session.credit(24))
-    joined.send(joined.session.offer([TRUTH[0], (TRUTH[1] + 1) % 8]))
+    joined.session.give_credit(24)
+    joined.send_due()
+    joined.session.offer([TRUTH[0], (TRUTH[1] + 1) % 8])
+    joined.send_due()
     joined.carry_up()
     joined.carry_up()
     while joined.think():
@@ -75,7 +78,8 @@ def test_an_offer_that_never_arrived_accepts_nothing_later() -> None:
     joined.session.offer(TRUTH[:2])
     joined.cut()
     joined.open()
-    joined.send(joined.session.credit(24))
+    joined.session.give_credit(24)
+    joined.send_due()
     joined.settle()
     assert set(origins(joined)) == {"cloud"}
     assert joined.session.num_rounds == 0
@@ -83,7 +87,8 @@ def test_an_offer_that_never_arrived_accepts_nothing_later() -> None:
 
 def test_a_complete_text_takes_late_offers_in_silence() -> None:
     joined = linked(SamplingParams(max_tokens=4), CloudSettings(max_in_flight=2))
-    joined.send(joined.session.credit(4))
+    joined.session.give_credit(4)
+    joined.send_due()
     joined.settle()
     assert joined.session.is_complete
     for _ in range(4):
@@ -94,7 +99,8 @@ def test_a_complete_text_takes_late_offers_in_silence() -> None:
 
 def test_a_session_that_is_away_computes_nothing() -> None:
     joined = linked()
-    joined.send(joined.session.credit(24))
+    joined.session.give_credit(24)
+    joined.send_due()
     joined.carry_up()
     joined.cut()
     assert not joined.think()

@@ -38,7 +38,8 @@ def offer_something(linked: Linked, rng: Random, truth: list[int]) -> None:
     start = len(session.token_ids) + rng.choice([0, 0, 1, 4, 7]) if session.num_in_flight else None
     first = len(session.token_ids) if start is None else start
     token_ids, shape = random_tree(rng, truth, first, rng.randint(1, 6))
-    linked.send(session.offer(token_ids, shape, start=start))
+    session.offer(token_ids, shape, start=start)
+    linked.send_due()
 
 
 @settings(max_examples=150, deadline=None)
@@ -60,7 +61,8 @@ def test_text_is_the_clouds_own_whatever_happens(rng: Random, sampling: Sampling
             case "down":
                 linked.carry_down()
             case "credit" if rng.random() < 0.3:
-                linked.send(linked.session.credit(rng.randrange(30)))
+                linked.session.give_credit(rng.randrange(30))
+                linked.send_due()
             case "cut" if rng.random() < 0.1:
                 linked.cut()
                 linked.open()
@@ -68,7 +70,8 @@ def test_text_is_the_clouds_own_whatever_happens(rng: Random, sampling: Sampling
                 linked.forget()
                 linked.open()
         assert list(linked.session.token_ids) == truth[: len(linked.session.token_ids)]
-    linked.send(linked.session.credit(sampling.max_tokens))  # offers with a gap before them would wait for ever
+    linked.session.give_credit(sampling.max_tokens)  # offers with a gap before them would wait for ever
+    linked.send_due()
     linked.settle()
     assert list(linked.session.token_ids) == truth
 
@@ -77,7 +80,8 @@ def test_text_is_the_clouds_own_whatever_happens(rng: Random, sampling: Sampling
 def test_credit_alone_writes_the_clouds_text(sampling: SamplingParams) -> None:
     linked = Linked(new_session(sampling), table(MODEL))
     linked.send(linked.session.open())
-    linked.send(linked.session.credit(sampling.max_tokens))
+    linked.session.give_credit(sampling.max_tokens)
+    linked.send_due()
     linked.settle()
     assert list(linked.session.token_ids) == cloud_only(table(MODEL), sampling)
     assert {token.origin for token in linked.session.tokens} == {Origin.CLOUD}
@@ -91,8 +95,9 @@ def test_sessions_of_one_connection_do_not_mix() -> None:
     ]
     linked = Linked(sessions[0], engine)
     for session in sessions:
-        linked.send(session.open())
-        linked.send(session.credit(20))
+        session.give_credit(20)
+        for message in session.to_send():
+            linked.send(message)
     while linked.up:
         linked.carry_up()
     while linked.think():
@@ -110,9 +115,11 @@ def test_origins_say_who_decided() -> None:
     linked = Linked(new_session(sampling), table(MODEL))
     linked.open()
     wrong = (truth[2] + 1) % 8
-    linked.send(linked.session.offer([truth[0], truth[1], wrong]))
+    linked.session.offer([truth[0], truth[1], wrong])
+    linked.send_due()
     linked.settle()
-    linked.send(linked.session.offer([truth[3], truth[4]]))
+    linked.session.offer([truth[3], truth[4]])
+    linked.send_due()
     linked.settle()
     assert [token.origin.value for token in linked.session.tokens] == [
         "accepted", "accepted", "corrected", "accepted", "accepted", "cloud",
@@ -126,10 +133,12 @@ def test_guesses_that_a_slot_has_no_room_for_are_not_judged() -> None:
     linked = Linked(new_session(sampling), table(MODEL, max_length=3 + 5))
     linked.open()
     wrong = [token_id for token_id in range(8) if token_id != truth[0]]
-    linked.send(linked.session.offer([truth[0], *wrong, *truth[1:3]], TreeShape((0, *[0] * 7, 1, 9))))
+    linked.session.offer([truth[0], *wrong, *truth[1:3]], TreeShape((0, *[0] * 7, 1, 9)))
+    linked.send_due()
     linked.settle()  # of 10 nodes the slot has room for the first 5
     assert list(linked.session.token_ids) == truth[:2]
-    linked.send(linked.session.offer(truth[2:8]))
+    linked.session.offer(truth[2:8])
+    linked.send_due()
     linked.settle()
     assert list(linked.session.token_ids) == truth[:5]
     assert linked.session.is_complete
@@ -157,7 +166,8 @@ def test_a_lost_verdict_keeps_its_origins() -> None:
     truth = cloud_only(table(MODEL), sampling)
     linked = Linked(new_session(sampling), table(MODEL))
     linked.open()
-    linked.send(linked.session.offer([truth[0], truth[1], (truth[2] + 1) % 8]))
+    linked.session.offer([truth[0], truth[1], (truth[2] + 1) % 8])
+    linked.send_due()
     linked.carry_up()
     linked.think()
     linked.cut()
@@ -169,9 +179,11 @@ def test_what_the_device_commits_travels_as_forced_tokens() -> None:
     linked = Linked(new_session(SamplingParams(max_tokens=24), Rank(2)), table(MODEL))
     linked.open()
     linked.session.commit([1, 6, 0, 5])
-    message = linked.session.offer([2])
+    linked.session.offer([2])
+    (message,) = linked.session.to_send()
     linked.send(message)
     linked.settle()
+    assert isinstance(message, messages.Offer)
     assert message.num_forced == 4
     assert list(linked.session.token_ids[:4]) == [1, 6, 0, 5]
     assert linked.session.cloud_length == len(linked.session.token_ids) == 5
@@ -182,16 +194,19 @@ def test_a_cloud_that_forgot_is_told_everything_again() -> None:
     linked = Linked(new_session(sampling), table(MODEL))
     linked.open()
     for _ in range(3):
-        linked.send(linked.session.offer([0, 1]))
+        linked.session.offer([0, 1])
+        linked.send_due()
         linked.settle()
     held = list(linked.session.token_ids)
     linked.forget()
     linked.open()
     assert linked.session.cloud_length == 0
-    linked.send(linked.session.offer([0, 1]))
+    linked.session.offer([0, 1])
+    linked.send_due()
     linked.settle()
     assert list(linked.session.token_ids[: len(held)]) == held
-    linked.send(linked.session.credit(24))
+    linked.session.give_credit(24)
+    linked.send_due()
     linked.settle()
     assert list(linked.session.token_ids) == cloud_only(table(MODEL), sampling)
 
@@ -200,7 +215,8 @@ def test_the_same_offer_twice_is_harmless() -> None:
     sampling = SamplingParams(max_tokens=24)
     linked = Linked(new_session(sampling), table(MODEL))
     linked.open()
-    message = linked.session.offer([1, 2, 3])
+    linked.session.offer([1, 2, 3])
+    (message,) = linked.session.to_send()
     linked.send(message)
     linked.send(message)
     linked.settle()
@@ -232,7 +248,8 @@ def test_ids_beyond_the_smaller_vocabulary_are_never_chosen() -> None:
     session = EdgeSession(smaller, prompt, SamplingParams(temperature=5.0, max_tokens=40), Exact())
     linked = Linked(session, engine)
     linked.send(session.open())
-    linked.send(session.credit(40))
+    session.give_credit(40)
+    linked.send_due()
     linked.settle()
     assert set(session.token_ids) <= {0, 1, 2}
     assert len(session.token_ids) == 40
@@ -284,8 +301,10 @@ def test_what_the_device_committed_goes_before_the_first_token_on_credit() -> No
     other = (cloud_only(table(MODEL), session.sampling)[0] + 1) % 8
     session.commit([other, 1, 2])
     linked.open()
-    linked.send(session.offer(()))
-    linked.send(session.credit(20))
+    session.offer(())
+    linked.send_due()
+    session.give_credit(20)
+    linked.send_due()
     linked.settle()
     assert session.is_complete
     assert list(session.token_ids[:3]) == [other, 1, 2]
@@ -305,7 +324,8 @@ def test_a_tree_behind_a_long_text_that_the_device_committed_is_numbered_alike_o
     linked = Linked(session, table(MODEL))
     session.commit([1, 2, 3, 4] * 10)
     linked.open()
-    linked.send(session.offer(range(6), TreeShape((0,) * 6)))
+    session.offer(range(6), TreeShape((0,) * 6))
+    linked.send_due()
     linked.settle()
     assert session.cloud_length == 42
     assert [token.origin for token in session.tokens_from(40)] == [Origin.ACCEPTED, Origin.CLOUD]

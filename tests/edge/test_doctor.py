@@ -15,9 +15,8 @@ from skydraft.core import Mode, ShareLevel
 from skydraft.edge import machine
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_http import inquire
-from skydraft.edge.doctor import checkup
-from skydraft.edge.doctor import measure as trial
-from skydraft.edge.doctor.checkup import HEALTH_PATH, Checkup, CloudFacts, State, check_up
+from skydraft.edge.doctor import checkup, measure
+from skydraft.edge.doctor.checkup import HEALTH_PATH, Checkup, CloudFacts, FindingState, check_up
 from skydraft.engines.load import load_tokenizer
 from skydraft.text.vocabulary import Vocabulary
 from tests.system.processes import free_port, running_cloud
@@ -37,11 +36,11 @@ def cloud() -> Iterator[str]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "LOOK_S", 0.01)
     monkeypatch.setattr(machine, "MEASURE_S", 0.01)
-    monkeypatch.setattr(trial, "MEASURE_S", 0.1)
+    monkeypatch.setattr(measure, "MEASURE_S", 0.1)
     monkeypatch.setattr(checkup, "BUSY_SHARE", 1.0)
 
 
-def findings(result: Checkup) -> dict[str, State]:
+def findings(result: Checkup) -> dict[str, FindingState]:
     return {finding.check: finding.state for finding in result.findings}
 
 
@@ -84,7 +83,7 @@ async def test_health_names_the_model_and_whether_it_kept_its_pace(cloud: str) -
 
 async def test_without_a_cloud_the_draft_is_looked_at_alone() -> None:
     result = await check_up(DeviceSettings(draft=DRAFT))
-    assert findings(result) == {"draft": State.OK}
+    assert findings(result) == {"draft": FindingState.OK}
     assert result.decision is not None
     assert (result.decision.mode, result.decision.reason) == (Mode.EDGE, "no cloud is configured")
 
@@ -92,7 +91,7 @@ async def test_without_a_cloud_the_draft_is_looked_at_alone() -> None:
 async def test_a_cloud_out_of_reach_is_one_failure_and_the_device_is_told_to_write_alone() -> None:
     address = f"ws://127.0.0.1:{free_port()}"
     result = await check_up(DeviceSettings(draft=DRAFT, cloud=address))
-    assert findings(result) == {"draft": State.OK, "cloud": State.FAILED}
+    assert findings(result) == {"draft": FindingState.OK, "cloud": FindingState.FAILED}
     assert not result.is_well
     assert f"no cloud could be reached at {address}" in sentence(result, "cloud")
     assert result.decision is not None
@@ -106,14 +105,14 @@ async def test_models_that_share_no_vocabulary_are_told_with_the_ids_that_differ
     other = SimpleNamespace(vocabulary=Vocabulary("other", tokens[::-1], len(tokens)), encode=lambda _: (1, 2))
     monkeypatch.setattr(checkup, "load_tokenizer", lambda *_: other)
     result = await check_up(DeviceSettings(draft=DRAFT, cloud=cloud))
-    assert findings(result)["vocabulary"] is State.FAILED
+    assert findings(result)["vocabulary"] is FindingState.FAILED
     assert f"id 0 is '{tokens[-1]}' in the draft and '{tokens[0]}' in the target" in sentence(result, "vocabulary")
     assert "rounds" not in findings(result)
 
 
 async def test_a_draft_that_cannot_be_loaded_leaves_the_cloud_to_be_looked_at(cloud: str) -> None:
     result = await check_up(DeviceSettings(draft="/nowhere", cloud=cloud))
-    assert findings(result) == {"draft": State.FAILED, "cloud": State.OK, "link": State.OK}
+    assert findings(result) == {"draft": FindingState.FAILED, "cloud": FindingState.OK, "link": FindingState.OK}
     assert "there is no model folder /nowhere" in sentence(result, "draft")
     assert result.decision is not None
     assert result.decision.mode is Mode.CLOUD
@@ -127,27 +126,27 @@ async def test_where_nobody_can_write_nothing_is_recommended() -> None:
 
 async def test_a_slow_draft_is_weak_and_the_way_out_is_named() -> None:
     result = await check_up(DeviceSettings(draft=f"paced:step_ms=120:{TABLE}"))
-    assert findings(result) == {"draft": State.WEAK}
+    assert findings(result) == {"draft": FindingState.WEAK}
     assert "choose a smaller --draft" in sentence(result, "draft")
     assert result.is_well
 
 
 async def test_a_long_way_to_the_cloud_is_weak(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "NUM_PINGS", 3)
-    monkeypatch.setattr(trial, "NUM_TEXT_TOKENS", 12)
+    monkeypatch.setattr(measure, "NUM_PINGS", 3)
+    monkeypatch.setattr(measure, "NUM_TEXT_TOKENS", 12)
     path = PathSettings(delay_ms=105)
     upstream = Address("127.0.0.1", int(cloud.rpartition(":")[2]))
     async with Link(upstream, LinkSettings(path, path)) as link:
         result = await check_up(DeviceSettings(draft=DRAFT, cloud=f"ws://127.0.0.1:{link.address.port}"))
     assert result.link is not None
     assert 0.21 <= result.link.round_trip_s < 0.4
-    assert findings(result)["link"] is State.WEAK
+    assert findings(result)["link"] is FindingState.WEAK
     assert "take a cloud nearer by" in sentence(result, "link")
 
 
 async def test_share_level_none_sends_no_token_of_a_trial(cloud: str) -> None:
     result = await check_up(DeviceSettings(draft=DRAFT, cloud=cloud, mode=Mode.EDGE, share=ShareLevel.NONE))
-    assert findings(result)["rounds"] is State.FAILED
+    assert findings(result)["rounds"] is FindingState.FAILED
     assert "share level none lets nothing leave the device" in sentence(result, "rounds")
     assert result.decision is not None
     assert result.decision.mode is Mode.EDGE
@@ -156,4 +155,4 @@ async def test_share_level_none_sends_no_token_of_a_trial(cloud: str) -> None:
 async def test_a_busy_machine_is_told_before_anything_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkup, "BUSY_SHARE", -1.0)
     result = await check_up(DeviceSettings(draft=DRAFT))
-    assert next(iter(findings(result).items())) == ("machine", State.WEAK)
+    assert next(iter(findings(result).items())) == ("machine", FindingState.WEAK)

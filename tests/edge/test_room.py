@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from skydraft.config import CloudSettings
 from skydraft.core import Exact, MinProb, Mode, Objective, Origin, Prompt, Rank, Rejection, TokenSegment
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.conversation import Patience
+from skydraft.edge.cloud_client import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
 from skydraft.errors import CacheOverflow, CloudFault, TransportError
@@ -24,7 +24,7 @@ from skydraft.protocol import codec, messages
 from skydraft.protocol.messages import FaultCode
 from skydraft.tasks.base import PromptPair
 from tests.cloud.running import running
-from tests.edge.test_conversation import cloud, opened
+from tests.edge.test_cloud_client import cloud, opened
 from tests.edge.test_writer import DRAFT, JOB, SAMPLING, TARGET, ids
 from tests.linked import PROMPT, cloud_only, table
 

@@ -126,7 +126,8 @@ def test_a_hybrid_text_equals_the_texts_own_model(start: Start, sampling: Sampli
     computing.widths.clear()
     while not linked.session.is_complete:
         offer = random_tree(rng, truth, len(linked.session.token_ids), rng.randint(1, 6))
-        linked.send(linked.session.offer(*offer))
+        linked.session.offer(*offer)
+        linked.send_due()
         linked.settle()
     assert list(linked.session.token_ids) == truth
     assert computing.widths == {max(1, sampling.top_k) + TIE_MARGIN}

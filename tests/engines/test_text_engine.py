@@ -209,8 +209,10 @@ def test_a_device_with_a_smaller_vocabulary_gets_the_text_of_whole_rows(monkeypa
     engine = TextEngine(NarrowReader(), word_vocabulary(VOCAB_SIZE), EngineLimits(1, max_length=64))
     linked = Linked(EdgeSession(word_vocabulary(KNOWN), text_prompt(1), sampling, Rank(3)), engine)
     linked.open()
-    linked.send(linked.session.offer([int(np.argsort(-row_after([1])[:KNOWN])[3])]))  # its rank is 4
-    linked.send(linked.session.credit(12))
+    linked.session.offer([int(np.argsort(-row_after([1])[:KNOWN])[3])])  # its rank is 4
+    linked.send_due()
+    linked.session.give_credit(12)
+    linked.send_due()
     linked.settle()
     text = [1]
     for _ in range(12):

@@ -40,7 +40,8 @@ def test_offered_trees_and_chains_leave_the_targets_text(
     linked = Linked(EdgeSession(engine.vocabulary, PROMPT, sampling, Exact()), engine, CloudSettings())
     linked.open()
     while not linked.session.is_complete:
-        linked.send(linked.session.offer(*random_tree(rng, truth, len(linked.session.token_ids), rng.randint(1, 8))))
+        linked.session.offer(*random_tree(rng, truth, len(linked.session.token_ids), rng.randint(1, 8)))
+        linked.send_due()
         linked.settle()
         assert list(linked.session.token_ids) == truth[: len(linked.session.token_ids)]
     assert list(linked.session.token_ids) == truth

@@ -111,7 +111,9 @@ def go_on(cloud: Cloud, session: EdgeSession, session_id: str | None) -> bool:
         assert isinstance(opened, messages.Opened)
         if opened.resume_key:
             session.receive(opened)
-            socket.send(codec.encode(session.credit(len(session.token_ids) + 1)))
+            session.give_credit(len(session.token_ids) + 1)
+            for message in session.to_send():
+                socket.send(codec.encode(message))
             session.receive(hear(socket))
         session.disconnect()
         socket.socket.close()  # without a goodbye, as a cut does it

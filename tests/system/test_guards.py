@@ -49,8 +49,10 @@ def write_text(socket: ClientConnection) -> tuple[EdgeSession, bytes]:
     opened = codec.decode_cloud_message(socket.recv(timeout=20, decode=False))
     assert isinstance(opened, messages.Opened)
     session.receive(opened)
-    socket.send(codec.encode(session.offer(OFFERED_IDS)))
-    socket.send(codec.encode(session.credit(12)))
+    session.offer(OFFERED_IDS)
+    session.give_credit(12)
+    for message in session.to_send():
+        socket.send(codec.encode(message))
     while not session.is_complete:
         session.receive(codec.decode_cloud_message(socket.recv(timeout=20, decode=False)))
     return session, opened.resume_key

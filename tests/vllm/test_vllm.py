@@ -132,7 +132,8 @@ def test_a_hybrid_text_equals_the_clouds_own(engine: TextEngine, sampling: Sampl
     while not linked.session.is_complete:
         before = len(linked.session.token_ids)
         token_ids, shape = random_tree(rng, truth, before, rng.randint(1, 7))
-        linked.send(linked.session.offer(token_ids, shape))
+        linked.session.offer(token_ids, shape)
+        linked.send_due()
         linked.settle()
         num_accepted += len(linked.session.token_ids) - before - 1
     assert list(linked.session.token_ids) == truth
@@ -151,7 +152,8 @@ def test_a_session_of_few_logits_asks_for_few(engine: TextEngine, monkeypatch: p
     session = EdgeSession(engine.vocabulary, LONG_PROMPT, SamplingParams(max_tokens=5), Rank(7))
     linked = Linked(session, engine)
     linked.open()
-    linked.send(session.offer([9, 10], None))
+    session.offer([9, 10], None)
+    linked.send_due()
     linked.settle()
     assert asked == {7}
 

@@ -15,12 +15,12 @@ from skydraft.cli.printable import counted, printable
 from skydraft.cli.results import JsonObject
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
-from skydraft.edge.doctor.checkup import Checkup, State, check_up
+from skydraft.edge.doctor.checkup import Checkup, FindingState, check_up
 from skydraft.edge.machine import MATMUL_SIZE, Machine, Speed
 from skydraft.transport.address import exposure
 
 GIB = 2**30
-STYLES = {State.OK: "color(64)", State.WEAK: "color(166)", State.FAILED: "bold color(160)"}
+STYLES = {FindingState.OK: "color(64)", FindingState.WEAK: "color(166)", FindingState.FAILED: "bold color(160)"}
 LABEL_WIDTH = 18  # of the longest: failed cloud alone
 
 Line = tuple[Text, str]  # its label, and what it says

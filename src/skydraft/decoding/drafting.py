@@ -13,7 +13,6 @@ from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.guess_tree import GuessTree, Node
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD
-from skydraft.protocol import messages
 from skydraft.sampling.guesses import Guesses
 
 
@@ -101,22 +100,31 @@ class Drafting:
             self.tree.grow(node, guess, self._session.num_shared_ids)
         self._look_for_a_dead_end()
 
-    def offer(self) -> messages.Offer | None:
-        """What to send now."""
+    def offer(self) -> None:
+        """Have the session offer what is to be sent now."""
         session, way = self._session, self.way
-        if not session.can_follow or session.is_complete or session.cloud_length < len(session.token_ids):
-            return None
-        if session.num_in_flight >= min(way.max_in_flight, session.limits.max_in_flight):
-            return None
-        if way.block_length:
-            return self._block()
-        nodes = self.tree.unoffered(way.least_offer_prob, session.limits.max_draft_tokens - self.tree.num_offered)
-        if not nodes and not self._is_moving():
-            nodes = self.tree.unoffered(0.0, 1)  # however improbable: else the text would stand still
-        if not nodes or self._waits_for_more(nodes):
-            return None
-        draft = self.tree.offer(nodes)
-        return session.offer(draft.token_ids, draft.shape)
+        if not session.can_follow or session.is_complete:
+            return
+        if session.is_behind:  # rule 5: what the cloud lacks goes first
+            if not session.num_in_flight:
+                session.offer(())
+            return
+        while session.num_in_flight < min(way.max_in_flight, session.limits.max_in_flight):
+            if way.block_length:
+                nodes, start = self._block()
+                if not nodes:
+                    return
+                self.tree.mark_offered(nodes)
+                session.offer([node.token_id for node in nodes if node.token_id is not None], start=start)
+                continue
+            most = session.limits.max_draft_tokens - self.tree.num_offered
+            nodes = self.tree.unoffered(way.least_offer_prob, most)
+            if not nodes and not self._is_moving():
+                nodes = self.tree.unoffered(0.0, 1)  # however improbable: else the text would stand still
+            if not nodes or self._waits_for_more(nodes):
+                return
+            draft = self.tree.offer(nodes)
+            session.offer(draft.token_ids, draft.shape)
 
     def _waits_for_more(self, nodes: Sequence[Node]) -> bool:
         """Whether an offer of these is better sent later, with more."""
@@ -143,16 +151,15 @@ class Drafting:
     def _worth_reading(self, count: int) -> list[Node]:
         return self.tree.best_to_read(count, self.way.least_prob, self._session.sampling.max_tokens)
 
-    def _block(self) -> messages.Offer | None:
-        """A chain of the length that is asked for, behind those in flight."""
+    def _block(self) -> tuple[list[Node], int | None]:
+        """A chain of the length that is asked for, and where it starts: None at the end of the text, else behind those
+        in flight."""
         length = min(self.way.block_length, self._session.max_block_length)
         nodes = self.tree.unoffered(0.0, length)
         if not nodes or (len(nodes) < length and self._coming(1)):
-            return None
-        self.tree.mark_offered(nodes)
-        token_ids = [node.token_id for node in nodes if node.token_id is not None]
+            return [], None
         start = nodes[0].position
-        return self._session.offer(token_ids, start=None if start == self._session.cloud_length else start)
+        return nodes, None if start == self._session.cloud_length else start
 
     def _is_worth_waiting(self) -> bool:
         """Whether one more draft step gains more tokens than its time is worth: the marginal value theorem."""

@@ -2,7 +2,23 @@
 
 The device's log is the text so far. The cloud knows its first `cloud_length` tokens; what the device committed by
 itself since then travels ahead of the next offer as forced tokens. That one mechanism serves gated decoding, resuming
-and starting again at a cloud that lost everything.
+and starting again at a cloud that lost everything (rule 5 of docs/protocol.md).
+
+Whoever drives a session says what it wants (`offer`, `give_credit`), sends what `to_send` lists, and passes what
+arrives to `receive`. A session is in one of three phases:
+
+    phase      to_send() lists                                  receive() takes
+    -----      ---------------                                  ---------------
+    APART      Open, then as OPENING            -> OPENING      nothing
+    OPENING    of a new session: as OPEN                        Opened                -> OPEN
+               of one to be resumed: nothing                    Opened without a key  -> APART   the cloud forgot it
+    OPEN       offers (rules 1, 3), credit (rule 6)             Verdict (rules 2, 3), Tokens (rule 6), Working
+
+    any        disconnect(), close()            -> APART        Fault: an error; the session is over
+
+What follows the `Open` of a new session need not wait for its answer. A session that is to be resumed may turn out to
+be gone, so nothing is sent behind its `Open`. In APART the session remembers how to be resumed (`disconnect`) unless
+the device went on without the cloud (`abandon`): then the next `Open` is of a new session.
 """
 
 from __future__ import annotations
@@ -30,8 +46,8 @@ from skydraft.text.vocabulary import Vocabulary
 class Phase(enum.Enum):
     """Where a session stands towards the cloud."""
 
-    APART = "apart"  # send `open`
-    OPENING = "opening"  # `open` was sent, its answer is on its way
+    APART = "apart"  # `Open` is to be sent
+    OPENING = "opening"  # it was sent, and its answer is on its way
     OPEN = "open"
 
 
@@ -44,6 +60,9 @@ class EdgeSession:
         number: of this session within its connection.
 
     Attributes:
+        sampling: as asked for; the text ends earlier where the cloud's slot has no room for more.
+        limits: of the cloud. num_shared_ids: ids from here on only one of the two models has.
+        cloud_length: how many tokens of the text the cloud is known to hold.
         num_rounds: verdicts. num_positions: that the cloud computed for this text, as far as its answers tell.
     """
 
@@ -55,35 +74,32 @@ class EdgeSession:
         rule: AcceptanceRule,
         number: int = 0,
     ) -> None:
+        self.vocabulary = vocabulary
+        self.sampling = sampling
         self.rule = rule
-        self._sampling = sampling
-        self._asked_tokens = sampling.max_tokens
         self.phase = Phase.APART
+        self.cloud_length = 0
         self.limits = messages.LEAST_LIMITS
         self.num_shared_ids = vocabulary.num_tokens
         self.num_rounds = 0
         self.num_positions = 0
-        self.vocabulary = vocabulary
         self._id_bits = packing.id_bits(vocabulary.num_tokens)
         self._prompt = prompt
+        self._asked_tokens = sampling.max_tokens
         self._number = number
-        self._resume_key = b""
+        self._resume_key = b""  # empty: the cloud knows nothing of this text
         self._ids: list[int] = []
         self._origins: list[Origin] = []
-        self._cloud_length = 0
-        self._credit = 0
-        self._in_flight: deque[Draft] = deque()
-        self._lost: tuple[Draft, ...] = ()
-
-    @property
-    def sampling(self) -> SamplingParams:
-        """As asked for; the text ends earlier where the cloud's slot has no room for more."""
-        return self._sampling
+        self._credit = 0  # the position up to which the cloud is to write by itself
+        self._told_credit = 0  # and the one that it was told
+        self._queued: list[messages.Offer] = []
+        self._in_flight: deque[Draft] = deque()  # those that are queued too
+        self._lost: tuple[Draft, ...] = ()  # in flight when the connection was lost
 
     @property
     def is_cut_short(self) -> bool:
         """Whether the text ended because a slot was full: not by itself, and before it was as long as asked for."""
-        has_end = bool(self._ids) and self._ids[-1] in self._sampling.end_ids
+        has_end = bool(self._ids) and self._ids[-1] in self.sampling.end_ids
         return self.is_complete and not has_end and len(self._ids) < self._asked_tokens
 
     @property
@@ -101,11 +117,6 @@ class EdgeSession:
         return tuple(map(Token, self._ids[start:], self._origins[start:]))
 
     @property
-    def cloud_length(self) -> int:
-        """How many tokens of the text the cloud is known to hold."""
-        return self._cloud_length
-
-    @property
     def num_in_flight(self) -> int:
         """Offers that wait for their verdict."""
         return len(self._in_flight)
@@ -113,7 +124,17 @@ class EdgeSession:
     @property
     def is_owed(self) -> bool:
         """Whether the cloud is to say something: that the session stands, a verdict, or tokens on credit."""
-        return self.phase is Phase.OPENING or bool(self._in_flight) or self._credit > self._cloud_length
+        return self.phase is Phase.OPENING or bool(self._in_flight) or self._told_credit > self.cloud_length
+
+    @property
+    def has_credit(self) -> bool:
+        """Whether the cloud is to write on by itself."""
+        return self._credit > self.cloud_length
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the cloud lacks tokens of the text: the device committed them, or the cloud lost them."""
+        return self.cloud_length < len(self._ids)
 
     @property
     def progress(self) -> tuple[Phase, int, int]:
@@ -125,34 +146,85 @@ class EdgeSession:
         return self.sampling.is_end(self._ids)
 
     @property
-    def num_left(self) -> int:
-        """How many tokens the text may still grow by."""
-        return max(0, self._sampling.max_tokens - len(self._ids))
-
-    @property
     def can_follow(self) -> bool:
-        """Whether offers and credit may be sent: what follows a fresh `open` need not wait for its answer, but a
-        session that is to be resumed may turn out to be gone."""
+        """Whether offers and credit may be sent."""
         return self.phase is Phase.OPEN or (self.phase is Phase.OPENING and not self._resume_key)
 
     @property
     def max_block_length(self) -> int:
         """How many tokens one offer may ask about."""
-        most, lattice = min(self.limits.max_draft_tokens, self.num_left), self.rule.draft_lattice
+        num_left = max(0, self.sampling.max_tokens - len(self._ids))
+        most, lattice = min(self.limits.max_draft_tokens, num_left), self.rule.draft_lattice
         return most if lattice is None else min(most, packing.max_drawn_tokens(self.vocabulary.num_tokens, lattice))
 
     @property
     def _cloud_ids(self) -> Sequence[int]:
-        return self._ids if self._cloud_length == len(self._ids) else self._ids[: self._cloud_length]
+        return self._ids if self.cloud_length == len(self._ids) else self._ids[: self.cloud_length]
 
     # What leaves
 
+    def offer(
+        self,
+        token_ids: Sequence[int],
+        shape: TreeShape | None = None,
+        distributions: Sequence[LatticeDistribution] | None = None,
+        start: int | None = None,
+    ) -> None:
+        """Have tokens offered that follow the text, or, with `start`, tokens that follow an earlier offer.
+
+        What the cloud does not know of the text yet goes ahead as forced tokens; there may be no others.
+
+        Args:
+            shape: of the tree that they make; None: a chain.
+        Raises:
+            LocalProtocolError: `can_follow` is false, more offers are in flight than the cloud takes, or this is none.
+        """
+        if not self.can_follow:
+            raise LocalProtocolError(f"the session is {self.phase.value}: open it first")
+        if len(self._in_flight) >= self.limits.max_in_flight:
+            raise LocalProtocolError(
+                f"{len(self._in_flight)} offers are in flight and the cloud takes {self.limits.max_in_flight}: "
+                "wait for a verdict"
+            )
+        forced = self._ids[self.cloud_length :] if start is None else []
+        draft = Draft(
+            start=self.cloud_length if start is None else start,
+            token_ids=(*forced, *token_ids),
+            shape=(shape or TreeShape.chain(len(token_ids))).below_chain(len(forced)),
+            num_forced=len(forced),
+            distributions=None if distributions is None else tuple(distributions),
+        )
+        self._queued.append(offers.to_wire(draft, self._number, self.vocabulary.num_tokens, self.rule))
+        self._in_flight.append(draft)
+
+    def give_credit(self, up_to: int) -> None:
+        """Let the cloud write on by itself up to this position; it is told again when a connection was lost."""
+        self._credit = up_to
+
+    def to_send(self) -> list[messages.EdgeMessage]:
+        """What is due, in order. Each message is listed once; what is lost with a connection is due again."""
+        due: list[messages.EdgeMessage] = []
+        if self.phase is Phase.APART:
+            due.append(self.open())
+        if not self.can_follow:
+            return due
+        is_credit_due = self._credit != self._told_credit
+        if is_credit_due and self.is_behind and not self._in_flight:
+            self.offer(())  # forced tokens go before credit: rule 6
+        due += self._queued
+        self._queued.clear()
+        if is_credit_due:
+            due.append(messages.Generate(self._credit, self._number))
+            self._told_credit = self._credit
+        return due
+
     def open(self) -> messages.Open:
-        """Begin, or take up again where the cloud still knows the session."""
+        """Begin, or take up again where the cloud may still know the session; part of `to_send`."""
         self.phase = Phase.OPENING
         resume = None
         if self._resume_key:
-            resume = messages.Resume(self._resume_key, self._cloud_length, packing.log_digest(self._cloud_ids))
+            digest = packing.log_digest(self._ids[: self.cloud_length])
+            resume = messages.Resume(self._resume_key, self.cloud_length, digest)
         return messages.Open(
             version=messages.PROTOCOL_VERSION,
             session=self._number,
@@ -163,46 +235,8 @@ class EdgeSession:
             resume=resume,
         )
 
-    def offer(
-        self,
-        token_ids: Sequence[int],
-        shape: TreeShape | None = None,
-        distributions: Sequence[LatticeDistribution] | None = None,
-        start: int | None = None,
-    ) -> messages.Offer:
-        """Offer tokens that follow the text, or, with `start`, tokens that follow an earlier offer.
-
-        What the cloud does not know of the text yet goes ahead as forced tokens.
-
-        Args:
-            shape: of the tree that they make; None: a chain.
-        Raises:
-            LocalProtocolError: the session is not open, or more offers are in flight than the cloud takes.
-        """
-        self._require_heard()
-        if len(self._in_flight) >= self.limits.max_in_flight:
-            raise LocalProtocolError(
-                f"{len(self._in_flight)} offers are in flight and the cloud takes {self.limits.max_in_flight}: "
-                "wait for a verdict"
-            )
-        forced = self._ids[self._cloud_length :] if start is None else []
-        draft = Draft(
-            start=self._cloud_length if start is None else start,
-            token_ids=(*forced, *token_ids),
-            shape=(shape or TreeShape.chain(len(token_ids))).below_chain(len(forced)),
-            num_forced=len(forced),
-            distributions=None if distributions is None else tuple(distributions),
-        )
-        self._in_flight.append(draft)
-        return offers.to_wire(draft, self._number, self.vocabulary.num_tokens, self.rule)
-
-    def credit(self, up_to: int) -> messages.Generate:
-        """Let the cloud write on by itself up to this position."""
-        self._require_heard()
-        self._credit = up_to
-        return messages.Generate(up_to, self._number)
-
     def close(self) -> messages.Close:
+        """The session is over, and so is what was to be sent."""
         self.phase = Phase.APART
         return messages.Close(self._number)
 
@@ -210,16 +244,19 @@ class EdgeSession:
 
     def commit(self, token_ids: Sequence[int]) -> tuple[Token, ...]:
         """Take tokens into the text without asking the cloud."""
-        return self._append(token_ids, [Origin.EDGE] * len(token_ids))
+        self._ids.extend(token_ids)
+        self._origins.extend([Origin.EDGE] * len(token_ids))
+        return self.tokens_from(len(self._ids) - len(token_ids))
 
     def end_here(self) -> None:
         """The text can grow no more: it ends with what there is, a token or more."""
-        self._sampling = self._sampling.up_to(len(self._ids))
+        self.sampling = self.sampling.up_to(len(self._ids))
 
     def disconnect(self) -> None:
         """The connection is gone: what was in flight may or may not have arrived."""
         self.phase = Phase.APART
-        self._credit = 0
+        self._told_credit = 0
+        self._queued.clear()
         if self._in_flight:  # else it may be the second time, and nothing was sent since the first
             self._lost = tuple(self._in_flight)
         self._in_flight.clear()
@@ -229,7 +266,7 @@ class EdgeSession:
         self.disconnect()
         self._lost = ()
         self._resume_key = b""
-        self._cloud_length = 0
+        self.cloud_length = self._credit = 0
 
     # What arrives
 
@@ -257,42 +294,49 @@ class EdgeSession:
         raise RemoteProtocolError(f"the cloud sent {type(message).__name__} while the session was {self.phase.value}")
 
     def _opened(self, opened: messages.Opened) -> tuple[Token, ...]:
-        self._check_vocabulary(opened.vocabulary, opened.model)
+        """Rule 5: the cloud begins, goes on from what it holds, or has forgotten the session."""
+        ours, theirs = self.vocabulary, opened.vocabulary
+        self.num_shared_ids = min(ours.num_tokens, theirs.num_tokens)
+        is_ours_larger = theirs.num_tokens < ours.num_tokens  # the side with the larger vocabulary compares
+        if is_ours_larger and ours.digest(theirs.num_tokens) != theirs.digest:
+            raise VocabularyMismatch(ours.name, opened.model, [])
         if not opened.resume_key and not self._resume_key:
             raise RemoteProtocolError("the cloud opened a new session without a key to resume it by")
         self.limits = opened.limits
-        self._sampling = self._sampling.up_to(opened.limits.max_tokens)
-        self._in_flight = deque(draft for draft in self._in_flight if self._is_shared(draft))
+        self.sampling = self.sampling.up_to(opened.limits.max_tokens)
+        # Rule 1: the cloud drops an offer of unshared ids that left before the device knew them.
+        self._in_flight = deque(
+            draft for draft in self._in_flight if draft.num_forced or max(draft.token_ids) < self.num_shared_ids
+        )
         self._resume_key = opened.resume_key
-        if opened.length <= self._cloud_length:
+        if opened.length <= self.cloud_length:
             self._lost = ()  # no verdict was lost: nothing was judged that the device does not know of
-        if not opened.resume_key:  # it forgot the session: `open` again, with the prompt
+        if not opened.resume_key:
             self.phase = Phase.APART
-            self._cloud_length = 0
+            self.cloud_length = self._told_credit = 0
             return ()
-        if opened.length < self._cloud_length:
+        if opened.length < self.cloud_length:
             if packing.log_digest(self._ids[: opened.length]) != opened.digest:
                 raise RemoteProtocolError(f"the cloud holds another text than the device at length {opened.length}")
-            self._cloud_length = opened.length
+            self.cloud_length = opened.length
         self.phase = Phase.OPEN
         return ()
 
-    def _is_shared(self, draft: Draft) -> bool:
-        """Whether the cloud takes an offer that left before its vocabulary was known."""
-        return bool(draft.num_forced) or max(draft.token_ids) < self.num_shared_ids
-
-    def _check_vocabulary(self, theirs: messages.VocabularyMark, model: str) -> None:
-        self.num_shared_ids = min(self.vocabulary.num_tokens, theirs.num_tokens)
-        is_ours_larger = theirs.num_tokens < self.vocabulary.num_tokens  # the side with the larger one checks
-        if is_ours_larger and self.vocabulary.digest(theirs.num_tokens) != theirs.digest:
-            raise VocabularyMismatch(self.vocabulary.name, model, [])
-
     def _judged(self, verdict: messages.Verdict) -> tuple[Token, ...]:
-        if verdict.length <= self._cloud_length:
+        """Rules 2 and 3: a verdict answers the first offers in flight that extend the log, as the cloud took them."""
+        if verdict.length <= self.cloud_length:
             raise RemoteProtocolError(
-                f"a verdict of length {verdict.length} adds nothing to the {self._cloud_length} tokens before it"
+                f"a verdict of length {verdict.length} adds nothing to the {self.cloud_length} tokens before it"
             )
-        draft = self._answered_draft(verdict)
+        merges = self.rule.merges_offers
+        merged = merge_offers(self._in_flight, self._cloud_ids, merges, max_offers=verdict.num_offers)
+        if merged is None or len(merged.indexes) < verdict.num_offers:
+            raise RemoteProtocolError(
+                f"a verdict of length {verdict.length} answers {verdict.num_offers} offers and "
+                f"{len(merged.indexes) if merged else 0} of those in flight extend the text"
+            )
+        self._in_flight = deque(draft for index, draft in enumerate(self._in_flight) if index not in merged.indexes)
+        draft = fitting(merged.draft, merges, self.limits.max_tokens)
         num_accepted = verdict.length - draft.start - (verdict.token_id is not None)
         row = num_accepted if draft.shape.is_chain else verdict.node or 0
         if not 0 <= row <= len(draft.token_ids) or len(path := draft.shape.path_to(row)) != num_accepted:
@@ -304,34 +348,23 @@ class EdgeSession:
             raise RemoteProtocolError(f"the cloud refused {draft.num_forced - num_accepted} tokens that are committed")
         self.num_rounds += 1
         self.num_positions += 1 + draft.num_judged
-        accepted_ids = [draft.token_ids[node] for node in path]
+        new_ids = [draft.token_ids[node] for node in path]
         origins = [Origin.ACCEPTED] * num_accepted
-        if verdict.token_id is None:
-            return self._grow(accepted_ids, origins)
-        last = Origin.CORRECTED if draft.shape.children[row] else Origin.CLOUD
-        return self._grow([*accepted_ids, verdict.token_id], [*origins, last])
-
-    def _answered_draft(self, verdict: messages.Verdict) -> Draft:
-        """What a verdict answers: the first offers in flight that extend what the cloud held, as it took them."""
-        guesses = self.rule.merges_offers
-        merged = merge_offers(self._in_flight, self._cloud_ids, guesses, max_offers=verdict.num_offers)
-        if merged is None or len(merged.indexes) < verdict.num_offers:
-            raise RemoteProtocolError(
-                f"a verdict of length {verdict.length} answers {verdict.num_offers} offers and "
-                f"{len(merged.indexes) if merged else 0} of those in flight extend the text"
-            )
-        self._in_flight = deque(draft for index, draft in enumerate(self._in_flight) if index not in merged.indexes)
-        return fitting(merged.draft, guesses, self.limits.max_tokens)
+        if verdict.token_id is not None:
+            new_ids.append(verdict.token_id)
+            origins.append(Origin.CORRECTED if draft.shape.children[row] else Origin.CLOUD)
+        return self._grow(new_ids, origins)
 
     def _written(self, message: messages.Tokens) -> tuple[Token, ...]:
+        """Rule 6: the cloud wrote on credit. Rule 5: or it sends what a resumed device lacks."""
         end = message.start + packing.num_packed_ids(len(message.packed_ids), self._id_bits)
         if end > self.sampling.max_tokens:  # told before they are unpacked
             raise RemoteProtocolError(f"the cloud wrote to position {end}, beyond the end of the text")
         token_ids = packing.unpack_ids(message.packed_ids, self._id_bits, self.vocabulary.num_tokens)
-        known_ids = self._ids[message.start : self._cloud_length]
-        if message.start > self._cloud_length or known_ids != list(token_ids[: len(known_ids)]):
+        known_ids = self._ids[message.start : self.cloud_length]
+        if message.start > self.cloud_length or known_ids != list(token_ids[: len(known_ids)]):
             raise RemoteProtocolError(
-                f"the cloud wrote from position {message.start} and the device knows its text to {self._cloud_length}"
+                f"the cloud wrote from position {message.start} and the device knows its text to {self.cloud_length}"
             )
         new_ids = token_ids[len(known_ids) :]
         self.num_positions += len(new_ids)
@@ -357,42 +390,28 @@ class EdgeSession:
 
     def _grow(self, token_ids: Sequence[int], origins: Sequence[Origin]) -> tuple[Token, ...]:
         """The cloud's log grew by these; the device may have committed the first of them before."""
-        self._check_text(token_ids)
-        committed_ids = self._ids[self._cloud_length : self._cloud_length + len(token_ids)]
-        num_committed = len(committed_ids)
-        if committed_ids != list(token_ids[:num_committed]):
-            raise RemoteProtocolError(
-                f"the cloud's text differs from what the device committed after position {self._cloud_length}"
-            )
-        self._cloud_length += len(token_ids)
-        new_tokens = self._append(token_ids[num_committed:], origins[num_committed:])
-        self._drop_stale()
-        return new_tokens
-
-    def _check_text(self, token_ids: Sequence[int]) -> None:
+        start, length = self.cloud_length, self.cloud_length + len(token_ids)
         strange_id = next((token_id for token_id in token_ids if token_id >= self.num_shared_ids), None)
         if strange_id is not None:
             raise RemoteProtocolError(f"the cloud wrote token {strange_id} and both know {self.num_shared_ids} tokens")
-        length = self._cloud_length + len(token_ids)
-        if length > self.sampling.max_tokens or any(token_id in self.sampling.end_ids for token_id in token_ids[:-1]):
+        has_end = any(token_id in self.sampling.end_ids for token_id in token_ids[:-1])
+        if length > self.sampling.max_tokens or has_end:  # rule 7
             raise RemoteProtocolError(f"the cloud wrote to position {length}, beyond the end of the text")
-
-    def _append(self, token_ids: Sequence[int], origins: Sequence[Origin]) -> tuple[Token, ...]:
-        self._ids.extend(token_ids)
-        self._origins.extend(origins)
-        return tuple(map(Token, token_ids, origins))
-
-    def _drop_stale(self) -> None:
+        committed_ids = self._ids[start:length]
+        num_committed = len(committed_ids)
+        if committed_ids != list(token_ids[:num_committed]):
+            raise RemoteProtocolError(f"the cloud's text differs from what the device committed after position {start}")
+        self.cloud_length = length
+        new_ids, new_origins = token_ids[num_committed:], origins[num_committed:]
+        self._ids.extend(new_ids)
+        self._origins.extend(new_origins)
         log_ids = self._cloud_ids
-        self._in_flight = deque(
+        self._in_flight = deque(  # rule 1: the cloud drops the others in silence
             draft
             for draft in self._in_flight
             if not self.is_complete and (is_ahead(draft, log_ids) or unverified_part(draft, log_ids))
         )
-
-    def _require_heard(self) -> None:
-        if not self.can_follow:
-            raise LocalProtocolError(f"the session is {self.phase.value}: open it first")
+        return tuple(map(Token, new_ids, new_origins))
 
 
 def mark_of(vocabulary: Vocabulary) -> messages.VocabularyMark:

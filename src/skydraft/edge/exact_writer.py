@@ -11,7 +11,7 @@ from typing import NamedTuple
 from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.guess_tree import Node
-from skydraft.edge.conversation import Conversation
+from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.drafter import Drafter
 from skydraft.edge.measuring import timed
 from skydraft.edge.tree_reader import Reading
@@ -30,7 +30,7 @@ class _Step(NamedTuple):
     result: asyncio.Future[tuple[list[Guesses], float]]
 
 
-class Hybrid:
+class ExactWriter:
     """Writes one text.
 
     Args:
@@ -44,14 +44,14 @@ class Hybrid:
     def __init__(
         self,
         session: EdgeSession,
-        conversation: Conversation,
+        client: CloudClient,
         drafter: Drafter,
         planner: Planner,
         worker: Executor,
         show: Callable[[], None],
     ) -> None:
         self._session = session
-        self._conversation = conversation
+        self._client = client
         self._drafter = drafter
         self._planner = planner
         self._worker = worker
@@ -79,15 +79,15 @@ class Hybrid:
                     await self._converse(reading_prompt, goes_on)
                 except (TransportError, CloudFault) as error:
                     self._drafting.disconnected()
-                    await self._conversation.recover(error)
+                    await self._client.recover(error)
         finally:
             if self._step is not None:
                 await asyncio.gather(self._step.result, return_exceptions=True)
 
     async def _converse(self, reading_prompt: asyncio.Task[None], goes_on: Callable[[], bool]) -> None:
         """Over one connection."""
-        most, is_credited = self._session.sampling.max_tokens, self._drafting.way.has_credit
-        await self._conversation.begin(most if is_credited else None)
+        self._give_credit()
+        await self._client.send_due()
         self._drafting.connected()
         listening = asyncio.create_task(self._listen())
         listening.add_done_callback(lambda _: self._wake.set())
@@ -96,16 +96,14 @@ class Hybrid:
                 self._wake.clear()
                 self._finish_step()
                 can_draft = self._has_read(reading_prompt)
-                if self._drafting.way.has_credit and not is_credited:  # the way has changed
-                    await self._conversation.send(self._session.credit(most))
-                    is_credited = True
-                was_idle, offers = not self._session.num_in_flight, list(iter(self._drafting.offer, None))
+                self._give_credit()
+                was_idle = not self._session.num_in_flight
+                self._drafting.offer()
                 if can_draft:
                     self._start_step()  # before the offers leave: the draft model is not to wait for that
-                if was_idle and offers:
+                if was_idle and self._session.num_in_flight:
                     self._drafting.asked(time.monotonic())
-                for offer in offers:
-                    await self._conversation.send(offer)
+                await self._client.send_due()
                 await self._wake.wait()
                 if listening.done():
                     listening.result()
@@ -113,9 +111,13 @@ class Hybrid:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 
+    def _give_credit(self) -> None:
+        if self._drafting.way.has_credit and not self._session.has_credit:
+            self._session.give_credit(self._session.sampling.max_tokens)
+
     async def _listen(self) -> None:
         while not self._session.is_complete:
-            await self._conversation.receive()
+            await self._client.receive()
             self._drafting.grew(time.monotonic())
             self._show()
             self._wake.set()
@@ -134,7 +136,7 @@ class Hybrid:
         """The draft model has no room: the cloud writes the rest."""
         self.is_full = True
         self._drafting.give_up()
-        self._conversation.notify(f"{WITHOUT_DRAFT}: {overflow}")
+        self._client.notify(f"{WITHOUT_DRAFT}: {overflow}")
 
     def _start_step(self) -> None:
         if self._step is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from skydraft.edge.conversation import Conversation
+from skydraft.edge.cloud_client import CloudClient
 from skydraft.errors import SkydraftError, TransportError
 from skydraft.policies.estimates import Estimates
 
@@ -31,37 +31,37 @@ def timed(call: Callable[[], _Result]) -> Callable[[], tuple[_Result, float]]:
     return timed_call
 
 
-async def watch_link(conversation: Conversation, estimates: Estimates) -> None:
+async def watch_link(client: CloudClient, estimates: Estimates) -> None:
     """Time pings for as long as this task runs, whenever there is a connection."""
     while True:
-        if not conversation.is_connected:
+        if not client.is_connected:
             await asyncio.sleep(CONNECT_PERIOD_S)
             continue
         with suppress(TransportError):  # a link that froze; who listens finds one that is lost too
-            estimates.observe_round_trip(await conversation.round_trip_s())
+            estimates.observe_round_trip(await client.round_trip_s())
         await asyncio.sleep(PING_PERIOD_S)
 
 
-async def look_at_cloud(conversation: Conversation, estimates: Estimates) -> bool:
+async def look_at_cloud(client: CloudClient, estimates: Estimates) -> bool:
     """Have a cloud write a few tokens that nobody keeps, and learn its pace; one that does not in time stays slow.
 
     Args:
-        conversation: about a text of LOOK_TOKENS tokens; it is closed then.
+        client: about a text of LOOK_TOKENS tokens; it is closed then.
     Returns:
         Whether something was learnt.
     """
     arrived_s: list[float] = []
     try:
         async with asyncio.timeout(OPENING_S) as patience:
-            while not conversation.session.is_complete:
-                await conversation.listen(LOOK_TOKENS)
+            while not client.session.is_complete:
+                await client.listen(LOOK_TOKENS)
                 arrived_s.append(time.monotonic())
                 patience.reschedule(asyncio.get_running_loop().time() + LOOK_S - (arrived_s[-1] - arrived_s[0]))
-            estimates.observe_round_trip(await conversation.round_trip_s())
+            estimates.observe_round_trip(await client.round_trip_s())
     except (SkydraftError, TimeoutError):
         return False  # the text does not need it
     finally:
-        await conversation.close()
+        await client.close()
     has_pace = len(arrived_s) > 1
     if has_pace:
         estimates.observe_afresh((arrived_s[-1] - arrived_s[0]) / (len(arrived_s) - 1))

@@ -14,7 +14,7 @@ PACE_S = 0.05  # twenty frames of 256 bytes a second in each direction; a round 
 
 
 class Channel(Protocol):
-    """What a conversation needs of a connection; as `transport.websocket.Connection`."""
+    """What a `CloudClient` needs of a connection; as `transport.websocket.Connection`."""
 
     async def send(self, data: bytes) -> None: ...
 

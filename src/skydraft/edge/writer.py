@@ -15,9 +15,9 @@ from skydraft.core import AcceptanceRule, Exact, Mode, Objective, Origin, Prompt
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.conversation import Conversation, Patience
+from skydraft.edge.cloud_client import CloudClient, Patience
 from skydraft.edge.drafter import Block, Drafter
-from skydraft.edge.exact_writer import WITHOUT_DRAFT, Hybrid
+from skydraft.edge.exact_writer import WITHOUT_DRAFT, ExactWriter
 from skydraft.edge.measuring import LOOK_S, LOOK_TOKENS, look_at_cloud, timed, watch_link
 from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.report import Report
@@ -148,9 +148,9 @@ class _Run:
         )
         self._reading: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._conversation = None
+        self._client: CloudClient | None = None
         if job.address is not None:
-            self._conversation = Conversation(self._session, self._border, job.address, job.patience, notify, job.pads)
+            self._client = CloudClient(self._session, self._border, job.address, job.patience, notify, job.pads)
 
     async def write(self) -> None:
         """Until the text has ended, or can grow no more."""
@@ -250,8 +250,8 @@ class _Run:
 
     async def _leave_cloud(self) -> None:
         """Another mode goes on: towards the cloud it begins with what is written."""
-        if self._conversation is not None and not self._session.is_complete:
-            await self._conversation.leave()
+        if self._client is not None and not self._session.is_complete:
+            await self._client.leave()
 
     async def _write_until_back(self) -> None:
         """On the device alone, until the cloud can be reached again."""
@@ -271,8 +271,8 @@ class _Run:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         try:
-            if self._conversation is not None:
-                await self._conversation.close()
+            if self._client is not None:
+                await self._client.close()
         finally:
             if self._drafter is not None and self._reading is not None:
                 await asyncio.gather(self._reading, return_exceptions=True)  # its error was raised where it was awaited
@@ -290,7 +290,7 @@ class _Run:
             total_s=total_s,
             rounds=self._session.num_rounds,
             num_positions=self._session.num_positions,
-            reconnects=0 if self._conversation is None else self._conversation.num_reconnects,
+            reconnects=0 if self._client is None else self._client.num_reconnects,
             ended_early=self._ended_early,
             disclosure=self._border.record,
         )
@@ -312,20 +312,20 @@ class _Run:
         sampling = replace(job.sampling, max_tokens=LOOK_TOKENS, end_ids=())
         session = EdgeSession(job.vocabulary, job.prompts.cloud, sampling, Exact())
         patience = job.patience._replace(offline="fail")
-        conversation = Conversation(session, self._border, job.address, patience, pads=job.pads)
-        if await look_at_cloud(conversation, self._planner.estimates):
+        client = CloudClient(session, self._border, job.address, patience, pads=job.pads)
+        if await look_at_cloud(client, self._planner.estimates):
             self._choice.reconsider()
 
     async def _write_in_cloud(self) -> None:
-        conversation, session, estimates = self._cloud(), self._session, self._planner.estimates
+        client, session, estimates = self._cloud(), self._session, self._planner.estimates
         estimates.begin_passes()
-        num_reconnects = conversation.num_reconnects
+        num_reconnects = client.num_reconnects
         while self._is_up_to(Mode.CLOUD):
             length, num_positions = len(session.token_ids), session.num_positions
-            await conversation.listen(self._job.sampling.max_tokens)
-            if conversation.num_reconnects > num_reconnects:
+            await client.listen(self._job.sampling.max_tokens)
+            if client.num_reconnects > num_reconnects:
                 estimates.begin_passes()
-                num_reconnects = conversation.num_reconnects
+                num_reconnects = client.num_reconnects
             num_new = len(session.token_ids) - length
             estimates.observe_pass(time.monotonic(), session.num_positions - num_positions, num_new, is_drafted=False)
             self._show()
@@ -333,12 +333,12 @@ class _Run:
     async def _write_exactly(self) -> None:
         """The cloud's own text, as fast as both can."""
         drafter = self._require_drafter()
-        hybrid = Hybrid(self._session, self._cloud(), drafter, self._planner, self._worker, self._show)
+        exact_writer = ExactWriter(self._session, self._cloud(), drafter, self._planner, self._worker, self._show)
         following = asyncio.create_task(self._follow(drafter))
         try:
-            await hybrid.write(following, lambda: self._is_up_to(Mode.HYBRID))
+            await exact_writer.write(following, lambda: self._is_up_to(Mode.HYBRID))
         finally:
-            self._is_draft_full = hybrid.is_full
+            self._is_draft_full = exact_writer.is_full
             # It may not use the slot behind the back of what comes next; its error was raised where it mattered.
             await asyncio.gather(following, return_exceptions=True)
 
@@ -348,28 +348,28 @@ class _Run:
 
     async def _write_by_blocks(self) -> None:
         """Block by block, as the gate decides: the cloud is asked where the device is unsure."""
-        conversation, lengths, cap = self._cloud(), self._job.draft_length(), EscalationCap(self._job.max_escalated)
+        client, lengths, cap = self._cloud(), self._job.draft_length(), EscalationCap(self._job.max_escalated)
         reading = self._read_prompt()
-        await conversation.open()  # the cloud reads its prompt while the device reads its own
+        await client.open()  # the cloud reads its prompt while the device reads its own
         self._planner.estimates.begin_passes()
         await reading
         while self._is_up_to(Mode.HYBRID):
             block = await self._draft(min(lengths.next_length(), self._session.max_block_length))
             if cap.allows(len(block.token_ids), self._job.gate.escalates(block.signals)):
-                num_accepted = await self._ask(conversation, block)
+                num_accepted = await self._ask(client, block)
                 lengths.observe(len(block.token_ids), num_accepted)
             else:
                 self._session.commit(block.token_ids)
             self._show()
 
-    async def _ask(self, conversation: Conversation, block: Block) -> int:
+    async def _ask(self, client: CloudClient, block: Block) -> int:
         """Have a block judged; returns how many of its tokens were accepted."""
         session, estimates = self._session, self._planner.estimates
-        length, num_reconnects = len(session.token_ids), conversation.num_reconnects
+        length, num_reconnects = len(session.token_ids), client.num_reconnects
         num_positions = 1 + length - session.cloud_length + len(block.token_ids)
         estimates.begin_round(time.monotonic())
-        await conversation.ask(block)
-        if conversation.num_reconnects > num_reconnects:
+        await client.ask(block)
+        if client.num_reconnects > num_reconnects:
             estimates.begin_passes()
         estimates.end_round(time.monotonic(), num_positions)
         origins = [token.origin for token in session.tokens_from(length)]
@@ -400,10 +400,10 @@ class _Run:
             self._num_shown += len(new_tokens)
             self._on_tokens(new_tokens)
 
-    def _cloud(self) -> Conversation:
-        if self._conversation is None:
+    def _cloud(self) -> CloudClient:
+        if self._client is None:
             raise ConfigError(f"mode {self._job.mode.value} needs the address of a cloud")
-        return self._conversation
+        return self._client
 
     def _require_drafter(self) -> Drafter:
         if self._drafter is None:

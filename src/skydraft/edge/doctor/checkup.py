@@ -22,11 +22,11 @@ from skydraft.edge.doctor.measure import (
     BLOCK_LENGTH,
     DraftSpeed,
     LinkSpeed,
+    Measurement,
     Rounds,
-    Trial,
     measure_draft,
     measure_link,
-    trial_prompt,
+    measurement_prompt,
 )
 from skydraft.edge.machine import Machine, Speed, drafting_capacity, look_at_machine, measure_speed
 from skydraft.engines.base import Engine
@@ -46,7 +46,7 @@ LEAST_JITTER_S = 0.01
 BUSY_SHARE = 0.3
 
 
-class State(enum.StrEnum):
+class FindingState(enum.StrEnum):
     """Of one thing that was looked at."""
 
     OK = "ok"
@@ -59,7 +59,7 @@ class Finding:
     """check: what was looked at. sentence: what was found, and, unless it is ok, what to do. For a person."""
 
     check: str
-    state: State
+    state: FindingState
     sentence: str
 
 
@@ -94,19 +94,19 @@ class Checkup:
 
     @property
     def is_well(self) -> bool:
-        return all(finding.state is not State.FAILED for finding in self.findings)
+        return all(finding.state is not FindingState.FAILED for finding in self.findings)
 
     def note(self, check: str, sentence: str, advice: str | None = None) -> None:
         """Take down a finding; one with advice is weak."""
-        state = State.OK if advice is None else State.WEAK
+        state = FindingState.OK if advice is None else FindingState.WEAK
         self.findings.append(Finding(check, state, sentence if advice is None else f"{sentence}: {advice}"))
 
     def fail(self, check: str, error: Exception | str) -> None:
-        self.findings.append(Finding(check, State.FAILED, str(error)))
+        self.findings.append(Finding(check, FindingState.FAILED, str(error)))
 
 
-class _Model:
-    """The draft model, loaded for trials."""
+class _DraftModel:
+    """The draft model, loaded to be measured."""
 
     def __init__(self, settings: DeviceSettings) -> None:
         self.engine: Engine = load_engine(
@@ -114,7 +114,7 @@ class _Model:
         )
         tokenizer = load_tokenizer(settings.draft, "draft")
         self.vocabulary = tokenizer.vocabulary
-        self.prompt: Prompt = trial_prompt(tokenizer.encode)
+        self.prompt: Prompt = measurement_prompt(tokenizer.encode)
 
 
 async def check_up(settings: DeviceSettings) -> Checkup:
@@ -141,9 +141,9 @@ def _check_load(checkup: Checkup) -> None:
         checkup.note("machine", sentence, "what is measured now is slower than it could be; look again when it is idle")
 
 
-def _check_draft(checkup: Checkup, settings: DeviceSettings) -> _Model | None:
+def _check_draft(checkup: Checkup, settings: DeviceSettings) -> _DraftModel | None:
     try:
-        model = _Model(settings)
+        model = _DraftModel(settings)
         draft = measure_draft(model.engine, model.prompt)
     except SkydraftError as error:
         checkup.fail("draft", error)
@@ -160,7 +160,7 @@ def _check_draft(checkup: Checkup, settings: DeviceSettings) -> _Model | None:
     return model
 
 
-async def _check_cloud(checkup: Checkup, address: CloudAddress, model: _Model | None, share: ShareLevel) -> None:
+async def _check_cloud(checkup: Checkup, address: CloudAddress, model: _DraftModel | None, share: ShareLevel) -> None:
     start_s = time.perf_counter()
     try:
         connection = await connect(address.url, token=address.key)
@@ -170,11 +170,11 @@ async def _check_cloud(checkup: Checkup, address: CloudAddress, model: _Model | 
     checkup.handshake_s = time.perf_counter() - start_s
     try:
         await _check_health(checkup, address)
-        if await _check_link(checkup, connection) and model is not None:
-            trial = Trial(connection, address, model.vocabulary, model.prompt, share)
-            await _check_rounds(checkup, trial, model)
+        is_steady = await _check_link(checkup, connection)
     finally:
         await connection.close()
+    if is_steady and model is not None:
+        await _check_rounds(checkup, Measurement(address, model.vocabulary, model.prompt, share), model)
 
 
 async def _check_health(checkup: Checkup, address: CloudAddress) -> None:
@@ -216,9 +216,9 @@ def _link_advice(link: LinkSpeed) -> str | None:
     return None
 
 
-async def _check_rounds(checkup: Checkup, trial: Trial, model: _Model) -> None:
+async def _check_rounds(checkup: Checkup, measurement: Measurement, model: _DraftModel) -> None:
     try:
-        rounds = checkup.rounds = await trial.write_together(model.engine)
+        rounds = checkup.rounds = await measurement.write_together(model.engine)
     except VocabularyMismatch as error:
         checkup.fail("vocabulary", error)
         return
@@ -232,7 +232,7 @@ async def _check_rounds(checkup: Checkup, trial: Trial, model: _Model) -> None:
         f"{rounds.num_accepted} of {rounds.num_drafted} tokens accepted",
     )
     try:
-        checkup.cloud_tokens_per_s = await trial.write_in_cloud()
+        checkup.cloud_tokens_per_s = await measurement.write_in_cloud()
     except SkydraftError as error:
         checkup.fail("cloud alone", error)
         return

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from skydraft.core import Exact, Origin, Prompt, SamplingParams, ShareLevel, TokenSegment
-from skydraft.decoding.edge_session import EdgeSession, Phase
-from skydraft.edge.answer_time import AnswerLimits, AnswerTime
+from skydraft.decoding.edge_session import EdgeSession
+from skydraft.edge.answer_time import AnswerLimits
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.mismatch import explain_mismatch
+from skydraft.edge.cloud_client import CloudClient, Patience
+from skydraft.edge.drafter import Drafter
 from skydraft.engines.base import Engine, Extension
-from skydraft.errors import CloudFault, VocabularyMismatch
-from skydraft.protocol import messages
 from skydraft.text.vocabulary import Vocabulary
 from skydraft.transport.websocket import Connection
 
@@ -30,7 +29,7 @@ NUM_ROUNDS = 8
 BLOCK_LENGTH = 5
 NUM_CLOUD_TOKENS = 24
 NUM_TEXT_TOKENS = NUM_ROUNDS * (BLOCK_LENGTH + 1)
-ANSWER = AnswerLimits(silence_s=30.0, standstill_s=300.0)
+PATIENCE = Patience("fail", 0.0, AnswerLimits(silence_s=30.0, standstill_s=300.0))
 
 _Result = TypeVar("_Result")
 
@@ -71,8 +70,8 @@ class Rounds:
     tokens_per_s: float
 
 
-def trial_prompt(encode: Callable[[str], Sequence[int]]) -> Prompt:
-    """What the trials continue."""
+def measurement_prompt(encode: Callable[[str], Sequence[int]]) -> Prompt:
+    """What the texts of a measurement continue."""
     return Prompt((TokenSegment(tuple(encode(PROMPT_TEXT))),))
 
 
@@ -117,23 +116,17 @@ async def measure_link(connection: Connection) -> LinkSpeed:
     return LinkSpeed(statistics.median(times_s), statistics.mean(changes_s), NUM_PINGS)
 
 
-class Trial:
-    """Short texts over one connection, greedy and exact, of the trial's prompt only.
+class Measurement:
+    """Short texts with one cloud, greedy and exact, of the measurement's prompt only.
 
     Args:
         vocabulary: of the draft model.
-        share: what may leave the device; the trial's prompt and tokens are sent as any others.
+        share: what may leave the device; the prompt and the tokens are sent as any others.
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        address: CloudAddress,
-        vocabulary: Vocabulary,
-        prompt: Prompt,
-        share: ShareLevel = ShareLevel.TOKENS,
+        self, address: CloudAddress, vocabulary: Vocabulary, prompt: Prompt, share: ShareLevel = ShareLevel.TOKENS
     ) -> None:
-        self._connection = connection
         self._address = address
         self._vocabulary = vocabulary
         self._prompt = prompt
@@ -148,19 +141,24 @@ class Trial:
             DisclosureError: nothing may leave the device.
             EngineError: the draft model cannot take the prompt.
         """
-        session, start_s = self._session(0, NUM_TEXT_TOKENS), time.perf_counter()
-        await self._open(session)
-        open_s = time.perf_counter() - start_s
-        drafter = await asyncio.to_thread(_Drafter, engine, self._prompt)
+        client = self._client(NUM_TEXT_TOKENS)
+        session, drafter = client.session, Drafter(engine, client.session.sampling, Exact())
         draft_times_s, round_times_s, num_drafted = list[float](), list[float](), 0
-        while not session.is_complete:
-            block, draft_s = await _timed(asyncio.to_thread(drafter.draft, session, BLOCK_LENGTH))
-            _, round_s = await _timed(self._judge(session, block))
-            draft_times_s.append(draft_s)
-            round_times_s.append(round_s)
-            num_drafted += len(block)
-        drafter.close()
-        await self._send(session.close())
+        try:
+            await client.connect()
+            _, open_s = await _timed(client.open())
+            await asyncio.to_thread(drafter.open, self._prompt)
+            while not session.is_complete:
+                length = min(BLOCK_LENGTH, session.max_block_length)
+                work = asyncio.to_thread(drafter.draft, session.token_ids, length, session.num_shared_ids)
+                block, draft_s = await _timed(work)
+                _, round_s = await _timed(client.ask(block))
+                draft_times_s.append(draft_s)
+                round_times_s.append(round_s)
+                num_drafted += len(block.token_ids)
+        finally:
+            drafter.close()
+            await client.close()
         num_accepted = sum(token.origin is Origin.ACCEPTED for token in session.tokens)
         draft_s, round_s = statistics.median(draft_times_s), statistics.median(round_times_s)
         tokens_per_s = len(session.tokens) / len(round_times_s) / (draft_s + round_s)
@@ -171,84 +169,22 @@ class Trial:
 
         Raises: as `write_together`.
         """
-        session = self._session(1, NUM_CLOUD_TOKENS)
-        await self._open(session)
-        arrivals_s = [time.perf_counter()]
-        await self._send(session.credit(NUM_CLOUD_TOKENS))
-        while not session.is_complete:
-            await self._receive(session)
-            arrivals_s.append(time.perf_counter())
-        await self._send(session.close())
-        pauses_s = [after - before for before, after in itertools.pairwise(arrivals_s)]
-        return len(session.token_ids) / len(pauses_s) / statistics.median(pauses_s)
-
-    def _session(self, number: int, num_tokens: int) -> EdgeSession:
-        sampling = SamplingParams(max_tokens=num_tokens)  # without ids that end it: a trial has its length
-        session = EdgeSession(self._vocabulary, self._prompt, sampling, Exact(), number)
-        self._answer_time = AnswerTime(session, self._address.url, ANSWER)
-        return session
-
-    async def _open(self, session: EdgeSession) -> None:
-        await self._send(session.open())
-        while session.phase is not Phase.OPEN:
-            await self._receive(session)
-
-    async def _judge(self, session: EdgeSession, block: Sequence[int]) -> None:
-        await self._send(session.offer(block))
-        while session.num_in_flight:
-            await self._receive(session)
-
-    async def _send(self, message: messages.EdgeMessage) -> None:
-        await self._connection.send(self._border.let_out(message))
-        self._answer_time.asked()
-
-    async def _receive(self, session: EdgeSession) -> None:
-        data = await self._answer_time.wait(self._connection.receive)
+        client = self._client(NUM_CLOUD_TOKENS)
         try:
-            self._answer_time.take_in(self._border.let_in(data))
-        except VocabularyMismatch as mismatch:
-            raise await explain_mismatch(self._address, self._vocabulary) from mismatch
-        except CloudFault as fault:
-            if fault.code == messages.FaultCode.VOCABULARY:
-                raise await explain_mismatch(self._address, self._vocabulary) from fault
-            raise
+            await client.open()
+            arrivals_s = [time.perf_counter()]
+            while not client.session.is_complete:
+                await client.listen(NUM_CLOUD_TOKENS)
+                arrivals_s.append(time.perf_counter())
+        finally:
+            await client.close()
+        pauses_s = [after - before for before, after in itertools.pairwise(arrivals_s)]
+        return len(client.session.token_ids) / len(pauses_s) / statistics.median(pauses_s)
 
-
-class _Drafter:
-    """Drafts greedily."""
-
-    def __init__(self, engine: Engine, prompt: Prompt) -> None:
-        self._engine = engine
-        self._slot, self._row = engine.open(prompt)
-        self._held: list[int] = []
-
-    def draft(self, session: EdgeSession, num_tokens: int) -> list[int]:
-        """Up to so many tokens that follow the session's text, and no more than it has room for."""
-        self._read(list(session.token_ids))
-        block: list[int] = []
-        for _ in range(min(num_tokens, session.sampling.max_tokens - len(session.token_ids))):
-            if block:
-                self._extend(block[-1:])
-            block.append(int(self._row[: session.num_shared_ids].argmax()))
-        return block
-
-    def close(self) -> None:
-        self._engine.close(self._slot)
-
-    def _read(self, text_ids: list[int]) -> None:
-        """Bring the slot to a text that agrees with what it holds, but for the end of that."""
-        num_kept = min(len(self._held), max(0, len(text_ids) - 1))
-        while self._held[:num_kept] != text_ids[:num_kept]:
-            num_kept -= 1
-        self._engine.crop(self._slot, num_kept)
-        del self._held[num_kept:]
-        if len(text_ids) > num_kept:
-            self._extend(text_ids[num_kept:])
-
-    def _extend(self, token_ids: Sequence[int]) -> None:
-        (logits,) = self._engine.extend([Extension(self._slot, token_ids)])
-        self._row = logits[-1]
-        self._held.extend(token_ids)
+    def _client(self, num_tokens: int) -> CloudClient:
+        sampling = SamplingParams(max_tokens=num_tokens)  # without ids that end it: the text has its length
+        session = EdgeSession(self._vocabulary, self._prompt, sampling, Exact())
+        return CloudClient(session, self._border, self._address, PATIENCE)
 
 
 async def _timed(work: Awaitable[_Result]) -> tuple[_Result, float]:

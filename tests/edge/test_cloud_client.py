@@ -19,7 +19,7 @@ from skydraft.config import CloudSettings
 from skydraft.core import Mode, Origin, Prompt, Rank, SamplingParams, SegmentKind, ShareLevel, TokenSegment
 from skydraft.edge.answer_time import AnswerLimits
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.conversation import Patience
+from skydraft.edge.cloud_client import Patience
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer

@@ -1,4 +1,22 @@
-"""A session over a connection that may be lost: opens it, asks, and takes it up again."""
+"""Carries the bytes of one text's session to a cloud and back, over connections that may be lost.
+
+The session says what is to be sent and what an answer means (`decoding/edge_session`). The client adds a connection,
+the border, time and patience, and looks into no message but a `Fault`. It has a connection or none:
+
+    state         event                                      what happens                              next
+    -----         -----                                      ------------                              ----
+    apart         something is to be sent                    connect; send what the session lists      connected
+    connected     something is to be sent                    send what the session lists               connected
+                  an answer arrives                          the session takes it in                   connected
+                  connection lost, cloud silent for too      drop the connection, tell the session;    apart
+                  long, `Fault` that says when to try again  wait, or raise: as patience says
+                  `Fault` that does not, a broken rule       raise                                     connected
+                  leave() or close()                         say Close, drop the connection            apart
+
+Rule 5 of docs/protocol.md makes that enough: a session whose connection was lost lists `Open` again, and what the cloud
+lacks behind it. Patience ends `wait_s` after the loss; it begins anew when the text has grown, and not when a session
+was opened: a cloud that only opens sessions is not back.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +46,9 @@ ROUTE_ID_BYTES = 16
 class Patience(NamedTuple):
     """What to do about a lost cloud.
 
-    offline: "wait" takes the session up again; otherwise the loss is the caller's to handle.
+    offline: "wait" takes the session up again; otherwise the caller handles the loss.
     wait_s: how long "wait" tries.
-    answer: when it is lost, though its connection stands.
+    answer: when a cloud is lost though its connection stands.
     """
 
     offline: Offline
@@ -38,11 +56,14 @@ class Patience(NamedTuple):
     answer: AnswerLimits = AnswerLimits()
 
 
-class Conversation:
+class CloudClient:
     """Speaks with one cloud about one text, which grows in `session`.
 
+    `open`, `ask` and `listen` take the session up again as far as patience goes. `send_due` and `receive` are for a
+    caller that does both at once; it calls `recover` when one of them raises.
+
     Args:
-        notify: told in a sentence when the cloud is lost, or goes on alone.
+        notify: called with a sentence when the cloud is lost.
         pads: messages are padded and leave at a fixed pace (`edge/padded`).
     """
 
@@ -57,16 +78,15 @@ class Conversation:
     ) -> None:
         self.session = session
         self.num_reconnects = 0
+        self.notify = notify
         self._border = border
         self._address = address
         self._patience = patience
-        self.notify = notify
         self._pads = pads
         self._route_id = secrets.token_hex(ROUTE_ID_BYTES)  # of this text alone: it says nothing about who writes
         self._connection: Channel | None = None
         self._lost_at_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
-        self._is_credited = False
         self._has_spoken = False
         self._answer_time = AnswerTime(session, address.url, patience.answer)
 
@@ -88,41 +108,40 @@ class Conversation:
 
         Raises: as `open`.
         """
-        await self._persist(lambda: self._ask(block))
+
+        async def attempt() -> None:
+            await self._open()
+            self.session.offer(block.token_ids, distributions=block.distributions)
+            await self._exchange(lambda: not self.session.num_in_flight)
+
+        await self._persist(attempt)
 
     async def listen(self, up_to: int) -> None:
         """Give the cloud credit up to this position and wait until the session has grown.
 
         Raises: as `open`.
         """
-        await self._persist(lambda: self._listen(up_to))
+        self.session.give_credit(up_to)
+        length = len(self.session.token_ids)
+        await self._persist(lambda: self._exchange(lambda: len(self.session.token_ids) > length))
 
-    async def begin(self, credit: int | None) -> None:
-        """Connect and have the session opened or taken up again; what follows a fresh `open` need not wait.
+    async def connect(self) -> None:
+        """Connect, once, where there is no connection. Raises: TransportError."""
+        if self._connection is None:
+            connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
+            self._connection = PaddedConnection(connection, self._border.record) if self._pads else connection
 
-        Args:
-            credit: up to which position the cloud may write by itself; None: not at all.
-        Raises: as `open`, and nothing is tried again.
-        """
-        await self._connect()
-        if self.session.phase is Phase.APART:
-            await self.send(self.session.open())
-        if not self.session.can_follow:
-            await self._open()
-        if self.session.cloud_length < len(self.session.token_ids):
-            await self.send(self.session.offer(()))  # forced: what a cloud without a memory lacks
-        if credit is not None:
-            await self.send(self.session.credit(credit))
-
-    async def send(self, message: messages.EdgeMessage) -> None:
-        """Send, once. Raises: TransportError."""
+    async def send_due(self) -> None:
+        """Send what the session lists, over a new connection where there is none. Raises: TransportError, at once."""
+        await self.connect()
         assert self._connection is not None
-        await self._connection.send(self._border.let_out(message))
-        self._has_spoken = True
-        self._answer_time.asked()
+        for message in self.session.to_send():
+            await self._connection.send(self._border.let_out(message))
+            self._has_spoken = True
+            self._answer_time.asked()
 
     async def receive(self) -> None:
-        """Wait for one message and take it into the session. Raises: as `open`, and nothing is tried again."""
+        """Wait for one message and take it into the session. Raises: as `open`, at once."""
         assert self._connection is not None
         message = self._border.let_in(await self._answer_time.wait(self._connection.receive))
         length = len(self.session.token_ids)
@@ -134,7 +153,7 @@ class Conversation:
             if fault.code == messages.FaultCode.VOCABULARY:
                 raise await explain_mismatch(self._address, self.session.vocabulary) from fault
             raise
-        if len(self.session.token_ids) > length:  # a cloud that only opens sessions is not back
+        if len(self.session.token_ids) > length:
             self._lost_at_s, self._pause_s = None, FIRST_PAUSE_S
 
     async def round_trip_s(self) -> float:
@@ -142,30 +161,6 @@ class Conversation:
         if self._connection is None:
             raise TransportError(f"there is no connection to {self._address.url}")
         return await self._connection.round_trip_s()
-
-    async def come_back(self) -> None:
-        """Try to have the session taken up again, for as long as it takes.
-
-        Raises:
-            CloudFault: the cloud refuses for good.
-            RemoteProtocolError, VocabularyMismatch: as EdgeSession.receive.
-        """
-        pause_s = FIRST_PAUSE_S
-        while True:
-            wait_s = pause_s
-            try:
-                await self._open()
-                self.num_reconnects += 1
-                return
-            except TransportError:
-                await self._drop()
-            except CloudFault as fault:
-                if fault.retry_after_s is None:
-                    raise
-                wait_s = max(pause_s, fault.retry_after_s)
-                await self._drop()
-            await asyncio.sleep(wait_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def recover(self, error: TransportError | CloudFault) -> None:
         """After a loss: wait as long as is good before the next attempt.
@@ -192,48 +187,55 @@ class Conversation:
         await asyncio.sleep(min(least_s or self._pause_s, left_s))
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
+    async def come_back(self) -> None:
+        """Try to have the session opened, for as long as it takes.
+
+        Raises:
+            CloudFault: the cloud refuses for good.
+            RemoteProtocolError, VocabularyMismatch: as EdgeSession.receive.
+        """
+        pause_s = FIRST_PAUSE_S
+        while True:
+            wait_s = pause_s
+            try:
+                await self._open()
+                self.num_reconnects += 1
+                return
+            except TransportError:
+                await self._drop()
+            except CloudFault as fault:
+                if fault.retry_after_s is None:
+                    raise
+                wait_s = max(pause_s, fault.retry_after_s)
+                await self._drop()
+            await asyncio.sleep(wait_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
     async def leave(self) -> None:
         """The device goes on alone: what the cloud may still say of this text does not count any more."""
         await self.close()
         self.session.abandon()
 
     async def close(self) -> None:
-        """Say that the session is over, where somebody listens, and close the connection."""
+        """Say that the session is over, where there is a connection, and close it."""
         if self._connection is None:
             return
         try:
             if self._has_spoken:
-                await self.send(self.session.close())
+                await self._connection.send(self._border.let_out(self.session.close()))
         except TransportError:
             pass  # the cloud forgets the session by itself
         finally:
             await self._drop()
 
     async def _open(self) -> None:
-        await self._connect()
-        while self.session.phase is not Phase.OPEN:
-            if self.session.phase is Phase.APART:
-                await self.send(self.session.open())
-            await self.receive()
+        await self._exchange(lambda: self.session.phase is Phase.OPEN)
 
-    async def _ask(self, block: Block) -> None:
-        await self._open()
-        await self.send(self.session.offer(block.token_ids, distributions=block.distributions))
-        while self.session.num_in_flight:
+    async def _exchange(self, is_done: Callable[[], bool]) -> None:
+        """Send what is due and take in answers until this is so. Raises: as `open`, at once."""
+        while not is_done():
+            await self.send_due()
             await self.receive()
-
-    async def _listen(self, up_to: int) -> None:
-        if not self._is_credited:
-            await self.begin(up_to)
-            self._is_credited = True
-        length = len(self.session.token_ids)
-        while len(self.session.token_ids) == length:
-            await self.receive()
-
-    async def _connect(self) -> None:
-        if self._connection is None:
-            connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
-            self._connection = PaddedConnection(connection, self._border.record) if self._pads else connection
 
     async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:
         """Try until it works, as far as patience goes."""
@@ -245,7 +247,7 @@ class Conversation:
 
     async def _drop(self) -> None:
         self.session.disconnect()
-        self._is_credited = self._has_spoken = False
+        self._has_spoken = False
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
