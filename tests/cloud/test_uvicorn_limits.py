@@ -26,8 +26,8 @@ from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
 
 from skydraft.cloud.access.keys import KeyGrant, add_key
-from skydraft.cloud.limits import slices as stream_module
-from skydraft.cloud.limits.slices import MAX_REQUEST_BYTES, SLICE_BYTES
+from skydraft.cloud.limits import sliced_stream as stream_module
+from skydraft.cloud.limits.sliced_stream import MAX_REQUEST_BYTES, SLICE_BYTES
 from skydraft.cloud.limits.uvicorn_limits import CONTROL_FRAMES_PER_S, MAX_FRAGMENTS, MAX_HEAD_LINES
 from skydraft.cloud.serve import SPARE_CONNECTIONS
 from skydraft.config import CloudSettings

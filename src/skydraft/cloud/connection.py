@@ -1,11 +1,22 @@
-"""Carries messages between one device's socket and the scheduler, and knows how long to wait for it."""
+"""One device's connection: carries messages between its WebSocket and the scheduler, and ends it in good order.
+
+    state      what happens in it                         what ends it
+    waiting    nothing whole has come yet                 a message -> open; `open_s` pass -> closing, 1008
+    open       messages pass in both directions           `idle_s` without a message -> closing, 1008
+    closing    the device is told why, then the close     `GOODBYE_S` for each -> ended
+    ended      the scheduler knows it no more             after `ABORT_S` the socket is closed by force
+
+In `waiting` and `open` also: the device leaves -> ended. It breaks the protocol or speaks another version of it -> a
+`Fault`, then closing, 1002. The scheduler has failed -> a `Fault`, then closing, 1011. `dismiss` (the key is gone, the
+device does not read) -> closing, 1008.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -22,9 +33,10 @@ from skydraft.protocol.messages import FaultCode
 
 log = logging.getLogger("skydraft.cloud")
 
-MAX_UNHANDLED = 16  # messages of a device that the scheduler has not come to: beyond, its socket is not read
+MAX_UNHANDLED = 16  # messages of a device that the scheduler has not handled: beyond them its socket is not read
 UNHANDLED_PAUSE_S = 0.005
-MAX_OUTBOX = 1024  # messages that a device has not read yet, before it is cut off
+MAX_OUTBOX = 1024  # messages that a device has not read yet, before it is dismissed
+NOT_READ = f"{MAX_OUTBOX} messages to it were not read"
 GOODBYE_S = 1.0  # to say why a connection is closed
 ABORT_S = 5.0  # from there to its end by force
 CLOSE_PROTOCOL_ERROR = 1002
@@ -65,7 +77,7 @@ class DeviceConnection:
         self._abort: Callable[[], None] = socket.scope.get("state", {}).get(ABORT, lambda: None)
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue(MAX_OUTBOX)
-        self._held: deque[bytes] | None = None  # of a device that pads: what waits for its next frame
+        self._unpacked: deque[bytes] | None = None  # of a device that pads: messages that wait for its next frame
         self._has_heard = False
         self._num_submitted = 0
         self._patience = asyncio.timeout(settings.open_s)
@@ -94,12 +106,6 @@ class DeviceConnection:
             sender.cancel()
             self._loop.call_later(ABORT_S, self._abort)
 
-    def dismiss(self, why: str) -> None:
-        """Close the connection. why: for a person at the device, 120 bytes at most."""
-        if not self._is_dismissed:
-            self._is_dismissed, self._why_closed = True, why
-            self._wait_until(self._loop.time())
-
     # From the device
 
     async def _receive(self) -> None:
@@ -107,31 +113,23 @@ class DeviceConnection:
             event = await self._socket.receive()
             if event["type"] == "websocket.disconnect":
                 return
-            data = event.get("bytes")
-            if data is None:
+            frame = event.get("bytes")
+            if frame is None:
                 raise RemoteProtocolError("a text frame came and the protocol is made of binary frames")
-            for part in self._unpacked(data):
-                await self._take(codec.decode_edge_message(part, self._limits))
-            if self._held is not None:
-                self._put(padding.pack(self._held))
-                await asyncio.sleep(0)  # one that sends nothing but covers gives others their turn too
-
-    def _unpacked(self, frame: bytes) -> Sequence[bytes]:
-        """The messages of a frame; the first frame of a device says whether it pads."""
-        if not self._has_heard and padding.is_padded(frame):
-            self._held = deque()
-        self._has_heard = True
-        return (frame,) if self._held is None else padding.unpack(frame)
-
-    async def _take(self, message: messages.EdgeMessage) -> None:
-        self._note_life()
-        if not self._scheduler.is_alive:
-            raise CloudFault(FaultCode.INTERNAL, "the cloud has failed and ends; its log says why")
-        self._scheduler.submit(self._number, message)
-        self._num_submitted += 1
-        # Polled, because a signal for each message would cost every round what only a flood needs.
-        while self._num_submitted - self._scheduler.num_handled(self._number) > MAX_UNHANDLED:  # noqa: ASYNC110
-            await asyncio.sleep(UNHANDLED_PAUSE_S)
+            if not self._has_heard:  # the first frame says whether this device pads
+                self._has_heard = True
+                self._unpacked = deque() if padding.is_padded(frame) else None
+            for data in (frame,) if self._unpacked is None else padding.unpack(frame):
+                message = codec.decode_edge_message(data, self._limits)
+                self._note_life()
+                self._scheduler.submit(self._number, message)
+                self._num_submitted += 1
+                # Polled, because a signal for each message would cost every round what only a flood needs.
+                while self._num_submitted - self._scheduler.num_handled(self._number) > MAX_UNHANDLED:  # noqa: ASYNC110
+                    await asyncio.sleep(UNHANDLED_PAUSE_S)
+            if self._unpacked is not None:
+                self._put(padding.pack(self._unpacked))
+                await asyncio.sleep(0)  # a device that sends nothing but covers gives others their turn too
 
     # To the device
 
@@ -141,55 +139,57 @@ class DeviceConnection:
             self._loop.call_soon_threadsafe(self._post, message)
 
     def _post(self, message: messages.CloudMessage) -> None:
-        if self._held is None:
-            self._put(codec.encode(message))
-        elif len(self._held) < MAX_OUTBOX:
-            self._held.append(codec.encode(message))
-            self._note_life()  # here and not where frames are sent: covers are no life
+        data = codec.encode(message)
+        if self._unpacked is None:
+            self._put(data)
+        elif len(self._unpacked) < MAX_OUTBOX:
+            self._unpacked.append(data)
+            self._note_life()  # here and not where frames are sent: covers are no sign of life
         else:
-            self._dismiss_deaf()
+            self.dismiss(NOT_READ)
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, frame: bytes) -> None:
         try:
-            self._outbox.put_nowait(data)
+            self._outbox.put_nowait(frame)
         except asyncio.QueueFull:
-            self._dismiss_deaf()
-
-    def _dismiss_deaf(self) -> None:
-        self.dismiss(f"{MAX_OUTBOX} messages to it were not read")
+            self.dismiss(NOT_READ)
 
     async def _send(self) -> None:
         stall_s = self._settings.stall_s
         with suppress(WebSocketDisconnect, RuntimeError):  # Starlette raises RuntimeError on a socket closed meanwhile
             while True:
-                data = await self._outbox.get()
+                frame = await self._outbox.get()
                 try:
                     async with asyncio.timeout(stall_s):
-                        await self._socket.send_bytes(data)
+                        await self._socket.send_bytes(frame)
                 except TimeoutError:
                     self.dismiss(f"a message to it was not taken within {stall_s:g} s")
                     return
-                if self._held is None:
+                if self._unpacked is None:
                     self._note_life()
 
     # Its end
 
+    def dismiss(self, why: str) -> None:
+        """Close the connection. why: for a person at the device, 120 bytes at most."""
+        if not self._is_dismissed:
+            self._is_dismissed, self._why_closed = True, why
+            with suppress(RuntimeError):  # it has ended already, or not begun
+                self._patience.reschedule(self._loop.time())
+
     def _note_life(self) -> None:
-        """Something whole has passed: an idle time begins."""
+        """A whole message has passed: the idle time begins again."""
         if not self._is_dismissed:
             idle_s = self._settings.idle_s
             self._why_closed = f"nothing passed over it for {idle_s:g} s"
-            self._wait_until(self._loop.time() + idle_s)
-
-    def _wait_until(self, when_s: float) -> None:
-        with suppress(RuntimeError):  # it has ended already, or not begun
-            self._patience.reschedule(when_s)
+            with suppress(RuntimeError):
+                self._patience.reschedule(self._loop.time() + idle_s)
 
     async def _refuse(self, code: FaultCode, sentence: str, close_code: int) -> None:
         self._metrics.refused(code)
         log.warning("a connection was refused", extra={"facts": {"connection": self._number, "code": code.value}})
         data = codec.encode(messages.Fault(code, sentence))
-        if self._held is not None:
+        if self._unpacked is not None:
             data = padding.pack(deque([data]))
         with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
             async with asyncio.timeout(GOODBYE_S):

@@ -1,4 +1,12 @@
-"""The thread that owns the engine and all sessions; the event loop only carries bytes to and from it."""
+"""The thread that owns the engine and all sessions; the event loop only carries bytes to and from it.
+
+state      what happens in it
+new        connections may be announced and messages submitted; they wait
+running    round by round: handle all that has arrived, run one forward pass if a session waits for one, and once a
+           second forget sessions and reassure devices; without work it waits for the next message
+stopped    after `stop`, when the pass under way has ended
+failed     after an exception: every connection has been told `Fault` `internal`, and nothing is taken any more
+"""
 
 from __future__ import annotations
 
@@ -7,47 +15,24 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 from skydraft.cloud.access.keys import Holder
 from skydraft.cloud.session_registry import ConnectionId, Reply, SessionRegistry
+from skydraft.errors import CloudFault
 from skydraft.protocol import messages
+from skydraft.protocol.messages import FaultCode
 
 log = logging.getLogger("skydraft.cloud")
 
 EXPIRY_PERIOD_S = 1.0
 
 Deliver = Callable[[messages.CloudMessage], None]
-
-
-@dataclass(frozen=True)
-class _Arrived:
-    connection: ConnectionId
-    message: messages.EdgeMessage
-
-
-@dataclass(frozen=True)
-class _Connected:
-    connection: ConnectionId
-    deliver: Deliver
-    holder: Holder
-
-
-@dataclass(frozen=True)
-class _Disconnected:
-    connection: ConnectionId
-
-
-@dataclass(frozen=True)
-class _DrainBegun:
-    pass
-
-
-_Event = _Arrived | _Connected | _Disconnected | _DrainBegun | None
+Call = Callable[[], None]
 
 
 class Scheduler:
-    """Runs the session registry in a thread of its own.
+    """Runs the session registry in a thread of its own. Any thread may call its methods.
 
     Args:
         registry: touched by nothing else from `start` on.
@@ -55,7 +40,7 @@ class Scheduler:
 
     def __init__(self, registry: SessionRegistry) -> None:
         self._registry = registry
-        self._inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Call | None] = queue.SimpleQueue()  # for the thread to call; None: stop
         self._deliver: dict[ConnectionId, Deliver] = {}
         self._num_handled: dict[ConnectionId, int] = {}
         self._thread = threading.Thread(target=self._run, name="skydraft-scheduler", daemon=True)
@@ -77,27 +62,37 @@ class Scheduler:
         self._inbox.put(None)
         self._thread.join()
 
+    def begin_drain(self) -> None:
+        """Refuse new texts from now on. Safe in a signal handler, and more than once."""
+        self._inbox.put(self._registry.begin_drain)
+
     def connect(self, connection: ConnectionId, deliver: Deliver, holder: Holder) -> None:
-        """From now on, call `deliver`, in the scheduler's thread, with what this connection is to be sent.
+        """From now on, call `deliver`, in the scheduler's thread, with each message to this connection.
 
         Args:
             holder: whose key it came with.
         """
-        self._inbox.put(_Connected(connection, deliver, holder))
+        self._inbox.put(partial(self._connect, connection, deliver, holder))
 
     def submit(self, connection: ConnectionId, message: messages.EdgeMessage) -> None:
-        self._inbox.put(_Arrived(connection, message))
+        """Have a message handled.
+
+        Raises:
+            CloudFault: the scheduler has failed or was stopped.
+        """
+        if not self._thread.is_alive():
+            raise CloudFault(FaultCode.INTERNAL, "the cloud has failed and ends; its log says why")
+        self._inbox.put(partial(self._handle, connection, message))
 
     def num_handled(self, connection: ConnectionId) -> int:
         """How many messages of a connection have been handled, so that its reader does not run ahead."""
         return self._num_handled.get(connection, 0)
 
     def disconnect(self, connection: ConnectionId) -> None:
-        self._inbox.put(_Disconnected(connection))
+        """The connection has ended: send nothing to it any more."""
+        self._inbox.put(partial(self._disconnect, connection))
 
-    def begin_drain(self) -> None:
-        """Refuse new texts from now on. Safe in a signal handler, and more than once."""
-        self._inbox.put(_DrainBegun())
+    # In the thread
 
     def _run(self) -> None:
         try:
@@ -109,42 +104,39 @@ class Scheduler:
     def _serve(self) -> None:
         next_expiry_s = 0.0
         while True:
-            for event in self._events(wait=not self._registry.is_busy):
-                if event is None:
+            for call in self._arrived(wait=not self._registry.is_busy):
+                if call is None:
                     return
-                self._handle(event)
+                call()
             if self._registry.is_busy:
                 self._send(self._registry.step())
             if (now_s := time.monotonic()) >= next_expiry_s:
                 self._send(self._registry.expire() + self._registry.reassure())
                 next_expiry_s = now_s + EXPIRY_PERIOD_S
 
-    def _events(self, wait: bool) -> list[_Event]:
+    def _arrived(self, wait: bool) -> list[Call | None]:
         """All that has arrived; waits for the first where there is nothing else to do."""
-        events = []
+        calls: list[Call | None] = []
         try:
             if wait:
-                events.append(self._inbox.get(timeout=EXPIRY_PERIOD_S))
+                calls.append(self._inbox.get(timeout=EXPIRY_PERIOD_S))
             while True:
-                events.append(self._inbox.get_nowait())
+                calls.append(self._inbox.get_nowait())
         except queue.Empty:
-            pass
-        return events
+            return calls
 
-    def _handle(self, event: _Connected | _Disconnected | _Arrived | _DrainBegun) -> None:
-        match event:
-            case _Connected(connection, deliver, holder):
-                self._deliver[connection] = deliver
-                self._registry.connect(connection, holder)
-            case _Disconnected(connection):
-                self._deliver.pop(connection, None)
-                self._num_handled.pop(connection, None)
-                self._registry.disconnect(connection)
-            case _DrainBegun():
-                self._registry.begin_drain()
-            case _Arrived(connection, message):
-                self._send(self._registry.receive(connection, message))
-                self._num_handled[connection] = self._num_handled.get(connection, 0) + 1
+    def _connect(self, connection: ConnectionId, deliver: Deliver, holder: Holder) -> None:
+        self._deliver[connection] = deliver
+        self._registry.connect(connection, holder)
+
+    def _handle(self, connection: ConnectionId, message: messages.EdgeMessage) -> None:
+        self._send(self._registry.receive(connection, message))
+        self._num_handled[connection] = self._num_handled.get(connection, 0) + 1
+
+    def _disconnect(self, connection: ConnectionId) -> None:
+        self._deliver.pop(connection, None)
+        self._num_handled.pop(connection, None)
+        self._registry.disconnect(connection)
 
     def _send(self, replies: list[Reply]) -> None:
         for connection, message in replies:

@@ -18,7 +18,7 @@ from skydraft.cloud.access.keys import KeyRing
 from skydraft.cloud.app import make_app
 from skydraft.cloud.limits.allowance import Allowance
 from skydraft.cloud.limits.listener import NEW_PER_S, Listener
-from skydraft.cloud.limits.slices import KeyTimes, Stream, Unfinished
+from skydraft.cloud.limits.sliced_stream import KeyTimes, SlicedStream, UnfinishedMessages
 from skydraft.cloud.limits.strangers import Stranger, Strangers
 from skydraft.cloud.limits.uvicorn_limits import GuardedHttp, GuardedSocket
 from skydraft.cloud.logs import flush_logs
@@ -167,11 +167,11 @@ class Server(uvicorn.Server):
         settings = self.service.settings
         num_places = settings.max_connections + SPARE_CONNECTIONS
         strangers, new = Strangers(num_places), Allowance(NEW_PER_S, num_places)
-        key_times, unfinished = KeyTimes(), Unfinished(settings.max_frame_bytes)
+        key_times, unfinished = KeyTimes(), UnfinishedMessages(settings.max_frame_bytes)
 
-        def make_protocol(stranger: Stranger) -> Stream:
+        def make_protocol(stranger: Stranger) -> SlicedStream:
             protocol = GuardedHttp(self.config, self.server_state, self.lifespan.state)
-            return Stream(protocol, stranger, strangers, key_times, unfinished)
+            return SlicedStream(protocol, stranger, strangers, key_times, unfinished)
 
         tls = self._certificate.context if self._certificate else None
         listeners = [Listener(sock, strangers, make_protocol, new, tls) for sock in sockets or []]

@@ -39,7 +39,7 @@ from skydraft.engines.base import Engine
 from skydraft.errors import CacheOverflow, CloudFault, PromptRejected, RemoteProtocolError
 from skydraft.protocol import messages, packing, segments
 from skydraft.protocol.messages import FaultCode
-from skydraft.scheduling.batcher import Answer, Batcher, BatchLimits, Pass
+from skydraft.scheduling.batcher import Batcher, BatchLimits
 
 log = logging.getLogger("skydraft.cloud")
 
@@ -149,7 +149,7 @@ class SessionRegistry:
                     self._forget(self._by_address.get((connection, message.session)))
                     return []
                 case messages.Offer() | messages.Generate():
-                    return self._hear(self._record_at((connection, message.session)), message)
+                    return self._hear((connection, message.session), message)
         except CloudFault as error:
             fault = error
         except RemoteProtocolError as error:
@@ -161,14 +161,41 @@ class SessionRegistry:
         return [(connection, self._fault(fault, message.session))]
 
     def step(self) -> list[Reply]:
-        """Run what waits as one forward pass. What it says may be nothing, though it read a part of a prompt."""
+        """Run what waits as one forward pass.
+
+        Returns:
+            What it gives devices; nothing where it read a part of a prompt.
+        """
         began_s = self._clock()
         done = self._batcher.step()
         ended_s = self._clock()
-        self._count(done, ended_s - began_s)
-        spenders = {self._by_session[answer.session].account for answer in done.answers if answer.num_emitted}
-        replies = [reply for answer in done.answers for reply in self._note(answer, began_s, ended_s)]
-        return replies + self._stop_spenders(spenders)
+        if done.num_positions:
+            num_emitted = sum(answer.num_emitted for answer in done.answers)
+            self._metrics.passed(done.num_sessions, done.num_positions, num_emitted, ended_s - began_s)
+        if done.num_evicted or done.num_restored:
+            self._metrics.moved(done.num_evicted, done.num_restored)
+        replies: list[Reply] = []
+        writers: set[Account] = set()
+        for answer in done.answers:
+            record = self._by_session[answer.session]
+            if record.address is not None:
+                replies.append((record.address[0], answer.message))
+            if isinstance(answer.message, messages.Fault):
+                self._metrics.refused(answer.message.code)
+                self._forget(record)
+                continue
+            self._metrics.waited(began_s - record.asked_s)
+            record.asked_s = ended_s
+            if answer.num_offered:
+                self._metrics.judged(answer.num_offered, answer.num_accepted)
+            if answer.num_emitted:
+                record.account.spend(answer.num_emitted, ended_s)
+                writers.add(record.account)
+        for account in writers:
+            if wait_s := account.wait_s(ended_s):
+                waiting = [record for record in self._by_account[account] if record.session.has_work]
+                replies += [reply for record in waiting for reply in self._pause(record, _spent(account, wait_s))]
+        return replies
 
     def fail_all(self) -> list[Reply]:
         """What to tell all connections when nothing can go on."""
@@ -215,8 +242,8 @@ class SessionRegistry:
             raise RemoteProtocolError(f"session {message.session} is open on this connection already")
         self._check_vocabulary(message.vocabulary)
         account = self._account(connection)
-        if spent := self._spent(account):
-            raise spent
+        if wait_s := account.wait_s(self._clock()):
+            raise _spent(account, wait_s)
         if message.resume is not None:
             return self._resume(address, account, message.resume)
         terms = self._terms(message)
@@ -325,71 +352,28 @@ class SessionRegistry:
 
     # Work
 
-    def _hear(self, record: SessionRecord, message: messages.Offer | messages.Generate) -> list[Reply]:
-        now_s, session = self._clock(), record.session
+    def _hear(self, address: Address, message: messages.Offer | messages.Generate) -> list[Reply]:
+        record = self._by_address.get(address)
+        if record is None:
+            raise RemoteProtocolError(f"session {address[1]} is not open on this connection")
+        now_s, session, account = self._clock(), record.session, record.account
         record.heard_s = now_s
-        fault = self._spent(record.account)
-        if fault is None and isinstance(message, messages.Offer):
-            fault = self._crowded(record.account)
-        if fault is not None:
-            return self._pause(record, fault)
+        if wait_s := account.wait_s(now_s):
+            return self._pause(record, _spent(account, wait_s))
+        if isinstance(message, messages.Offer):
+            records, most = self._by_account[account], account.grant.max_in_flight
+            may_be_crowded = len(records) * self._settings.max_in_flight >= most  # otherwise there is no need to count
+            if may_be_crowded and sum(other.session.num_waiting for other in records) >= most:
+                sentence = f"{most} offers of this key are waiting to be judged already"
+                return self._pause(record, CloudFault(FaultCode.BUSY, sentence, BUSY_RETRY_S))
         if not session.has_work:
             record.asked_s = now_s
         session.receive(message)
         self._batcher.wake(session)
         return []
 
-    def _spent(self, account: Account) -> CloudFault | None:
-        """What to say to a key that has used its tokens up."""
-        wait_s = account.wait_s(self._clock())
-        if not wait_s:
-            return None
-        sentence = f"the key {account.name} has used its {account.grant.tokens_per_minute} tokens a minute"
-        return CloudFault(FaultCode.BUSY, sentence, wait_s)
-
-    def _crowded(self, account: Account) -> CloudFault | None:
-        """What to say to a key of which as many offers wait as may."""
-        most = account.grant.max_in_flight
-        records = self._by_account[account]
-        if len(records) * self._settings.max_in_flight < most:  # they cannot be so many: no need to count
-            return None
-        if sum(record.session.num_waiting for record in records) < most:
-            return None
-        return CloudFault(FaultCode.BUSY, f"{most} offers of this key are waiting to be judged already", BUSY_RETRY_S)
-
-    def _count(self, done: Pass, forward_s: float) -> None:
-        if done.num_positions:
-            num_emitted = sum(answer.num_emitted for answer in done.answers)
-            self._metrics.passed(done.num_sessions, done.num_positions, num_emitted, forward_s)
-        self._metrics.moved(done.num_evicted, done.num_restored)
-
-    def _note(self, answer: Answer, began_s: float, ended_s: float) -> list[Reply]:
-        """Count what came out of a pass, and address it."""
-        record = self._by_session[answer.session]
-        reply = [] if record.address is None else [(record.address[0], answer.message)]
-        if isinstance(answer.message, messages.Fault):
-            self._metrics.refused(answer.message.code)
-            self._forget(record)
-            return reply
-        self._metrics.waited(began_s - record.asked_s)
-        record.asked_s = ended_s
-        record.account.spend(answer.num_emitted, ended_s)
-        if answer.num_offered:
-            self._metrics.judged(answer.num_offered, answer.num_accepted)
-        return reply
-
-    def _stop_spenders(self, accounts: Iterable[Account]) -> list[Reply]:
-        """Pause what waits of keys that have used their tokens up."""
-        return [
-            reply
-            for account in accounts
-            if (fault := self._spent(account))
-            for record in [record for record in self._by_account[account] if record.session.has_work]
-            for reply in self._pause(record, fault)
-        ]
-
     def _pause(self, record: SessionRecord, fault: CloudFault) -> list[Reply]:
-        """End the session for its device, which may take it up again after some time."""
+        """Detach the session and tell its device, which may resume it after some time."""
         if record.address is None:
             return []
         connection, number = record.address
@@ -402,12 +386,6 @@ class SessionRegistry:
         if connection not in self._account_of:
             self.connect(connection, LOCAL_USER)
         return self._account_of[connection]
-
-    def _record_at(self, address: Address) -> SessionRecord:
-        record = self._by_address.get(address)
-        if record is None:
-            raise RemoteProtocolError(f"session {address[1]} is not open on this connection")
-        return record
 
     def _fault(self, fault: CloudFault, number: int | None) -> messages.Fault:
         log.warning("session refused: %s", fault.code)
@@ -435,6 +413,11 @@ class SessionRegistry:
         if record.address is not None:
             del self._by_address[record.address]
             record.address = None
+
+
+def _spent(account: Account, wait_s: float) -> CloudFault:
+    sentence = f"the key {account.name} has used its {account.grant.tokens_per_minute} tokens a minute"
+    return CloudFault(FaultCode.BUSY, sentence, wait_s)
 
 
 def _num_bytes(terms: SessionTerms, max_tokens: int) -> int:

@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame
 
-from skydraft.cloud.limits.slices import SHARE, Stream
+from skydraft.cloud.limits.sliced_stream import SHARE, SlicedStream
 
 MAX_HEAD_BYTES = 2**14
 MAX_HEAD_LINES = 128  # each takes time
@@ -74,7 +74,7 @@ class GuardedHttp(H11Protocol):
 class GuardedSocket(WebSocketsSansIOProtocol):
     """A WebSocket whose peer cannot make it hold more and more, nor work more and more."""
 
-    transport: Stream
+    transport: SlicedStream
 
     def __init__(
         self,

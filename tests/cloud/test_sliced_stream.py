@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from skydraft.cloud.limits import slices as module
-from skydraft.cloud.limits.slices import (
+from skydraft.cloud.limits import sliced_stream as module
+from skydraft.cloud.limits.sliced_stream import (
     KEY_SAVED_S,
     MAX_REQUEST_BYTES,
     SAVED_S,
     SLICE_BYTES,
     KeyTimes,
-    Stream,
-    Unfinished,
+    SlicedStream,
+    UnfinishedMessages,
 )
 from skydraft.cloud.limits.strangers import Stranger, Strangers
 
@@ -72,12 +72,12 @@ def compute(seconds: float) -> None:
 class Line:
     """A stream between the two. key: with which it has come in; None: it is a stranger's."""
 
-    def __init__(self, key: str | None = "phone", unfinished: Unfinished | None = None, **kinds: Any) -> None:
+    def __init__(self, key: str | None = "phone", unfinished: UnfinishedMessages | None = None, **kinds: Any) -> None:
         self.reader, self.transport = Reader(kinds.get("work", lambda: None)), Transport()
         strangers, stranger = Strangers(9), Stranger("peer", lambda: None)
         strangers.enter(stranger)
         times = kinds.get("times", KeyTimes())
-        self.stream = Stream(self.reader, stranger, strangers, times, unfinished or Unfinished(2**20))
+        self.stream = SlicedStream(self.reader, stranger, strangers, times, unfinished or UnfinishedMessages(2**20))
         self.stream.connection_made(self.transport)
         if key is not None:
             self.stream.admit(key)
@@ -187,14 +187,14 @@ async def test_a_connection_that_is_lost_gets_nothing_more() -> None:
 
 
 @pytest.fixture
-def unfinished(monkeypatch: pytest.MonkeyPatch) -> Unfinished:
+def unfinished(monkeypatch: pytest.MonkeyPatch) -> UnfinishedMessages:
     """Of four messages of 100 bytes."""
     monkeypatch.setattr(module, "MIN_UNFINISHED_BYTES", 0)
-    return Unfinished(100)
+    return UnfinishedMessages(100)
 
 
 async def test_the_key_that_holds_most_loses_the_connection_of_which_nothing_came_for_longest(
-    unfinished: Unfinished,
+    unfinished: UnfinishedMessages,
 ) -> None:
     modest = Line("modest", unfinished)
     modest.stream.hold(90)
@@ -207,7 +207,9 @@ async def test_the_key_that_holds_most_loses_the_connection_of_which_nothing_cam
     assert [line.transport.is_aborted for line in (modest, *greedy)] == [False, False, True, False]
 
 
-async def test_messages_that_came_to_their_end_and_lost_connections_hold_nothing(unfinished: Unfinished) -> None:
+async def test_messages_that_came_to_their_end_and_lost_connections_hold_nothing(
+    unfinished: UnfinishedMessages,
+) -> None:
     for number in range(10):
         line = Line("phone", unfinished)
         line.stream.hold(100)
@@ -220,7 +222,7 @@ async def test_messages_that_came_to_their_end_and_lost_connections_hold_nothing
 
 
 async def test_two_messages_of_any_size_that_is_taken_may_be_under_way() -> None:
-    large = Unfinished(2**30)
+    large = UnfinishedMessages(2**30)
     lines = [Line("phone", large) for _ in range(2)]
     for line in lines:
         line.stream.hold(2**30)

@@ -1,7 +1,7 @@
-"""Hands what a connection brings to its protocol in small pieces, so that others have their turn in between.
+"""Hands what a connection brings to its protocol in small pieces, so that other connections have their turn in between.
 
-An event loop gives out what has arrived in pieces of 256 kB and more, and whatever a protocol makes of one holds up
-everybody else. How long that is depends on how many things are in it and not on its size: 256 kB are 40,000 pings.
+An event loop gives out what has arrived in pieces of 256 kB and more, and while a protocol parses one of them all other
+connections wait. How long that is depends on the number of frames in it and not on its size: 256 kB are 40,000 pings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any
 
 from skydraft.cloud.limits.allowance import Allowance
 from skydraft.cloud.limits.strangers import Stranger, Strangers
@@ -23,10 +22,20 @@ KEY_SHARE, KEY_SAVED_S = 0.15, 0.05  # the same, for all connections of one key:
 MAX_REQUEST_BYTES = 2**16  # of a connection that has not come in
 MIN_UNFINISHED_BYTES = 2**28  # that all connections may hold together, or
 UNFINISHED_MESSAGES = 4  # of the largest kind, where those are more
+# What a protocol asks of its transport and the real one answers, without a call in between.
+UNCHANGED = (
+    "abort",
+    "close",
+    "get_extra_info",
+    "get_write_buffer_size",
+    "is_closing",
+    "set_write_buffer_limits",
+    "write",
+)
 
 
 class KeyTimes:
-    """What may be parsed for each key, by the key's name."""
+    """The time for parsing that each key has, by the key's name."""
 
     def __init__(self) -> None:
         self._by_key: dict[str, Allowance] = {}
@@ -35,10 +44,10 @@ class KeyTimes:
         return self._by_key.setdefault(key, Allowance(KEY_SHARE, KEY_SAVED_S))
 
 
-class Unfinished:
-    """What all connections hold of messages whose end has not come.
+class UnfinishedMessages:
+    """Bounds the memory of messages whose end has not come, of all connections together.
 
-    Beyond the bound, the key that has most of it loses the connection of which nothing came for longest.
+    Beyond the bound, the key that holds most loses the connection of which nothing came for longest.
 
     Args:
         max_frame_bytes: of one message.
@@ -46,11 +55,11 @@ class Unfinished:
 
     def __init__(self, max_frame_bytes: int) -> None:
         self._max_bytes = max(MIN_UNFINISHED_BYTES, UNFINISHED_MESSAGES * max_frame_bytes)
-        self._held: dict[Stream, int] = {}  # the one of which nothing came for longest is first
+        self._held: dict[SlicedStream, int] = {}  # the one of which nothing came for longest is first
         self._num_bytes = 0
 
-    def hold(self, stream: Stream, num_bytes: int) -> None:
-        """From now on, a connection holds so many."""
+    def hold(self, stream: SlicedStream, num_bytes: int) -> None:
+        """A connection now holds this many bytes."""
         self._num_bytes += num_bytes - self._held.pop(stream, 0)
         if num_bytes:
             self._held[stream] = num_bytes
@@ -68,16 +77,16 @@ class Unfinished:
         victim.abort()
 
 
-class Stream(asyncio.Transport, asyncio.Protocol):
-    """Stands between a transport and a protocol, and is to each what the other would be.
+class SlicedStream(asyncio.Transport, asyncio.Protocol):
+    """Stands between a transport and a protocol: the protocol of the one and the transport of the other.
 
-    It begins as a stranger's.
+    Its connection is a stranger's until `admit`.
 
     Args:
         protocol: the first; `set_protocol` puts another in its place.
 
     Attributes:
-        key: the name of that with which it came in.
+        key: the name of the key that it came in with.
     """
 
     def __init__(
@@ -86,7 +95,7 @@ class Stream(asyncio.Transport, asyncio.Protocol):
         stranger: Stranger,
         strangers: Strangers,
         key_times: KeyTimes,
-        unfinished: Unfinished,
+        unfinished: UnfinishedMessages,
     ) -> None:
         super().__init__()
         self.key = ""
@@ -106,22 +115,24 @@ class Stream(asyncio.Transport, asyncio.Protocol):
         self._num_request_bytes = 0
 
     def admit(self, key: str) -> None:
-        """It is a stranger's no more. key: the name of its key."""
+        """The device has come in and is no stranger any more. key: the name of its key."""
         self.key, self._key_time = key, self._key_times.of(key)
         self._strangers.leave(self._stranger)
 
     def charge(self, seconds: float) -> None:
-        """Take from what may be parsed for this connection, beyond the time that it takes."""
+        """Take so much from this connection's time for parsing, beyond what its parsing takes."""
         self._time.use(seconds, time.monotonic())
 
     def hold(self, num_bytes: int) -> None:
-        """So much of an unfinished message is held by the protocol."""
+        """The protocol now holds this many bytes of an unfinished message."""
         self._unfinished.hold(self, num_bytes + len(self._backlog))
 
     # What the transport calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        for name in UNCHANGED:
+            setattr(self, name, getattr(transport, name))
         self._stranger.cut = transport.abort
         if self._stranger not in self._strangers:
             transport.abort()
@@ -129,7 +140,7 @@ class Stream(asyncio.Transport, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._backlog += data
-        if self._stranger in self._strangers:
+        if self._key_time is None:  # it has not come in yet
             self._num_request_bytes += len(data)
             if self._num_request_bytes > MAX_REQUEST_BYTES:
                 self.abort()
@@ -167,60 +178,29 @@ class Stream(asyncio.Transport, asyncio.Protocol):
         if self._backlog and self._next is None:
             self._next = self._loop.call_soon(self._hand_over)
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
-
-    def write(self, data: Any) -> None:
-        self._transport.write(data)
-
-    def get_write_buffer_size(self) -> int:
-        return self._transport.get_write_buffer_size()
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._transport.set_write_buffer_limits(high, low)
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
     # Between them
 
     def _hand_over(self) -> None:
-        """A piece or more, as long as it is this connection's turn."""
+        """Give the protocol pieces of the backlog while it reads and this connection and its key have time left."""
         self._next = None
-        began_s = time.thread_time()  # which stands still while others have the processor, or Python
+        turn_ends_s = time.thread_time() + TURN_S  # it stands still while others have the processor, or Python
+        times = [self._time] if self._key_time is None else [self._time, self._key_time]
         while self._backlog and self._is_wanted and not self._transport.is_closing():
-            if wait_s := self._wait_s():
+            now_s = time.monotonic()
+            if wait_s := max(allowance.wait_s(now_s) for allowance in times):
                 self._next = self._loop.call_later(wait_s, self._hand_over)
                 break
-            if time.thread_time() - began_s > TURN_S:
+            began_s = time.thread_time()
+            if began_s > turn_ends_s:
                 self._next = self._loop.call_soon(self._hand_over)
                 break
-            self._hand_over_piece()
-        self._set_reading(not self._backlog)
-
-    def _hand_over_piece(self) -> None:
-        piece = bytes(self._backlog[:SLICE_BYTES])
-        del self._backlog[:SLICE_BYTES]
-        began_s = time.thread_time()
-        self._protocol.data_received(piece)
-        took_s = time.thread_time() - began_s
-        self.charge(took_s)
-        if self._key_time is not None:
-            self._key_time.use(took_s, time.monotonic())
-
-    def _wait_s(self) -> float:
-        """How long until this connection, and its key, have time left."""
-        now_s = time.monotonic()
-        wait_s = self._time.wait_s(now_s)
-        return wait_s if self._key_time is None else max(wait_s, self._key_time.wait_s(now_s))
-
-    def _set_reading(self, is_reading: bool) -> None:
+            piece = bytes(self._backlog[:SLICE_BYTES])
+            del self._backlog[:SLICE_BYTES]
+            self._protocol.data_received(piece)
+            took_s, now_s = time.thread_time() - began_s, time.monotonic()
+            for allowance in times:
+                allowance.use(took_s, now_s)
+        is_reading = not self._backlog
         if is_reading != self._is_reading and not self._transport.is_closing():
             self._is_reading = is_reading
             (self._transport.resume_reading if is_reading else self._transport.pause_reading)()
