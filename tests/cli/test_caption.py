@@ -8,7 +8,7 @@ from rich.console import Console
 
 from skydraft.audio.read import Clip
 from skydraft.cli import caption
-from skydraft.cli.caption import Batch, deaf_cloud
+from skydraft.cli.caption import CaptionBatch, deaf_cloud
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
@@ -54,7 +54,7 @@ def make_batch(monkeypatch, capsys):
         monkeypatch.setattr(caption, "ready_device", ready_device)
         options = {"force_terminal": is_terminal, "color_system": "256" if is_terminal else None, "width": 80}
         streams = (Console(file=io.StringIO(), highlight=False, **options) for _ in range(2))
-        batch = Batch(files, DeviceSettings(), Screen(*streams), is_json)
+        batch = CaptionBatch(files, DeviceSettings(), Screen(*streams), is_json)
         batch.num_loads = 0
         return batch
 

@@ -1,12 +1,12 @@
 import numpy as np
 
-from skydraft.cli.demo import LOUDNESS, loudness, plan, seeded
+from skydraft.cli.demo import LOUDNESS, loudness, variants_of, with_seed
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 
 
 def test_the_demo_compares_four_ways():
-    hybrid, edge, cloud, exact = (act.settings for act in plan(DeviceSettings()))
+    hybrid, edge, cloud, exact = (variant.settings for variant in variants_of(DeviceSettings()))
     assert hybrid == DeviceSettings()
     assert edge.mode is Mode.EDGE
     assert (cloud.mode, cloud.share) == (Mode.CLOUD, ShareLevel.FEATURES)
@@ -14,22 +14,23 @@ def test_the_demo_compares_four_ways():
 
 
 def test_the_exact_way_judges_every_block_whatever_the_settings_file_says():
-    assert plan(DeviceSettings(gate="entropy"))[3].settings.gate == "always"
+    assert variants_of(DeviceSettings(gate="entropy"))[3].settings.gate == "always"
 
 
 def test_the_first_way_is_as_asked():
     asked = DeviceSettings(share=ShareLevel.FEATURES, accept="rank:5")
-    assert plan(asked)[0].settings == asked
-    assert plan(asked)[0].heading(1) == "1 hybrid\nshare features"
+    assert variants_of(asked)[0].settings == asked
+    assert variants_of(asked)[0].heading(1) == "1 hybrid\nshare features"
 
 
 def test_the_exact_way_is_not_shown_twice():
     asked = DeviceSettings(share=ShareLevel.FEATURES, accept="exact")
-    assert len(plan(asked)) == len(plan(DeviceSettings(share=ShareLevel.FEATURES))) == 3
+    assert len(variants_of(asked)) == len(variants_of(DeviceSettings(share=ShareLevel.FEATURES))) == 3
 
 
 def test_every_heading_has_two_lines():
-    assert [act.heading(n).count("\n") for n, act in enumerate(plan(DeviceSettings()), 1)] == [1, 1, 1, 1]
+    for number, variant in enumerate(variants_of(DeviceSettings()), 1):
+        assert variant.heading(number).count("\n") == 1
 
 
 def test_loudness_is_a_bar_for_each_stretch():
@@ -44,7 +45,7 @@ def test_loudness_of_a_clip_shorter_than_the_line():
 
 
 def test_all_ways_of_the_demo_write_with_one_seed():
-    settings = seeded(DeviceSettings(temperature=1.0))
+    settings = with_seed(DeviceSettings(temperature=1.0))
     assert settings.seed is not None
-    assert {act.settings.seed for act in plan(settings)} == {settings.seed}
-    assert seeded(DeviceSettings(seed=3)).seed == 3
+    assert {variant.settings.seed for variant in variants_of(settings)} == {settings.seed}
+    assert with_seed(DeviceSettings(seed=3)).seed == 3

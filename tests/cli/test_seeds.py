@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from skydraft.cli import run
-from skydraft.cli.render import summary
 from skydraft.cli.results import result_of_text
+from skydraft.cli.summaries import summary
 from tests.cli.made_up import TOKENIZER, report
 
 MODEL = "table:vocab=64,seed=3,order=2,tensors=1"

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from skydraft.cli.exits import INTERRUPTED
+from skydraft.cli.exit_status import INTERRUPTED
 
 
 def main() -> NoReturn:
@@ -27,7 +27,7 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns its exit status: see cli/exits."""
+    """Run one command line; returns its exit status: see cli/exit_status."""
     from skydraft.cli.app import app
 
     try:

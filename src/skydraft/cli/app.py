@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from skydraft import __version__
-from skydraft.cli.exits import guard
+from skydraft.cli.exit_status import guard
 from skydraft.cli.options import (
     CONFIG,
     JSON,
@@ -26,7 +26,7 @@ DEBUG = click.Option(["--debug"], is_flag=True, help="Show the traceback of an e
 
 
 class Command(click.Command):
-    """A function that returns its exit status, or None for 0; errors end it as cli/exits says."""
+    """A function that returns its exit status, or None for 0; errors end it as cli/exit_status says."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skydraft.audio.read import Clip, read_clip
-from skydraft.cli.exits import ENDED_EARLY, FAILED
-from skydraft.cli.live import LiveText
-from skydraft.cli.printable import printable, seconds
-from skydraft.cli.render import disclosure, summary
+from skydraft.cli.exit_status import ENDED_EARLY, FAILED
+from skydraft.cli.live_text import LiveText
+from skydraft.cli.ready_device import ready_device
 from skydraft.cli.results import Result, as_json, result_of_clip
 from skydraft.cli.screen import Screen
-from skydraft.cli.stage import ready_device
+from skydraft.cli.summaries import disclosure, summary
+from skydraft.cli.terminal_text import safe_line, seconds
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel, parse_rule
 from skydraft.edge.device import Device
@@ -35,7 +35,7 @@ def run_caption(files: Sequence[str], settings: DeviceSettings, is_json: bool) -
     warning = deaf_cloud(settings)
     if warning:
         screen.warn(warning)
-    batch = Batch(files, settings, screen, is_json)
+    batch = CaptionBatch(files, settings, screen, is_json)
     asyncio.run(batch.run())
     if batch.num_failed:
         return FAILED
@@ -57,7 +57,7 @@ def deaf_cloud(settings: DeviceSettings) -> str | None:
 
 
 @dataclass
-class Batch:
+class CaptionBatch:
     """Files on their way through one device.
 
     num_captioned, num_failed: files that were, and that could not be. num_cut_short: whose text ended early.
@@ -111,7 +111,7 @@ class Batch:
         screen = self.screen
         if self.is_json:
             return result_of_clip(file, await device.caption(clip, notify=screen.warn), device.tokenizer)
-        heading = f"{printable(file)}: " if len(self.files) > 1 else ""
+        heading = f"{safe_line(file)}: " if len(self.files) > 1 else ""
         with LiveText(screen, device.tokenizer, heading) as live:
             captioned = await device.caption(clip, live.add, screen.warn, live.next_window)
             return result_of_clip(file, captioned, device.tokenizer)

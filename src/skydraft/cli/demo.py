@@ -17,12 +17,12 @@ from rich.text import Text
 
 from skydraft.audio.clips import bundled_clips
 from skydraft.audio.read import Clip, Samples, read_clip
-from skydraft.cli.live import LiveText
-from skydraft.cli.printable import printable, seconds
-from skydraft.cli.render import STYLES, Column, comparison, disclosure, legend
+from skydraft.cli.live_text import LiveText
+from skydraft.cli.ready_device import ready_device
 from skydraft.cli.results import Result, result_of_clip
 from skydraft.cli.screen import Screen
-from skydraft.cli.stage import ready_device
+from skydraft.cli.summaries import STYLES, Column, comparison, disclosure, legend
+from skydraft.cli.terminal_text import safe_line, seconds
 from skydraft.config import DeviceSettings, with_flags
 from skydraft.core import Origin, ShareLevel
 from skydraft.edge.device import Device, draw_seed
@@ -33,15 +33,15 @@ WIDTHS = (38, 14, 26)  # of the device, the link and the cloud: 80 columns with 
 INDENT = 3
 
 
-class Act(NamedTuple):
+class Variant(NamedTuple):
     """One way to caption the clip.
 
-    title, subtitle: its name. story: what happens, for a person.
+    title, subtitle: its name. description: what happens, for a person.
     """
 
     title: str
     subtitle: str
-    story: str
+    description: str
     settings: DeviceSettings
 
     @property
@@ -61,39 +61,39 @@ def run_demo(clip_file: Path | None, settings: DeviceSettings) -> None:
         SkydraftError: the clip cannot be read, a model not loaded, the cloud not started.
     """
     clip = read_clip(clip_file or bundled_clips()[0])
-    asyncio.run(perform(clip, with_flags(settings, mode="hybrid"), Screen()))
+    asyncio.run(caption_variants(clip, with_flags(settings, mode="hybrid"), Screen()))
 
 
-async def perform(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
+async def caption_variants(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
     """Caption the clip in each way and compare."""
     async with ready_device(settings, screen) as device:
-        acts = plan(seeded(device.settings))
+        variants = variants_of(with_seed(device.settings))
         with screen.busy("Warming up ..."):
-            await _warm_up(device, clip, acts)
+            await _warm_up(device, clip, variants)
         _show_heading(clip, device.settings, screen)
-        results = [await _play(number, act, device, clip, screen) for number, act in enumerate(acts, 1)]
-    _show_comparison(acts, results, screen)
+        results = [await _caption(number, variant, device, clip, screen) for number, variant in enumerate(variants, 1)]
+    _show_comparison(variants, results, screen)
 
 
-def seeded(settings: DeviceSettings) -> DeviceSettings:
+def with_seed(settings: DeviceSettings) -> DeviceSettings:
     """One seed for all ways: otherwise they would not write the same text."""
     return settings if settings.seed is not None else with_flags(settings, seed=draw_seed())
 
 
-def plan(settings: DeviceSettings) -> list[Act]:
+def variants_of(settings: DeviceSettings) -> list[Variant]:
     """The ways that the demo compares: as the settings, of mode hybrid, say, and three to compare it with."""
     heard = with_flags(settings, share="features")
     exact = with_flags(heard, accept="exact", gate="always")
     has_heard = settings.share is ShareLevel.FEATURES
     is_exact = has_heard and settings.accept in (None, "exact") and settings.gate in (None, "always")
-    acts = [
-        Act("hybrid", f"share {settings.share.value}", _story(settings), settings),
-        Act("edge only", "", "the small model by itself", with_flags(settings, mode="edge")),
-        Act("cloud only", "share features", "the large model by itself", with_flags(heard, mode="cloud")),
+    variants = [
+        Variant("hybrid", f"share {settings.share.value}", _describe(settings), settings),
+        Variant("edge only", "", "the small model by itself", with_flags(settings, mode="edge")),
+        Variant("cloud only", "share features", "the large model by itself", with_flags(heard, mode="cloud")),
     ]
     if not is_exact:
-        acts.append(Act("hybrid exact", "share features", "drafted, and yet the cloud's own text", exact))
-    return acts
+        variants.append(Variant("hybrid exact", "share features", "drafted, and yet the cloud's own text", exact))
+    return variants
 
 
 def loudness(samples: Samples, num_columns: int) -> str:
@@ -104,22 +104,22 @@ def loudness(samples: Samples, num_columns: int) -> str:
     return "".join(LOUDNESS[round(level / loudest * top)] for level in levels)
 
 
-def _story(settings: DeviceSettings) -> str:
+def _describe(settings: DeviceSettings) -> str:
     if settings.share is ShareLevel.FEATURES:
         return "the device drafts, the cloud judges"
     return "the cloud reads along and may object"
 
 
-async def _warm_up(device: Device, clip: Clip, acts: Sequence[Act]) -> None:
+async def _warm_up(device: Device, clip: Clip, variants: Sequence[Variant]) -> None:
     """Run each mode shortly: the first pass of a model takes longer than all later ones."""
-    for act in acts:
-        device.settings = with_flags(act.settings, max_tokens=WARM_UP_TOKENS)
+    for variant in variants:
+        device.settings = with_flags(variant.settings, max_tokens=WARM_UP_TOKENS)
         await device.caption(clip)
 
 
-async def _play(number: int, act: Act, device: Device, clip: Clip, screen: Screen) -> Result:
-    screen.out.print(Text.assemble((f" {number} {act.name}", "bold"), (f"  {act.story}", "dim")))
-    device.settings = act.settings
+async def _caption(number: int, variant: Variant, device: Device, clip: Clip, screen: Screen) -> Result:
+    screen.out.print(Text.assemble((f" {number} {variant.name}", "bold"), (f"  {variant.description}", "dim")))
+    device.settings = variant.settings
     with LiveText(screen, device.tokenizer, indent=INDENT) as live:
         captioned = await device.caption(clip, live.add, screen.warn, live.next_window)
         result = result_of_clip(clip.name, captioned, device.tokenizer)
@@ -137,23 +137,23 @@ def _show_heading(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
 
 def _device_panel(clip: Clip, settings: DeviceSettings) -> Panel:
     bars = Text(loudness(clip.samples, WIDTHS[0] - 4), STYLES[Origin.EDGE], no_wrap=True)
-    name = Text(f"{printable(clip.name)}, {seconds(clip.duration_s)}", no_wrap=True, overflow="ellipsis")
+    name = Text(f"{safe_line(clip.name)}, {seconds(clip.duration_s)}", no_wrap=True, overflow="ellipsis")
     return _panel("device", settings.draft, Group(bars, name), WIDTHS[0])
 
 
 def _cloud_panel(settings: DeviceSettings) -> Panel:
-    address = Text(printable(settings.cloud or ""), no_wrap=True, overflow="ellipsis")
+    address = Text(safe_line(settings.cloud or ""), no_wrap=True, overflow="ellipsis")
     return _panel("cloud", settings.target, Group(Text("another process"), address), WIDTHS[2])
 
 
 def _panel(title: str, model: str, body: Group, width: int) -> Panel:
-    heading = Text.assemble((title, "bold"), f" {printable(model)}", no_wrap=True, overflow="ellipsis")
+    heading = Text.assemble((title, "bold"), f" {safe_line(model)}", no_wrap=True, overflow="ellipsis")
     return Panel(body, title=heading, title_align="left", width=width, border_style="dim")
 
 
-def _show_comparison(acts: Sequence[Act], results: Sequence[Result], screen: Screen) -> None:
-    pairs = zip(acts, results, strict=True)
-    columns = [Column(act.heading(number), result) for number, (act, result) in enumerate(pairs, 1)]
+def _show_comparison(variants: Sequence[Variant], results: Sequence[Result], screen: Screen) -> None:
+    pairs = zip(variants, results, strict=True)
+    columns = [Column(variant.heading(number), result) for number, (variant, result) in enumerate(pairs, 1)]
     screen.out.print(Padding(comparison(columns), (0, 0, 1, 1)))
     remarks = Table.grid(padding=(0, 1))
     for number, remark in _remarks(results):
@@ -162,7 +162,7 @@ def _show_comparison(acts: Sequence[Act], results: Sequence[Result], screen: Scr
 
 
 def _remarks(results: Sequence[Result]) -> list[tuple[int, str]]:
-    """What left the device, and what the exact rule promises, by the number of the act."""
+    """What left the device, and what the exact rule promises, by the number of the variant."""
     remarks = [(1, disclosure(results[0])), (3, disclosure(results[2]))]
     return [*remarks, (4, _sameness(results[2], results[3]))] if len(results) > 3 else remarks
 

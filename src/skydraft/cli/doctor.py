@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from skydraft.cli.exits import FAILED
-from skydraft.cli.printable import counted, printable
+from skydraft.cli.exit_status import FAILED
 from skydraft.cli.results import JsonObject
 from skydraft.cli.screen import Screen
+from skydraft.cli.terminal_text import counted, safe_line
 from skydraft.config import DeviceSettings
 from skydraft.edge.doctor.checkup import Checkup, FindingState, check_up
 from skydraft.edge.machine import MATMUL_SIZE, Machine, Speed
@@ -66,7 +66,7 @@ def _table(lines: Iterable[Line]) -> Table:
     table.add_column(min_width=LABEL_WIDTH, no_wrap=True)
     table.add_column(overflow="fold")
     for label, sentence in lines:
-        table.add_row(label, Text(printable(sentence)))
+        table.add_row(label, Text(safe_line(sentence)))
     return table
 
 

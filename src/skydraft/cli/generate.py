@@ -6,12 +6,12 @@ import asyncio
 import sys
 from pathlib import Path
 
-from skydraft.cli.exits import ENDED_EARLY
-from skydraft.cli.live import LiveText
-from skydraft.cli.render import summary
+from skydraft.cli.exit_status import ENDED_EARLY
+from skydraft.cli.live_text import LiveText
+from skydraft.cli.ready_device import ready_device, starts_cloud
 from skydraft.cli.results import Result, as_json, result_of_text
 from skydraft.cli.screen import Screen
-from skydraft.cli.stage import ready_device, starts_cloud
+from skydraft.cli.summaries import summary
 from skydraft.config import DeviceSettings
 from skydraft.engines.names import parse_name
 from skydraft.errors import ConfigError

@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment, Segments
 from rich.text import Text
 
-from skydraft.cli.exits import print_error
-from skydraft.cli.printable import harmless, printable
+from skydraft.cli.exit_status import print_error
 from skydraft.cli.results import JsonObject, to_line
+from skydraft.cli.terminal_text import safe_line, safe_text
 
 
 class _Console(Console):
@@ -42,7 +42,7 @@ class Screen:
 
     def text(self, text: str) -> None:
         """A result, as it is: no colours, no line breaks but its own."""
-        self._line(harmless(text))
+        self._line(safe_text(text))
 
     def append(self, *parts: tuple[str, str]) -> None:
         """More of a result that grows, as texts and their styles; `end_line` ends it."""
@@ -74,7 +74,7 @@ class Screen:
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
         """Say what takes so long, for as long as it does; on a terminal only."""
-        with self.err.status(Text(printable(what), style="dim")) if self.err.is_terminal else nullcontext():
+        with self.err.status(Text(safe_line(what), style="dim")) if self.err.is_terminal else nullcontext():
             yield
 
     @contextmanager
@@ -95,7 +95,7 @@ class Screen:
     def _say(self, sentence: str, style: str) -> None:
         if self.is_live and self.err.is_terminal:
             self.end_line()
-        self.err.print(Text(printable(sentence), style=style), soft_wrap=not self.err.is_terminal)
+        self.err.print(Text(safe_line(sentence), style=style), soft_wrap=not self.err.is_terminal)
 
     def _line(self, line: str) -> None:
         # Not through the console, which wraps lines and reads markup in them.

@@ -19,7 +19,7 @@ TOKENIZER_FILES = ("*.json", "*.jinja")
 DEFAULT_MAX_LENGTH = 4096  # tokens of a text, where nothing says otherwise
 
 Role = Literal["draft", "target"]  # of a pair of models
-JsonObject = Mapping[str, Any]
+ConfigTable = Mapping[str, Any]
 
 PLAIN_LAYERS = {"full_attention", "sliding_attention", "attention"}
 # Recurrent models, hybrids and those with chunked attention whose config.json does not name the kinds of its layers:
@@ -55,7 +55,7 @@ class Checkpoint:
 
     name: str
     folder: Path
-    config: JsonObject
+    config: ConfigTable
 
     @classmethod
     def open(cls, folder: Path, name: str | None = None) -> Checkpoint:
@@ -69,12 +69,12 @@ class Checkpoint:
         return cls(name or folder.resolve().name, folder, read_json(folder / "config.json"))
 
     @cached_property
-    def thinker_config(self) -> JsonObject:
+    def thinker_config(self) -> ConfigTable:
         """Of a whole Qwen2.5-Omni folder the part that listens and writes; of other folders the config itself."""
         return _table(self.config, "thinker_config") or self.config
 
     @cached_property
-    def text_config(self) -> JsonObject:
+    def text_config(self) -> ConfigTable:
         """What describes the language model."""
         return _table(self.thinker_config, "text_config") or self.thinker_config
 
@@ -165,7 +165,7 @@ def find_checkpoint(model: str, role: Role, files: Sequence[str] = HUB_FILES) ->
     return Checkpoint.open(_fetch(model, files), model)
 
 
-def read_json(path: Path, is_required: bool = True) -> JsonObject:
+def read_json(path: Path, is_required: bool = True) -> ConfigTable:
     """Read a JSON object; a missing file that is not required is an empty one.
 
     Raises:
@@ -184,12 +184,12 @@ def read_json(path: Path, is_required: bool = True) -> JsonObject:
     return content
 
 
-def _table(config: JsonObject, name: str) -> JsonObject | None:
+def _table(config: ConfigTable, name: str) -> ConfigTable | None:
     value = config.get(name)
     return value if isinstance(value, dict) else None
 
 
-def _positive(config: JsonObject, name: str) -> int | None:
+def _positive(config: ConfigTable, name: str) -> int | None:
     value = config.get(name)
     return value if isinstance(value, int) and value > 0 else None
 

@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError, first_line
-from skydraft.text.checkpoint import PLAIN_LAYERS, Checkpoint, JsonObject, require_safe_files
+from skydraft.text.checkpoint import PLAIN_LAYERS, Checkpoint, ConfigTable, require_safe_files
 
 
 def load_weights(model_class: Any, checkpoint: Checkpoint, settings: EngineSettings) -> Any:
@@ -111,7 +111,7 @@ def _dtype(settings: EngineSettings, device: torch.device) -> Any:
     return getattr(torch, settings.dtype)
 
 
-def _require_complete(checkpoint: Checkpoint, report: JsonObject) -> None:
+def _require_complete(checkpoint: Checkpoint, report: ConfigTable) -> None:
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in report["mismatched_keys"])

@@ -1,7 +1,7 @@
 import pytest
 from click.exceptions import Exit
 
-from skydraft.cli.exits import describe, guard
+from skydraft.cli.exit_status import describe, guard
 from skydraft.errors import ConfigError, ModelLoadError
 
 

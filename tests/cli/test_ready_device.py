@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from skydraft.cli.stage import _cloud_arguments, _sharing_cores, starts_cloud
+from skydraft.cli.ready_device import _cloud_arguments, _sharing_cores, starts_cloud
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 from skydraft.engines.settings import num_cores

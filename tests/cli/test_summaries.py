@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from skydraft.cli.render import MEANINGS, STYLES, Column, comparison, disclosure, legend, summary
 from skydraft.cli.results import result_of_text
+from skydraft.cli.summaries import MEANINGS, STYLES, Column, comparison, disclosure, legend, summary
 from skydraft.core import Mode, Origin
 from tests.cli.made_up import ACCEPTED, CLOUD, EDGE, TOKENIZER, features_record, record, report
 

@@ -14,13 +14,13 @@ _SEEN = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u0890\u0891\u08e2\U000110bd\
 _JOINERS = "\u200c\u200d"  # Persian and the scripts of India write with them, and emoji
 
 
-def printable(text: str) -> str:
+def safe_line(text: str) -> str:
     """One line without control characters: a peer's sentence must not move the cursor."""
     spaced = (" " if unicodedata.category(sign) in _CONTROLS | _BREAKS else sign for sign in text)
-    return harmless("".join(spaced)).strip()
+    return safe_text("".join(spaced)).strip()
 
 
-def harmless(text: str, before: str = "") -> str:
+def safe_text(text: str, before: str = "") -> str:
     """Text as it is, line breaks and tabs included, without what a terminal would obey or not show.
 
     Joiners stay where they join something that needs them, after a letter beyond ASCII or an emoji.

@@ -7,10 +7,10 @@ from types import TracebackType
 
 from rich.cells import cell_len
 
-from skydraft.cli.printable import harmless
-from skydraft.cli.render import STYLES
 from skydraft.cli.results import BETWEEN_WINDOWS
 from skydraft.cli.screen import Screen
+from skydraft.cli.summaries import STYLES
+from skydraft.cli.terminal_text import safe_text
 from skydraft.core import Origin, Token
 from skydraft.text.tokenizer import TextStream, Tokenizer
 
@@ -62,7 +62,7 @@ class LiveText:
             self._write(BETWEEN_WINDOWS)
 
     def _write(self, text: str) -> None:
-        text = harmless(text, before=self._last)
+        text = safe_text(text, before=self._last)
         if not text:
             return
         if not self._last:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import click
 from click.exceptions import Exit
 
-from skydraft.cli.printable import harmless, printable
+from skydraft.cli.terminal_text import safe_line, safe_text
 from skydraft.errors import ConfigError, SkydraftError
 
 FAILED = 1
@@ -59,7 +59,7 @@ def guard(debug: bool) -> Iterator[None]:
         raise Exit(UNREAD) from None
     except Exception as error:
         if debug or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
-            click.echo(harmless(traceback.format_exc()), err=True, nl=False)
+            click.echo(safe_text(traceback.format_exc()), err=True, nl=False)
         print_error(describe(error))
         raise Exit(MISUSED if isinstance(error, ConfigError) else FAILED) from None
 
@@ -83,7 +83,7 @@ def print_error(sentence: str) -> None:
     """Say on standard error what went wrong, in red on a terminal."""
     # With click and not rich, which takes a tenth of a second to import: most errors are typing errors.
     is_plain = not sys.stderr.isatty() or "NO_COLOR" in os.environ
-    text = f"Error: {printable(sentence)}"
+    text = f"Error: {safe_line(sentence)}"
     click.echo(text if is_plain else click.style(text, fg="red"), err=True)
 
 

@@ -1,22 +1,22 @@
 import pytest
 
-from skydraft.cli.printable import counted, harmless, printable, seconds
+from skydraft.cli.terminal_text import counted, safe_line, safe_text, seconds
 
 
-def test_printable_is_one_line_without_control_codes():
-    assert printable("a\nb\x1b[31m\tc\u202e ") == "a b [31m c"
+def test_safe_line_is_one_line_without_control_codes():
+    assert safe_line("a\nb\x1b[31m\tc\u202e ") == "a b [31m c"
 
 
-def test_harmless_keeps_lines_and_tabs():
-    assert harmless("a\n\tb \x1b[31m\x00\x9b\r\udcc3é日") == "a\n\tb [31mé日"
+def test_safe_text_keeps_lines_and_tabs():
+    assert safe_text("a\n\tb \x1b[31m\x00\x9b\r\udcc3é日") == "a\n\tb [31mé日"
 
 
 @pytest.mark.parametrize(
     "sign", ["\u202e", "\u202a", "\u2066", "\u2069", "\u200e", "\u061c", "\u200b", "\u2060", "\ufeff"]
 )
 def test_signs_that_turn_text_or_take_no_place_are_left_out(sign):
-    assert harmless(f"user{sign}nimda") == "usernimda"
-    assert printable(f"user{sign}nimda") == "usernimda"
+    assert safe_text(f"user{sign}nimda") == "usernimda"
+    assert safe_line(f"user{sign}nimda") == "usernimda"
 
 
 @pytest.mark.parametrize(
@@ -29,16 +29,16 @@ def test_signs_that_turn_text_or_take_no_place_are_left_out(sign):
         "\u0600\u0661\u0662",  # a sign of the category of the invisible ones that is seen
     ],
 )
-def test_harmless_and_printable_keep_what_languages_need(text):
-    assert harmless(text) == text
-    assert printable(text) == text
+def test_safe_text_and_safe_line_keep_what_languages_need(text):
+    assert safe_text(text) == text
+    assert safe_line(text) == text
 
 
 def test_joiners_hide_in_no_ascii_word_and_do_not_pile_up():
-    assert harmless("\u200dpass\u200cword\u200d") == "password"
-    assert harmless("日\u200d\u200c\u200d本") == "日\u200d本"
-    assert harmless("\u200d本", before="日") == "\u200d本"
-    assert harmless("\u200d本", before="a") == "本"
+    assert safe_text("\u200dpass\u200cword\u200d") == "password"
+    assert safe_text("日\u200d\u200c\u200d本") == "日\u200d本"
+    assert safe_text("\u200d本", before="日") == "\u200d本"
+    assert safe_text("\u200d本", before="a") == "本"
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 tokens"), (1, "1 token"), (1234, "1,234 tokens")])

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from skydraft.cli.printable import counted, seconds
 from skydraft.cli.results import Result
+from skydraft.cli.terminal_text import counted, seconds
 from skydraft.core import Origin
 
 # Of medium lightness: contrast 3.8 or more on black and on white. A correction stands out without colours too.

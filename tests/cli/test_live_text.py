@@ -4,9 +4,9 @@ import re
 import pytest
 from rich.console import Console
 
-from skydraft.cli.live import LiveText
-from skydraft.cli.render import STYLES
+from skydraft.cli.live_text import LiveText
 from skydraft.cli.screen import Screen
+from skydraft.cli.summaries import STYLES
 from skydraft.core import Token
 from tests.cli.made_up import ACCEPTED, CLOUD, CORRECTED, EDGE, TOKENIZER
 
