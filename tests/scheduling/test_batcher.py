@@ -14,7 +14,7 @@ from skydraft.engines.base import ChunkedEngine, PromptChunk
 from skydraft.engines.emulated.table import TableEngine
 from skydraft.errors import EngineError
 from skydraft.protocol import messages, offers
-from skydraft.scheduling.batcher import Answer, Batcher, BatchLimits, Pass
+from skydraft.scheduling.batcher import Batcher, BatchLimits, PassResult, SessionAnswer
 from tests.linked import PROMPT, cloud_only, table
 
 MODEL = "table:vocab=8,seed=5,order=2"
@@ -50,7 +50,7 @@ def offer(batcher: Batcher, session: CloudSession, token_ids: Iterable[int], num
     batcher.wake(session)
 
 
-def passes(batcher: Batcher) -> list[Pass]:
+def passes(batcher: Batcher) -> list[PassResult]:
     """All until nothing waits."""
     done = []
     while batcher.is_busy:
@@ -63,7 +63,7 @@ def alone(session: CloudSession) -> list[int]:
     return cloud_only(engine(), session.terms.sampling, session.terms.prompt)
 
 
-def faults(done: Iterable[Pass]) -> list[Answer]:
+def faults(done: Iterable[PassResult]) -> list[SessionAnswer]:
     return [answer for one in done for answer in one.answers if isinstance(answer.message, messages.Fault)]
 
 

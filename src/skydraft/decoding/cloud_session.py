@@ -62,14 +62,30 @@ class Step(NamedTuple):
     num_offers: int
 
 
+class Prepared(NamedTuple):
+    """A step with its logits.
+
+    rows: float [num_nodes + 1, num_shared_ids], row 0 after the log.
+    request: the target's choices that decide the step; None where the rule asks for more than choices.
+    """
+
+    rows: Array
+    request: ChoiceRequest | None
+
+
 class Outcome(NamedTuple):
     """What came of a step.
 
     kept: the indexes of the step's tokens whose KV entries stay.
+    num_emitted: tokens that the verified log grew by, the forced ones left out.
+    num_offered, num_accepted: draft tokens that were judged, and those of them that were accepted.
     """
 
     message: messages.Verdict | messages.Tokens
     kept: tuple[int, ...]
+    num_emitted: int
+    num_offered: int = 0
+    num_accepted: int = 0
 
 
 class CloudSession:
@@ -213,67 +229,56 @@ class CloudSession:
         """
         if self.is_complete:
             return None
-        has_credit, nothing = self._credit > len(self._log), Draft.chain(len(self._log), ())
-        if self._tail_logits is not None and has_credit and not self._is_forced:
-            return self._step((), nothing, 0)  # the prompt's logits give a token without a pass: no offer is waited for
-        lead_ids = tuple(self._log[self._kv_length :])
-        guesses = self.terms.rule.merges_offers
-        merged = merge_offers(self._waiting, self._log, guesses, max_nodes=self.limits.max_draft_tokens)
-        if merged is None and not has_credit:
+        start, rule = len(self._log), self.terms.rule
+        has_credit, lead_ids = self._credit > start, tuple(self._log[self._kv_length :])
+        merged = None
+        if self._tail_logits is None or not has_credit or self._is_forced:  # else a token costs no pass: rule 6
+            merged = merge_offers(self._waiting, self._log, rule.merges_offers, max_nodes=self.limits.max_draft_tokens)
+        if merged is not None:
+            draft, num_offers = fitting(merged.draft, rule.merges_offers, self.limits.max_tokens), len(merged.indexes)
+        elif has_credit:
+            draft, num_offers = Draft.chain(start, ()), 0
+        else:
             return None
-        draft = (
-            nothing if merged is None else fitting(merged.draft, self.terms.rule.merges_offers, self.limits.max_tokens)
-        )
         if max_positions is not None and len(lead_ids) + len(draft.token_ids) > max_positions:
             return None
-        taken = () if merged is None else merged.indexes
-        self._waiting = deque(offer for index, offer in enumerate(self._waiting) if index not in taken)
-        return self._step(lead_ids, draft, len(taken))
+        if merged is not None:
+            self._waiting = deque(offer for at, offer in enumerate(self._waiting) if at not in merged.indexes)
+        tree, shape = DraftTree.read(draft, self._sampling), draft.shape.below_chain(len(lead_ids))
+        return Step((*lead_ids, *draft.token_ids), shape, len(lead_ids), tree, num_offers)
 
-    def rows_for(self, step: Step, logits: Array | None) -> Array:
-        """The rows that judge a step.
+    def prepare(self, step: Step, logits: Array | None) -> Prepared:
+        """The rows that judge a step, and the choices that decide it, so that those of many sessions are made together.
 
         Args:
             step: from `next_step`.
             logits: float [len(step.token_ids), vocab_size]; None where the step has no tokens to run.
-        Returns:
-            float [num_nodes + 1, num_shared_ids], row 0 after the log.
         """
-        known = None if logits is None else logits[:, : self.terms.num_shared_ids]
+        rows = None if logits is None else logits[:, : self.terms.num_shared_ids]
         if step.num_lead:
-            assert known is not None
-            return known[step.num_lead - 1 :]
-        assert self._tail_logits is not None
-        tail = self._tail_logits[None, :]
-        return tail if known is None else array_namespace(tail).concat([tail, known])
-
-    def prepare(self, step: Step, rows: Array) -> ChoiceRequest | None:
-        """The target's choices that decide a step, so that those of many sessions can be made together.
-
-        Args:
-            rows: from `rows_for`.
-        Returns:
-            None where the rule asks for more than choices.
-        """
+            assert rows is not None
+            rows = rows[step.num_lead - 1 :]
+        else:
+            assert self._tail_logits is not None
+            tail = self._tail_logits[None, :]
+            rows = tail if rows is None else array_namespace(tail).concat([tail, rows])
         is_decided = self.terms.rule.merges_offers or not step.num_offers  # what credit asks for is a choice too
-        return choice_request(step.draft, rows, self._sampling) if is_decided else None
+        return Prepared(rows, choice_request(step.draft, rows, self._sampling) if is_decided else None)
 
-    def finish(self, step: Step, rows: Array, choices: Sequence[int] | None = None) -> Outcome:
+    def finish(self, step: Step, prepared: Prepared, choices: Sequence[int] | None = None) -> Outcome:
         """Judge the draft, or take the next token, and grow the log.
 
         Args:
-            rows: from `rows_for`.
-            choices: the target's, as `prepare` asked for; None: they are made here.
+            prepared: from `prepare`.
+            choices: the target's, as the request asks for; None: they are made here.
         """
-        request = self.prepare(step, rows) if choices is None else None
-        if request is not None:
-            choices = target_choices(*request)
-        if choices is None:
-            judgement = judge(step.draft.draft, rows, self._sampling, self.terms.rule)
+        rows, request = prepared
+        draft, start = step.draft.draft, len(self._log)
+        if request is None:
+            path, token_id = judge(draft, rows, self._sampling, self.terms.rule)
         else:
-            judgement = judge_by_choices(step.draft, choices)
-        draft, start, path = step.draft.draft, len(self._log), judgement.path
-        own_ids = [] if judgement.token_id is None else [judgement.token_id]
+            path, token_id = judge_by_choices(step.draft, target_choices(*request) if choices is None else choices)
+        own_ids = [] if token_id is None else [token_id]
         last_row = path[-1] + 1 if path else 0
         kept = (*range(step.num_lead), *(step.num_lead + node for node in path))
         self._kv_length += len(kept)
@@ -282,19 +287,16 @@ class CloudSession:
         self._log += [draft.token_ids[node] for node in path] + own_ids
         self._drop_stale()
         if not step.num_offers:
-            return Outcome(self._tokens(start, own_ids), kept)
+            return Outcome(self._tokens(start, own_ids), kept, num_emitted=len(own_ids))
         node = None if draft.shape.is_chain else last_row
-        verdict = messages.Verdict(len(self._log), judgement.token_id, self.number, node, num_offers=step.num_offers)
-        return Outcome(verdict, kept)
+        verdict = messages.Verdict(len(self._log), token_id, self.number, node, num_offers=step.num_offers)
+        num_accepted = len(path) - draft.num_forced
+        return Outcome(verdict, kept, num_accepted + len(own_ids), draft.num_judged, num_accepted)
 
     @property
     def _is_forced(self) -> bool:
         """Whether the device says what comes next: what it has committed is not the cloud's to choose."""
         return any(draft.num_forced and not is_ahead(draft, self._log) for draft in self._waiting)
-
-    def _step(self, lead_ids: tuple[int, ...], draft: Draft, num_offers: int) -> Step:
-        tree, shape = DraftTree.read(draft, self._sampling), draft.shape.below_chain(len(lead_ids))
-        return Step((*lead_ids, *draft.token_ids), shape, len(lead_ids), tree, num_offers)
 
     def _tokens(self, start: int, token_ids: Sequence[int]) -> messages.Tokens:
         return messages.Tokens(start, packing.pack(token_ids, self._id_bits), self.number)

@@ -1,8 +1,17 @@
 """Many sessions, one engine: offers, credit and prompts that wait are run as one forward pass. Used by one thread.
 
-A pass is scheduled, run and settled. Scheduling takes, in the order of the fair queue, what each user wants next until
-the pass is full: first a slot, then its prompt in chunks, then the log that the slot lacks, then a step of its session.
-Settling applies the logits: chunks bring sessions nearer to their first step, steps make answers.
+A pass is scheduled, run and settled. Scheduling goes through the users in the order of the fair queue and takes into
+the pass what each does next, until it is full. Settling applies the logits. What a user does next is its state:
+
+    state          in a pass                                    next state
+    without slot   is lent one, or waits for one                reading
+    reading        reads a chunk of its prompt                  catching up, or ready, when the prompt is read
+    catching up    reads again a part of its log: the slot      ready, when all but MAX_LEAD tokens are read
+                   was another's, or the device told a text
+    ready          runs a step of its session, if there is one  ready
+
+From every state: `release` ends it, so does a failure, with a fault as its answer; and an idle user, or one that has
+had its turn, loses its slot to another that waits: without slot.
 """
 
 from __future__ import annotations
@@ -15,8 +24,8 @@ from typing import NamedTuple
 from array_api_compat import array_namespace
 
 from skydraft.core import Prompt
-from skydraft.decoding.cloud_session import CloudSession, Outcome, Step
-from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, PromptChunk, Slot
+from skydraft.decoding.cloud_session import CloudSession, Prepared, Step
+from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, PromptChunk
 from skydraft.engines.prompt_checks import require_finite
 from skydraft.errors import EngineError, PromptRejected, RemoteProtocolError
 from skydraft.protocol import messages
@@ -40,7 +49,7 @@ class BatchLimits(NamedTuple):
     prefill_tokens: int = 256
 
 
-class Answer(NamedTuple):
+class SessionAnswer(NamedTuple):
     """What a session says after a pass.
 
     message: a fault where the session is over.
@@ -56,7 +65,7 @@ class Answer(NamedTuple):
 
 
 @dataclass
-class Pass:
+class PassResult:
     """What a forward pass did.
 
     num_sessions: that took part, those whose prompts were read included.
@@ -64,7 +73,7 @@ class Pass:
     num_evicted: sessions that lost their KV cache to others. num_restored: that were given a slot again.
     """
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[SessionAnswer] = field(default_factory=list)
     num_sessions: int = 0
     num_positions: int = 0
     num_evicted: int = 0
@@ -159,36 +168,37 @@ class Batcher:
             self._active.pop(user, None)
             self._lending.take_back(user)
 
-    def step(self) -> Pass:
+    def step(self) -> PassResult:
         """Run what waits as one forward pass.
 
         A session that cannot go on, and no other, gets a fault and is forgotten.
         """
         self._number += 1
-        done, evicted_before = Pass(), self._lending.num_evicted
-        tasks = self._schedule(done)
+        result, evicted_before = PassResult(), self._lending.num_evicted
+        tasks = self._schedule(result)
         known = [task for task in tasks if task.item is None]
-        self._settle(known, [None] * len(known), done)  # it costs nothing and waits for nobody
-        self._run([task for task in tasks if task.item is not None], done)
-        done.num_sessions, done.num_evicted = len(tasks), self._lending.num_evicted - evicted_before
-        return done
+        if known:
+            self._settle(known, [None] * len(known), result)  # before the pass: their logits are there already
+        self._run([task for task in tasks if task.item is not None], result)
+        result.num_sessions, result.num_evicted = len(tasks), self._lending.num_evicted - evicted_before
+        return result
 
     # Schedule
 
-    def _schedule(self, done: Pass) -> list[_Task]:
+    def _schedule(self, result: PassResult) -> list[_Task]:
         budget = _Budget(self._limits.max_positions, self._limits.prefill_tokens)
         self._active = {user: None for user in self._active if user.is_waiting}
         tasks: list[_Task] = []
         for user in self._fair_queue.order(list(self._active)):
             try:
-                task = self._plan(user, budget, done)
+                task = self._plan(user, budget, result)
             except Exception as error:
-                self._fail(user, error, done)
+                self._fail(user, error, result)
                 continue
             if task is not None:
                 budget.spend(task.num_positions, is_prefill=task.step is None)
                 self._fair_queue.charge(user.tenant, task.num_positions)
-                done.num_positions += task.num_positions
+                result.num_positions += task.num_positions
                 user.last_pass = self._number
                 tasks.append(task)
         if len(tasks) == len(self._active):
@@ -197,9 +207,9 @@ class Batcher:
             self._active[task.user] = self._active.pop(task.user)
         return tasks
 
-    def _plan(self, user: SlotUser, budget: _Budget, done: Pass) -> _Task | None:
+    def _plan(self, user: SlotUser, budget: _Budget, result: PassResult) -> _Task | None:
         """What the user does in this pass; None: it must wait, or has nothing to do after all."""
-        if user.slot is None and not self._lend(user, budget, done):
+        if user.slot is None and not self._lend(user, budget, result):
             return None
         session, slot = user.session, user.slot
         assert slot is not None
@@ -218,26 +228,26 @@ class Batcher:
         item = Extension(slot, step.token_ids, parents) if step.token_ids else None
         return _Task(user, item, step, len(step.token_ids))
 
-    def _lend(self, user: SlotUser, budget: _Budget, done: Pass) -> bool:
+    def _lend(self, user: SlotUser, budget: _Budget, result: PassResult) -> bool:
         """Get the user a slot; False where it must wait."""
         if not budget.has_slots or not budget.to_read:
             return False
         budget.has_slots = self._lending.lend(user, self._number)
         if not budget.has_slots:
             return False
-        done.num_restored += not user.is_new
+        result.num_restored += not user.is_new
         user.last_pass = self._number
         if self._chunked is None:  # the prompt was a pass of its own: one is enough
             user.is_new = False
             budget.spend(user.num_prompt, is_prefill=True)
             budget.prefill = 0
             self._fair_queue.charge(user.tenant, user.num_prompt)
-            done.num_positions += user.num_prompt
+            result.num_positions += user.num_prompt
         return True
 
     # Run
 
-    def _run(self, tasks: Sequence[_Task], done: Pass) -> None:
+    def _run(self, tasks: Sequence[_Task], result: PassResult) -> None:
         """One pass; where it fails, one for each task, so that a bad one fails alone."""
         if not tasks:
             return
@@ -249,33 +259,32 @@ class Batcher:
                 all_logits = self._engine.extend([item for item in items if isinstance(item, Extension)])
         except Exception as error:
             if len(tasks) == 1:
-                self._fail(tasks[0].user, error, done)
+                self._fail(tasks[0].user, error, result)
             else:
                 for task in tasks:
-                    self._run([task], done)
+                    self._run([task], result)
             return
-        self._settle(tasks, all_logits, done)
+        self._settle(tasks, all_logits, result)
 
     # Settle
 
-    def _settle(self, tasks: Sequence[_Task], all_logits: Sequence[Array | None], done: Pass) -> None:
+    def _settle(self, tasks: Sequence[_Task], all_logits: Sequence[Array | None], result: PassResult) -> None:
         """Take in the logits of each task; the choices of all sessions are made together."""
-        prepared: list[tuple[_Task, Array, ChoiceRequest | None]] = []
+        prepared: list[tuple[_Task, Step, Prepared]] = []
         for task, logits in zip(tasks, all_logits, strict=True):
             try:
                 if task.step is None:
                     self._settle_reading(task, logits)
                 else:
-                    rows = task.user.session.rows_for(task.step, logits)
-                    prepared.append((task, rows, task.user.session.prepare(task.step, rows)))
+                    prepared.append((task, task.step, task.user.session.prepare(task.step, logits)))
             except Exception as error:
-                self._fail(task.user, error, done)
-        choices = _choices([request for _, _, request in prepared])
-        for (task, rows, _), token_ids in zip(prepared, choices, strict=True):
+                self._fail(task.user, error, result)
+        choices = _choices([each.request for _, _, each in prepared])
+        for (task, step, each), token_ids in zip(prepared, choices, strict=True):
             try:
-                self._settle_step(task, rows, token_ids, done)
+                self._settle_step(task, step, each, token_ids, result)
             except Exception as error:
-                self._fail(task.user, error, done)
+                self._fail(task.user, error, result)
 
     def _settle_reading(self, task: _Task, logits: Array) -> None:
         user = task.user
@@ -289,30 +298,24 @@ class Batcher:
             # A row of its own, for a session may keep it: a view would hold the logits of the whole pass.
             user.session.prefilled(array_namespace(logits).asarray(logits[-1], copy=True))
 
-    def _settle_step(self, task: _Task, rows: Array, choices: list[int] | None, done: Pass) -> None:
-        user, step = task.user, task.step
-        assert step is not None
-        session, draft = user.session, step.draft.draft
-        start, kv_start = len(session.token_ids), session.kv_length
-        outcome = session.finish(step, rows, choices)
-        self._forget_rejected(user.slot, step, kv_start, outcome)
-        user.num_judged += task.num_positions
-        num_emitted = len(session.token_ids) - start - draft.num_forced
-        has_own = isinstance(outcome.message, messages.Tokens) or outcome.message.token_id is not None
-        num_accepted = num_emitted - has_own if step.num_offers else 0
-        done.answers.append(Answer(session, outcome.message, num_emitted, draft.num_judged, num_accepted))
-
-    def _forget_rejected(self, slot: Slot | None, step: Step, start: int, outcome: Outcome) -> None:
+    def _settle_step(
+        self, task: _Task, step: Step, prepared: Prepared, choices: list[int] | None, result: PassResult
+    ) -> None:
+        user, session = task.user, task.user.session
+        kv_start = session.kv_length
+        outcome = session.finish(step, prepared, choices)
+        num_kept, slot = len(outcome.kept), user.slot
         assert slot is not None
-        num_kept = len(outcome.kept)
-        if num_kept == len(step.token_ids):
-            return
-        if outcome.kept == tuple(range(num_kept)):
-            self._engine.crop(slot, start + num_kept)
-        else:
-            self._engine.keep_path(slot, start, outcome.kept)
+        if num_kept < len(step.token_ids):  # the engine forgets what was rejected
+            if outcome.kept == tuple(range(num_kept)):
+                self._engine.crop(slot, kv_start + num_kept)
+            else:
+                self._engine.keep_path(slot, kv_start, outcome.kept)
+        user.num_judged += task.num_positions
+        message, _, num_emitted, num_offered, num_accepted = outcome
+        result.answers.append(SessionAnswer(session, message, num_emitted, num_offered, num_accepted))
 
-    def _fail(self, user: SlotUser, error: Exception, done: Pass) -> None:
+    def _fail(self, user: SlotUser, error: Exception, result: PassResult) -> None:
         session = user.session
         self.release(session)
         match error:
@@ -325,7 +328,7 @@ class Batcher:
             case _:
                 log.error("a session failed", exc_info=error)
                 code, sentence = messages.FaultCode.INTERNAL, "the cloud failed to judge a draft; its log says why"
-        done.answers.append(Answer(session, messages.Fault(code, sentence, session.number)))
+        result.answers.append(SessionAnswer(session, messages.Fault(code, sentence, session.number)))
 
 
 def _choices(requests: Sequence[ChoiceRequest | None]) -> list[list[int] | None]:
