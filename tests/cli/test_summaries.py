@@ -66,7 +66,7 @@ def test_the_disclosure_names_what_left():
         "Left the device: the instruction and the words of 2 drafts, 100 bytes. The sound and its features stayed."
     )
     assert disclosure(result(disclosure=features_record())) == (
-        "Left the device: log_mel [128, 300] float16, from which speech can be made audible again; in all 76,880 bytes."
+        "Left the device: log_mel [128, 300] float16, from which speech can be reconstructed; in all 76,880 bytes."
     )
     nothing = record()
     nothing.up.clear()

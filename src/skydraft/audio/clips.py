@@ -1,4 +1,4 @@
-"""The clips that come with skydraft: synthetic speech, for the demo."""
+"""The bundled clips: synthetic speech for the demo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What kind of file a clip is, and whether the file ends where its header says.
+"""The format of a sound file, and whether it ends where its header says.
 
 libsndfile shortens a cut Ogg file, and reads a WAV or AIFF file as far as its header says, without an error; it guesses
 the length of an MP3 without a length tag, and tries exotic formats on anything. So the first bytes and the lengths are
@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 
 class Container(enum.StrEnum):
-    """The kinds of file that are read."""
+    """The formats that are read."""
 
     WAV = "WAV"
     AIFF = "AIFF"
@@ -25,18 +25,18 @@ class Container(enum.StrEnum):
 
 
 class Patch(NamedTuple):
-    """What is to be read in place of the bytes from `start`."""
+    """Bytes to read in place of those from `start`."""
 
     start: int
     data: bytes
 
 
 class Ending(NamedTuple):
-    """How a file ends, compared with what its header says.
+    """How the end of a file compares with its header.
 
-    is_cut: it ends in the middle of something that cannot be read in part.
-    note: for the user, where the header says nothing, or another length than is there.
-    patch: gives the header the length that is there, where it says less: the decoder would stop too soon.
+    is_cut: it ends within something that cannot be read in part.
+    note: for the user, if the header has no length or a wrong one.
+    patch: corrects a length in the header that is too small: the decoder would stop too soon.
     is_stream: the decoder must not see the length of the file: it would guess from it and might stop too soon.
     """
 
@@ -49,7 +49,7 @@ class Ending(NamedTuple):
 class _Chunk(NamedTuple):
     """A RIFF or AIFF chunk: its contents are `length` bytes from `start`.
 
-    field: where that length is written. field_bytes: with how many bytes.
+    field: position of the length. field_bytes: its size.
     """
 
     name: bytes
@@ -59,11 +59,11 @@ class _Chunk(NamedTuple):
     field_bytes: int = 4
 
 
-STREAM_BYTES = 0x7FFF0000  # from here on a length is what tools write that do not know it (a WAV through a pipe)
-SLACK_BYTES = 64  # some recorders count the header, 44 bytes and more, as samples
-# How what stands behind samples begins: the usual chunks, and what players append without a chunk around it.
+STREAM_BYTES = 0x7FFF0000  # tools that do not know the length (of a WAV through a pipe) write this or more
+SLACK_BYTES = 64  # some recorders count the header (44 bytes or more) as samples
+# The beginnings of what follows the samples: the usual chunks, and what players append without a chunk.
 TRAILERS = (b"LIST", b"id3 ", b"bext", b"iXML", b"cue ", b"_PMX", b"TAG", b"ID3", b"APETAGEX")
-MAX_CHUNKS = 1024  # real files have fewer than 20; a hostile one could have millions
+MAX_CHUNKS = 1024  # real files have fewer than 20; a malicious one could have millions
 MAX_OGG_PAGE_BYTES = 65307  # 27 + 255 + 255 * 255
 LENGTH_TAGS = (b"Xing", b"Info", b"VBRI")  # one of them in the first frame of an MP3 says how many follow
 FIRST_FRAME_BYTES = 4096
@@ -71,7 +71,7 @@ UNKNOWN_LENGTH = "its header does not say how long it is, so a missing end would
 
 
 def identify(file: BinaryIO, suffix: str) -> Container | None:
-    """Tell the kind of a file by its first bytes; by the suffix only for an MP3, which may begin with anything."""
+    """Recognise a format by the first bytes; MP3, which may begin with anything, by the suffix too."""
     start = _id3_length(file)
     file.seek(start)
     head = file.read(16)
@@ -89,7 +89,7 @@ def identify(file: BinaryIO, suffix: str) -> Container | None:
 
 
 def foreign_format(head: bytes) -> str | None:
-    """Name a format that people have and that is not read."""
+    """Name a common format that is not read."""
     if head[4:8] == b"ftyp":
         return "MPEG-4 audio (m4a, mp4)"
     known = {
@@ -103,9 +103,9 @@ def foreign_format(head: bytes) -> str | None:
 
 
 def find_ending(file: BinaryIO, container: Container) -> Ending:
-    """Compare where a file ends with what its header says.
+    """Compare the end of a file with its header.
 
-    FLAC is not looked at: its decoder notices.
+    Not of FLAC, whose decoder notices a missing end.
     """
     match container:
         case Container.WAV:
@@ -121,15 +121,15 @@ def find_ending(file: BinaryIO, container: Container) -> Ending:
 
 
 def file_size(file: BinaryIO) -> int:
-    """Bytes in an open file."""
+    """Size of an open file in bytes."""
     return file.seek(0, os.SEEK_END)
 
 
 def _riff_ending(file: BinaryIO, samples_chunk: bytes) -> Ending:
-    """Compare the length of the samples with what is there: of a recorder that was killed it is 0, or an old one."""
+    """Compare the stated length of the samples with the file: a killed recorder leaves 0 or an old length."""
     size = file_size(file)
     chunk = next((chunk for chunk in _chunks(file, 12) if chunk.name == samples_chunk), None)
-    if chunk is None:  # no samples at all: the decoder says so
+    if chunk is None:  # no samples: the decoder reports it
         return Ending()
     there = max(0, size - chunk.start)
     note = f"its header counts {chunk.length:,} bytes of sound and {there:,} are there: all of these were read"
@@ -144,7 +144,7 @@ def _riff_ending(file: BinaryIO, samples_chunk: bytes) -> Ending:
 
 
 def _goes_on(file: BinaryIO, samples: _Chunk) -> bool:
-    """Whether what follows the stated end of the samples is sound, and neither other chunks, tags nor padding."""
+    """Whether sound follows the stated end of the samples, and not chunks, tags or padding."""
     size, stated_end = file_size(file), samples.start + samples.length
     file.seek(stated_end)
     head = file.read(9)
@@ -162,7 +162,7 @@ def _goes_on(file: BinaryIO, samples: _Chunk) -> bool:
 
 
 def _is_little_endian(file: BinaryIO) -> bool:
-    """RIFF is, RIFX and AIFF are not."""
+    """True for RIFF, False for RIFX and AIFF."""
     file.seek(0)
     return file.read(4) in (b"RIFF", b"RF64")
 
@@ -170,7 +170,7 @@ def _is_little_endian(file: BinaryIO) -> bool:
 def _chunks(file: BinaryIO, start: int) -> Iterator[_Chunk]:
     """Walk the chunks from byte `start`."""
     byte_order = "<" if _is_little_endian(file) else ">"
-    long: _Chunk | None = None  # of an RF64, whose samples' own 32 bits are all ones: the length and where it stands
+    long: _Chunk | None = None  # length of the samples in an RF64, where the 32 bits of the data chunk are all ones
     for _ in range(MAX_CHUNKS):
         file.seek(start)
         header = file.read(8)
@@ -187,14 +187,14 @@ def _chunks(file: BinaryIO, start: int) -> Iterator[_Chunk]:
 
 
 def _long_length(file: BinaryIO, start: int) -> _Chunk | None:
-    """The 64 bits of a ds64 chunk that hold the length of the samples."""
+    """Read the 64-bit length of the samples from a ds64 chunk."""
     file.seek(start)
     ds64 = file.read(16)
     return _Chunk(b"data", 0, struct.unpack("<QQ", ds64)[1], start + 8, 8) if len(ds64) == 16 else None
 
 
 def _ogg_ending(file: BinaryIO) -> Ending:
-    """Look at the last page: it must be whole, and should bear the end-of-stream flag. Source: RFC 3533, section 6."""
+    """Check that the last page is whole and has the end-of-stream flag. Source: RFC 3533, section 6."""
     size = file_size(file)
     tail_start = max(0, size - 2 * MAX_OGG_PAGE_BYTES)
     file.seek(tail_start)
@@ -222,7 +222,7 @@ def _is_mp3_frame(head: bytes) -> bool:
 
 
 def _id3_length(file: BinaryIO) -> int:
-    """Bytes of an ID3v2 tag at the beginning: its length is four bytes of seven bits. Source: id3.org, ID3v2.4, 3.1."""
+    """Size of an ID3v2 tag at the beginning; its length is four bytes of seven bits. Source: id3.org, ID3v2.4, 3.1."""
     file.seek(0)
     head = file.read(10)
     if len(head) < 10 or head[:3] != b"ID3":

@@ -1,4 +1,4 @@
-"""A file that is read as if some of its bytes were others."""
+"""A file that is read with some of its bytes replaced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from skydraft.audio.containers import Patch
 
 
 class PatchedFile(io.RawIOBase):
-    """An open file with other bytes in one place.
+    """An open file with bytes replaced at one position.
 
     Args:
         patch: within the file.

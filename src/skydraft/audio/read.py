@@ -1,7 +1,7 @@
-"""A file to a clip: mono float32 at 16 kHz, or one sentence that says why not.
+"""Reads a sound file: mono float32 at 16 kHz, or an error of one sentence.
 
-Samples are decoded, checked and resampled block by block, so memory follows what is really in the file and not what
-its header says.
+Samples are decoded, checked and resampled block by block, so that the use of memory follows the samples in
+the file and not the length in its header.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ COPY_AGAIN = "record or copy it again"
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """What was read of one file.
+    """The sound of one file.
 
     name: the file's name without its folder.
     samples: float32 [num_samples], mono, 16 kHz, full scale 1.
-    notes: what the user should know, each a sentence: what was converted, what could not be checked.
+    notes: for the user, one sentence each: what was converted, what could not be checked.
     """
 
     name: str
@@ -84,7 +84,7 @@ class _Tally:
 class _Source:
     """An open sound file, its length checked against its header.
 
-    label: the path as errors name it: quoted, and printable whatever bytes it holds.
+    label: the path in errors: quoted, with unprintable bytes escaped.
     """
 
     label: str
@@ -102,7 +102,7 @@ class _Source:
 
     @property
     def declared_frames(self) -> int | None:
-        """Samples of one channel that the header promises; None: it promises nothing."""
+        """Samples of one channel according to the header; None: it does not say."""
         frames = int(self.sound.frames)
         return frames if 0 <= frames < UNKNOWN_FRAMES else None
 
@@ -113,8 +113,8 @@ def read_clip(path: str | Path) -> Clip:
     Channels are averaged; another rate is resampled with soxr at its quality "HQ".
 
     Raises:
-        AudioError: the file is missing, not audio, cut off, silent, too short, too long or holds numbers that are not
-            samples; or the packages that read audio are not installed.
+        AudioError: the file is missing, not audio, cut off, silent, too short, too long or has values that are
+            not samples; or the packages that read audio are not installed.
     """
     soundfile, soxr = _libraries()
     path = Path(path)
@@ -124,7 +124,7 @@ def read_clip(path: str | Path) -> Clip:
     with quiet():
         try:
             with _opened(path, ending) as file, soundfile.SoundFile(file, closefd=False) as sound:
-                # soundfile seeks after each read to where it is, after which an MP3 goes on with wrong samples.
+                # Else soundfile seeks to its position after each read, and an MP3 continues with wrong samples.
                 sound.seekable = lambda: False
                 source = _Source(label, sound, ending)
                 _check_header(source)
@@ -138,12 +138,12 @@ def read_clip(path: str | Path) -> Clip:
 
 
 def swing(samples: Samples) -> float:
-    """Half the range of the samples: the peak of what is heard, whatever constant offset the recorder added."""
+    """Half the range of the samples: their peak without a constant offset."""
     return float(np.ptp(samples)) / 2
 
 
 def is_silent(samples: Samples) -> bool:
-    """Whether nothing in float [num_samples] is louder than -60 dBFS."""
+    """Whether float [num_samples] has no sound above -60 dBFS."""
     return _dbfs(swing(samples)) < SILENCE_DBFS
 
 
@@ -153,20 +153,20 @@ def _libraries() -> tuple[Library, Library]:
         import soxr
     except ImportError as error:
         raise AudioError(f"reading audio needs the package {error.name}, which is not installed: {INSTALL}") from None
-    except OSError as error:  # soundfile without a wheel for this platform finds no library
+    except OSError as error:  # soundfile without a wheel for this platform does not find the library
         raise AudioError(f"soundfile cannot load libsndfile ({error}): install it, or {INSTALL}") from None
     return soundfile, soxr
 
 
 def _inspect(path: Path, label: str) -> tuple[Container, Ending]:
-    """Tell what the file is before a decoder touches it."""
+    """Find the format and check the length before the decoder opens the file."""
     try:
         if not path.exists():
             raise AudioError(f"{label} does not exist; check the path")
         if path.is_dir():
-            raise AudioError(f"{label} is a folder; name one sound file in it")
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise AudioError(f"{label} is a pipe or a device and not a file; save the sound to a file first")
+            raise AudioError(f"{label} is a folder; give a sound file")
+        if not path.is_file():  # opening a pipe would block
+            raise AudioError(f"{label} is a pipe or a device, not a file; save the sound to a file first")
         with path.open("rb") as file:
             size = file_size(file)
             if size == 0:
@@ -183,14 +183,16 @@ def _inspect(path: Path, label: str) -> tuple[Container, Ending]:
         raise AudioError(
             f"{label} is cut off: its {size:,} bytes end in the middle of a frame of {container}; {COPY_AGAIN}"
         )
-    if path.suffix.lower() == ".raw":  # soundfile goes by this name and not by the contents
-        raise AudioError(f"{label} is {container} with the name of headerless audio; rename it to .{container.lower()}")
+    if path.suffix.lower() == ".raw":  # soundfile looks at this suffix and not at the contents
+        raise AudioError(
+            f"{label} is {container} with the suffix of headerless audio; rename it to .{container.lower()}"
+        )
     return container, ending
 
 
 @contextmanager
 def _opened(path: Path, ending: Ending) -> Iterator[PatchedFile | str | bytes | int]:
-    """What the decoder is given: the file's name, the file with another header, or a pipe."""
+    """The input of the decoder: the name of the file, the file with a corrected header, or a pipe."""
     if ending.patch is not None:
         with path.open("rb") as file, PatchedFile(file, ending.patch) as patched:
             yield patched
@@ -205,7 +207,7 @@ def _opened(path: Path, ending: Ending) -> Iterator[PatchedFile | str | bytes | 
 
 @contextmanager
 def _piped(path: Path) -> Iterator[int]:
-    """The end of a pipe through which the contents of a file come."""
+    """The reading end of a pipe that delivers the contents of a file."""
     reading, writing = os.pipe()
 
     def feed() -> None:
@@ -231,21 +233,21 @@ def _not_audio(label: str, head: bytes) -> str:
 
 
 def _undecodable(label: str, container: Container, reason: str) -> str:
-    # Of MP3, libsndfile says "File does not exist" for anything in which it finds no frame.
+    # libsndfile reports "File does not exist" for an MP3 without a frame.
     why = "no frame of it was found, or it ends within one" if container is Container.MP3 else reason.rstrip(".")
     return f"{label} cannot be decoded as {container} ({why}): it is damaged or cut off; {COPY_AGAIN}, or {CONVERT}"
 
 
 def _check_header(source: _Source) -> None:
-    """Refuse what no speech recording says of itself."""
+    """Refuse a header that no recording of speech has."""
     label, rate_hz = source.label, source.rate_hz
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise AudioError(
-            f"{label} says that it has {rate_hz:,} samples a second, and speech has {MIN_RATE_HZ:,} to "
-            f"{MAX_RATE_HZ:,}: its header is wrong; {CONVERT}"
+            f"{label} has a sample rate of {rate_hz:,} Hz in its header; supported are {MIN_RATE_HZ:,} to "
+            f"{MAX_RATE_HZ:,} Hz; {CONVERT}"
         )
     if source.num_channels > MAX_CHANNELS:
-        raise AudioError(f"{label} says that it has {source.num_channels} channels, above {MAX_CHANNELS}; {CONVERT}")
+        raise AudioError(f"{label} has {source.num_channels} channels; at most {MAX_CHANNELS} are supported; {CONVERT}")
     declared_s = (source.declared_frames or 0) / rate_hz
     if declared_s > MAX_DURATION_S:
         raise AudioError(_too_long(label, f"lasts {declared_s:,.0f} s by its header"))
@@ -256,18 +258,18 @@ def _too_long(label: str, what: str) -> str:
 
 
 def _decode(source: _Source) -> Iterator[Samples]:
-    """Decode, tally and mix down to mono; blocks with numbers that are not finite are counted and left out."""
+    """Decode, count and mix down to mono; blocks with values that are not finite are counted and left out."""
     while len(block := source.sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
         num_bad = source.tally.num_bad
         source.tally.add(block)
         if source.tally.num_frames > MAX_DURATION_S * source.rate_hz:
-            raise AudioError(_too_long(source.label, "goes on"))
+            raise AudioError(_too_long(source.label, "has more sound than its header says"))
         if source.tally.num_bad == num_bad:
             yield block.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
 def _resample(source: _Source, soxr: Library) -> Iterator[Samples]:
-    """Bring the mono blocks to 16 kHz; a source that has this rate passes unchanged, bit for bit."""
+    """Resample the mono blocks to 16 kHz; a source with this rate passes unchanged, bit for bit."""
     if source.rate_hz == SAMPLE_RATE_HZ:
         yield from _decode(source)
         return
@@ -278,14 +280,13 @@ def _resample(source: _Source, soxr: Library) -> Iterator[Samples]:
 
 
 def _check_decoded(source: _Source) -> None:
-    """Compare what was decoded with what was promised."""
+    """Compare the decoded samples with the header."""
     label, tally, declared = source.label, source.tally, source.declared_frames
     if tally.num_frames == 0:
-        raise AudioError(f"{label} has a header and no samples, like a recording that was not finished; {COPY_AGAIN}")
+        raise AudioError(f"{label} has a header but no samples, like an unfinished recording; {COPY_AGAIN}")
     if declared is not None and tally.num_frames < declared:
         raise AudioError(
-            f"{label} is cut off: its header promises {declared:,} samples and {tally.num_frames:,} were there; "
-            f"{COPY_AGAIN}"
+            f"{label} is cut off: its header says {declared:,} samples and it has {tally.num_frames:,}; {COPY_AGAIN}"
         )
     if tally.num_bad:
         raise AudioError(
@@ -295,14 +296,14 @@ def _check_decoded(source: _Source) -> None:
 
 
 def _check_samples(samples: Samples, source: _Source) -> None:
-    """Refuse a clip in which no speech can be."""
+    """Refuse a clip that cannot contain speech."""
     label, peak, duration_s = source.label, source.tally.peak, source.tally.num_frames / source.rate_hz
     if duration_s < MIN_DURATION_S or not len(samples):
         raise AudioError(f"{label} lasts {duration_s:.3f} s and at least {MIN_DURATION_S:g} s are needed; record more")
     if peak > MAX_PEAK:
         raise AudioError(
             f"{label} has samples up to {peak:,.0f} where full scale is 1: integers were stored as floats; divide them "
-            "by 32768, or by what their width asks, and write it again"
+            "by 32768, or by the full scale of their width, and save it again"
         )
     if is_silent(samples):
         raise AudioError(f"{label} is silent: {_silence(samples, peak)}")
@@ -313,7 +314,7 @@ def _silence(samples: Samples, peak: float) -> str:
     if _dbfs(peak) < SILENCE_DBFS:
         return f"{level}; check the microphone and record again"
     return (
-        f"{level}, though single samples reach {_dbfs(peak):.0f}: its channels cancel each other, or it holds only a "
+        f"{level}, though single samples reach {_dbfs(peak):.0f}: its channels cancel each other, or it has only a "
         "constant or sounds above 8 kHz; keep one channel, or record again"
     )
 

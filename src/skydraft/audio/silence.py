@@ -1,4 +1,4 @@
-"""Native libraries that write to the process's standard error."""
+"""Silences native libraries that write to the standard error of the process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _redirection = threading.Lock()  # the file descriptor belongs to the whole proc
 
 @contextlib.contextmanager
 def silenced_stderr() -> Iterator[None]:
-    """Send file descriptor 2 to nowhere: libmpg123 prints warnings there that no setting of libsndfile turns off.
+    """Redirect file descriptor 2 to /dev/null: libmpg123 prints warnings that libsndfile cannot turn off.
 
-    What other threads print there meanwhile is lost too: keep it around the decoder alone.
+    What other threads print there meanwhile is lost too, so this must enclose the decoder only.
     """
     with _redirection:
         try:

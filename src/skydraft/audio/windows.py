@@ -1,4 +1,4 @@
-"""A long clip to windows that a model can hear: at most 30 s each, cut where it is quiet."""
+"""Splits a long clip into windows that a model can take: at most 30 s each, cut where it is quiet."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from skydraft.audio.read import SAMPLE_RATE_HZ, Samples, is_silent
 
 MAX_WINDOW_S = 30.0  # what the audio encoder of Whisper and Qwen2.5-Omni takes
 MIN_WINDOW_S = 1.0
-SEARCH_FROM = 0.5  # a cut falls in the second half of what a window may hold: more windows cost more prefills
+SEARCH_FROM = 0.5  # cuts are made in the second half of the longest window: more windows take more prefills
 HOP_S = 0.01
-PAUSE_S = 0.2  # the quiet stretch that a cut is in the middle of: shorter ones are stops inside words
+PAUSE_S = 0.2  # a cut is in the middle of a pause of this length: shorter ones are stops within words
 
 
 class Window(NamedTuple):
@@ -47,7 +47,7 @@ def split_windows(samples: Samples) -> tuple[Window, ...]:
 
 
 def _borders(samples: Samples) -> list[int]:
-    """Where windows begin, and the end of the last, in samples."""
+    """The beginnings of the windows and the end of the last, in samples."""
     most, least = int(MAX_WINDOW_S * SAMPLE_RATE_HZ), int(MIN_WINDOW_S * SAMPLE_RATE_HZ)
     borders = [0]
     while len(samples) - borders[-1] > most:

@@ -1,6 +1,6 @@
 """The command line: arguments -> settings -> a run.
 
-Only `--help`'s share is imported at first; each command imports its own body when it runs.
+Each command imports its body when it runs, so that --help is quick.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def main() -> NoReturn:
     """Run the command line of this process and end it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal of few characters is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character must not end the command
     try:
         status = run(sys.argv[1:])
     except KeyboardInterrupt:
@@ -38,11 +38,11 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    """End; at once where something failed, for a model that still loads in a thread would hold up the usual way out."""
+    """End the process. After a failure at once: the usual way would wait for a model that still loads in a thread."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:  # nobody reads any more
+        except OSError:  # the reader has closed the output
             status = status or 1
     if status:
         os._exit(status)

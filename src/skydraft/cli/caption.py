@@ -22,14 +22,14 @@ from skydraft.edge.device import Device
 from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, SkydraftError
 from skydraft.protocol.messages import FaultCode
 
-CLIP_FAULTS = (FaultCode.LIMIT, FaultCode.PROMPT)  # of one clip, not of the cloud
+CLIP_FAULTS = (FaultCode.LIMIT, FaultCode.PROMPT)  # they concern one clip, not the cloud
 
 
 def run_caption(files: Sequence[str], settings: DeviceSettings, is_json: bool) -> int:
     """Caption files; returns the exit status.
 
     Raises:
-        SkydraftError: something that no other file would change.
+        SkydraftError: an error that concerns all files.
     """
     screen = Screen()
     warning = deaf_cloud(settings)
@@ -43,7 +43,7 @@ def run_caption(files: Sequence[str], settings: DeviceSettings, is_json: bool) -
 
 
 def deaf_cloud(settings: DeviceSettings) -> str | None:
-    """What to say where a caption is the word of a cloud that has not heard the clip."""
+    """The warning for settings under which the text is that of a cloud that has not heard the clip."""
     if settings.share is not ShareLevel.TOKENS or settings.mode is Mode.EDGE:
         return None
     if settings.mode is Mode.CLOUD:
@@ -58,9 +58,9 @@ def deaf_cloud(settings: DeviceSettings) -> str | None:
 
 @dataclass
 class CaptionBatch:
-    """Files on their way through one device.
+    """Captions files one after the other with one device.
 
-    num_captioned, num_failed: files that were, and that could not be. num_cut_short: whose text ended early.
+    num_captioned, num_failed, num_cut_short: files with a caption, without one, and with a caption that ended early.
     """
 
     files: Sequence[str]
@@ -72,7 +72,7 @@ class CaptionBatch:
     num_cut_short: int = 0
 
     async def run(self) -> None:
-        """Caption what can be captioned. Nothing is loaded before a first file was read."""
+        """Caption the files that can be read. Models are loaded once the first one was read."""
         clips = self._clips()
         first = next(clips, None)
         if first is None:
@@ -139,7 +139,7 @@ class CaptionBatch:
 
 
 def _is_of_clip(error: SkydraftError) -> bool:
-    """Whether another clip may do better."""
+    """Whether an error concerns one clip only."""
     if isinstance(error, CloudFault):
         return error.code in CLIP_FAULTS
     return isinstance(error, AudioError | PromptRejected | CacheOverflow)

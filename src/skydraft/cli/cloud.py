@@ -1,4 +1,4 @@
-"""`skydraft cloud`: serves a model."""
+"""`skydraft cloud`: serves a target model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from skydraft.cloud.target import load_target
 from skydraft.config import CloudSettings
 from skydraft.edge.local_cloud import ANNOUNCEMENT
 
-LAST_WARNING_S = 10.0  # from the end of standard input to the end by force
+FORCED_EXIT_S = 10.0  # after the end of standard input
 
 
 def run_cloud(settings: CloudSettings, num_replicas: int | None, with_stdin: bool) -> None:
-    """Load the model, say where the cloud listens, serve until SIGINT or SIGTERM.
+    """Load the model, print the address, serve until SIGINT or SIGTERM.
 
     Raises:
-        TransportError: the address cannot be had.
-        ConfigError: the cloud would be open to strangers.
+        TransportError: the address cannot be used.
+        ConfigError: other machines could connect without a key or without TLS.
         ModelLoadError: the model cannot be loaded.
     """
     configure_logs(settings.log_format, settings.log_level)
@@ -44,7 +44,7 @@ def run_cloud(settings: CloudSettings, num_replicas: int | None, with_stdin: boo
 
 
 def _run(settings: CloudSettings, num_replicas: int | None, announce: Callable[[str], None]) -> Callable[[], None]:
-    """What serves until the end, its address taken."""
+    """Bind the address; returns the function that serves."""
     if num_replicas is not None:
         from skydraft.cloud.ray.serve import RayCluster
 
@@ -55,13 +55,13 @@ def _run(settings: CloudSettings, num_replicas: int | None, announce: Callable[[
 
 
 def _end_with_stdin() -> None:
-    """End when standard input closes, so that nothing is left behind when the starting process is killed."""
+    """End when standard input closes, so that the cloud does not outlive the process that started it."""
 
     def watch() -> None:
-        while os.read(sys.stdin.fileno(), 4096):  # a buffered read would hold a lock that the end of Python wants
+        while os.read(sys.stdin.fileno(), 4096):  # a buffered read has a lock that Python needs to end
             pass
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(LAST_WARNING_S)
+        time.sleep(FORCED_EXIT_S)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="skydraft-stdin").start()

@@ -1,4 +1,4 @@
-"""`skydraft cloud-key add`: makes an API key."""
+"""`skydraft cloud-key add`: creates an API key."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from skydraft.errors import ConfigError
 
 
 def run_add_key(name: str, keys: Path, limits: Mapping[str, object]) -> None:
-    """Put a new key into the file and print it.
+    """Add a new key to the file and print it.
 
     Raises:
-        ConfigError: as `add_key`, or a limit is wrong.
+        ConfigError: as `add_key`, or a limit is out of range.
     """
     try:
         grant = msgspec.convert(limits, KeyGrant)
@@ -24,4 +24,4 @@ def run_add_key(name: str, keys: Path, limits: Mapping[str, object]) -> None:
         raise ConfigError(f"wrong limit of a key: {error}") from error
     screen = Screen()
     screen.text(add_key(keys, name, grant))
-    screen.note(f"This is the only time that the key is shown; {keys} keeps its hash.")
+    screen.note(f"This is the only time that the key is shown; {keys} stores its hash.")

@@ -1,4 +1,4 @@
-"""`skydraft demo`: one clip, captioned by device and cloud together and by either alone."""
+"""`skydraft demo`: captions one clip with device and cloud together, and with each alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ INDENT = 3
 class Variant(NamedTuple):
     """One way to caption the clip.
 
-    title, subtitle: its name. description: what happens, for a person.
+    title, subtitle: its name. description: what happens, for the user.
     """
 
     title: str
@@ -49,16 +49,16 @@ class Variant(NamedTuple):
         return ", ".join(filter(None, (self.title, self.subtitle)))
 
     def heading(self, number: int) -> str:
-        """Of its column; two lines."""
+        """The heading of its column: two lines."""
         title = f"{number} {self.title}"
         return f"{title}\n{self.subtitle}" if self.subtitle else "\n".join(title.rsplit(" ", 1))
 
 
 def run_demo(clip_file: Path | None, settings: DeviceSettings) -> None:
-    """Perform the demo on the screen.
+    """Run the demo.
 
     Raises:
-        SkydraftError: the clip cannot be read, a model not loaded, the cloud not started.
+        SkydraftError: the clip cannot be read, a model cannot be loaded, or the cloud does not start.
     """
     clip = read_clip(clip_file or bundled_clips()[0])
     asyncio.run(caption_variants(clip, with_flags(settings, mode="hybrid"), Screen()))
@@ -76,12 +76,12 @@ async def caption_variants(clip: Clip, settings: DeviceSettings, screen: Screen)
 
 
 def with_seed(settings: DeviceSettings) -> DeviceSettings:
-    """One seed for all ways: otherwise they would not write the same text."""
+    """Fix the seed, so that all variants can give the same text."""
     return settings if settings.seed is not None else with_flags(settings, seed=draw_seed())
 
 
 def variants_of(settings: DeviceSettings) -> list[Variant]:
-    """The ways that the demo compares: as the settings, of mode hybrid, say, and three to compare it with."""
+    """The variants that the demo compares: the settings, in mode hybrid, and two or three others."""
     heard = with_flags(settings, share="features")
     exact = with_flags(heard, accept="exact", gate="always")
     has_heard = settings.share is ShareLevel.FEATURES
@@ -92,12 +92,14 @@ def variants_of(settings: DeviceSettings) -> list[Variant]:
         Variant("cloud only", "share features", "the large model by itself", with_flags(heard, mode="cloud")),
     ]
     if not is_exact:
-        variants.append(Variant("hybrid exact", "share features", "drafted, and yet the cloud's own text", exact))
+        variants.append(
+            Variant("hybrid exact", "share features", "drafted, and still the text of the cloud alone", exact)
+        )
     return variants
 
 
 def loudness(samples: Samples, num_columns: int) -> str:
-    """What a clip looks like: a bar for each stretch of it, as high as it is loud."""
+    """Draw the loudness of a clip, one bar for each part of it."""
     parts = np.array_split(samples.astype(np.float64), min(num_columns, len(samples)))
     levels = [float(np.sqrt(np.square(part).mean())) for part in parts]
     loudest, top = max(levels) or 1.0, len(LOUDNESS) - 1
@@ -106,12 +108,12 @@ def loudness(samples: Samples, num_columns: int) -> str:
 
 def _describe(settings: DeviceSettings) -> str:
     if settings.share is ShareLevel.FEATURES:
-        return "the device drafts, the cloud judges"
-    return "the cloud reads along and may object"
+        return "the device drafts, the cloud verifies"
+    return "the device drafts, the cloud corrects unlikely tokens"
 
 
 async def _warm_up(device: Device, clip: Clip, variants: Sequence[Variant]) -> None:
-    """Run each mode shortly: the first pass of a model takes longer than all later ones."""
+    """Run each variant briefly: the first forward pass of a model takes longer than later ones."""
     for variant in variants:
         device.settings = with_flags(variant.settings, max_tokens=WARM_UP_TOKENS)
         await device.caption(clip)
@@ -162,11 +164,12 @@ def _show_comparison(variants: Sequence[Variant], results: Sequence[Result], scr
 
 
 def _remarks(results: Sequence[Result]) -> list[tuple[int, str]]:
-    """What left the device, and what the exact rule promises, by the number of the variant."""
+    """What left the device, and whether the rule exact gave the cloud's text, by the number of the variant."""
     remarks = [(1, disclosure(results[0])), (3, disclosure(results[2]))]
     return [*remarks, (4, _sameness(results[2], results[3]))] if len(results) > 3 else remarks
 
 
 def _sameness(cloud: Result, hybrid: Result) -> str:
     is_same = [piece.token_id for piece in cloud.pieces] == [piece.token_id for piece in hybrid.pieces]
-    return f"The same left it. The text is{'' if is_same else ' NOT'}, token for token, that of the cloud alone."
+    verdict = "is" if is_same else "is NOT"
+    return f"The same data left the device. The text {verdict}, token for token, that of the cloud alone."

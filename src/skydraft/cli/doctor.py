@@ -23,14 +23,14 @@ GIB = 2**30
 STYLES = {FindingState.OK: "color(64)", FindingState.WEAK: "color(166)", FindingState.FAILED: "bold color(160)"}
 LABEL_WIDTH = 18  # of the longest: failed cloud alone
 
-Line = tuple[Text, str]  # its label, and what it says
+Line = tuple[Text, str]  # label and sentence
 
 
 def run_doctor(settings: DeviceSettings, is_json: bool) -> int:
-    """Look and tell.
+    """Measure and print the findings.
 
     Returns:
-        The exit status: FAILED where something is wrong.
+        The exit status: FAILED if something is wrong.
     """
     screen = Screen()
     if warning := None if settings.cloud is None else exposure(settings.cloud, has_key=bool(settings.key)):
@@ -45,7 +45,7 @@ def run_doctor(settings: DeviceSettings, is_json: bool) -> int:
 
 
 def show(checkup: Checkup, screen: Screen) -> None:
-    """Print what was found, for a person."""
+    """Print the findings for a person."""
     sections = {
         "This machine": _machine_lines(checkup),
         "Checks": _check_lines(checkup),
@@ -57,7 +57,7 @@ def show(checkup: Checkup, screen: Screen) -> None:
 
 
 def as_json(checkup: Checkup) -> JsonObject:
-    """What --json prints: all that was measured, None where the look did not come to it."""
+    """Make the object that --json prints: all measurements, None for those that were not made."""
     return {"is_well": checkup.is_well, **msgspec.to_builtins(checkup)}
 
 

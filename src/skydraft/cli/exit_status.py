@@ -1,8 +1,8 @@
-"""What ends a command: one sentence on standard error and an exit status.
+"""How a command ends: an exit status and, after a failure, one sentence on standard error.
 
-0: done. 1: something failed: a file, a model, a cloud. 2: a flag, an argument or a file of settings or keys is wrong,
-whether click refuses it, the settings or the model. 3: a text ended early, and was printed as far as it goes. 130:
-Ctrl-C. 141: nobody reads the output any more.
+0: success. 1: a file, a model or a cloud failed. 2: a flag, an argument or a file of settings or keys is wrong, no
+matter whether click, the settings or the model find it. 3: a text ended early and was printed so far. 130: Ctrl-C.
+141: the reader of the output has closed it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from skydraft.errors import ConfigError, SkydraftError
 FAILED = 1
 MISUSED = 2
 ENDED_EARLY = 3
-INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 UNREAD = 141  # 128 + SIGPIPE
 DEBUG_VARIABLE = "SKYDRAFT_DEBUG"
 EXTRAS = {
@@ -41,12 +41,12 @@ EXTRAS = {
 
 @contextmanager
 def guard(debug: bool) -> Iterator[None]:
-    """Turn whatever ends a command into a sentence and a status.
+    """Turn an exception that ends a command into a sentence and an exit status.
 
     Args:
         debug: show tracebacks.
     Raises:
-        click.exceptions.Exit: with the status.
+        click.exceptions.Exit: with the exit status.
     """
     try:
         yield
@@ -65,30 +65,27 @@ def guard(debug: bool) -> Iterator[None]:
 
 
 def describe(error: Exception) -> str:
-    """One sentence for a person."""
+    """Describe an error in one sentence for the user."""
     if isinstance(error, SkydraftError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRAS:
         package = str(error.name).partition(".")[0]
-        return f"this needs the package {package}, which is not installed: pip install 'skydraft[{EXTRAS[package]}]'"
+        return f"the package {package} is not installed: pip install 'skydraft[{EXTRAS[package]}]'"
     if isinstance(error, MemoryError):
-        return "the memory of this machine does not suffice: use a smaller model, fewer --slots or a shorter clip"
-    return (
-        f"skydraft failed in a way that it should not ({type(error).__name__}: {error}); please report it, "
-        "with what --debug shows"
-    )
+        return "this machine is out of memory: use a smaller model, fewer --slots or a shorter clip"
+    return f"internal error of skydraft ({type(error).__name__}: {error}); please report it with the output of --debug"
 
 
 def print_error(sentence: str) -> None:
-    """Say on standard error what went wrong, in red on a terminal."""
-    # With click and not rich, which takes a tenth of a second to import: most errors are typing errors.
+    """Print an error to standard error, in red on a terminal."""
+    # click and not rich, whose import takes a tenth of a second: most errors are wrong flags.
     is_plain = not sys.stderr.isatty() or "NO_COLOR" in os.environ
     text = f"Error: {safe_line(sentence)}"
     click.echo(text if is_plain else click.style(text, fg="red"), err=True)
 
 
 def _forget_stdout() -> None:
-    """Send what is still to be flushed to nowhere, so that the interpreter does not complain at its end."""
+    """Discard buffered output, so that the interpreter does not report a broken pipe when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -17,7 +17,7 @@ from skydraft.engines.names import parse_name
 from skydraft.errors import ConfigError
 
 FROM_STDIN = "-"
-MAX_CONTEXT_BYTES = 2**22  # far more than any model reads
+MAX_CONTEXT_BYTES = 2**22  # far more than models take
 
 
 def run_generate(prompt: str, context_file: Path | None, settings: DeviceSettings, is_json: bool) -> int:
@@ -50,43 +50,43 @@ async def _generate(
 
 
 def _require_language_models(settings: DeviceSettings) -> None:
-    """The models that come with skydraft know nothing but captions.
+    """Refuse the embedded models, which are trained to caption audio only.
 
     Raises:
-        ConfigError: one of them would write.
+        ConfigError: one of them would generate text.
     """
     if parse_name(settings.draft).is_embedded:
         raise ConfigError(
-            "the embedded models caption voices and continue no text: give --draft MODEL and --target MODEL, two "
-            "language models with the same tokenizer (--cloud URL in place of --target where a cloud runs)"
+            "the embedded models can only caption audio: give --draft MODEL and --target MODEL, two "
+            "language models with the same tokenizer (--cloud URL in place of --target if a cloud is running)"
         )
     if starts_cloud(settings) and parse_name(settings.target).is_embedded:
         raise ConfigError(
             f"the draft model {settings.draft} has no target: give --target MODEL with the same tokenizer, --cloud URL "
-            "where a cloud runs, or --mode edge to write without one"
+            "if a cloud is running, or --mode edge to generate without one"
         )
 
 
 def _read(prompt: str) -> str:
-    """The prompt itself, or what stands on standard input.
+    """The prompt, or the text on standard input.
 
     Raises:
-        ConfigError: it is blank, or is no text.
+        ConfigError: it is blank or not UTF-8.
     """
     try:
         text = sys.stdin.buffer.read().decode() if prompt == FROM_STDIN else prompt
     except UnicodeDecodeError as error:
         raise ConfigError(f"standard input is not UTF-8 text (byte {error.start}): give the prompt as text") from None
     if not text.strip():
-        raise ConfigError("the prompt is blank: write what is to be continued")
+        raise ConfigError("the prompt is blank: give a text to continue")
     return text
 
 
 def _read_context(path: Path) -> str:
-    """A text file.
+    """Read a text file.
 
     Raises:
-        ConfigError: it cannot be read, is no text, is blank or too large.
+        ConfigError: it cannot be read, is not UTF-8, is blank or too large.
     """
     try:
         with path.open("rb") as file:
@@ -99,9 +99,7 @@ def _read_context(path: Path) -> str:
             f"the context {str(path)!r} is not UTF-8 text (byte {error.start}): give a text file"
         ) from None
     if len(data) > MAX_CONTEXT_BYTES:
-        raise ConfigError(
-            f"the context {str(path)!r} has more than {MAX_CONTEXT_BYTES} bytes: give the part that matters"
-        )
+        raise ConfigError(f"the context {str(path)!r} has more than {MAX_CONTEXT_BYTES} bytes: give a part of it")
     if not text.strip():
         raise ConfigError(f"the context {str(path)!r} is blank: leave --context out")
     return text

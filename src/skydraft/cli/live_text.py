@@ -1,4 +1,4 @@
-"""A text written as its tokens come: appended, never drawn again; on a terminal coloured by origin."""
+"""A text printed while its tokens arrive: appended, never redrawn; on a terminal coloured by origin."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from skydraft.cli.terminal_text import safe_text
 from skydraft.core import Origin, Token
 from skydraft.text.tokenizer import TextStream, Tokenizer
 
-WORD_WIDTH = 12  # columns that the rest of a word may take: its tokens come one by one
+WORD_WIDTH = 12  # columns reserved for the rest of a word, whose tokens arrive one by one
 
 
 class LiveText:
-    """One text on its way to standard output, with a line break at its end, also where it is cut short.
+    """One text that is printed to standard output, with a line break at its end even if it is interrupted.
 
     Args:
-        heading: what stands before the text, in the same line.
-        indent: columns to the left of the text, whose lines are then broken here; 0 leaves that to the terminal.
+        heading: printed before the text, in the same line.
+        indent: columns to the left of the text, whose lines are then broken here; 0: the terminal breaks them.
     """
 
     def __init__(self, screen: Screen, tokenizer: Tokenizer, heading: str = "", indent: int = 0) -> None:
@@ -44,18 +44,18 @@ class LiveText:
         if isinstance(error, BrokenPipeError):
             return
         self._write(self._stream.flush())
-        if error is None and not self._last:  # an empty text is a line too
+        if error is None and not self._last:  # an empty text is an empty line
             self._begin()
         self._screen.end_line()
 
     def add(self, tokens: Sequence[Token]) -> None:
-        """More of the text."""
+        """Print the text of more tokens."""
         for token in tokens:
             self._origin = token.origin
             self._write(self._stream.feed((token.token_id,)))
 
     def next_window(self, start_s: float, end_s: float) -> None:
-        """What follows is of the next window of a clip, a text of its own."""
+        """Begin the text of the next window of a clip."""
         self._write(self._stream.flush())
         self._stream = TextStream(self._tokenizer)
         if self._last:
@@ -79,7 +79,7 @@ class LiveText:
         self._column = cell_len(before)
 
     def _broken(self, text: str) -> str:
-        """The text with the line breaks and the margin that it needs."""
+        """Add line breaks and the margin."""
         margin = "\n" + " " * self._indent
         if text.startswith(" ") and self._column + cell_len(text) + WORD_WIDTH > self._screen.out.width:
             text = "\n" + text.removeprefix(" ")

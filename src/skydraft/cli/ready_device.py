@@ -1,4 +1,4 @@
-"""A device ready to write, with a cloud to write with: the one that was named, or one for the occasion."""
+"""A device with its models loaded and a cloud to work with: the one in the settings, or one started on this machine."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _Result = TypeVar("_Result")
 
 @asynccontextmanager
 async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterator[Device]:
-    """Load the device's models and start a cloud, both at once, where they are needed and will fit.
+    """Load the device's models and at the same time start a cloud, if one is needed, after checking that they fit.
 
     Raises:
         VocabularyMismatch, ConfigError: as `check_models`, before weights are loaded.
         ModelLoadError: a model cannot be loaded.
-        TransportError, CloudFault: the cloud did not start, or as `meet_cloud`.
+        TransportError, CloudFault: the cloud does not start, or as `meet_cloud`.
     """
     async with AsyncExitStack() as stack:
         if warning := None if settings.cloud is None else exposure(settings.cloud, has_key=bool(settings.key)):
@@ -64,17 +64,17 @@ async def _load(settings: DeviceSettings, tokenizer: Tokenizer, stack: AsyncExit
 
 
 def starts_cloud(settings: DeviceSettings) -> bool:
-    """Whether a cloud is started for the occasion."""
+    """Whether a cloud is started on this machine."""
     return settings.mode is not Mode.EDGE and settings.share is not ShareLevel.NONE and settings.cloud is None
 
 
 def _sharing_cores(settings: DeviceSettings) -> DeviceSettings:
-    """Half of the cores each: threads that wait for one whose core the other process has are slower than fewer."""
+    """Give device and cloud half of the cores each: two processes with a thread per core slow each other down."""
     return settings if settings.num_threads else replace(settings, num_threads=max(1, num_cores() // 2))
 
 
 def _cloud_arguments(settings: DeviceSettings) -> list[str]:
-    """A cloud for the occasion runs on this machine, for one device."""
+    """The flags of a cloud on this machine that serves one device."""
     places = ["--device", settings.device, "--dtype", settings.dtype, "--threads", str(settings.num_threads)]
     length = ["--max-length", str(settings.max_length)] if settings.max_length else []
     return ["--slots", "1", *length, *places]
@@ -86,7 +86,7 @@ def _loading(settings: DeviceSettings) -> str:
 
 
 def _in_thread(call: Callable[[], _Result]) -> asyncio.Future[_Result]:
-    """Run a call in a thread that does not outlive the process: a large model may load when Ctrl-C comes."""
+    """Run a call in a daemon thread, so that Ctrl-C ends the process while a large model is loaded."""
     future: Future[_Result] = Future()
 
     def work() -> None:

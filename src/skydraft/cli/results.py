@@ -1,4 +1,4 @@
-"""What a run gives: one result for a clip or prompt, and its JSON object."""
+"""The result of a run for one clip or prompt, and its JSON object."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BETWEEN_WINDOWS = " "
 
 
 class Piece(NamedTuple):
-    """A token of the text, the part of the text that it adds (of several tokens that make one character: the last)."""
+    """A token and the text that it adds; of several tokens that make one character, the last adds it."""
 
     token_id: int
     text: str
@@ -37,14 +37,14 @@ class WindowText(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """One clip or prompt, whatever the number of texts that were written for it.
+    """The result for one clip or prompt, over all its windows.
 
-    text: of all windows, with a space between.
+    text: the texts of all windows, separated by spaces.
     pieces: their texts concatenate to `text`.
     seed: of all windows; None: greedy.
-    first_token_s: of the first window. total_s: of all, each with its prompt's prefill.
+    first_token_s: of the first window. total_s: of all windows, prefills included.
     up, down: payload bytes by kind. contents: what left the device, by kind.
-    windows: where there is more than one.
+    windows: empty if there is only one.
     """
 
     text: str
@@ -69,7 +69,7 @@ class Result:
 
     @property
     def shared_evidence(self) -> list[str]:
-        """The kinds of what the device observed and has left it."""
+        """The kinds of evidence that left the device."""
         return [kind for kind in self.contents if kind.startswith("evidence")]
 
 
@@ -82,7 +82,7 @@ def result_of_clip(name: str, captioned: Sequence[CaptionedWindow], tokenizer: T
     """The result for a clip.
 
     Raises:
-        AudioError: each window by itself is silent, which a slowly drifting offset can hide from the whole clip.
+        AudioError: each window is silent; in the whole clip a slowly drifting offset can hide that.
     """
     windows = tuple(WindowText(start, end, report.text if report else "") for start, end, report in captioned)
     reports = [window.report for window in captioned if window.report is not None]
@@ -92,7 +92,7 @@ def result_of_clip(name: str, captioned: Sequence[CaptionedWindow], tokenizer: T
 
 
 def pieces_of(tokens: Iterable[Token], tokenizer: Tokenizer) -> list[Piece]:
-    """The part of the text that each token adds."""
+    """Split a text into the parts that its tokens add."""
     stream = TextStream(tokenizer)
     pieces = [Piece(token.token_id, stream.feed((token.token_id,)), token.origin) for token in tokens]
     rest = stream.flush()
@@ -100,10 +100,10 @@ def pieces_of(tokens: Iterable[Token], tokenizer: Tokenizer) -> list[Piece]:
 
 
 def as_json(subject: JsonObject, result: Result) -> JsonObject:
-    """The object that --json prints.
+    """Make the object that --json prints.
 
     Args:
-        subject: what the result is for: `file` or `prompt`.
+        subject: the input of the result: `file` or `prompt`.
     """
     windows = [
         {"start_s": round(start_s, 3), "end_s": round(end_s, 3), "text": text}
@@ -132,7 +132,7 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
 
 
 def to_line(json_object: JsonObject) -> str:
-    """One line; ASCII, so that no encoding and no file name can spoil it."""
+    """Write an object as one line of ASCII, which is valid in every encoding and for every file name."""
     return json.dumps(json_object, ensure_ascii=True, allow_nan=False)
 
 
@@ -159,7 +159,7 @@ def _merge(reports: Sequence[Report], tokenizer: Tokenizer, windows: tuple[Windo
 
 
 def _joined(texts: Sequence[Sequence[Piece]]) -> tuple[Piece, ...]:
-    """The pieces of several texts as one text's: a later text's first piece brings the space before it."""
+    """Join the pieces of several texts; the first piece of each later text begins with a space."""
     pieces: list[Piece] = []
     for text in texts:
         space = BETWEEN_WINDOWS if pieces and text else ""

@@ -1,4 +1,4 @@
-"""Where output goes: results to standard output, everything else to standard error."""
+"""The output of a command: results to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skydraft.cli.terminal_text import safe_line, safe_text
 
 
 class _Console(Console):
-    """Leaves it to the command what to do where nobody reads any more; rich would end the process."""
+    """Raises BrokenPipeError when the output is closed, where rich would end the process."""
 
     def on_broken_pipe(self) -> None:
         raise  # the BrokenPipeError that it is called for
@@ -26,8 +26,8 @@ class Screen:
     """The two streams of the process.
 
     Args:
-        out: where results go; made up in tests and for the picture of the README.
-        err: where notes and progress go.
+        out: for results; tests pass their own.
+        err: for notes and progress.
     """
 
     def __init__(self, out: Console | None = None, err: Console | None = None) -> None:
@@ -37,35 +37,35 @@ class Screen:
 
     @property
     def is_live(self) -> bool:
-        """Whether a person watches the results come."""
+        """Whether results appear on a terminal."""
         return self.out.is_terminal
 
     def text(self, text: str) -> None:
-        """A result, as it is: no colours, no line breaks but its own."""
+        """Print a result without colours or added line breaks."""
         self._line(safe_text(text))
 
     def append(self, *parts: tuple[str, str]) -> None:
-        """More of a result that grows, as texts and their styles; `end_line` ends it."""
+        """Append to a growing result: texts and their styles; `end_line` ends it."""
         segments = [Segment(text, self.out.get_style(style)) for text, style in parts if text]
         self.out.print(Segments(segments), soft_wrap=True)
         self._is_line_open = True
 
     def end_line(self) -> None:
-        """The result that grows is whole, or something else must be said."""
+        """End the growing result: it is whole, or something else is to be printed."""
         if self._is_line_open:
             self.append(("\n", ""))
             self._is_line_open = False
 
     def json(self, json_object: JsonObject) -> None:
-        """A result for a program."""
+        """Print a result for a program."""
         self._line(to_line(json_object))
 
     def note(self, sentence: str) -> None:
-        """What a person should know and a program need not."""
+        """Print additional information for the user."""
         self._say(sentence, "dim")
 
     def warn(self, sentence: str) -> None:
-        """What may surprise."""
+        """Print a warning."""
         self._say(f"Note: {sentence}", "bold")
 
     def error(self, sentence: str) -> None:
@@ -73,16 +73,16 @@ class Screen:
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """Say what takes so long, for as long as it does; on a terminal only."""
+        """Show what is in progress, on a terminal only."""
         with self.err.status(Text(safe_line(what), style="dim")) if self.err.is_terminal else nullcontext():
             yield
 
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar for a batch whose results go elsewhere; where they are on the screen they are the progress.
+        """Show a progress bar for a batch, unless its results appear on the same terminal.
 
         Yields:
-            What to tell how many are done.
+            A function to call with the number of finished items.
         """
         if total < 2 or not self.err.is_terminal or self.is_live:
             yield lambda _: None
@@ -98,6 +98,6 @@ class Screen:
         self.err.print(Text(safe_line(sentence), style=style), soft_wrap=not self.err.is_terminal)
 
     def _line(self, line: str) -> None:
-        # Not through the console, which wraps lines and reads markup in them.
+        # Not through the console, which wraps lines and interprets markup.
         self.out.file.write(line + "\n")
         self.out.file.flush()

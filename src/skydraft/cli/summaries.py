@@ -1,4 +1,4 @@
-"""Results made visible: colours, the table, sentences about them."""
+"""Results for a person: colours by origin, one-line summaries, the table of the demo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skydraft.cli.results import Result
 from skydraft.cli.terminal_text import counted, seconds
 from skydraft.core import Origin
 
-# Of medium lightness: contrast 3.8 or more on black and on white. A correction stands out without colours too.
+# Of medium lightness: contrast 3.8 or more on black and on white. A correction is visible without colours too.
 STYLES = {
     Origin.EDGE: "color(64)",
     Origin.ACCEPTED: "color(31)",
@@ -33,7 +33,7 @@ COLUMN_WIDTH = 10
 
 
 class Column(NamedTuple):
-    """A run in the table. title: one line or two."""
+    """A run in the table. title: one or two lines."""
 
     title: str
     result: Result
@@ -47,12 +47,12 @@ class Row(NamedTuple):
 
 
 def legend() -> Text:
-    """What the colours mean."""
+    """The legend of the colours."""
     return Text("   ").join(Text.assemble(("■", _colour(origin)), " ", _meaning(origin)) for origin in STYLES)
 
 
 def summary(result: Result) -> str:
-    """One line on what a run did."""
+    """Summarise a run in one line."""
     counts = result.num_by_origin
     origins = ", ".join(f"{counts[origin]:,} {origin.value}" for origin in Origin if counts[origin])
     parts = [
@@ -72,20 +72,20 @@ def summary(result: Result) -> str:
 
 
 def disclosure(result: Result) -> str:
-    """What left the device, in a sentence or two."""
+    """Say what left the device, in one or two sentences."""
     if not result.up:
         return "Nothing left the device."
     num_bytes = f"{result.up.total():,} bytes"
     if result.shared_evidence:
         evidence = "; ".join(kind.removeprefix("evidence").strip(": ") for kind in result.shared_evidence)
-        return f"Left the device: {evidence}, from which speech can be made audible again; in all {num_bytes}."
+        return f"Left the device: {evidence}, from which speech can be reconstructed; in all {num_bytes}."
     num_drafts = sum(count for kind, count in result.contents.items() if kind.startswith("drafts"))
     sent = "the instruction" + (f" and the words of {counted(num_drafts, 'draft')}" if num_drafts else "")
     return f"Left the device: {sent}, {num_bytes}. The sound and its features stayed."
 
 
 def comparison(columns: Sequence[Column]) -> Table:
-    """Runs side by side, in numbers."""
+    """Make a table of runs side by side."""
     table = Table(box=None, pad_edge=False, padding=(0, 0, 0, 2), header_style="bold")
     table.add_column(no_wrap=True)
     for column in columns:
@@ -118,7 +118,7 @@ def _traffic_rows(results: Sequence[Result]) -> list[Row]:
 
 
 def _byte_rows(label: str, counts: Sequence[Counter[str]], order: Sequence[str]) -> list[Row]:
-    """The sum, then the kinds that occur, known ones first."""
+    """The total, then each kind that occurs, known kinds first."""
     found = sum(counts, Counter[str]())
     kinds = [kind for kind in order if found[kind]] + sorted(set(found) - set(order))
     return [

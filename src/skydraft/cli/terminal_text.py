@@ -1,7 +1,8 @@
-"""Strings of strangers (models, peers, file names) made fit for a terminal, and numbers made fit for people.
+"""Text from models, peers and file names made safe for a terminal, and numbers made readable.
 
-What is written to a terminal obeys no stranger: no control characters, no signs that turn the direction of text, none
-that take no place. A pipe gets the same, for most end at a terminal (a pager, a log); --json holds every sign, escaped.
+Control characters, characters that change the direction of text and invisible characters are removed, so that no such
+text controls the terminal. Output to a pipe gets the same treatment, because most pipes end at a terminal (a pager, a
+log); --json keeps every character, escaped.
 """
 
 from __future__ import annotations
@@ -10,23 +11,25 @@ import unicodedata
 
 _CONTROLS = {"Cc", "Cs"}  # Unicode categories: control characters and lone surrogates
 _BREAKS = {"Zl", "Zp"}
-_SEEN = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u0890\u0891\u08e2\U000110bd\U000110cd"  # of Cf, yet with a shape
-_JOINERS = "\u200c\u200d"  # Persian and the scripts of India write with them, and emoji
+_SEEN = (
+    "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u0890\u0891\u08e2\U000110bd\U000110cd"  # of category Cf, but visible
+)
+_JOINERS = "\u200c\u200d"  # used by Persian, the scripts of India and emoji
 
 
 def safe_line(text: str) -> str:
-    """One line without control characters: a peer's sentence must not move the cursor."""
+    """Text as one line, each control character replaced by a space."""
     spaced = (" " if unicodedata.category(sign) in _CONTROLS | _BREAKS else sign for sign in text)
     return safe_text("".join(spaced)).strip()
 
 
 def safe_text(text: str, before: str = "") -> str:
-    """Text as it is, line breaks and tabs included, without what a terminal would obey or not show.
+    """Remove what controls a terminal or is invisible on it; line breaks and tabs stay.
 
-    Joiners stay where they join something that needs them, after a letter beyond ASCII or an emoji.
+    Joiners stay after a letter beyond ASCII or an emoji, where they have a meaning.
 
     Args:
-        before: what stands before it, such as the last character of it.
+        before: the text before this one, or its last character.
     """
     kept = before[-1:]
     for sign in text:

@@ -1,4 +1,4 @@
-"""The embedded pair: a small draft and a small target that caption how a speaker sounds."""
+"""The embedded pair: a small draft model and a small target model that describe how a speaker sounds."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def embedded_path(name: Literal["draft", "target"]) -> Path:
         ValueError: no such model is embedded.
     """
     if name not in ("draft", "target"):
-        raise ValueError(f"no embedded model is called {name!r}; there are 'draft' and 'target'")
+        raise ValueError(f"unknown embedded model {name!r}; expected 'draft' or 'target'")
     return Path(__file__).parent / name

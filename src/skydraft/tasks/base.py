@@ -1,4 +1,4 @@
-"""What every task gives: the prompt of the device and that of the cloud."""
+"""What every task makes: the prompts of the device and of the cloud."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple, TypeAlias
 
 from skydraft.core import Prompt, SegmentKind, ShareLevel, TokenSegment
 
-Encode: TypeAlias = Callable[[str], Sequence[int]]  # what a template wrote -> token ids, no start token added
+Encode: TypeAlias = Callable[[str], Sequence[int]]  # the text of a template -> token ids, without a start token
 
 
 class PromptPair(NamedTuple):
     """One task as the two sides see it.
 
     edge: with the evidence.
-    cloud: what the share level lets the cloud see; None: nothing may leave the device.
+    cloud: what the share level allows; None: nothing may leave the device.
     """
 
     edge: Prompt
@@ -22,12 +22,12 @@ class PromptPair(NamedTuple):
 
 
 def token_segment(encode: Encode, text: str, kind: SegmentKind = SegmentKind.INSTRUCTION) -> TokenSegment:
-    """Turn text into a segment of its token ids."""
+    """Encode a text as a segment."""
     return TokenSegment(tuple(encode(text)), kind)
 
 
 def prompt_pair(with_evidence: Prompt, instruction_only: Prompt, share: ShareLevel) -> PromptPair:
-    """Give the device the evidence, and the cloud what the share level lets it see."""
+    """Pair the device's prompt with the one that the share level allows the cloud."""
     match share:
         case ShareLevel.NONE:
             return PromptPair(with_evidence, None)

@@ -1,4 +1,4 @@
-"""Captioning: how does the speaker sound?
+"""Captioning: the prompts that ask how the speaker sounds.
 
 The strings are part of the embedded pair: it was trained on exactly these tokens, so a change here needs new weights.
 """
@@ -22,7 +22,7 @@ TEXT_ONLY = f"{USER_BEGIN}{INSTRUCTION}{USER_END}"
 
 
 def audio_prompt(encode: Encode, features: TensorSegment) -> Prompt:
-    """Ask about a clip that the model hears.
+    """The prompt of a model that hears the clip.
 
     Args:
         encode: text -> token ids; the special tokens above are one id each.
@@ -33,7 +33,7 @@ def audio_prompt(encode: Encode, features: TensorSegment) -> Prompt:
 
 
 def text_only_prompt(encode: Encode) -> Prompt:
-    """Ask the same of a model that hears nothing."""
+    """The prompt of a model that does not hear the clip."""
     return Prompt((token_segment(encode, TEXT_ONLY),))
 
 

@@ -1,7 +1,7 @@
-"""A text prompt, raw or in a model's chat format, with a private context that only the device reads.
+"""A text prompt, raw or in the model's chat format, with a private context that only the device reads.
 
-A chat format is written by the model's maker, and the special tokens in it are read as such. What a person says, and
-what the device found as context, is ordinary text: `<|im_end|>` in it ends nobody's turn.
+Special tokens are read as such in the chat format only, which comes with the model. The words of the user and the
+context are ordinary text: `<|im_end|>` in them does not end a turn.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from skydraft.core import Prompt, SegmentKind, ShareLevel, TokenSegment
 from skydraft.errors import ConfigError
 from skydraft.tasks.base import PromptPair, prompt_pair
 
-Render: TypeAlias = Callable[[str], str]  # what the user says -> the whole prompt in the model's chat format
+Render: TypeAlias = Callable[[str], str]  # the user's words -> the whole prompt in the model's chat format
 
-CONTEXT_END = "\n\n"  # between the context and what is asked about it
-PLACEHOLDER = "\ue000skydraft\ue000"  # private-use characters: no template and no user writes them
+CONTEXT_END = "\n\n"  # between the context and the request
+PLACEHOLDER = "\ue000skydraft\ue000"  # private-use characters, which occur in no template
 
 
 class Encoder(Protocol):
-    """The part of a tokenizer that is needed here; as engines.tokenizer.Tokenizer."""
+    """The part of text.tokenizer.Tokenizer that is needed here."""
 
     def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]: ...
 
@@ -28,9 +28,9 @@ class Encoder(Protocol):
 
 
 class _Framed(NamedTuple):
-    """A person's words and what the chat format puts around them.
+    """The user's words and what the chat format puts around them.
 
-    is_start: the model wants a start token before them, for no chat format brings one.
+    is_start: without a chat format, the tokenizer adds the model's start token.
     """
 
     before: str
@@ -50,16 +50,16 @@ def chat_prompts(
     """Build both sides' prompts for one request.
 
     Args:
-        text: what is asked; both sides see it, unless the share level is `none`.
+        text: the request; both sides see it, unless the share level is `none`.
         share: `none`: the cloud gets no prompt; `tokens`: the request alone; `features`: the context too.
-        render: the model's chat format; None: the text stands as it is.
-        context: what only the device may read.
-        is_raw: without a chat format, and special tokens in the text are read as such: the user writes the format.
+        render: the model's chat format; None: none is applied.
+        context: a text that only the device may read.
+        is_raw: no chat format is applied, and special tokens in the text are read as such.
     Raises:
-        ConfigError: the text is blank, or the chat format does not hold the user's words exactly once.
+        ConfigError: the text is blank, or the chat format does not contain the user's words exactly once.
     """
     if not text.strip():
-        raise ConfigError(f"the prompt is blank ({text!r}): write what is asked")
+        raise ConfigError(f"the prompt is blank ({text!r}): give a request")
     if is_raw:
         render = None
     framed = _framed(encoder, text, render, must_place=bool(context))
@@ -78,7 +78,7 @@ def chat_prompts(
 
 
 def _framed(encoder: Encoder, text: str, render: Render | None, must_place: bool) -> _Framed:
-    """Find a person's words in what the chat format makes of them: it may have trimmed them."""
+    """Find the user's words in the prompt that the chat format makes of them; it may have trimmed them."""
     if render is None:
         return _Framed("", text, "", is_start=True)
     parts, whole = render(PLACEHOLDER).split(PLACEHOLDER), render(text)
@@ -89,13 +89,13 @@ def _framed(encoder: Encoder, text: str, render: Render | None, must_place: bool
         what = "a private context" if must_place else "a text with the name of a special token in it"
         raise ConfigError(
             f"the chat format repeats the user's words {len(parts) - 1} times and {what} needs one place: "
-            "use a format that holds them once"
+            "use a format that contains them once"
         )
     return _Framed(whole, "", "", is_start=False)
 
 
 def _ids(encoder: Encoder, framed: _Framed) -> tuple[int, ...]:
-    """Encoded as a whole, as in training, unless the words hold the name of a special token."""
+    """Encode the whole text at once, as in training, unless the user's words contain the name of a special token."""
     before, words, after, is_start = framed
     if encoder.encode(words) == encoder.encode_plain(words):
         return encoder.encode(before + words + after, add_special=is_start)
