@@ -165,7 +165,8 @@ class VirtualText:
             self._send_due()
             return
         self._send_due()
-        self._drafting.connected()
+        self._planner.saw_connection()
+        self._drafting.saw_connection()
         self._ping()
         self._act()
 
@@ -173,7 +174,7 @@ class VirtualText:
         round_trip_s = self._link.round_trip_s
 
         def answered() -> None:
-            self._planner.estimates.observe_round_trip(round_trip_s)
+            self._planner.saw_ping(round_trip_s)
             self._clock.after(PING_PERIOD_S, self._ping)
 
         self._clock.after(round_trip_s, answered)
@@ -203,18 +204,24 @@ class VirtualText:
         self._is_drafting = False
         count = self._drafting.way.num_guesses
         guesses = [self._minds.guesses(_path(node), count) for node in nodes]
-        self._stopwatch.time(lambda: self._drafting.drafted(nodes, guesses, num_tokens, seconds))
+        self._stopwatch.time(lambda: self._drafting.saw_draft_step(nodes, guesses, num_tokens, seconds))
         self._act()
 
     def _hear(self, data: bytes) -> None:
+        num_before = self._session.num_positions
         new_tokens = self._session.receive(self._border.let_in(data))
         if new_tokens:
             self._times_s.append(self._clock.now_s)
             self._counts.append(len(new_tokens))
             if self._is_drafted:
-                self._stopwatch.time(lambda: self._drafting.grew(self._clock.now_s))
+                num_computed = self._session.num_positions - num_before
+                self._stopwatch.time(lambda: self._plan(len(new_tokens), num_computed))
                 self._stopwatch.lap()
         self._act()
+
+    def _plan(self, num_new: int, num_computed: int) -> None:
+        self._planner.saw_answer(self._clock.now_s, num_new, num_computed, self._session.has_credit)
+        self._drafting.saw_answer()
 
     # The link and the cloud
 

@@ -41,7 +41,7 @@ class Bench:
         self.drafting = Drafting(self.session, self.planner, now_s=0.0)
         self.now_s = 0.0
         self.step: tuple[list[Node], Reading] | None = None
-        self.num_offers = 0
+        self.num_offers = self.length = self.num_positions = 0
 
     def connect(self) -> None:
         if self.session.phase is Phase.APART:
@@ -55,7 +55,7 @@ class Bench:
         if self.step is not None:
             nodes, reading = self.step
             guesses = self.drafter.guess(reading, nodes, self.drafting.way.num_guesses, self.session.num_shared_ids)
-            self.drafting.drafted(nodes, guesses, len(reading.token_ids), 0.01)
+            self.drafting.saw_draft_step(nodes, guesses, len(reading.token_ids), 0.01)
             self.step = None
         elif nodes := self.drafting.next_step():
             self.step = nodes, self.drafter.plan(self.drafting.tree, nodes)
@@ -74,11 +74,16 @@ class Bench:
 
     def grow(self) -> None:
         self.now_s += 0.05
-        self.drafting.grew(self.now_s)
+        session = self.session
+        num_new, num_positions = len(session.token_ids) - self.length, session.num_positions - self.num_positions
+        if num_new:
+            self.planner.saw_answer(self.now_s, num_new, num_positions, session.has_credit)
+        self.length, self.num_positions = len(session.token_ids), session.num_positions
+        self.drafting.saw_answer()
 
     def cut(self) -> None:
         self.link.cut()
-        self.drafting.disconnected()
+        self.drafting.saw_loss()
 
 
 def play(bench: Bench, rng: Random, cut_share: float = 0.0) -> None:
@@ -262,15 +267,12 @@ def test_a_chain_has_its_length_however_improbable_it_is() -> None:
 
 def test_speed_and_waste_count_from_where_the_drafting_began() -> None:
     bench = Bench(TARGET, TREE, SamplingParams(max_tokens=40))
-    bench.session.commit([1] * 20)
-    bench.session.num_positions = 7
-    reviews: list[tuple[int, int, float]] = []
     planner = Planner(fixed=TREE)
+    planner.saw_answer(9.0, 20, 7, has_credit=False)  # of another mode
+    reviews: list[tuple[int, int, float]] = []
     planner.review = lambda *seen: reviews.append(seen) or TREE  # type: ignore[method-assign, func-returns-value]
-    drafting = Drafting(bench.session, planner, now_s=10.0)
-    bench.session.commit([2, 3])
-    bench.session.num_positions = 9
-    drafting.grew(12.0)
+    Drafting(bench.session, planner, now_s=10.0)
+    planner.saw_answer(12.0, 2, 2, has_credit=False)
     assert reviews == [(2, 2, 2.0)]
 
 
@@ -279,7 +281,7 @@ def test_what_another_cloud_does_not_know_is_not_offered_to_it() -> None:
     for _ in range(20):
         bench.think()
     bench.session.num_shared_ids = 4
-    bench.drafting.connected()
+    bench.drafting.saw_connection()
     assert all((node.token_id or 0) < 4 for node in bench.drafting.tree.nodes())
 
 
@@ -296,7 +298,7 @@ def offered_under(objective: Objective) -> tuple[list[Draft], list[int]]:
             if nodes := bench.drafting.next_step():
                 reading = bench.drafter.plan(bench.drafting.tree, nodes)
                 guesses = bench.drafter.guess(reading, nodes, bench.drafting.way.num_guesses, 8)
-                bench.drafting.drafted(nodes, guesses, len(reading.token_ids), 0.01)
+                bench.drafting.saw_draft_step(nodes, guesses, len(reading.token_ids), 0.01)
         bench.drafting.offer()
         bench.session.give_credit(len(bench.session.token_ids) + 1)
         sent += [

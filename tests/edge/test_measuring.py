@@ -8,7 +8,7 @@ import pytest
 
 from skydraft.edge import measuring
 from skydraft.errors import TransportError
-from skydraft.policies.estimates import Estimates
+from skydraft.policies.planner import Planner
 
 
 class ThawingLink:
@@ -31,10 +31,10 @@ class ThawingLink:
 async def test_a_ping_without_an_answer_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "PING_PERIOD_S", 0.0)
     monkeypatch.setattr(measuring, "CONNECT_PERIOD_S", 0.0)
-    estimates = Estimates()
-    watching = asyncio.create_task(measuring.watch_link(ThawingLink(), estimates))  # type: ignore[arg-type]
+    planner = Planner()
+    watching = asyncio.create_task(measuring.watch_link(ThawingLink(), planner))  # type: ignore[arg-type]
     for _ in range(100):
         await asyncio.sleep(0)
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
-    assert estimates.round_trip_s == 0.02
+    assert planner.estimates.round_trip_s == 0.02

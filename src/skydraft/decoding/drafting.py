@@ -25,56 +25,39 @@ class Drafting:
     """
 
     def __init__(self, session: EdgeSession, planner: Planner, now_s: float) -> None:
-        self.way = planner.begin()
+        self.way = planner.begin(now_s)
         self.tree = GuessTree(planner.confidence)
         self._session = session
         self._planner = planner
         self._reading: Sequence[Node] = ()
-        self._begun_s = now_s
         self._has_given_up = False
         self._num_ids = session.num_shared_ids
-        self._begun_at = len(session.token_ids)
-        self._num_positions = self._begun_positions = session.num_positions
         self.tree.advance(session.token_ids)
 
-    def connected(self) -> None:
-        """The cloud has been asked to begin or to go on."""
-        self._planner.estimates.begin_passes()
+    def saw_connection(self) -> None:
+        """The cloud was asked to begin or to go on: it may be another one, with another vocabulary."""
         self._forget_unknown_ids()
 
-    def grew(self, now_s: float) -> None:
-        """An answer came: follow the text, learn from it, and plan again."""
-        session, estimates = self._session, self._planner.estimates
+    def saw_answer(self) -> None:
+        """The session took in an answer, and so did the planner: follow both."""
+        session = self._session
         self._forget_unknown_ids()
         new_ids = session.token_ids[self.tree.length :]
         self.tree.advance(new_ids)
-        if self.tree.num_offered and not session.num_in_flight:  # dropped: they had ids that the target lacks
+        if self.tree.num_offered and not session.num_in_flight:  # rule 1: the cloud dropped what it has no ids for
             self.tree.forget_offers()
         self._look_for_a_dead_end()
-        if not new_ids:
-            return
-        if self.way.has_credit:  # the cloud writes without a pause
-            num_positions = session.num_positions - self._num_positions
-            estimates.observe_pass(now_s, num_positions, len(new_ids), is_drafted=bool(self.way.width))
-        else:
-            estimates.end_round(now_s, session.num_positions - self._num_positions)
-        self._num_positions = session.num_positions
-        if not self._has_given_up:
-            num_positions = session.num_positions - self._begun_positions
-            self.way = self._planner.review(self.tree.length - self._begun_at, num_positions, now_s - self._begun_s)
+        if new_ids and not self._has_given_up:
+            self.way = self._planner.way
 
-    def asked(self, now_s: float) -> None:
-        """Offers leave, and no other is in flight."""
-        if not self.way.has_credit:
-            self._planner.estimates.begin_round(now_s)
-
-    def disconnected(self) -> None:
-        """What was in flight is lost."""
+    def saw_loss(self) -> None:
+        """The connection is lost, and what was in flight with it."""
         self.tree.forget_offers()
 
     def give_up(self) -> None:
         """The device cannot draft any more: the cloud writes the rest."""
         self._has_given_up, self.way = True, CLOUD
+        self._planner.stop_drafting()
 
     def next_step(self) -> list[Node]:
         """What the draft model should read next; empty where nothing is worth it before an answer comes."""
@@ -86,7 +69,7 @@ class Drafting:
         self.tree.read(nodes)
         return nodes
 
-    def drafted(self, nodes: Sequence[Node], guesses: Sequence[Guesses], num_read: int, seconds: float) -> None:
+    def saw_draft_step(self, nodes: Sequence[Node], guesses: Sequence[Guesses], num_read: int, seconds: float) -> None:
         """The draft model has read what `next_step` gave.
 
         Args:
@@ -94,7 +77,7 @@ class Drafting:
             seconds: that it took.
         """
         if num_read:
-            self._planner.estimates.draft_s.observe(num_read, seconds)
+            self._planner.saw_draft_step(num_read, seconds)
         self._reading = ()
         for node, guess in zip(nodes, guesses, strict=True):
             self.tree.grow(node, guess, self._session.num_shared_ids)

@@ -129,7 +129,7 @@ class EdgeSession:
     @property
     def has_credit(self) -> bool:
         """Whether the cloud is to write on by itself."""
-        return self._credit > self.cloud_length
+        return bool(self._credit)
 
     @property
     def is_behind(self) -> bool:

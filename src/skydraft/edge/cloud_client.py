@@ -1,7 +1,7 @@
 """Carries the bytes of one text's session to a cloud and back, over connections that may be lost.
 
 The session says what is to be sent and what an answer means (`decoding/edge_session`). The client adds a connection,
-the border, time and patience, and looks into no message but a `Fault`. It has a connection or none:
+the border, time and patience, and tells the planner what it sees. It has a connection or none:
 
     state         event                                      what happens                              next
     -----         -----                                      ------------                              ----
@@ -35,6 +35,7 @@ from skydraft.edge.drafter import Block
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.edge.padded import Channel, PaddedConnection
 from skydraft.errors import CloudFault, TransportError, VocabularyMismatch
+from skydraft.policies.planner import Planner
 from skydraft.protocol import messages
 from skydraft.transport.websocket import connect
 
@@ -63,6 +64,7 @@ class CloudClient:
     caller that does both at once; it calls `recover` when one of them raises.
 
     Args:
+        planner: told of connections, questions and answers; None: nobody is to learn from this text.
         notify: called with a sentence when the cloud is lost.
         pads: messages are padded and leave at a fixed pace (`edge/padded`).
     """
@@ -73,6 +75,7 @@ class CloudClient:
         border: Border,
         address: CloudAddress,
         patience: Patience,
+        planner: Planner | None = None,
         notify: Callable[[str], None] = lambda _: None,
         pads: bool = False,
     ) -> None:
@@ -82,12 +85,14 @@ class CloudClient:
         self._border = border
         self._address = address
         self._patience = patience
+        self._planner = planner or Planner()
         self._pads = pads
         self._route_id = secrets.token_hex(ROUTE_ID_BYTES)  # of this text alone: it says nothing about who writes
         self._connection: Channel | None = None
         self._lost_at_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
         self._has_spoken = False
+        self._is_cloud_idle = True  # it has no offer to judge
         self._answer_time = AnswerTime(session, address.url, patience.answer)
 
     @property
@@ -130,6 +135,8 @@ class CloudClient:
         if self._connection is None:
             connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
             self._connection = PaddedConnection(connection, self._border.record) if self._pads else connection
+            self._is_cloud_idle = True
+            self._planner.saw_connection()
 
     async def send_due(self) -> None:
         """Send what the session lists, over a new connection where there is none. Raises: TransportError, at once."""
@@ -139,22 +146,32 @@ class CloudClient:
             await self._connection.send(self._border.let_out(message))
             self._has_spoken = True
             self._answer_time.asked()
+            if self._is_cloud_idle and isinstance(message, messages.Offer):
+                self._is_cloud_idle = False
+                self._planner.saw_question(time.monotonic())
 
     async def receive(self) -> None:
         """Wait for one message and take it into the session. Raises: as `open`, at once."""
         assert self._connection is not None
         message = self._border.let_in(await self._answer_time.wait(self._connection.receive))
-        length = len(self.session.token_ids)
+        session = self.session
+        length, cloud_length, num_positions = len(session.token_ids), session.cloud_length, session.num_positions
         try:
             self._answer_time.take_in(message)
         except VocabularyMismatch as mismatch:
-            raise await explain_mismatch(self._address, self.session.vocabulary) from mismatch
+            raise await explain_mismatch(self._address, session.vocabulary) from mismatch
         except CloudFault as fault:
             if fault.code == messages.FaultCode.VOCABULARY:
-                raise await explain_mismatch(self._address, self.session.vocabulary) from fault
+                raise await explain_mismatch(self._address, session.vocabulary) from fault
             raise
-        if len(self.session.token_ids) > length:
-            self._lost_at_s, self._pause_s = None, FIRST_PAUSE_S
+        self._is_cloud_idle = not session.num_in_flight
+        num_new = len(session.token_ids) - length
+        if not num_new:
+            return
+        self._lost_at_s, self._pause_s = None, FIRST_PAUSE_S
+        num_forced = session.cloud_length - cloud_length - num_new  # committed here, and computed there as others are
+        num_computed = session.num_positions - num_positions + num_forced
+        self._planner.saw_answer(time.monotonic(), num_new, num_computed, session.has_credit)
 
     async def round_trip_s(self) -> float:
         """Time a ping. Raises: TransportError."""

@@ -78,9 +78,10 @@ class ExactWriter:
                 try:
                     await self._converse(reading_prompt, goes_on)
                 except (TransportError, CloudFault) as error:
-                    self._drafting.disconnected()
+                    self._drafting.saw_loss()
                     await self._client.recover(error)
         finally:
+            self._planner.stop_drafting()
             if self._step is not None:
                 await asyncio.gather(self._step.result, return_exceptions=True)
 
@@ -88,7 +89,7 @@ class ExactWriter:
         """Over one connection."""
         self._give_credit()
         await self._client.send_due()
-        self._drafting.connected()
+        self._drafting.saw_connection()
         listening = asyncio.create_task(self._listen())
         listening.add_done_callback(lambda _: self._wake.set())
         try:
@@ -97,12 +98,9 @@ class ExactWriter:
                 self._finish_step()
                 can_draft = self._has_read(reading_prompt)
                 self._give_credit()
-                was_idle = not self._session.num_in_flight
                 self._drafting.offer()
                 if can_draft:
                     self._start_step()  # before the offers leave: the draft model is not to wait for that
-                if was_idle and self._session.num_in_flight:
-                    self._drafting.asked(time.monotonic())
                 await self._client.send_due()
                 await self._wake.wait()
                 if listening.done():
@@ -118,7 +116,7 @@ class ExactWriter:
     async def _listen(self) -> None:
         while not self._session.is_complete:
             await self._client.receive()
-            self._drafting.grew(time.monotonic())
+            self._drafting.saw_answer()
             self._show()
             self._wake.set()
 
@@ -161,4 +159,4 @@ class ExactWriter:
         except CacheOverflow as overflow:
             self._give_up(overflow)
             return
-        self._drafting.drafted(step.nodes, guesses, len(step.reading.token_ids), seconds)
+        self._drafting.saw_draft_step(step.nodes, guesses, len(step.reading.token_ids), seconds)

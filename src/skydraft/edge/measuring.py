@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from skydraft.edge.cloud_client import CloudClient
 from skydraft.errors import SkydraftError, TransportError
-from skydraft.policies.estimates import Estimates
+from skydraft.policies.planner import Planner
 
 PING_PERIOD_S = 0.3  # a change of the link is seen after two
 CONNECT_PERIOD_S = 0.02
@@ -31,18 +31,18 @@ def timed(call: Callable[[], _Result]) -> Callable[[], tuple[_Result, float]]:
     return timed_call
 
 
-async def watch_link(client: CloudClient, estimates: Estimates) -> None:
+async def watch_link(client: CloudClient, planner: Planner) -> None:
     """Time pings for as long as this task runs, whenever there is a connection."""
     while True:
         if not client.is_connected:
             await asyncio.sleep(CONNECT_PERIOD_S)
             continue
-        with suppress(TransportError):  # a link that froze; who listens finds one that is lost too
-            estimates.observe_round_trip(await client.round_trip_s())
+        with suppress(TransportError):  # a link that froze; one that is lost is found by listening too
+            planner.saw_ping(await client.round_trip_s())
         await asyncio.sleep(PING_PERIOD_S)
 
 
-async def look_at_cloud(client: CloudClient, estimates: Estimates) -> bool:
+async def look_at_cloud(client: CloudClient, planner: Planner) -> bool:
     """Have a cloud write a few tokens that nobody keeps, and learn its pace; one that does not in time stays slow.
 
     Args:
@@ -57,12 +57,12 @@ async def look_at_cloud(client: CloudClient, estimates: Estimates) -> bool:
                 await client.listen(LOOK_TOKENS)
                 arrived_s.append(time.monotonic())
                 patience.reschedule(asyncio.get_running_loop().time() + LOOK_S - (arrived_s[-1] - arrived_s[0]))
-            estimates.observe_round_trip(await client.round_trip_s())
+            planner.saw_ping(await client.round_trip_s())
     except (SkydraftError, TimeoutError):
         return False  # the text does not need it
     finally:
         await client.close()
     has_pace = len(arrived_s) > 1
     if has_pace:
-        estimates.observe_afresh((arrived_s[-1] - arrived_s[0]) / (len(arrived_s) - 1))
+        planner.saw_afresh((arrived_s[-1] - arrived_s[0]) / (len(arrived_s) - 1))
     return has_pace

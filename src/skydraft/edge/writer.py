@@ -150,7 +150,9 @@ class _Run:
         self._looking: asyncio.Task[None] | None = None
         self._client: CloudClient | None = None
         if job.address is not None:
-            self._client = CloudClient(self._session, self._border, job.address, job.patience, notify, job.pads)
+            self._client = CloudClient(
+                self._session, self._border, job.address, job.patience, planner, notify, job.pads
+            )
 
     async def write(self) -> None:
         """Until the text has ended, or can grow no more."""
@@ -236,7 +238,7 @@ class _Run:
 
     async def _write_with_cloud(self, mode: Mode) -> None:
         self._planner.look_again.went_back()
-        watching = asyncio.create_task(watch_link(self._cloud(), self._planner.estimates))
+        watching = asyncio.create_task(watch_link(self._cloud(), self._planner))
         try:
             if mode is Mode.CLOUD:
                 await self._write_in_cloud()
@@ -313,21 +315,13 @@ class _Run:
         session = EdgeSession(job.vocabulary, job.prompts.cloud, sampling, Exact())
         patience = job.patience._replace(offline="fail")
         client = CloudClient(session, self._border, job.address, patience, pads=job.pads)
-        if await look_at_cloud(client, self._planner.estimates):
+        if await look_at_cloud(client, self._planner):
             self._choice.reconsider()
 
     async def _write_in_cloud(self) -> None:
-        client, session, estimates = self._cloud(), self._session, self._planner.estimates
-        estimates.begin_passes()
-        num_reconnects = client.num_reconnects
+        client = self._cloud()
         while self._is_up_to(Mode.CLOUD):
-            length, num_positions = len(session.token_ids), session.num_positions
             await client.listen(self._job.sampling.max_tokens)
-            if client.num_reconnects > num_reconnects:
-                estimates.begin_passes()
-                num_reconnects = client.num_reconnects
-            num_new = len(session.token_ids) - length
-            estimates.observe_pass(time.monotonic(), session.num_positions - num_positions, num_new, is_drafted=False)
             self._show()
 
     async def _write_exactly(self) -> None:
@@ -351,7 +345,6 @@ class _Run:
         client, lengths, cap = self._cloud(), self._job.draft_length(), EscalationCap(self._job.max_escalated)
         reading = self._read_prompt()
         await client.open()  # the cloud reads its prompt while the device reads its own
-        self._planner.estimates.begin_passes()
         await reading
         while self._is_up_to(Mode.HYBRID):
             block = await self._draft(min(lengths.next_length(), self._session.max_block_length))
@@ -364,15 +357,9 @@ class _Run:
 
     async def _ask(self, client: CloudClient, block: Block) -> int:
         """Have a block judged; returns how many of its tokens were accepted."""
-        session, estimates = self._session, self._planner.estimates
-        length, num_reconnects = len(session.token_ids), client.num_reconnects
-        num_positions = 1 + length - session.cloud_length + len(block.token_ids)
-        estimates.begin_round(time.monotonic())
+        length = len(self._session.token_ids)
         await client.ask(block)
-        if client.num_reconnects > num_reconnects:
-            estimates.begin_passes()
-        estimates.end_round(time.monotonic(), num_positions)
-        origins = [token.origin for token in session.tokens_from(length)]
+        origins = [token.origin for token in self._session.tokens_from(length)]
         return min(origins.count(Origin.ACCEPTED), len(block.token_ids))
 
     async def _draft(self, num_tokens: int) -> Block:
@@ -380,7 +367,7 @@ class _Run:
         draft = timed(lambda: drafter.draft(session.token_ids, num_tokens, session.num_shared_ids))
         block, seconds = await self._in_worker(draft)
         if block.num_passes:
-            self._planner.estimates.draft_s.observe(block.num_read / block.num_passes, seconds / block.num_passes)
+            self._planner.saw_draft_step(block.num_read / block.num_passes, seconds / block.num_passes)
         return block
 
     def _read_prompt(self) -> asyncio.Task[None]:

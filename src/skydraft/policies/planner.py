@@ -1,4 +1,24 @@
-"""Which way to draft, by measurement: asked at every verdict, answers in microseconds."""
+"""Which way to draft, by measurement: asked at every verdict, answers in microseconds. No clocks: times are given.
+
+A planner is told what is seen, in every mode and under every rule. The client of the cloud tells it of connections,
+questions and answers (`edge/cloud_client`), whoever runs the draft model of draft steps. It is in one of two states:
+
+    state       event               what it learns or decides                                   next
+    -----       -----               -------------------------                                   ----
+    idle        begin               the way to draft a text at first                            drafting
+                saw_answer          the pace of the cloud alone, or of rounds                   idle
+    drafting    saw_answer          the same, the speed while drafting; every REVIEW_TOKENS     drafting
+                                    tokens of the text a way anew
+                stop_drafting       -                                                           idle
+    either      saw_connection      the next answer may wait for a prompt and is not timed
+                saw_question        a round begins: with saw_answer a round trip and a pass
+                saw_ping            the round trip
+                saw_draft_step      the pace of the draft model
+                saw_afresh          the pace of a cloud that was not used for a while
+
+How passes and rounds are timed depends on rule 6 of docs/protocol.md: a cloud with credit runs one pass after the
+other, one without it waits for offers.
+"""
 
 from __future__ import annotations
 
@@ -42,24 +62,70 @@ class Planner:
     estimates: Estimates = field(default_factory=Estimates)
     confidence: Confidence = field(default_factory=Confidence)
     look_again: LookAgain = field(default_factory=LookAgain)
-    _way: Way = field(default=FREE, init=False)
+    way: Way = field(default=FREE, init=False)
+    _is_drafting: bool = field(default=False, init=False)
+    _begun_s: float = field(default=0.0, init=False)
+    _length: int = field(default=0, init=False)  # of the text, since drafting began
+    _num_positions: int = field(default=0, init=False)  # that the cloud computed for it
     _reviewed_at: int = field(default=0, init=False)  # length of the text
     _changed_at: int = field(default=0, init=False)  # or last found to be drafting
     _run_length: float | None = field(default=None, init=False)
     _tokens_per_s: float = field(default=0.0, init=False)
     _offer_prob: float = field(default=0.5, init=False)
 
-    def begin(self) -> Way:
-        """A new text begins: the way to draft it at first."""
-        self._reviewed_at = self._changed_at = 0
+    def begin(self, now_s: float = 0.0) -> Way:
+        """The device begins to draft, a new text or the rest of one: the way to do it at first."""
+        self._is_drafting, self._begun_s = True, now_s
+        self._length = self._num_positions = self._reviewed_at = self._changed_at = 0
         self._tokens_per_s = cloud_tokens_per_s(self.conditions())
-        self._way = self.fixed or (self._choose() if self._way is not CLOUD else self._freest)
-        return self._way
+        self.way = self.fixed or (self._choose() if self.way is not CLOUD else self._freest)
+        return self.way
+
+    def stop_drafting(self) -> None:
+        """The device does not draft any more; the cloud may write on."""
+        self._is_drafting = False
+
+    def saw_connection(self) -> None:
+        """There is a new connection: the cloud's next answer may have waited for a prompt to be read."""
+        self.estimates.begin_passes()
+
+    def saw_question(self, now_s: float) -> None:
+        """An offer left for a cloud that had none to judge."""
+        self.estimates.begin_round(now_s)
+
+    def saw_answer(self, now_s: float, num_tokens: int, num_positions: int, has_credit: bool) -> None:
+        """The text grew by what the cloud said.
+
+        Args:
+            num_tokens: that it grew by. num_positions: that the cloud computed for that.
+            has_credit: the cloud writes on by itself.
+        """
+        if has_credit:
+            is_drafted = self._is_drafting and bool(self.way.width)
+            self.estimates.observe_pass(now_s, num_positions, num_tokens, is_drafted)
+        else:
+            self.estimates.end_round(now_s, num_positions)
+        if self._is_drafting:
+            self._length += num_tokens
+            self._num_positions += num_positions
+            self.review(self._length, self._num_positions, now_s - self._begun_s)
+
+    def saw_ping(self, seconds: float) -> None:
+        """A ping was answered after so long."""
+        self.estimates.observe_round_trip(seconds)
+
+    def saw_draft_step(self, num_read: float, seconds: float) -> None:
+        """The draft model read so many tokens in one pass, in so long."""
+        self.estimates.draft_s.observe(num_read, seconds)
+
+    def saw_afresh(self, pass_s: float) -> None:
+        """A cloud that was not used for a while takes so long for a pass of one position."""
+        self.estimates.observe_afresh(pass_s)
 
     @property
     def tokens_per_step(self) -> float:
         """What the text grows by in the time of a draft step: what one more must gain to be worth waiting for."""
-        return self._tokens_per_s * self.estimates.draft_s.at(self._way.width)
+        return self._tokens_per_s * self.estimates.draft_s.at(self.way.width)
 
     def review(self, length: int, num_positions: int, elapsed_s: float) -> Way:
         """The way to go on.
@@ -75,11 +141,11 @@ class Planner:
             self._steer(length, num_positions)
             self._fit()
             way = self._choose()
-            if way is not CLOUD or self._way is not CLOUD:
+            if way is not CLOUD or self.way is not CLOUD:
                 self._changed_at = length
             is_due = length - self._changed_at >= RETRY_TOKENS
-            self._way = self._freest if is_due else way
-        return self._way
+            self.way = self._freest if is_due else way
+        return self.way
 
     def conditions(self) -> Conditions:
         """What the estimates say of drafting freely."""
@@ -103,7 +169,7 @@ class Planner:
     def _fit(self) -> None:
         """The run length that explains the speed, while the device drafts."""
         speed = self.estimates.drafted_tokens_per_s
-        if self._way is not CLOUD and speed is not None:
+        if self.way is not CLOUD and speed is not None:
             self._run_length = fitted_run_length(speed, self.conditions())
 
     def _choose(self) -> Way:
@@ -117,7 +183,7 @@ class Planner:
         conditions = self.conditions()
         free = free_running_tokens_per_s(conditions)
         gain = free / cloud_tokens_per_s(conditions)
-        if gain < (LEAST_GAIN if self._way is CLOUD else STOP_GAIN):
+        if gain < (LEAST_GAIN if self.way is CLOUD else STOP_GAIN):
             return CLOUD
         if self._freest is SURE:
             return SURE
