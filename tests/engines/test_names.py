@@ -8,7 +8,7 @@ import pytest
 from skydraft.engines.emulated.kind import TABLE
 from skydraft.engines.emulated.paced import Pace
 from skydraft.engines.external.kinds import SGLANG, VLLM
-from skydraft.engines.external.names import VllmSpec, split_sglang, split_vllm
+from skydraft.engines.external.sources import VllmSpec, parse_sglang, parse_vllm
 from skydraft.engines.huggingface.kind import HUGGING_FACE
 from skydraft.engines.llamacpp.kind import LLAMA_CPP
 from skydraft.engines.load import find_max_length, load_chat_format, load_ears, load_engine, load_tokenizer
@@ -30,7 +30,7 @@ from tests.engines.folders import word_tokenizer
     ],
 )
 def test_a_vllm_name_is_settings_and_a_model(model: str, spec: VllmSpec, inner: str) -> None:
-    assert split_vllm(model) == (spec, inner)
+    assert parse_vllm(model) == (spec, inner)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_vllm_name_is_settings_and_a_model(model: str, spec: VllmSpec, inner: 
 )
 def test_a_wrong_vllm_name_is_refused_with_the_form(model: str, reason: str) -> None:
     with pytest.raises(ModelLoadError, match=f"does not describe a model for vLLM.*{reason}"):
-        split_vllm(model)
+        parse_vllm(model)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_wrong_vllm_name_is_refused_with_the_form(model: str, reason: str) -> 
     ],
 )
 def test_an_sglang_name_is_an_address_and_a_tokenizer(model: str, expected: tuple[str, str]) -> None:
-    assert split_sglang(model) == expected
+    assert parse_sglang(model) == expected
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_sglang_name_is_an_address_and_a_tokenizer(model: str, expected: tupl
 )
 def test_a_wrong_address_is_refused(address: str) -> None:
     with pytest.raises(ModelLoadError, match="does not say where an SGLang server is: give sglang:http://host:port"):
-        split_sglang(f"sglang:{address}")
+        parse_sglang(f"sglang:{address}")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_a_missing_package_is_named_with_its_extra(
 
 def test_names_are_read_without_vllm_httpx_or_torch() -> None:
     code = (
-        "import sys; from skydraft.engines.external import kinds, names; from skydraft.engines.names import parse_name;"
-        "parse_name('vllm:x'); names.split_vllm('vllm:x'); names.split_sglang('sglang:http://x');"
+        "import sys; from skydraft.engines.names import parse_name; from skydraft.engines.external import sources;"
+        "parse_name('vllm:x'); sources.parse_vllm('vllm:x'); sources.parse_sglang('sglang:http://x');"
         "assert not {'vllm', 'httpx', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

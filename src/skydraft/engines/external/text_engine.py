@@ -100,7 +100,8 @@ class TextEngine:
         try:
             needed = _LogitsNeeded(num_logits, self.vocabulary.size if num_ids is None else num_ids)
             (rows,) = self._read([TextQuestion(token_ids, 1, num_logits)], [needed])
-            self._check_row(rows[0])
+            if not np.isfinite(rows[0].max()):
+                raise PromptRejected(f"{self.name} gives no finite logits after this prompt")
         except BaseException:
             self._book.release(slot)
             raise
@@ -170,10 +171,6 @@ class TextEngine:
         most = self.vocabulary.size if self._reader.max_logits is None else self._reader.max_logits
         num_others = self.vocabulary.size - needed.num_ids
         return question._replace(num_logits=min(needed.num_logits + num_others, max(most, needed.num_logits)))
-
-    def _check_row(self, row: Floats) -> None:
-        if not np.isfinite(row.max()):
-            raise PromptRejected(f"{self.name} gives no finite logits after this prompt")
 
     def _question(self, placement: Placement, branch: _Branch) -> TextQuestion:
         root = placement.tree.start

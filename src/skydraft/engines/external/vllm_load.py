@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from skydraft.engines.base import EngineLimits
-from skydraft.engines.external.names import VllmName, VllmSpec
+from skydraft.engines.external.sources import VllmSource, VllmSpec
 from skydraft.engines.external.text_engine import TextEngine, TextQuestion
 from skydraft.engines.external.vllm import VllmReader
 from skydraft.engines.settings import EngineSettings
@@ -26,7 +26,7 @@ PROBE = (1, 2, 3, 1, 2)
 MAX_PROBE_DIFFERENCE = 0.05  # of the logits' norm; rows of other tokens differ by about 1
 
 
-def load_vllm(name: VllmName, role: Role, settings: EngineSettings) -> TextEngine:
+def load_vllm(source: VllmSource, role: Role, settings: EngineSettings) -> TextEngine:
     """Load a folder or a Hugging Face name into vLLM.
 
     A slot has room for one token less than the settings say: vLLM keeps it for the one that a request generates.
@@ -37,17 +37,17 @@ def load_vllm(name: VllmName, role: Role, settings: EngineSettings) -> TextEngin
     """
     if settings.quantize:
         raise ConfigError(
-            f"quantize is for models that PyTorch runs on a CPU and {name.model} is for vLLM: leave it out, or take a "
-            "model whose weights are quantised"
+            f"quantize is for models that PyTorch runs on a CPU and {source.model} is for vLLM: leave it out, or "
+            "take a model whose weights are quantised"
         )
-    checkpoint = find_checkpoint(name.model, role)
+    checkpoint = find_checkpoint(source.model, role)
     require_rollback(checkpoint)
     require_safe_files(checkpoint)
     vocabulary = FolderTokenizer(checkpoint).vocabulary
     limits = settings.limits(checkpoint.name, *checkpoint.longest_text)
     limits = limits._replace(max_length=limits.max_length - 1)
     vllm = _import_vllm()
-    arguments = _arguments(name.spec, checkpoint, limits, settings)
+    arguments = _arguments(source.spec, checkpoint, limits, settings)
     if _is_on_cpu(settings):
         arguments |= _cpu_arguments(checkpoint, limits, settings)
     with warnings.catch_warnings(action="ignore"):

@@ -19,7 +19,6 @@ from skydraft.engines.llamacpp.file import LlamaFile, complaints, reason
 from skydraft.engines.prompt_checks import only_text_ids
 from skydraft.engines.slots import Placement, SlotBook
 from skydraft.errors import EngineError, PromptRejected
-from skydraft.text.vocabulary import Vocabulary
 
 Floats = npt.NDArray[np.float32]
 
@@ -103,7 +102,9 @@ class LlamaCppEngine:
                 f"llama.cpp cannot read {len(batch.token_ids)} tokens (status {status}: {reason(lines)}): use fewer or "
                 "shorter slots where memory is short"
             )
-        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), batch.logits_shape(self.vocabulary))
+        logits = np.ctypeslib.as_array(
+            llama_cpp.llama_get_logits(self._context), (batch.num_outputs, self.vocabulary.size)
+        )
         if not np.isfinite(logits).all():
             self._undo(plans)
             self._purge()
@@ -154,8 +155,9 @@ class _TokenBatch(NamedTuple):
             np.repeat(np.tile([0, 1], len(plans)), np.stack([unwanted, wanted], axis=1).ravel()).astype(np.int8),
         )
 
-    def logits_shape(self, vocabulary: Vocabulary) -> tuple[int, int]:
-        return int(self.wants_logits.sum()), vocabulary.size
+    @property
+    def num_outputs(self) -> int:
+        return int(self.wants_logits.sum())
 
     def as_llama_batch(self) -> Any:
         """The same memory as llama.cpp wants it; good for as long as this batch lives."""

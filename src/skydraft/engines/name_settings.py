@@ -11,7 +11,7 @@ from skydraft.errors import ModelLoadError
 Spec = TypeVar("Spec", bound=msgspec.Struct)
 
 
-class SpecText(NamedTuple):
+class NameSettings(NamedTuple):
     """A model's name, and what it should describe; both for error messages."""
 
     model: str

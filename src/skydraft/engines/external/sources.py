@@ -1,4 +1,4 @@
-"""Names of models that vLLM or an SGLang server runs."""
+"""Where vLLM or an SGLang server finds a model: what stands behind `vllm:` and `sglang:` in a model's name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urldefrag, urlsplit
 
 import msgspec
 
-from skydraft.engines.spec_text import SpecText
+from skydraft.engines.name_settings import NameSettings
 from skydraft.errors import ModelLoadError
 
 VLLM_PREFIX = "vllm:"
@@ -23,17 +23,17 @@ class VllmSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantization: str | None = None
 
 
-class VllmName(NamedTuple):
-    """A model's name taken apart. model: a folder or a Hugging Face name."""
+class VllmSource(NamedTuple):
+    """A model for vLLM, and how to load it. model: a folder or a Hugging Face name."""
 
     spec: VllmSpec
     model: str
 
 
-class SglangName(NamedTuple):
-    """A model's name taken apart.
+class SglangSource(NamedTuple):
+    """An SGLang server, and where its model's tokenizer is.
 
-    url: of the server, without a slash at its end.
+    url: without a slash at its end.
     tokenizer: folder or Hugging Face name; empty: what the server says.
     """
 
@@ -41,7 +41,7 @@ class SglangName(NamedTuple):
     tokenizer: str
 
 
-def split_vllm(model: str) -> VllmName:
+def parse_vllm(model: str) -> VllmSource:
     """Take `vllm:MODEL` or `vllm:name=value,...:MODEL` apart.
 
     Raises:
@@ -51,16 +51,16 @@ def split_vllm(model: str) -> VllmName:
     settings, colon, inner = rest.partition(":")
     if not colon or "=" not in settings:
         settings, inner = "", rest
-    text = SpecText(model, VLLM_WHAT)
+    text = NameSettings(model, VLLM_WHAT)
     spec = text.read(settings, VllmSpec)
     text.require(spec.tensor_parallel_size >= 1, "tensor_parallel_size", spec.tensor_parallel_size, "1 or more")
     share = spec.gpu_memory_utilization
     text.require(0 < share <= 1, "gpu_memory_utilization", share, "above 0 and at most 1")
     text.require(bool(inner), "MODEL", repr(inner), "a folder or a Hugging Face name")
-    return VllmName(spec, inner)
+    return VllmSource(spec, inner)
 
 
-def split_sglang(model: str) -> SglangName:
+def parse_sglang(model: str) -> SglangSource:
     """Take `sglang:http://host:port` or `sglang:http://host:port#TOKENIZER` apart.
 
     Raises:
@@ -78,4 +78,4 @@ def split_sglang(model: str) -> SglangName:
             f"{model!r} does not say where an SGLang server is: give sglang:http://host:port, or, where its tokenizer "
             "is not found, sglang:http://host:port#FOLDER"
         )
-    return SglangName(url.rstrip("/"), tokenizer)
+    return SglangSource(url.rstrip("/"), tokenizer)
