@@ -219,7 +219,7 @@ def test_a_hand_edited_file_keeps_every_line_when_a_key_is_added(path: Path) -> 
 )
 def test_a_table_written_in_another_way_is_not_cut_by_guessing(path: Path, text: str) -> None:
     path.write_text(text)
-    with pytest.raises(ConfigError, match="take it out with an editor"):
+    with pytest.raises(ConfigError, match="remove it with an editor"):
         remove_key(path, "phone")
     assert path.read_text() == text
 

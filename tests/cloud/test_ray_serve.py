@@ -56,7 +56,7 @@ def test_a_wrong_setting_for_a_cluster_is_refused() -> None:
             "no such model: m",
         ),
         ("Something\nelse", "else"),
-        ("", "Ray says nothing of why"),
+        ("", "Ray gives no reason"),
     ],
 )
 def test_of_what_ray_says_of_a_failure_our_own_sentence_is_shown(message, reason):

@@ -12,8 +12,7 @@ from contextlib import ExitStack
 
 from skydraft.cli.screen import Screen
 from skydraft.cloud.logs import configure_logs
-from skydraft.cloud.serve import bind, make_server
-from skydraft.cloud.target import load_target
+from skydraft.cloud.serve import bind, load_target, make_server
 from skydraft.config import CloudSettings
 from skydraft.edge.local_cloud import ANNOUNCEMENT
 

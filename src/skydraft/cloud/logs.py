@@ -1,9 +1,9 @@
-"""What a cloud writes down: events and facts about them, and nothing that a device said.
+"""A cloud's logs: events and facts about them, and nothing that a device said.
 
-Callers log constant sentences and give numbers, names and codes as `extra={"facts": {...}}`. Four traps are shut here:
-other libraries' loggers are held at warnings, for at debug level they print frames and headers; tracebacks are printed
-without the texts of their exceptions, which may quote what a device sent; a pipe that nobody reads holds up nobody but
-the thread that writes; and who makes the cloud say the same thing again and again does not fill a disk.
+Callers log constant sentences and give numbers, names and codes as `extra={"facts": {...}}`. Four things are prevented:
+other libraries' loggers stay at warnings, because at debug level they print frames and headers; tracebacks are printed
+without the texts of their exceptions, which may quote what a device sent; a pipe that is not read blocks only the
+thread that writes; and a peer that causes the same warning again and again does not fill a disk.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any, TextIO
 
 from skydraft.config import LogFormat, LogLevel
 
-MAX_UNWRITTEN = 1000  # lines that wait for who reads the stream
-FLUSH_S = 1.0  # that the end of the process waits for who reads it
+MAX_UNWRITTEN = 1000  # lines that wait until the stream takes them
+FLUSH_S = 1.0  # that the end of the process waits for the stream
 MAX_REPEATS, PERIOD_S = 10, 10.0  # of the same warning
-MAX_KINDS = 100  # of warnings that are told apart
+MAX_KINDS = 100  # different warnings that are counted
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -48,7 +48,7 @@ def flush_logs() -> None:
 
 
 class StreamThread(logging.Handler):
-    """Writes lines in a thread of its own; those that it does not get rid of are counted and dropped.
+    """Writes lines in a thread of its own; where too many wait, new ones are counted and dropped.
 
     A stream of the system is written to without Python's buffer, whose lock the end of the process would wait for.
     """
@@ -88,7 +88,7 @@ class StreamThread(logging.Handler):
 
     def _write_all(self) -> None:
         while (line := self._lines.get()) is not None:
-            with suppress(OSError, ValueError):  # nobody reads it any more: its end is closed, or ours
+            with suppress(OSError, ValueError):  # the stream is closed, at its other end or at ours
                 self._write(line)
             self._lines.task_done()
 

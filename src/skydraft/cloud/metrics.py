@@ -1,4 +1,4 @@
-"""What a cloud counts, for Prometheus. Names are part of what an operator relies on: deploy/grafana uses them."""
+"""A cloud's metrics for Prometheus. Operators rely on their names: deploy/grafana uses them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Metrics:
         self._forward_s = histogram("forward_seconds", "Time of one forward pass", _SECONDS)
         self._queue_s = histogram("queue_seconds", "Time that work waited for its forward pass", _SECONDS)
         self._offered = counter("tokens_offered", "Draft tokens that were judged")
-        self._accepted = counter("tokens_accepted", "Draft tokens that held")
+        self._accepted = counter("tokens_accepted", "Draft tokens that were accepted")
         self._evictions = counter("evictions", "Idle sessions that lost their KV cache to others")
         self._restorations = counter("restorations", "Evicted sessions that were prefilled again")
         self._faults = counter("faults", "What was refused, by the fault's code", "code")

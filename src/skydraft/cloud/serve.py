@@ -1,18 +1,17 @@
-"""Runs the service: binds the port, loads the model, says where it listens, and ends in good order."""
+"""Runs the service under uvicorn: binds the port, loads the model, says where it listens, and ends in good order."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import socket
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
-from skydraft.cloud.access.file_stamp import Stamp, stamp
+from skydraft.cloud.access.certificate import Certificate
 from skydraft.cloud.access.guard import Guard, require_guards
 from skydraft.cloud.access.keys import KeyRing
 from skydraft.cloud.app import make_app
@@ -26,12 +25,14 @@ from skydraft.cloud.service import Service
 from skydraft.cloud.tracing import make_metrics
 from skydraft.config import CloudSettings
 from skydraft.engines.base import Engine
-from skydraft.errors import ConfigError, TransportError
+from skydraft.engines.load import load_engine
+from skydraft.engines.settings import EngineSettings
+from skydraft.errors import TransportError
 
 log = logging.getLogger("skydraft.cloud")
 
 CLOSING_S = 5  # for goodbyes to all devices, before connections are ended by force
-SPARE_CONNECTIONS = 32  # strangers beyond the devices that may all come at once, for health and metrics
+SPARE_CONNECTIONS = 32  # connections that have not come in, beyond `max_connections`: for health and metrics
 TICKS_PER_REFRESH = 10  # uvicorn ticks ten times a second
 
 
@@ -74,6 +75,23 @@ def make_service(settings: CloudSettings) -> Service:
     return Service(settings, Guard(settings, keys_of(settings)), make_metrics(settings.otel_endpoint))
 
 
+def load_target(settings: CloudSettings) -> Engine:
+    """Load the target model.
+
+    Raises:
+        ModelLoadError: it cannot be loaded.
+        ConfigError: a setting does not fit it.
+    """
+    engine_settings = EngineSettings(
+        num_slots=settings.num_slots,
+        max_length=settings.max_length,
+        device=settings.device,
+        dtype=settings.dtype,
+        num_threads=settings.num_threads,
+    )
+    return load_engine(settings.model, "target", engine_settings)
+
+
 def url_of(settings: CloudSettings, host: str, port: int) -> str:
     """What devices are told."""
     scheme = "wss" if settings.tls_cert else "ws"
@@ -81,56 +99,13 @@ def url_of(settings: CloudSettings, host: str, port: int) -> str:
 
 
 def keys_of(settings: CloudSettings) -> KeyRing | None:
-    """Who may come in; None: this machine's own users. Raises: as KeyRing."""
+    """The API keys; None: only this machine's own users come in. Raises: as KeyRing."""
     return KeyRing(Path(settings.keys)) if settings.keys else None
 
 
 def certificate_of(settings: CloudSettings) -> Certificate | None:
-    """What TLS is made with; None: there is none. Raises: as Certificate."""
+    """The certificate for TLS; None: the cloud speaks no TLS itself. Raises: as Certificate."""
     return Certificate(Path(settings.tls_cert), Path(settings.tls_key or "")) if settings.tls_cert else None
-
-
-class Certificate:
-    """A certificate and its key, read again when a renewal replaces them.
-
-    Raises:
-        ConfigError: the files cannot be read or do not fit together.
-    """
-
-    def __init__(self, cert: Path, key: Path) -> None:
-        self._cert = cert
-        self._key = key
-        self._stamps = self._look()
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._load()
-
-    def refresh(self) -> None:
-        """Use the files for new connections if they have changed; wrong ones leave it as it was."""
-        stamps = self._look()
-        if stamps == self._stamps:
-            return
-        self._stamps = stamps
-        try:
-            self._load()
-            log.info("certificate read again")
-        except ConfigError as error:
-            log.error("the certificate stays as it was: %s", error)
-
-    def _look(self) -> tuple[Stamp, Stamp]:
-        return stamp(self._cert), stamp(self._key)
-
-    def _load(self) -> None:
-        try:
-            # Tried apart, since one that fails half way would spoil the context that new connections are made with.
-            # An empty password makes a protected key an error; without one OpenSSL would ask at the terminal.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key, "")
-            self.context.load_cert_chain(self._cert, self._key, "")
-        except (OSError, ValueError) as error:
-            why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-            raise ConfigError(
-                f"the certificate {self._cert} with the key {self._key} cannot be used: {why}; both are PEM files, and "
-                "the key has no password"
-            ) from error
 
 
 class Server(uvicorn.Server):
@@ -162,7 +137,7 @@ class Server(uvicorn.Server):
             raise self.service.failure
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin; the listeners are not uvicorn's, because its own count a connection after TLS only."""
+        """Begin to listen; not with uvicorn's listeners, which count a connection only after TLS."""
         await super().startup(sockets=[])
         settings = self.service.settings
         num_places = settings.max_connections + SPARE_CONNECTIONS

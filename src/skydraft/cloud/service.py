@@ -1,4 +1,11 @@
-"""A cloud from the loading of its model to its end: what the endpoints share and ask."""
+"""A cloud from the loading of its model to its end: what the endpoints share and ask.
+
+state      begins when                                            sessions
+loading    the process starts                                     refused: HTTP 503
+ready      the model is loaded                                    taken
+draining   `begin_drain`, in any state but failed (SIGTERM)       open ones go on; new ones: `Fault` `busy`
+failed     the model cannot be loaded, or the scheduler failed    refused: HTTP 503
+"""
 
 from __future__ import annotations
 
@@ -22,18 +29,21 @@ log = logging.getLogger("skydraft.cloud")
 
 
 class ServiceState(StrEnum):
-    """Where a cloud is in its life."""
+    """The states of a cloud."""
 
     LOADING = "loading"
     READY = "ready"
-    DRAINING = "draining"  # texts under way may end, others do not begin
+    DRAINING = "draining"
     FAILED = "failed"
 
 
 class Service:
-    """Holds engine, scheduler and connections. For the event loop's thread, but for `begin_drain`.
+    """The engine, the scheduler and the connections of a cloud.
 
-    connections: those of devices that are there now.
+    For the event loop's thread, but for `begin_drain`.
+
+    connections: of the devices that are connected now.
+    failure: why the model could not be loaded.
     """
 
     def __init__(self, settings: CloudSettings, guard: Guard, metrics: Metrics) -> None:
@@ -55,10 +65,10 @@ class Service:
         return ServiceState.LOADING if self.scheduler is None else ServiceState.READY
 
     def load(self, load: Callable[[], Engine], on_end: Callable[[], None]) -> None:
-        """Load the engine in a thread, which does not hold up the end of the process, and start to serve.
+        """Load the engine in a thread, so that the process can end meanwhile, and start to serve.
 
         Args:
-            on_end: told in the event loop when the model is loaded, or has failed to, which is in `failure` then.
+            on_end: called in the event loop when the model is loaded, or when `failure` says why it is not.
         """
         loop = asyncio.get_running_loop()
 
@@ -68,7 +78,7 @@ class Service:
                 result = load()
             except Exception as error:
                 result = error
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: the process ends
                 loop.call_soon_threadsafe(finish, result)
 
         def finish(result: Engine | Exception) -> None:
@@ -87,7 +97,7 @@ class Service:
         self.metrics.shutdown()
 
     def begin_drain(self) -> None:
-        """Take no more texts; those under way may end within `drain_s`. Safe in a signal handler."""
+        """Refuse new texts; those under way may end within `drain_s`. Safe in a signal handler."""
         self._drains_until_s = time.monotonic() + self.settings.drain_s
         if self.scheduler is not None:
             self.scheduler.begin_drain()
@@ -105,7 +115,7 @@ class Service:
         return is_idle or time.monotonic() >= self._drains_until_s
 
     def refresh_keys(self) -> None:
-        """Read the keys again if their file has changed, and send away those whose keys are gone."""
+        """Read the keys again if their file has changed, and close the connections whose keys are gone."""
         if self.guard.reload():
             for connection in self.connections:
                 if not self.guard.is_still_good(connection.holder):

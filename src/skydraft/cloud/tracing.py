@@ -18,7 +18,7 @@ TRACES_PATH = "/v1/traces"
 
 
 def make_metrics(otel_endpoint: str | None) -> Metrics:
-    """What counts, and also tells a collector where one is named.
+    """Metrics, which also send spans to a collector where one is named.
 
     Args:
         otel_endpoint: as CloudSettings.otel_endpoint.
@@ -27,10 +27,10 @@ def make_metrics(otel_endpoint: str | None) -> Metrics:
 
 
 class TracedMetrics(Metrics):
-    """Metrics that become spans too.
+    """Metrics that are sent as spans too.
 
     Args:
-        endpoint: base URL of the collector; one that does not answer costs spans and nothing else.
+        endpoint: base URL of the collector; where it does not answer, spans are lost and nothing else.
     """
 
     def __init__(self, endpoint: str) -> None:

@@ -1,4 +1,4 @@
-"""Who may come in, told from the head of a request, before anything of it is believed."""
+"""Decides from the head of a request whether it may come in, and with which key."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from skydraft.config import CloudSettings
 from skydraft.errors import ConfigError, SkydraftError
 from skydraft.transport.address import is_address, is_loopback_host
 
-_PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip", "via")  # by a proxy, so that its address says nothing
+# Headers of a request that a proxy passed on: the address that it comes from is the proxy's and says nothing.
+_PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
 class Refusal(SkydraftError):
-    """A request that is answered by a status and a sentence."""
+    """A request is refused, with an HTTP status and a sentence."""
 
     def __init__(self, status: HTTPStatus, sentence: str) -> None:
         self.status = status
@@ -26,10 +27,10 @@ class Refusal(SkydraftError):
 
 
 class Guard:
-    """The rules of who comes in.
+    """Checks requests against keys, origins and limits.
 
     Args:
-        ring: the keys; None: this machine's own users come in without one.
+        ring: the keys; None: this machine's own users come in without a key.
     """
 
     def __init__(self, settings: CloudSettings, ring: KeyRing | None) -> None:
@@ -38,10 +39,10 @@ class Guard:
         self._origins = {origin.lower().rstrip("/") for origin in settings.allowed_origins}
 
     def holder_of(self, request: HTTPConnection) -> Holder:
-        """Who asks.
+        """Whose request it is.
 
         Raises:
-            Refusal: a web page that may not, no key, or one that nobody has.
+            Refusal: it is from a web page that is not allowed, or has no key or an unknown one.
         """
         self._check_origin(request)
         if self._ring is None:
@@ -57,10 +58,10 @@ class Guard:
         return holder
 
     def check_metrics(self, request: HTTPConnection) -> None:
-        """Let this machine's own users see the metrics, and keys that may.
+        """Let this machine's own users see the metrics, and keys with `sees_metrics`.
 
         Raises:
-            Refusal: the request is neither's.
+            Refusal: the request is from neither.
         """
         self._check_origin(request)
         if self._is_local(request) and "authorization" not in request.headers:
@@ -69,10 +70,10 @@ class Guard:
             raise Refusal(HTTPStatus.FORBIDDEN, "this API key may not see the metrics")
 
     def check_room(self, holder: Holder, present: Iterable[Holder]) -> None:
-        """Bound the connections, in all and of one key.
+        """Bound the connections, of all keys together and of one key.
 
         Args:
-            present: of each connection that there is.
+            present: the holder of each connection that is open.
         Raises:
             Refusal: there is no room.
         """
@@ -84,31 +85,31 @@ class Guard:
             raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, f"all {num_own} connections of this API key are taken")
 
     def is_still_good(self, holder: Holder) -> bool:
-        """Whether somebody who came in may stay."""
+        """Whether a connection of this holder may stay."""
         return self._ring is None or self._ring.knows(holder)
 
     def reload(self) -> bool:
-        """Read the keys again where their file has changed; whether they are new."""
+        """Read the keys again if their file has changed; returns whether they are new."""
         return self._ring is not None and self._ring.reload()
 
     def _check_origin(self, request: HTTPConnection) -> None:
-        """Browsers name the page that asks; what is no browser does not, and a page cannot leave it out."""
+        """A browser names the page that asks, and the page cannot prevent it; other programs name none."""
         for origin in request.headers.getlist("origin"):
             if origin.lower().rstrip("/") not in self._origins:
                 raise Refusal(HTTPStatus.FORBIDDEN, "web pages of this origin may not use this cloud")
 
     def _is_local(self, request: HTTPConnection) -> bool:
-        """Whether this machine asks by itself; behind a proxy everybody comes from the proxy's address.
+        """Whether the request is from this machine; behind a proxy all requests come from the proxy's address.
 
-        A web page can let a name of its own lead here (DNS rebinding) and is then of the same origin; its browser says
-        that name.
+        A web page can make a name of its own resolve to this machine (DNS rebinding): then its origin is the cloud's,
+        but its browser sends that name as Host.
         """
         is_direct = not self._settings.behind_proxy and not any(name in request.headers for name in _PASSED_ON)
         is_here = request.client is not None and is_loopback_host(request.client.host)
         return is_direct and is_here and all(map(self._is_own_name, request.headers.getlist("host")))
 
     def _is_own_name(self, host: str) -> bool:
-        """Whether the Host header has an address, localhost or what the cloud listens on: no name of others."""
+        """Whether the Host header has an address, localhost or what the cloud listens on, and no foreign name."""
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
@@ -117,10 +118,10 @@ class Guard:
 
 
 def require_guards(settings: CloudSettings) -> None:
-    """Refuse to be open to strangers without keys, or to have keys travel in the clear.
+    """Refuse settings with which strangers could come in without keys, or keys would travel unencrypted.
 
     Raises:
-        ConfigError: the settings would do either, or name half a certificate.
+        ConfigError: the settings would allow either, or name a certificate without its key.
     """
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise ConfigError("TLS needs a certificate and its key: give both --tls-cert and --tls-key")

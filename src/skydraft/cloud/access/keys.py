@@ -1,7 +1,7 @@
 """API keys: who may use a cloud, and how much of it.
 
 A key is `skydraft.NAME.SECRET`; the secret is 256 random bits, made here and never by a person. So one SHA-256 of it
-with a salt is kept and not a slow hash: there is nothing to guess, and a slow hash would let strangers keep the cloud
+with a salt is kept and not a slow hash: nobody can guess 256 bits, and a slow hash would let strangers keep the cloud
 busy. The file is TOML, one table for each key; limits may be edited by hand.
 """
 
@@ -64,10 +64,10 @@ class KeyEntry(KeyGrant, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Holder(NamedTuple):
-    """Who has come in.
+    """The holder of a key.
 
-    name: of the key, for logs; no secret.
-    sha256: of the key that it came with; empty where none was asked for.
+    name: of the key, for logs; it is no secret.
+    sha256: of the key; empty where no key was asked for.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Holder(NamedTuple):
     sha256: str = ""
 
 
-# Who comes where no keys are configured: this machine's own user.
+# The holder of every request where no keys are configured.
 LOCAL_USER = Holder("", KeyGrant(max_sessions=2**16, max_in_flight=2**20, sees_metrics=True))
 
 _NOBODY = KeyEntry(salt="", sha256="")  # compared with where a name is unknown, so that both cases take the same time
@@ -97,7 +97,7 @@ class KeyRing:
         return len(self._entries)
 
     def holder_of(self, key: str) -> Holder | None:
-        """Whose key this is; None: nobody's."""
+        """The holder of a key; None: the key is unknown."""
         prefix, _, rest = key.partition(".")
         name, _, secret = rest.partition(".")
         entry = self._entries.get(name, _NOBODY)
@@ -105,12 +105,12 @@ class KeyRing:
         return Holder(name, entry, entry.sha256) if is_right and prefix == "skydraft" else None
 
     def knows(self, holder: Holder) -> bool:
-        """Whether the key that somebody came with is still good."""
+        """Whether the key of this holder is still good."""
         entry = self._entries.get(holder.name)
         return entry is not None and entry.sha256 == holder.sha256
 
     def reload(self) -> bool:
-        """Read the file again if it has changed; a file that is wrong leaves the keys as they were.
+        """Read the file again if it has changed; where the file is wrong, the keys stay.
 
         Returns:
             Whether the keys are new.
@@ -153,7 +153,7 @@ def add_key(path: Path, name: str, grant: KeyGrant) -> str:
     Returns:
         The key; it is not kept anywhere.
     Raises:
-        ConfigError: the name is taken or none, or the file is wrong or cannot be written.
+        ConfigError: the name is taken or is no name, or the file is wrong or cannot be written.
     """
     _require_name(name)
     secret, salt = secrets.token_urlsafe(SECRET_BYTES), secrets.token_hex(SALT_BYTES)
@@ -181,7 +181,9 @@ def remove_key(path: Path, name: str) -> None:
             raise ConfigError(f"the file of keys {path} has no key {name!r}")
         text = _without_table(_text(file), name)
         if not _says(text, {other: entry for other, entry in entries.items() if other != name}):
-            raise ConfigError(f"the key {name!r} is written in {path} in a way of its own; take it out with an editor")
+            raise ConfigError(
+                f"the key {name!r} is not written as a table of its own in {path}; remove it with an editor"
+            )
         _replace(file, text)
 
 

@@ -1,16 +1,16 @@
-"""How much of something may be used: so much a second, and more at once by whoever has used less."""
+"""How much of something may be used: a rate, and what was saved of it (a token bucket)."""
 
 from __future__ import annotations
 
 
 class Allowance:
-    """What flows in evenly and may be saved up.
+    """A token bucket: it fills evenly up to a bound.
 
-    What is used beyond it is owed: `wait_s` says until when.
+    More may be used than is there; then `wait_s` says how long the rate takes to make up for it.
 
     Args:
         per_s: what flows in.
-        at_once: that may be saved up; it is there from the beginning.
+        at_once: how much may be saved up; it is there from the beginning.
     """
 
     def __init__(self, per_s: float, at_once: float) -> None:
@@ -23,5 +23,5 @@ class Allowance:
         self._paid_until_s = max(self._paid_until_s, now_s - self._saving_s) + amount / self._per_s
 
     def wait_s(self, now_s: float) -> float:
-        """How long until something is left again; 0: something is."""
+        """How long until something is left again; 0: something is left now."""
         return max(0.0, self._paid_until_s - now_s)

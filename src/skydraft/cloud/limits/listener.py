@@ -1,7 +1,8 @@
-"""Accepts connections: each is a stranger from then on, before TLS and not after it.
+"""Accepts connections. Each is a stranger from then on, so before TLS.
 
-What strangers cost is bounded by how many come: they are let in at a rate, peers in turn, and wait for it in their
-places, where they cost a file descriptor and nothing else.
+accepted   waits, and costs a file descriptor and nothing else; peers take turns, `NEW_PER_S` are let in
+let in     TLS, where there is TLS, within `STRANGER_S`
+served     has a protocol, which reads its request
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from skydraft.cloud.limits.strangers import STRANGER_S, Stranger, Strangers, pee
 
 log = logging.getLogger("skydraft.cloud")
 
-NEW_PER_S = 200.0  # connections that are let in, of all peers together; each costs 1 to 2 ms, more with TLS
+NEW_PER_S = 200.0  # connections let in, of all peers together; each costs 1 to 2 ms, more with TLS
 ACCEPTED_PER_TURN = 32  # of the event loop
-FULL_PAUSE_S = 0.2  # where the system has no room for another connection and nobody to cut off
+FULL_PAUSE_S = 0.2  # until accepting again, where no file descriptor is left and there is no stranger to cut off
 BACKLOG = 2048
 
 
 class Listener:
-    """What accepts at one socket; uvicorn closes it as it would an `asyncio.Server`.
+    """Accepts at one socket; uvicorn closes it like an `asyncio.Server`.
 
     Args:
         sock: bound; listens from now on.
-        make_protocol: of a connection that is let in.
-        new: how many are let in.
-        tls: None: there is none.
+        make_protocol: for a connection that is let in.
+        new: of connections that are let in.
+        tls: None: without TLS.
     """
 
     def __init__(
@@ -50,16 +51,16 @@ class Listener:
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._new = new
-        self._waiting: dict[str, dict[Stranger, socket.socket]] = {}  # by peer, the one whose turn it is first
+        self._waiting: dict[str, dict[Stranger, socket.socket]] = {}  # by peer; the peer whose turn it is comes first
         self._next: asyncio.TimerHandle | None = None
-        self._let_in: dict[asyncio.Task[None], Stranger] = {}  # who has no protocol yet
+        self._let_in: dict[asyncio.Task[None], Stranger] = {}  # without a protocol yet
         self._is_closed = False
         sock.setblocking(False)
         sock.listen(BACKLOG)
         self._resume()
 
     def close(self) -> None:
-        """Accept no more, and end those who have not got as far as a protocol. Closing twice does no harm."""
+        """Accept no more, and end the connections without a protocol. May be called twice."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -73,7 +74,7 @@ class Listener:
             stranger.cut()
 
     async def wait_closed(self) -> None:
-        """Nothing is left to wait for."""
+        """As uvicorn asks: nothing is left to wait for."""
 
     def _resume(self) -> None:
         if not self._is_closed:
@@ -102,7 +103,7 @@ class Listener:
             self._let_next_in()
 
     def _drop(self, stranger: Stranger) -> None:
-        """End one that waits."""
+        """End a connection that waits."""
         self._take(stranger).close()
 
     def _take(self, stranger: Stranger) -> socket.socket:
@@ -128,10 +129,10 @@ class Listener:
             task.add_done_callback(self._let_in.pop)
 
     async def _serve(self, stranger: Stranger, sock: socket.socket) -> None:
-        """Make the connection a protocol's, after TLS where there is TLS."""
+        """Give the connection a protocol, after TLS where there is TLS."""
         has_protocol = False
         try:
-            with suppress(OSError):  # it has ended, speaks no TLS, or is too slow about it
+            with suppress(OSError):  # it has ended, speaks no TLS, or is too slow
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 await self._loop.connect_accepted_socket(
                     lambda: self._make_protocol(stranger),
@@ -147,6 +148,6 @@ class Listener:
 
 
 def _shut(sock: socket.socket) -> None:
-    """End a connection that is about to be a transport's, which notices."""
+    """End a connection that is about to get a transport, which will notice."""
     with suppress(OSError):  # it has ended by itself
         sock.shutdown(socket.SHUT_RDWR)

@@ -1,8 +1,9 @@
-"""Places for connections that have not come in yet: TLS, a request, the handshake of a WebSocket.
+"""Bounds the connections that have not come in yet: before and during TLS, a request, a WebSocket's handshake.
 
-A stranger costs nothing but a place and says who it is only in the end, so places are many, given back by the clock,
-and taken from whoever has most: where all are taken, the peer with the most strangers loses its oldest. A peer that
-floods thus pushes out itself, and where all peers look alike, as behind a proxy, everybody who is quick comes in.
+Such a connection, a stranger, is cheap and gives its key only at the end of the handshake. So there may be many; each
+has to come in within a time; and where their number is reached, the peer that has most strangers loses its oldest. A
+flood from one peer thus cuts off its own connections, and where all peers look alike, as behind a proxy, those that are
+quick come in.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from collections.abc import Callable
 log = logging.getLogger("skydraft.cloud")
 
 STRANGER_S = 30.0  # from being accepted to having come in, with TLS
-IPV6_PREFIX = 64  # of a peer's address: it can have all addresses behind it
+IPV6_PREFIX = 64  # bits of a peer's address: one peer can use all addresses with the same prefix
 
 
 def peer_of(host: str) -> str:
-    """Whom an address stands for: itself, or the network that an IPv6 address is in."""
+    """The peer that an address belongs to: an IPv4 address, or the network that an IPv6 address is in."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -32,7 +33,7 @@ def peer_of(host: str) -> str:
 
 
 class Stranger:
-    """One connection. cut: ends it; may be replaced as the connection gets further."""
+    """A connection that has not come in. cut: ends it; replaced as the connection gets further."""
 
     def __init__(self, peer: str, cut: Callable[[], None]) -> None:
         self.peer = peer
@@ -41,10 +42,10 @@ class Stranger:
 
 
 class Strangers:
-    """Those who are there.
+    """All strangers of a cloud.
 
     Args:
-        num_places: for all of them.
+        num_places: how many there may be.
     """
 
     def __init__(self, num_places: int) -> None:
@@ -59,7 +60,7 @@ class Strangers:
         return stranger in self._by_peer.get(stranger.peer, ())
 
     def enter(self, stranger: Stranger) -> None:
-        """Give it a place, for STRANGER_S at most; where all are taken, somebody else loses one."""
+        """Give it a place for STRANGER_S at most; where all places are taken, another stranger loses its own."""
         if self._num >= self._num_places:
             self.cut_one()
         self._by_peer.setdefault(stranger.peer, {})[stranger] = None
@@ -67,7 +68,7 @@ class Strangers:
         stranger.end = asyncio.get_running_loop().call_later(STRANGER_S, self._cut, stranger)
 
     def leave(self, stranger: Stranger) -> None:
-        """It has come in, or is gone. Leaving twice does no harm."""
+        """It has come in, or is gone. May be called twice."""
         if stranger in self:
             of_peer = self._by_peer[stranger.peer]
             del of_peer[stranger]
@@ -78,11 +79,11 @@ class Strangers:
             stranger.end.cancel()
 
     def cut_one(self) -> bool:
-        """End the oldest connection of the peer that has most; whether there was one."""
+        """End the oldest stranger of the peer that has most; returns whether there was one."""
         if not self._by_peer:
             return False
         of_peer = max(self._by_peer.values(), key=len)
-        log.warning("a connection was cut off before it came in: all places for such are taken")
+        log.warning("a connection was cut off before it came in: too many have not come in yet")
         self._cut(next(iter(of_peer)))
         return True
 

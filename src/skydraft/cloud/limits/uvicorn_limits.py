@@ -1,4 +1,4 @@
-"""uvicorn's two protocols with the bounds that they lack: a peer costs a bounded time and a bounded memory.
+"""uvicorn's two protocols with the bounds that they lack, on the time and the memory that a peer can cost.
 
 A WebSocket is closed by force in the end: a polite close waits until the peer has taken what was sent, which a peer
 that does not read never does.
@@ -30,7 +30,7 @@ ABORT, ADMIT = "abort", "admit"  # in the ASGI scope's state: end the connection
 
 
 class _OneRequest(h11.Connection):
-    """A connection for one request without a body: whatever else comes costs time, and nobody needs it."""
+    """A connection for one request without a body: more is not needed and would cost time."""
 
     def next_event(self) -> Any:
         event = super().next_event()
@@ -50,7 +50,7 @@ def _announces_body(name: bytes, value: bytes) -> bool:
 
 
 class GuardedHttp(H11Protocol):
-    """Requests: health, metrics, the vocabulary, and the first word of a WebSocket."""
+    """HTTP requests: health, metrics, the vocabulary, and the one that begins a WebSocket."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class GuardedHttp(H11Protocol):
 
 
 class GuardedSocket(WebSocketsSansIOProtocol):
-    """A WebSocket whose peer cannot make it hold more and more, nor work more and more."""
+    """A WebSocket whose peer can make it hold and do only so much."""
 
     transport: SlicedStream
 
@@ -95,7 +95,7 @@ class GuardedSocket(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.conn.reader.discard()  # whoever is about to end this connection still has it for some seconds
+        self.conn.reader.discard()  # what is about to end this connection keeps it for some seconds
         self.frames.clear()
 
     def handle_ping(self) -> None:
@@ -109,12 +109,12 @@ class GuardedSocket(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
         if message["type"] == "websocket.http.response.body":
-            self.handshake_complete = True  # a refusal is an answer; uvicorn would log an error for want of another
+            self.handshake_complete = True  # a refusal is an answer, which uvicorn does not know: it would log an error
 
     def shutdown(self) -> None:
         try:
             super().shutdown()
-        except InvalidState:  # the peer has just said goodbye by itself, which uvicorn does not expect
+        except InvalidState:  # the peer has just closed it too, which uvicorn does not expect
             self.transport.close()
 
     def _abort(self) -> None:

@@ -1,6 +1,6 @@
-"""A replica under Ray Serve: the service of one machine, with Ray in the place of uvicorn.
+"""A replica under Ray Serve: the service of one machine, served by Ray instead of uvicorn.
 
-What Ray needs of it are methods with names that Ray knows: nothing here imports Ray before a replica runs.
+Ray calls its methods by name; nothing here imports Ray before a replica runs.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from skydraft.cloud.app import make_app
 from skydraft.cloud.logs import configure_logs
 from skydraft.cloud.metrics import Metrics
 from skydraft.cloud.ray.scaling import QUEUE_S
-from skydraft.cloud.serve import make_service
+from skydraft.cloud.serve import load_target, make_service
 from skydraft.cloud.service import ServiceState
-from skydraft.cloud.target import load_target
 from skydraft.config import CloudSettings
 from skydraft.errors import EngineError
 
@@ -26,10 +25,10 @@ EXPORT_PERIOD_S = 5.0
 
 
 class Replica:
-    """One of several clouds behind Ray's router. It is there for devices when its model is loaded.
+    """One of several clouds behind Ray's router. Ray routes devices to it once its model is loaded.
 
     Raises:
-        SkydraftError: what keeps the model from being loaded, or the keys from being read.
+        SkydraftError: why the model cannot be loaded, or the keys cannot be read.
     """
 
     async def __init__(self, settings: CloudSettings) -> None:  # type: ignore[misc]  # Ray waits for it
@@ -48,7 +47,7 @@ class Replica:
         ]
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """The endpoints, for Ray to call; it ends them, and with them the service, when the texts have ended."""
+        """The endpoints, which Ray serves; it stops them, and with them the service, when the texts have ended."""
         return make_app(self._service, start=lambda: None)
 
     def check_health(self) -> None:
@@ -57,7 +56,7 @@ class Replica:
             raise EngineError("the scheduler of this replica has failed; its log says why")
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What `ray_scaling` decides by: how long work waited for its forward pass since Ray last asked, in seconds."""
+        """For `scaling`: how long work waited for its forward pass since Ray last asked, in seconds."""
         return {QUEUE_S: self._service.metrics.recent_queue_s()}
 
     async def _refresh_keys(self) -> None:

@@ -1,4 +1,4 @@
-"""How many replicas a cloud should have, by the time that work waits for its forward pass."""
+"""How many replicas a cloud should have, from the time that work waits for its forward pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IDLE_SHARE = 0.25  # of the target: below, one replica fewer would do
 
 
 class ScalingContext(Protocol):
-    """What is used of Ray's `AutoscalingContext`."""
+    """The part of Ray's `AutoscalingContext` that is used."""
 
     current_num_replicas: int
 
@@ -25,8 +25,8 @@ class ScalingContext(Protocol):
 class QueueTimePolicy:
     """An autoscaling policy of Ray Serve.
 
-    Connections say little: a device that listens costs nothing, and one that offers trees costs much. Queue time is
-    what devices feel. Ray applies its bounds and delays (`min_replicas`, `max_replicas`, `upscale_delay_s`,
+    It does not count connections: an idle one costs nothing, and one that offers trees costs much. Queue time is what
+    devices notice. Ray applies its bounds and delays (`min_replicas`, `max_replicas`, `upscale_delay_s`,
     `downscale_delay_s`) to what is decided here.
 
     Args:

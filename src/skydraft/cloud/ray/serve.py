@@ -1,8 +1,8 @@
 """Several replicas of a cloud by Ray Serve: on this machine (`skydraft cloud --ray N`) or on a cluster.
 
 Sessions stick to a replica by consistent hash of the header that names a text (`x-session-id`), so that a device that
-comes back finds its state. A replica that is gone takes nothing with it: what a device meets instead lacks the state,
-says so, and is told the text again. Needs the extra `ray`.
+comes back finds its state. When a replica is gone, its devices come to another, which does not know their sessions and
+says so; then they send prompt and text again. Needs the extra `ray`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _deployment(settings: CloudSettings, **options: Any) -> Any:
 
 
 class RayCluster:
-    """Replicas on this machine, in a Ray of their own that nobody else reaches and that ends with this process.
+    """Replicas on this machine, in a Ray of their own that is closed to others and ends with this process.
 
     Args:
         announce: told the address once sessions are taken.
@@ -95,7 +95,7 @@ class RayCluster:
         with bind(settings) as listener:  # free until Ray takes it
             port = int(listener.getsockname()[1])
         os.environ.update(_surroundings())
-        import ray.serve  # noqa: F401  # what is missing is said before anything begins
+        import ray.serve  # noqa: F401  # so that a missing Ray is an error before anything begins
 
         self._settings = replace(settings, port=port, num_threads=_num_threads(settings, num_replicas))
         self._num_replicas = num_replicas
@@ -165,7 +165,7 @@ class RayCluster:
 
 
 def _surroundings() -> dict[str, str]:
-    """What Ray looks up while it is imported, and its processes too."""
+    """Environment variables that Ray and its processes read."""
     return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on any system: Ray's own ports, on loopback only
         "RAY_AUTH_MODE": "token",  # they run what they are told, and other users of this machine reach them
@@ -177,7 +177,7 @@ def _surroundings() -> dict[str, str]:
 
 
 def _said() -> str:
-    """What Ray has noted of the deployment."""
+    """Ray's message about the deployment."""
     from ray import serve
 
     deployments = serve.status().applications[APPLICATION].deployments
@@ -206,4 +206,4 @@ def _reason(message: str) -> str:
     """The sentence of ours in what Ray says of a failure, or its last line."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     ours = [line.partition(": ")[2] for line in lines if line.startswith(ERRORS)]
-    return (ours or lines or ["Ray says nothing of why"])[-1]
+    return (ours or lines or ["Ray gives no reason"])[-1]
