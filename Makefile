@@ -7,11 +7,12 @@ VLLM := .venv-vllm
 RAY := .venv-ray
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench train test-llamacpp test-vllm test-ray clean help
+.PHONY: demo test quick lint bench train test-llamacpp test-vllm test-ray clean help
 
 help:
 	@echo "make demo    caption a clip with a device and a cloud on this machine"
 	@echo "make test    all tests, in less than 12 minutes on two cores"
+	@echo "make quick   the tests that touch every room, in half a minute"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   the quick benches"
 	@echo "make slow    tests that take long: every clip of the unseen actors"
@@ -24,7 +25,10 @@ demo: $(VENV)/.demo
 	@$(BIN)/skydraft demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+quick: $(VENV)/.dev
+	$(BIN)/python -m pytest -m quick
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

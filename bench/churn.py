@@ -158,7 +158,7 @@ class Churn:
         settings = fate.settings
         sampling = SamplingParams(
             temperature=settings.temperature,
-            seed=settings.seed,
+            seed=settings.seed or 0,
             max_tokens=settings.max_tokens,
             end_ids=self._tokenizer.vocabulary.end_ids,
         )

@@ -24,7 +24,7 @@ from skydraft.edge.drafter import Block
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
-from skydraft.protocol import codec, offers
+from skydraft.protocol import codec, messages, offers
 
 MODEL = "table:vocab=64,seed=3"
 PROMPT = Prompt((TokenSegment((1, 2, 3)),))
@@ -50,7 +50,9 @@ def main() -> None:
 def _measure_codec(draft: Draft, number: int) -> Claim:
     def there_and_back() -> None:
         data = codec.encode(offers.to_wire(draft, 0, NUM_IDS, Exact()))
-        offers.from_wire(codec.decode_edge_message(data), NUM_IDS, Exact())
+        message = codec.decode_edge_message(data)
+        assert isinstance(message, messages.Offer)
+        offers.from_wire(message, NUM_IDS, Exact())
 
     times_s = timeit.repeat(there_and_back, number=number, repeat=9)
     return Claim("codec_us", statistics.median(times_s) / number * 1e6, "us", 9 * number)

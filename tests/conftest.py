@@ -8,6 +8,23 @@ import pytest
 
 SHARED = Path(__file__).parents[2] / "shared"
 
+# Touch every room in half a minute: `make quick`.
+QUICK = (
+    *("test_architecture.py", "test_config.py", "core/", "protocol/test_offers.py", "protocol/test_page.py"),
+    *("sampling/test_choice.py", "sampling/test_draft_tree.py", "sampling/test_lattice.py", "policies/", "tasks/"),
+    *("decoding/test_offer_merging.py", "decoding/test_losses.py", "scheduling/test_batcher.py", "text/"),
+    *("engines/test_slots.py", "engines/test_table.py", "audio/test_windows.py", "transport/test_address.py"),
+    *("edge/test_border.py", "edge/test_tree_reader.py", "cloud/test_session_registry.py", "cloud/test_app.py"),
+    *("cli/test_flags.py", "cli/test_render.py", "bench/test_claims.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if str(item.path.relative_to(here)).startswith(QUICK):
+            item.add_marker("quick")
+
 
 @pytest.fixture(scope="session")
 def unseen_clips() -> list[Path]:

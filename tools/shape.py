@@ -138,7 +138,7 @@ def offer_path() -> list[str]:
             sys.setprofile(note)
             asyncio.run(device.generate("ba be"))
             sys.setprofile(None)
-    threading.setprofile(None)  # type: ignore[arg-type]
+    threading.setprofile(None)
     return list(passed)
 
 

@@ -172,4 +172,4 @@ def _remarks(results: Sequence[Result]) -> list[tuple[int, str]]:
 def _sameness(cloud: Result, hybrid: Result) -> str:
     is_same = [piece.token_id for piece in cloud.pieces] == [piece.token_id for piece in hybrid.pieces]
     verdict = "is" if is_same else "is NOT"
-    return f"Same data as 3. The text {verdict}, token for token, that of the cloud alone."
+    return f"The same data left the device. The text {verdict}, token for token, that of the cloud alone."
