@@ -32,7 +32,7 @@ def test_an_address_that_is_taken_is_refused(capsys):
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed here")
 def test_without_ray_the_extra_is_named(capsys):
     assert run(["cloud", "--ray", "2", "--port", "0"]) == 1
-    assert "needs the package ray, which is not installed: pip install 'skydraft[ray]'" in capsys.readouterr().err
+    assert "the package ray is not installed: pip install 'skydraft[ray]'" in capsys.readouterr().err
 
 
 def test_a_cluster_is_refused_without_keys_also_where_a_file_has_the_settings(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who is served first when a forward pass cannot take all that wait."""
+"""The order in which waiting work is served when a forward pass cannot take all of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class OfTenant(Protocol):
-    """What waits. tenant: who shares the engine with others, with all of its items together."""
+    """Waiting work. tenant: one of those among which the engine is shared; it may have many items."""
 
     @property
     def tenant(self) -> Hashable: ...
@@ -52,5 +52,5 @@ class FairQueue(Generic[Item]):
         self._served[tenant] += amount
 
     def reset(self) -> None:
-        """All who waited were given what they asked for: nothing is owed."""
+        """All that waited was served: nothing is owed to any tenant."""
         self._served.clear()

@@ -1,4 +1,4 @@
-"""Slots of the engine, lent to sessions: they take turns where there are more of them than slots."""
+"""Lends the engine's slots to sessions, which take turns where there are more of them than slots."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class SlotUser:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it could lose its slot and nobody would wait for it."""
+        """Whether it could lose its slot without delay to its device."""
         return not self.num_unread and not self.session.has_work
 
     @property
     def has_had_its_turn(self) -> bool:
-        """Whether it may be asked to wait: its slot was worth what it cost to get it."""
+        """Whether it may lose its slot though it has work: as much was judged in it as it cost to fill."""
         return not self.num_unread and self.num_judged >= max(LEAST_TURN, self.num_reread)
 
 
@@ -133,7 +133,7 @@ class SlotLending:
 def open_slot(
     engine: Engine, prompt: Prompt, sampling: SamplingParams, rule: AcceptanceRule, num_ids: int | None = None
 ) -> Prefilled:
-    """Open a slot; an engine for which many logits are dear is told how many of each row decide.
+    """Open a slot; a NarrowEngine is told how many logits of each row decide.
 
     Args:
         num_ids: ids from here on are never chosen; None: all may be.
