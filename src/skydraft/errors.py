@@ -116,16 +116,16 @@ class DisclosureError(SkydraftError):
     """Something was about to leave the device that its share level keeps there."""
 
 
-def require(holds: bool, name: str, value: object, allowed: str) -> None:
+def require(condition: bool, name: str, value: object, allowed: str) -> None:
     """Refuse a setting that is out of range.
 
     Raises:
         ConfigError: naming the value and what is allowed.
     """
-    if not holds:
+    if not condition:
         raise ConfigError(f"{name} is {value} and must be {allowed}")
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says, for the middle of a sentence."""
+    """The first line of an error of another library, to be quoted in a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

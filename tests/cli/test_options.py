@@ -117,7 +117,7 @@ def test_a_cloud_that_is_typed_puts_the_target_of_a_file_aside(tmp_path: Path) -
         ({"seed": -1}, "seed is -1"),
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"accept": "nearly"}, "unknown acceptance rule 'nearly'"),
-        ({"gate": "sometimes"}, "gate 'sometimes' is none of"),
+        ({"gate": "sometimes"}, "unknown gate 'sometimes'; expected one of"),
         ({"block_length": 65}, "block_length is 65"),
         ({"cloud": "ftp://x"}, "unknown form of a cloud's address 'ftp://x'"),
         ({"share": ShareLevel.NONE}, "share level none lets nothing leave the device"),

@@ -108,7 +108,8 @@ def test_what_is_no_gate_is_refused_with_the_list(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_gate(text)
     assert str(caught.value) == (
-        f"gate {text!r} is none of entropy, entropy:NATS, margin, margin:PROB, logprob, logprob:NATS, always, never"
+        f"unknown gate {text!r}; expected one of entropy, entropy:NATS, margin, margin:PROB, logprob, logprob:NATS, "
+        "always, never"
     )
 
 
@@ -153,7 +154,7 @@ def test_nothing_goes_to_the_cloud_under_share_none(rule: Exact | Rejection | Ra
 def test_a_rule_that_promises_the_clouds_text_takes_no_gate_that_lets_tokens_pass(
     rule: Exact | Rejection, gate: str
 ) -> None:
-    with pytest.raises(ConfigError, match="nobody judged"):
+    with pytest.raises(ConfigError, match="that the cloud did not judge"):
         choose_gate(gate, ShareLevel.FEATURES, rule)
     assert choose_gate("always", ShareLevel.FEATURES, rule) == AlwaysGate()
 

@@ -132,7 +132,7 @@ def parse_gate(text: str) -> Gate:
     """Read `entropy`, `entropy:2.5`, `margin:0.3`, `logprob:-2`, `always` or `never`.
 
     Raises:
-        ConfigError: it is none of these, or its threshold is out of range.
+        ConfigError: the gate is unknown, or its threshold is out of range.
     """
     name, colon, argument = text.partition(":")
     try:
@@ -149,7 +149,7 @@ def parse_gate(text: str) -> Gate:
                 return NeverGate()
     except ValueError:
         pass
-    raise ConfigError(f"gate {text!r} is none of {GATES}")
+    raise ConfigError(f"unknown gate {text!r}; expected one of {GATES}")
 
 
 def choose_gate(
@@ -167,8 +167,8 @@ def choose_gate(
     gate = parse_gate(text)
     if rule.promises_cloud_text and not isinstance(gate, AlwaysGate):
         raise ConfigError(
-            f"gate {gate} commits tokens that nobody judged, and under the rule {rule} the text is the cloud's: "
-            "use gate always, or the rule rank:R or prob:x"
+            f"gate {gate} commits tokens that the cloud did not judge, and under the rule {rule} the text is the "
+            "cloud's: use gate always, or the rule rank:R or prob:x"
         )
     return gate
 
@@ -204,6 +204,6 @@ def _require_tokens(of_each: Sequence[object]) -> None:
         raise ValueError("a gate decides on blocks of at least one token, and this one has none")
 
 
-def _require(holds: bool, name: str, value: float, allowed: str) -> None:
-    if not holds:
+def _require(condition: bool, name: str, value: float, allowed: str) -> None:
+    if not condition:
         raise ConfigError(f"the threshold of gate {name!r} is {value:g} and must be {allowed}")

@@ -81,5 +81,5 @@ def parse_way(text: str) -> Way | None:
                     return chain(length, is_eager=True)
     named = {"auto": None, "tree": TREE, "free": FREE, "cloud": CLOUD}
     if text not in named:
-        raise ConfigError(f"the way to draft {text!r} is none of {WAYS} (N is 1 to {MAX_BLOCK})")
+        raise ConfigError(f"unknown way to draft {text!r}; expected one of {WAYS} (N is 1 to {MAX_BLOCK})")
     return named[text]
