@@ -1,4 +1,4 @@
-"""What torch finds beside the processor, and how fast memory is where a model would run."""
+"""Which GPU torch finds, and how fast the memory of a device is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Accelerator:
 
 
 def find_accelerator() -> Accelerator | None:
-    """The first one; None without any, or without torch."""
+    """The first GPU; None without any, or without torch."""
     if importlib.util.find_spec("torch") is None:
         return None
     import torch

@@ -1,4 +1,4 @@
-"""What a model must be able to do to draft or to judge."""
+"""The interface of all engines: what a model must do to draft or to judge."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from skydraft.core import Prompt
 from skydraft.text.vocabulary import Vocabulary
 
-Array: TypeAlias = Any  # a numpy array or a torch tensor: what the array API standard describes and no type spells
+Array: TypeAlias = Any  # a numpy array or a torch tensor: there is no type for the array API standard
 Slot: TypeAlias = int  # number of one sequence in an engine's KV cache
 
 

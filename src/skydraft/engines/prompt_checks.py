@@ -1,4 +1,4 @@
-"""What engines ask of token ids and prompts."""
+"""Checks of token ids and prompts that engines share."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def reject_tensors(prompt: Prompt, name: str) -> None:
 
 
 def require_finite(logits: Array, name: str) -> None:
-    """Refuse a prompt that a model can make nothing of.
+    """Refuse a prompt after which a model gives logits that are not finite.
 
     Args:
         logits: float [1, vocab_size], after the prompt's last token.
     Raises:
-        PromptRejected: one of them is no number.
+        PromptRejected: one of them is not finite.
     """
     if not bool(array_namespace(logits).isfinite(logits).all()):
         raise PromptRejected(f"{name} gives no finite logits after this prompt")

@@ -1,4 +1,4 @@
-"""A model folder's own way to write down a conversation."""
+"""Chat templates: how a model folder formats a conversation as one text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ChatTemplate:
         variables: special tokens that it may name, such as bos_token.
         today: for templates that write the date.
     Raises:
-        ModelLoadError: jinja2 is missing (the torch extra brings it), or the source is no template.
+        ModelLoadError: jinja2 is missing (the torch extra brings it), or the source is not a valid template.
     """
 
     def __init__(self, source: str, variables: Mapping[str, str], today: datetime | None = None) -> None:

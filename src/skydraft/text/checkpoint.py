@@ -70,7 +70,7 @@ class Checkpoint:
 
     @cached_property
     def thinker_config(self) -> ConfigTable:
-        """Of a whole Qwen2.5-Omni folder the part that listens and writes; of other folders the config itself."""
+        """For a whole Qwen2.5-Omni folder the config of the part that listens and writes; else the config itself."""
         return _table(self.config, "thinker_config") or self.config
 
     @cached_property

@@ -109,7 +109,7 @@ class FolderTokenizer:
 class TextStream:
     """Turns token ids into text as they come.
 
-    A piece is held back while its last character is unfinished. Each id is decoded together with those before it:
+    A piece is withheld while its last character is unfinished. Each id is decoded together with those before it:
     tokenizers drop the space before the first word of what they are given. What was given out stands: where later ids
     would change it, they are decoded by themselves, so that nothing of them is lost.
 
@@ -123,11 +123,11 @@ class TextStream:
         self._held_ids: list[int] = []
 
     def feed(self, token_ids: Sequence[int]) -> str:
-        """The text that these ids add, as far as it is finished."""
+        """The finished text that these ids add."""
         return "".join(map(self._step, token_ids))
 
     def flush(self) -> str:
-        """What is still held back; the text is over."""
+        """The rest of the text, which ends here."""
         return self._release(self._held_text())
 
     def _step(self, token_id: int) -> str:

@@ -35,7 +35,7 @@ class Vocabulary:
         return max((index + 1 for index, token in enumerate(self.tokens[: self.size]) if token is not None), default=0)
 
     def digest(self, num_tokens: int | None = None) -> bytes:
-        """Sum up what the first ids mean: equal digests, equal id -> token maps.
+        """Hash the meaning of the first ids: equal digests, equal id -> token maps.
 
         Args:
             num_tokens: how many ids count; None counts all that have a token.
@@ -47,7 +47,7 @@ class Vocabulary:
         if num_tokens is None or num_tokens == self.num_tokens:
             return self._full_digest
         if not 0 <= num_tokens < self.num_tokens:
-            raise ValueError(f"{self.name} has {self.num_tokens} tokens; the first {num_tokens} were to be summed up")
+            raise ValueError(f"{self.name} has {self.num_tokens} tokens; it has no digest of the first {num_tokens}")
         return self._prefix_digests[DIGEST_BYTES * num_tokens : DIGEST_BYTES * (num_tokens + 1)]
 
     def token(self, token_id: int) -> str | None:

@@ -1,7 +1,7 @@
-"""Engines that are asked about whole texts: a slot is a log of token ids, and what computes keeps a prefix cache.
+"""Engines that compute whole texts: a slot is a log of token ids, and the program behind it has a prefix cache.
 
-Cropping a log and keeping a path of a tree are edits of a list. A tree is asked about as texts: each of its branches
-with what stands before it, which the prefix cache has.
+Cropping a log and keeping a path of a tree are edits of a list. A tree is sent as texts: each of its branches with what
+stands before it, which the prefix cache has.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class TextQuestion(NamedTuple):
 
 
 class TextReader(Protocol):
-    """What computes the logits."""
+    """The program that computes the logits."""
 
     @property
     def max_logits(self) -> int | None:

@@ -24,7 +24,7 @@ from skydraft.errors import ModelLoadError
 
 ATTENTION_NAME = "skydraft_slots"
 WIDE = 32  # tokens of one extension from which padding others to its width costs more than a second call
-_UNSUPPORTED = ("s_aux", "position_bias")  # what some models ask of attention beyond a mask
+_UNSUPPORTED = ("s_aux", "position_bias")  # options that some models pass to attention
 
 
 class BatchPlan:
@@ -143,7 +143,7 @@ class SlotCache(Cache):
 
     def __init__(self, num_layers: int, limits: EngineLimits) -> None:
         self._slot_layers = [SlotLayer(limits) for _ in range(num_layers)]
-        self._moves: dict[Slot, _Move] = {}  # of what is in place before the next forward pass
+        self._moves: dict[Slot, _Move] = {}  # carried out before the next forward pass
         super().__init__(layers=list(self._slot_layers))
 
     def use(self, plan: BatchPlan) -> None:

@@ -46,14 +46,14 @@ class DecoderModel(Protocol):
     dtype: torch.dtype
 
     def token_ids(self, prompt: Prompt) -> list[int]:
-        """What the prompt takes in a slot: one id for each entry, placeholders for what is not text.
+        """The prompt as entries of a slot: one id each, placeholders for tensors.
 
         Raises:
             PromptRejected: the model cannot take a segment.
         """
 
     def embeddings(self, prompt: Prompt, token_ids: list[int]) -> Tensor | None:
-        """What the model reads of a prompt [num_tokens, hidden_size]; None where its ids say it all.
+        """The prompt's input embeddings [num_tokens, hidden_size]; None for a prompt of token ids only.
 
         Raises:
             PromptRejected: a tensor has values that the model cannot take.
@@ -67,10 +67,10 @@ class DecoderModel(Protocol):
         """
 
     def plain_logits(self, token_ids: Tensor) -> Tensor:
-        """What Hugging Face computes without a cache: [1, num_tokens] to float32 [num_tokens, vocab_size]."""
+        """Logits without a cache, by Hugging Face alone: [1, num_tokens] to float32 [num_tokens, vocab_size]."""
 
     def use_slots(self) -> None:
-        """From now on attention goes through slots."""
+        """Replace the model's attention by that of slots."""
 
 
 class SlotEngine:
@@ -149,7 +149,7 @@ class SlotEngine:
         return token_ids
 
     def _embedded(self, placements: Sequence[Placement]) -> list[tuple[int, Tensor]]:
-        """Of the prompts that do not consist of ids, what is read of them in this pass, and from which index on."""
+        """Embeddings that this pass reads of prompts with tensors, each with the index where they begin in the pass."""
         embedded, first = [], 0
         for placement in placements:
             embeddings = self._unread.get(placement.slot)

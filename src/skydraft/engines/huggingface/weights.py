@@ -45,7 +45,7 @@ def load_weights(model_class: Any, checkpoint: Checkpoint, settings: EngineSetti
 
 @contextmanager
 def memory_guard(name: str, device: torch.device) -> Iterator[None]:
-    """Say in a sentence that the model of this name does not fit.
+    """Turn out-of-memory errors into one sentence that names the model.
 
     Raises:
         ModelLoadError: in place of what torch raises.
@@ -61,7 +61,7 @@ def memory_guard(name: str, device: torch.device) -> Iterator[None]:
 
 
 def require_plain_layers(checkpoint: Checkpoint, config: Any) -> None:
-    """Refuse models whose class says that they keep another state than keys and values.
+    """Refuse models whose class has layers with another state than keys and values.
 
     Args:
         config: of the loaded text model: it names kinds of layers that config.json may leave out.
@@ -140,7 +140,7 @@ def _damaged(checkpoint: Checkpoint, error: Exception) -> ModelLoadError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars, advice or warnings while a model loads; as it was afterwards."""
+    """No progress bars, advice or warnings while a model loads; restores the settings afterwards."""
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]

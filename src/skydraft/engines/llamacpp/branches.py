@@ -107,7 +107,7 @@ class BranchBook:
             self._free = [sequence for sequence in self._free if sequence not in lent]
 
     def crop(self, slot: Slot, length: int) -> list[Copy | Cut]:
-        """Keep the first tokens of a slot, none of them behind a fork; returns what is to be done for it, in order."""
+        """Keep the first tokens of a slot, none of them behind a fork; returns the cache operations, in order."""
         grown = self._grown.get(slot)
         if grown is not None and length > grown.start:
             return self.keep(slot, range(length - grown.start))
@@ -117,7 +117,7 @@ class BranchBook:
         """Keep a path of the slot's tree, and nodes below it as the slot's tree from now on; nodes as in keep_path.
 
         Returns:
-            What is to be done for it, in order.
+            The cache operations for it, in order.
         """
         grown = self._grown.pop(slot)
         start = grown.start + len(path)
@@ -142,7 +142,7 @@ class BranchBook:
         return steps
 
     def close(self, slot: Slot) -> list[Copy | Cut]:
-        """Forget a slot; returns what is to be done for it."""
+        """Forget a slot; returns the cache operations for it."""
         return [Cut(slot, 0), *self._release(slot)]
 
     def _release(self, slot: Slot) -> list[Cut]:

@@ -160,7 +160,7 @@ class _TokenBatch(NamedTuple):
         return int(self.wants_logits.sum())
 
     def as_llama_batch(self) -> Any:
-        """The same memory as llama.cpp wants it; good for as long as this batch lives."""
+        """The same memory in llama.cpp's struct; valid only while this batch exists."""
         ends = np.cumsum(self.counts, dtype=np.uintp)
         firsts = self.sequences.ctypes.data + (ends - self.counts.astype(np.uintp)) * self.sequences.itemsize
         pointers = (ctypes.POINTER(llama_cpp.llama_seq_id) * len(firsts)).from_buffer_copy(firsts.astype(np.uintp))

@@ -1,4 +1,4 @@
-"""A GGUF file opened by llama.cpp: what it says of itself, and errors in words."""
+"""A GGUF file opened by llama.cpp: its metadata, its vocabulary, and llama.cpp's own error messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _hear(level: int, text: bytes, _: object) -> None:
 
 @contextmanager
 def complaints() -> Iterator[list[str]]:
-    """Collect what llama.cpp has to say in its log, the only place where it says why it fails; else it is quiet."""
+    """Collect the errors in llama.cpp's log, which alone says why a call failed; print nothing of it."""
     llama_cpp.llama_log_set(_hear, None)
     lines: list[str] = []
     token = _complaints.set(lines)
@@ -53,7 +53,7 @@ class LlamaFile:
     Args:
         params: llama_model_params; None reads what the file says of itself, and no weights.
     Raises:
-        ModelLoadError: it is no GGUF file, is damaged, or has a model that llama.cpp does not know.
+        ModelLoadError: it is not a GGUF file, is damaged, or has a model that llama.cpp does not know.
     """
 
     def __init__(self, path: Path, params: Any = None) -> None:

@@ -111,7 +111,7 @@ def load_gguf_chat_template(path: Path) -> ChatTemplate | None:
 
 
 def _filled(fill: Callable[[Any, int], int], kind: Any, size: int) -> Any:
-    """What a function of llama.cpp writes into a buffer; it returns minus the size that it needs where it is short."""
+    """Call a function of llama.cpp that fills a buffer, and again where it returns minus the size that it needs."""
     buffer = (kind * size)()
     count = fill(buffer, size)
     if count < 0:
