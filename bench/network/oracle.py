@@ -27,7 +27,7 @@ class OracleTree(GuessTree):
         self._wrong: dict[Node, int] = {}
 
     def grow(self, node: Node, guesses: Guesses, num_ids: int) -> None:
-        if not self.holds(node):
+        if not self.contains(node):
             return
         position = node.position + 1
         token_id = self._text_ids[position] if position < len(self._text_ids) else None
@@ -46,6 +46,3 @@ class OracleTree(GuessTree):
         child = Node(self._wrong[self.root], self.root.position + 1, self.root, self.root.log_prob, is_read=True)
         self.root.children[child.token_id or 0] = child
         return [child]
-
-    def _recycle(self, donor: Node) -> None:
-        """What was drafted for another text is no guess of one who knows."""

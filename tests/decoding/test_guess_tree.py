@@ -82,7 +82,7 @@ def test_a_token_that_was_not_guessed_begins_a_new_tree(tree: GuessTree) -> None
 def test_what_is_read_of_a_branch_that_the_text_left_is_dropped(tree: GuessTree) -> None:
     five = tree.root.children[2].children[5]
     tree.advance([1])
-    assert not tree.holds(five)
+    assert not tree.contains(five)
     tree.grow(five, Guesses((7,), (0.0,)), NUM_IDS)
     assert all(node.token_id != 7 for node in tree.nodes())
 
@@ -110,44 +110,6 @@ def test_it_learns_how_good_the_draft_is_from_the_text(tree: GuessTree) -> None:
         grow(learning, learning.root, 1, 2, 3)
         learning.advance([9])
     assert confidence.miss > 0.8
-
-
-def test_behind_a_correction_the_text_is_tried_as_it_was_drafted(tree: GuessTree) -> None:
-    tree.advance([2])  # 3 and 6 were drafted behind 1
-    assert tree.root.is_read
-    other = GuessTree(Confidence())
-    one = grow(other, other.root, 1)[0]
-    three = grow(other, one, 3)[0]
-    grow(other, three, 6)
-    other.advance([50])
-    assert [node.token_id for node in other.nodes()] == [50, 3, 6]
-    assert [node.token_id for node in other.best_to_read(8, 1e-9, 100)] == [50, 3, 6]
-    assert other.prob(other.root.children[3]) < 0.5
-
-
-def test_what_was_recycled_counts_as_the_draft_sees_it_once_it_has_read_the_correction() -> None:
-    for guess, is_kept in ((3, True), (8, False)):
-        confidence = Confidence()
-        tree = GuessTree(confidence)
-        one = grow(tree, tree.root, 1)[0]
-        grow(tree, one, 3)
-        tree.advance([50])
-        recycled = tree.root.children[3]
-        grow(tree, tree.root, guess)
-        assert tree.holds(recycled) is is_kept
-        assert tree.prob(tree.root.children[guess]) == pytest.approx(1 - confidence.miss)
-
-
-def test_recycling_is_tried_less_where_texts_do_not_re_join() -> None:
-    tree = GuessTree(Confidence())
-    probs = []
-    for _ in range(200):
-        one = grow(tree, tree.root, 1)[0]
-        grow(tree, one, 3)
-        tree.advance([50])
-        probs.append(tree.prob(tree.root.children[3]))
-        tree.advance([60])
-    assert probs[-1] < probs[0] / 3
 
 
 def test_a_guess_that_was_too_improbable_counts_once_the_text_comes_near() -> None:

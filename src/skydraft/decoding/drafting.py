@@ -150,4 +150,4 @@ class Drafting:
 
     def _coming(self, count: int) -> Sequence[Node]:
         """What is being read or would be read next."""
-        return [node for node in self._reading if self.tree.holds(node)] or self._worth_reading(count)
+        return [node for node in self._reading if self.tree.contains(node)] or self._worth_reading(count)

@@ -1,8 +1,17 @@
 """What the device guesses to follow the verified text: one tree that grows where it is likely to be right.
 
 Drafting a chain, a tree, ahead of a verdict, or what follows each likely verdict is all the same: reading more nodes of
-this tree. A verdict moves its root; what was guessed below the new root stays. Where the text left the tree, what was
-drafted behind the token that failed is tried behind the one that holds: texts often join again.
+this tree. A verdict moves its root; what was guessed below the new root stays.
+
+A node is made by its parent's guesses, unread and unoffered, and then changes by two flags that know nothing of each
+other:
+
+    unread      read      is_read       the draft model reads it, or is about to; `grow` adds its guesses then
+    unoffered   offer     is_offered    the cloud was sent it; back to unoffered by `forget_offers`: the connection was
+                                        lost, or the cloud dropped it (rule 1 of docs/protocol.md)
+
+`advance` moves the root (rules 2 and 6: a verdict, or what the cloud wrote): nodes that are not below the new root are
+gone, and a draft step of such a node adds nothing (`grow` looks whether the tree still contains it).
 """
 
 from __future__ import annotations
@@ -17,9 +26,6 @@ from skydraft.policies.confidence import Confidence
 from skydraft.sampling.guesses import Guesses
 
 LEAST_LOG_PROB = math.log(0.002)  # given the text so far: a guess below is not thought of until the text comes nearer
-REJOIN_MEMORY = 32  # corrections that the share of texts that re-join looks back
-LEAST_REJOIN = 0.02
-MAX_GRAFT = 8  # tokens
 
 
 @dataclass(eq=False, slots=True)
@@ -63,8 +69,6 @@ class GuessTree:
         self._confidence = confidence
         self._unread = [self.root]
         self._unoffered: list[Node] = []
-        self._rejoin = 0.2  # how often a text goes on behind a correction as it was drafted behind the failed token
-        self._graft: Node | None = None
 
     @property
     def length(self) -> int:
@@ -75,15 +79,11 @@ class GuessTree:
         """The text grew by these."""
         if not token_ids:
             return
-        donor: Node | None = None  # what was drafted for the same position on the branch that the text left
         for token_id in token_ids:
             self._learn(token_id)
             child = self.root.children.pop(token_id, None)
-            donor = max(self.root.children.values(), key=_log_prob, default=donor and donor.children.get(token_id))
             self.root.children.clear()
             self.root = child or Node(token_id, self.root.position + 1, self.root, self.root.log_prob)
-        if donor is not None and not self.root.is_read:
-            self._recycle(donor)
         self._look_over()
 
     def nodes(self) -> Iterator[Node]:
@@ -93,7 +93,7 @@ class GuessTree:
             yield node
             waiting.extend(node.children.values())
 
-    def holds(self, node: Node) -> bool:
+    def contains(self, node: Node) -> bool:
         """Whether a node is the root or hangs from it: the text may have gone another way."""
         above: Node | None = node
         while above is not None and above.position > self.root.position:
@@ -123,13 +123,10 @@ class GuessTree:
         Args:
             num_ids: ids from here on are not guessed: the target does not have them.
         """
-        if not self.holds(node):
+        if not self.contains(node):
             return  # the text went another way while it was read
         node.guesses = _known(guesses, num_ids)
         node.log_probs = self._confidence.log_probabilities(node.guesses.scores) if node.guesses.scores else ()
-        recycled, node.children = node.children, {}
-        if recycled:
-            self._keep_recycled(node, recycled)
         self._materialise(node)
 
     def forget_offers(self) -> None:
@@ -213,43 +210,12 @@ class GuessTree:
                 return  # but for the best one: a chain is as long as was asked for
             node.num_grown = index + 1
             token_id = node.guesses.token_ids[index]
-            if token_id in node.children:
-                continue
             child = node.children[token_id] = Node(token_id, node.position + 1, node, node.log_prob + log_prob)
             if is_listed:
                 self._unread.append(child)
                 self._unoffered.append(child)
 
-    def _keep_recycled(self, node: Node, recycled: dict[int, Node]) -> None:
-        """Of what was guessed behind a node before it was read, keep what the draft guesses too."""
-        assert node.guesses is not None
-        for token_id, log_prob in zip(node.guesses.token_ids, node.log_probs, strict=True):
-            child = recycled.pop(token_id, None)
-            if child is not None:
-                _raise(child, node.log_prob + log_prob - child.log_prob)
-                node.children[token_id] = child
-        for child in recycled.values():
-            child.parent = None
-        if recycled:
-            self._unread = [other for other in self._unread if self.holds(other)]
-            self._unoffered = [other for other in self._unoffered if self.holds(other)]
-
-    def _recycle(self, donor: Node) -> None:
-        """Guess that the text goes on behind its new end as it was drafted behind a node that it did not go by."""
-        node, log_prob = self.root, self.root.log_prob + math.log(self._rejoin)
-        for _ in range(MAX_GRAFT):
-            model = max(donor.children.values(), key=_log_prob, default=None)
-            if model is None or model.token_id is None:
-                return
-            child = Node(model.token_id, node.position + 1, node, log_prob + model.log_prob - donor.log_prob)
-            node.children[model.token_id] = child
-            self._graft = self._graft if node is not self.root else child
-            node, donor, log_prob = child, model, child.log_prob
-
     def _learn(self, token_id: int) -> None:
-        if self._graft is not None and self._graft.position == self.root.position + 1:
-            self._rejoin += ((self._graft.token_id == token_id) - self._rejoin) / REJOIN_MEMORY
-            self._rejoin, self._graft = max(self._rejoin, LEAST_REJOIN), None
         guesses = self.root.guesses
         if guesses is not None and guesses.scores:
             ids = guesses.token_ids
@@ -266,11 +232,3 @@ def _known(guesses: Guesses, num_ids: int) -> Guesses:
 
 def _log_prob(node: Node) -> float:
     return node.log_prob
-
-
-def _raise(node: Node, difference: float) -> None:
-    """Change the log-probability of a node and all below it."""
-    waiting = [node]
-    for each in waiting:
-        each.log_prob += difference
-        waiting.extend(each.children.values())

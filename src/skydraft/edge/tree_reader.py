@@ -94,7 +94,7 @@ class TreeReader:
         if not self._row_of or not (lineage or missing):
             return None, ()
         path = [node for node in lineage if node in self._row_of]
-        below = [] if missing else [node for node in self._row_of if node is not tree.root and tree.holds(node)]
+        below = [] if missing else [node for node in self._row_of if node is not tree.root and tree.contains(node)]
         kept_path = tuple(self._row_of[node] - 1 for node in path)
         kept_rest = tuple(self._row_of[node] - 1 for node in below)
         self._start += len(path)
