@@ -14,6 +14,7 @@ from bench.network.profiles import Profile
 from bench.network.rows import AUTO, CLOUD, EDGE, NAIVE, Cell, Key, Lateness, Row, Wire
 from bench.network.testbed import Server, Site
 from bench.network.texts import Prompts, row_of, sampling_of
+from skydraft.config import DeviceSettings
 from skydraft.core import Exact, Mode, Prompt, ShareLevel, Token, TokenSegment
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_client import Patience
@@ -23,7 +24,6 @@ from skydraft.engines.emulated.paced import PacedEngine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import TransportError
-from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import choose_gate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
@@ -149,15 +149,13 @@ class Device:
         prompt = Prompt((TokenSegment(self.prompts[key.run]),))
         is_alone = key.mode in (CLOUD, EDGE)
         return Job(
+            settings=DeviceSettings(mode=Mode(key.mode) if is_alone else Mode.HYBRID),
             prompts=PromptPair(prompt, prompt),
             vocabulary=engine.vocabulary,
             decode=lambda _: "",
             sampling=sampling_of(key),
-            mode=Mode(key.mode) if is_alone else Mode.HYBRID,
-            share=ShareLevel.TOKENS,
             rule=Exact(),
             gate=choose_gate(None, ShareLevel.TOKENS, Exact()),
-            draft_length=lambda: draft_length(0),
             patience=Patience("fail", 0),
             address=CloudAddress(f"ws://{server.linked}"),
             way=None if is_alone else parse_way(key.mode),

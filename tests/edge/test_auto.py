@@ -19,7 +19,7 @@ from skydraft.engines.emulated.paced import Pace, pace_engine
 from skydraft.policies.estimates import Estimates
 from skydraft.policies.way import parse_way
 from tests.cloud.running import running
-from tests.edge.test_writer import DRAFT, JOB, TARGET
+from tests.edge.test_writer import DRAFT, JOB, TARGET, changed
 from tests.linked import table
 
 SLOW_S, FAST_S = 0.25, 0.002  # four tokens a second are fewer than people read
@@ -65,7 +65,7 @@ class Texts:
 
     async def write(self, mode: Mode, num_tokens: int = 40, **changes: Any) -> Report:
         sampling = SamplingParams(temperature=0.8, seed=3, max_tokens=num_tokens)
-        job = replace(self._job, mode=mode, sampling=sampling, **changes)
+        job = changed(self._job, mode=mode, sampling=sampling, **changes)
         return await self._writer.write(job, lambda _: None)
 
     @property

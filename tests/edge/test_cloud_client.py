@@ -7,7 +7,6 @@ import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
-from skydraft.core import Mode, Origin, Prompt, Rank, SamplingParams, SegmentKind, ShareLevel, TokenSegment
+from skydraft.core import Mode, Origin, Prompt, Rank, SamplingParams, SegmentKind, TokenSegment
 from skydraft.edge.answer_time import AnswerLimits
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_client import Patience
@@ -37,10 +36,11 @@ from skydraft.policies.way import chain
 from skydraft.protocol import codec, messages, packing
 from skydraft.protocol.messages import FaultCode
 from skydraft.tasks.base import PromptPair
-from tests.edge.test_writer import DRAFT, JOB, RANDOM_DRAFT, TARGET
+from tests.edge.test_writer import DRAFT, JOB, RANDOM_DRAFT, TARGET, changed
 from tests.linked import PROMPT, table
 
 VOCABULARY = table(TARGET).vocabulary
+NOTES = Prompt((TokenSegment((1, 2), SegmentKind.EVIDENCE),))
 MARK = messages.VocabularyMark(VOCABULARY.num_tokens, VOCABULARY.digest())
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -64,7 +64,7 @@ async def write(url: str, engine: Engine | None = None, **changes: Any) -> Repor
     writer = Writer(engine or table(DRAFT))
     try:
         async with asyncio.timeout(10):
-            return await writer.write(replace(JOB, address=CloudAddress(url), **changes), lambda _: None)
+            return await writer.write(changed(JOB, address=CloudAddress(url), **changes), lambda _: None)
     finally:
         writer.close()
 
@@ -158,10 +158,9 @@ async def test_nothing_at_all_is_sent_where_the_opening_may_not_leave() -> None:
         async for frame in socket:
             frames.append(frame)  # noqa: PERF401
 
-    notes = Prompt((TokenSegment((1, 2), SegmentKind.EVIDENCE),))
     async with cloud(handler) as url:
         with pytest.raises(DisclosureError):
-            await write(url, prompts=PromptPair(PROMPT, notes))
+            await write(url, prompts=PromptPair(PROMPT, NOTES))
     assert frames == []
 
 
@@ -172,7 +171,7 @@ async def test_a_refused_text_gives_its_slot_back() -> None:
     engine = table(DRAFT, num_slots=1)
     async with cloud(handler) as url:
         with pytest.raises(DisclosureError):
-            await write(url, engine, share=ShareLevel.NONE)
+            await write(url, engine, prompts=PromptPair(PROMPT, NOTES))
     engine.open(PROMPT)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from skydraft.errors import RemoteProtocolError
 from skydraft.policies.gate import NeverGate
 from skydraft.policies.way import chain
 from skydraft.protocol import codec, offers, padding
-from tests.edge.test_writer import DRAFT, JOB
+from tests.edge.test_writer import DRAFT, JOB, changed
 from tests.linked import table
 
 
@@ -64,7 +63,7 @@ async def write(url: str, step_ms: float = 0.1, **changes: Any) -> tuple[Report,
     writer = Writer(pace_engine(table(DRAFT), Pace(step_ms=step_ms)))
     try:
         async with asyncio.timeout(20), watched(url, up, down) as watch:
-            job = replace(JOB, **{"address": CloudAddress(watch), "pads": True, **changes})
+            job = changed(JOB, **{"address": CloudAddress(watch), "pad": True, **changes})
             return await writer.write(job, lambda _: None), up, down
     finally:
         writer.close()
@@ -77,7 +76,7 @@ WAYS_TO_WRITE = [{"mode": Mode.CLOUD}, {"rule": Rank(2)}, {"rule": Rejection()},
 async def test_padding_changes_no_text_and_shows_one_size_in_both_directions(
     address: str, changes: dict[str, Any]
 ) -> None:
-    plain, up, down = await write(address, pads=False, **changes)
+    plain, up, down = await write(address, pad=False, **changes)
     assert len({len(seen.frame) for seen in up + down}) > 3
     padded, up, down = await write(address, **changes)
     assert padded.text == plain.text
@@ -96,7 +95,7 @@ async def test_offers_leave_at_a_fixed_pace_whether_there_are_any_or_not(address
 
 
 async def test_the_record_tells_padding_from_what_is_said(address: str) -> None:
-    plain, _, _ = await write(address, pads=False, way=chain(5))
+    plain, _, _ = await write(address, pad=False, way=chain(5))
     padded, up, down = await write(address, way=chain(5))
     record = padded.disclosure
     assert sum(record.up.values()) == 256 * len(up)
@@ -130,7 +129,7 @@ async def test_a_padded_text_is_taken_up_again_after_a_cut(address: str) -> None
     num_connections = 0
     async with serve(relay, "127.0.0.1", 0, compression=None) as server:
         relayed = CloudAddress(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        plain, _, _ = await write(address, pads=False, mode=Mode.CLOUD)
+        plain, _, _ = await write(address, pad=False, mode=Mode.CLOUD)
         patience = JOB.patience._replace(offline="wait", wait_s=5)
         padded, _, _ = await write(address, address=relayed, mode=Mode.CLOUD, patience=patience)
     assert padded.text == plain.text

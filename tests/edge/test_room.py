@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace as replaced
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from skydraft.protocol.messages import FaultCode
 from skydraft.tasks.base import PromptPair
 from tests.cloud.running import running
 from tests.edge.test_cloud_client import cloud, opened
-from tests.edge.test_writer import DRAFT, JOB, SAMPLING, TARGET, ids
+from tests.edge.test_writer import DRAFT, JOB, SAMPLING, TARGET, changed, ids
 from tests.linked import PROMPT, cloud_only, table
 
 ROOM = 12
@@ -46,7 +45,7 @@ async def write(url: str | None, draft_length: int = 4096, **changes: Any) -> tu
     """The report, and what was said meanwhile."""
     said: list[str] = []
     writer = Writer(table(DRAFT, max_length=draft_length))
-    job = replaced(JOB, address=None if url is None else CloudAddress(url), **changes)
+    job = changed(JOB, address=None if url is None else CloudAddress(url), **changes)
     try:
         return await writer.write(job, lambda _: None, said.append), said
     finally:

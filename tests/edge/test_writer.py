@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from skydraft.config import DeviceSettings
 from skydraft.core import (
     Exact,
     Mode,
@@ -17,7 +18,6 @@ from skydraft.core import (
     Rejection,
     SamplingParams,
     SegmentKind,
-    ShareLevel,
     TensorSegment,
     Token,
     TokenSegment,
@@ -27,7 +27,6 @@ from skydraft.edge.cloud_client import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, Writer
 from skydraft.errors import ConfigError, DisclosureError, TransportError, VocabularyMismatch
-from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import AlwaysGate, EntropyGate, NeverGate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
@@ -41,17 +40,22 @@ SAMPLING = SamplingParams(temperature=0.8, seed=3, max_tokens=40)
 
 
 JOB = Job(
+    settings=DeviceSettings(),
     prompts=PromptPair(PROMPT, PROMPT),
     vocabulary=table(TARGET).vocabulary,
     decode=str,
     sampling=SAMPLING,
-    mode=Mode.HYBRID,
-    share=ShareLevel.TOKENS,
     rule=Exact(),
     gate=AlwaysGate(),
-    draft_length=partial(draft_length, 0),
     patience=Patience("fail", 0),
 )
+
+
+def changed(job: Job, **changes: Any) -> Job:
+    """The job with other values, of its own or of its settings."""
+    own = {name: value for name, value in changes.items() if hasattr(job, name)}
+    of_settings = {name: value for name, value in changes.items() if name not in own}
+    return replace(job, settings=structs.replace(job.settings, **of_settings), **own)
 
 
 async def write(
@@ -62,7 +66,7 @@ async def write(
     notify: Notify = lambda _: None,
     **changes: Any,
 ) -> Report:
-    job = replace(JOB, address=None if url is None else CloudAddress(url), **changes)
+    job = changed(JOB, address=None if url is None else CloudAddress(url), **changes)
     shown: list[Token] = []
     writer = Writer(None if draft is None else table(draft, max_length=max_length))
     try:

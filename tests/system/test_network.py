@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -25,7 +24,7 @@ from skydraft.engines.base import EngineLimits
 from skydraft.engines.emulated.paced import Pace, PacedEngine
 from skydraft.engines.emulated.table_spec import load_table
 from skydraft.policies.way import parse_way
-from tests.edge.test_writer import JOB
+from tests.edge.test_writer import JOB, changed
 from tests.linked import cloud_only, table
 
 TARGET = "table:vocab=64,seed=5,sharpness=3"
@@ -70,10 +69,10 @@ async def write(cloud: Address, settings: LinkSettings, trouble: Trouble | None 
 
     async with Link(cloud, settings) as link:
         address = CloudAddress(f"ws://{link.address}")
-        job: Job = replace(JOB, sampling=SAMPLING, vocabulary=table(TARGET).vocabulary, patience=PATIENCE)
+        job: Job = changed(JOB, sampling=SAMPLING, vocabulary=table(TARGET).vocabulary, patience=PATIENCE)
         troubling = None if trouble is None else asyncio.create_task(_later(trouble, link))
         try:
-            report = await writer.write(replace(job, address=address, **changes), note)  # type: ignore[arg-type]
+            report = await writer.write(changed(job, address=address, **changes), note)  # type: ignore[arg-type]
         finally:
             writer.close()
             if troubling is not None:

@@ -20,7 +20,6 @@ from skydraft.engines.load import load_chat_format, load_ears, load_engine, load
 from skydraft.engines.model_kind import Hear
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError
-from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import choose_gate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
@@ -155,20 +154,15 @@ class Device:
         rule = _rule(settings, prompts)
         require_rule_fits(settings, rule)
         return Job(
+            settings=settings,
             prompts=prompts,
             vocabulary=vocabulary,
             decode=self.tokenizer.decode,
             sampling=_sampling(settings, seed, vocabulary.end_ids),
-            mode=settings.mode,
-            share=settings.share,
             rule=rule,
             gate=choose_gate(settings.gate, settings.share, rule, settings.objective),
-            draft_length=lambda: draft_length(settings.block_length),
             patience=Patience(settings.offline, settings.offline_wait_s),
-            objective=settings.objective,
             way=parse_way(settings.way),
-            max_escalated=settings.max_escalated,
-            pads=settings.pad,
             address=None if settings.cloud is None else CloudAddress(settings.cloud, settings.key),
         )
 

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from skydraft.core import AcceptanceRule, Exact, Mode, Objective, Origin, Prompt, SamplingParams, ShareLevel, Token
+from skydraft.config import DeviceSettings
+from skydraft.core import AcceptanceRule, Exact, Mode, Objective, Origin, Prompt, SamplingParams, Token
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
@@ -23,7 +24,7 @@ from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
 from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError
-from skydraft.policies.draft_length import DraftLength
+from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import EscalationCap, Gate, NeverGate
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import Way
@@ -42,32 +43,25 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A text to write.
+    """A text to write: the device's settings, and what has been made of them for this text.
 
+    settings: of them a job needs mode, share, objective, block_length, max_escalated and pad.
     vocabulary: of the draft model, or of the tokenizer where the cloud writes alone.
     decode: token ids -> text.
-    draft_length: makes the policy of block lengths, fresh for each text.
     address: of the cloud; None in mode edge.
-    max_escalated: share of the tokens that may be judged, where the gate decides block by block.
-    objective, way: what drafting under `exact` is to achieve, and how; no way: by measurement.
-    pads: messages are padded and leave at a fixed pace.
+    way: to draft under `exact`; None: by measurement.
     """
 
+    settings: DeviceSettings
     prompts: PromptPair
     vocabulary: Vocabulary
     decode: Callable[[Sequence[int]], str]
     sampling: SamplingParams
-    mode: Mode
-    share: ShareLevel
     rule: AcceptanceRule
     gate: Gate
-    draft_length: Callable[[], DraftLength]
     patience: Patience
     address: CloudAddress | None = None
-    objective: Objective = Objective.LATENCY
     way: Way | None = None
-    max_escalated: float = 1.0
-    pads: bool = False
 
 
 class Writer:
@@ -87,7 +81,8 @@ class Writer:
 
     def _planner_for(self, job: Job) -> Planner:
         """What was learnt of a cloud in one text serves the next."""
-        return self._planners.setdefault((job.address, job.objective, job.way), Planner(job.objective, job.way))
+        objective = job.settings.objective
+        return self._planners.setdefault((job.address, objective, job.way), Planner(objective, job.way))
 
     async def write(self, job: Job, on_tokens: OnTokens, notify: Notify = lambda _: None) -> Report:
         """Write one text.
@@ -134,13 +129,13 @@ class _Run:
         self._is_alone = False
         self._is_draft_full = False
         self._ended_early: str | None = None
-        self._border = Border(job.share)
+        self._border = Border(job.settings.share)
         self._session = EdgeSession(job.vocabulary, job.prompts.cloud or Prompt(()), job.sampling, job.rule)
         self._drafter = None if engine is None else Drafter(engine, job.sampling, job.rule)
         self._choice = ModeChoice(
-            mode=job.mode,
-            share=job.share,
-            objective=job.objective,
+            mode=job.settings.mode,
+            share=job.settings.share,
+            objective=job.settings.objective,
             has_cloud=job.address is not None,
             has_draft=engine is not None,
             does_cloud_see_all=job.prompts.cloud == job.prompts.edge,
@@ -151,7 +146,7 @@ class _Run:
         self._client: CloudClient | None = None
         if job.address is not None:
             self._client = CloudClient(
-                self._session, self._border, job.address, job.patience, planner, notify, job.pads
+                self._session, self._border, job.address, job.patience, planner, notify, job.settings.pad
             )
 
     async def write(self) -> None:
@@ -213,8 +208,9 @@ class _Run:
         """Whether a text that the device cannot write on may be written on by the cloud alone."""
         job = self._job
         sees_all = job.address is not None and job.prompts.cloud == job.prompts.edge
-        is_kept_here = job.mode is Mode.EDGE or (job.mode is Mode.AUTO and job.objective is Objective.PRIVACY)
-        is_rationed = job.max_escalated < 1 or isinstance(job.gate, NeverGate)
+        mode, is_private = job.settings.mode, job.settings.objective is Objective.PRIVACY
+        is_kept_here = mode is Mode.EDGE or (mode is Mode.AUTO and is_private)
+        is_rationed = job.settings.max_escalated < 1 or isinstance(job.gate, NeverGate)
         return sees_all and not is_kept_here and not is_rationed
 
     def _end_early(self, error: CacheOverflow | TransportError | CloudFault, reason: str) -> None:
@@ -285,7 +281,7 @@ class _Run:
         return Report(
             text=self._job.decode(self._session.token_ids),
             tokens=self._session.tokens,
-            mode=self._job.mode,
+            mode=self._job.settings.mode,
             is_alone=self._is_alone,
             seed=None if self._job.sampling.is_greedy else self._job.sampling.seed,
             first_token_s=total_s if self._first_token_s is None else self._first_token_s,
@@ -314,7 +310,7 @@ class _Run:
         sampling = replace(job.sampling, max_tokens=LOOK_TOKENS, end_ids=())
         session = EdgeSession(job.vocabulary, job.prompts.cloud, sampling, Exact())
         patience = job.patience._replace(offline="fail")
-        client = CloudClient(session, self._border, job.address, patience, pads=job.pads)
+        client = CloudClient(session, self._border, job.address, patience, pads=job.settings.pad)
         if await look_at_cloud(client, self._planner):
             self._choice.reconsider()
 
@@ -342,7 +338,8 @@ class _Run:
 
     async def _write_by_blocks(self) -> None:
         """Block by block, as the gate decides: the cloud is asked where the device is unsure."""
-        client, lengths, cap = self._cloud(), self._job.draft_length(), EscalationCap(self._job.max_escalated)
+        client, settings = self._cloud(), self._job.settings
+        lengths, cap = draft_length(settings.block_length), EscalationCap(settings.max_escalated)
         reading = self._read_prompt()
         await client.open()  # the cloud reads its prompt while the device reads its own
         await reading
@@ -389,7 +386,7 @@ class _Run:
 
     def _cloud(self) -> CloudClient:
         if self._client is None:
-            raise ConfigError(f"mode {self._job.mode.value} needs the address of a cloud")
+            raise ConfigError(f"mode {self._job.settings.mode.value} needs the address of a cloud")
         return self._client
 
     def _require_drafter(self) -> Drafter:
