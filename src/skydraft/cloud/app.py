@@ -157,13 +157,13 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
 def _add_elsewhere(app: FastAPI) -> None:
     @app.websocket("/{path:path}")
     async def elsewhere(socket: WebSocket) -> None:
-        """A path that is none is no question of keys, which is what the framework's 403 would say."""
+        """Answer a wrong path with 404; the framework's 403 would look like a question of keys."""
         sentence = "this cloud has no sessions at this path: they are at /v1/session"
         await socket.send_denial_response(PlainTextResponse(sentence, HTTPStatus.NOT_FOUND))
 
 
 def _admit(socket: WebSocket, service: Service) -> tuple[Holder, Scheduler]:
-    """Who comes, and who works for them.
+    """The holder of the request's key, and the scheduler for its sessions.
 
     Raises:
         Refusal: they may not, there is no room, or the model is not there yet.
@@ -178,7 +178,7 @@ def _admit(socket: WebSocket, service: Service) -> tuple[Holder, Scheduler]:
 
 
 def _note_admission(socket: WebSocket, holder: Holder) -> None:
-    """Tell the connection; under a server of others there is nobody to tell."""
+    """Tell the stream below that the device has come in; under Ray's server there is no such stream."""
     admit: Callable[[str], None] | None = socket.scope.get("state", {}).get(ADMIT)
     if admit is not None:
         admit(holder.name)

@@ -1,11 +1,13 @@
 """The thread that owns the engine and all sessions; the event loop only carries bytes to and from it.
 
-state      what happens in it
-new        connections may be announced and messages submitted; they wait
-running    round by round: handle all that has arrived, run one forward pass if a session waits for one, and once a
-           second forget sessions and reassure devices; without work it waits for the next message
-stopped    after `stop`, when the pass under way has ended
-failed     after an exception: every connection has been told `Fault` `internal`, and nothing is taken any more
+Its states:
+
+    state      what happens in it
+    new        connections may be announced and messages submitted; they wait
+    running    round by round: handle all that has arrived, run one forward pass if a session waits for one, and once a
+               second forget sessions and reassure devices; without work it waits for the next message
+    stopped    after `stop`, when the pass under way has ended
+    failed     after an exception: every connection has been told `Fault` `internal`, and nothing is taken any more
 """
 
 from __future__ import annotations

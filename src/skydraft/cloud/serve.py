@@ -62,7 +62,7 @@ def make_server(load: Callable[[], Engine], settings: CloudSettings, announce: C
     Health is answered from the start; sessions are taken when `load`, called in a thread, has given the engine.
 
     Args:
-        announce: told the address once sessions are taken.
+        announce: called with the address once sessions are taken.
     Raises:
         ConfigError: the settings would leave the cloud open, or the files of keys or TLS are wrong.
     """
@@ -93,7 +93,7 @@ def load_target(settings: CloudSettings) -> Engine:
 
 
 def url_of(settings: CloudSettings, host: str, port: int) -> str:
-    """What devices are told."""
+    """The address for devices."""
     scheme = "wss" if settings.tls_cert else "ws"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 

@@ -1,10 +1,12 @@
 """A cloud from the loading of its model to its end: what the endpoints share and ask.
 
-state      begins when                                            sessions
-loading    the process starts                                     refused: HTTP 503
-ready      the model is loaded                                    taken
-draining   `begin_drain`, in any state but failed (SIGTERM)       open ones go on; new ones: `Fault` `busy`
-failed     the model cannot be loaded, or the scheduler failed    refused: HTTP 503
+Its states:
+
+    state      begins when                                            sessions
+    loading    the process starts                                     refused: HTTP 503
+    ready      the model is loaded                                    taken
+    draining   `begin_drain`, in any state but failed (SIGTERM)       open ones go on; new ones: `Fault` `busy`
+    failed     the model cannot be loaded, or the scheduler failed    refused: HTTP 503
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ class SessionRegistry:
         """Take in a message.
 
         Returns:
-            What to send at once, to whom. Faults end their session.
+            What to send at once, and over which connection. Faults end their session.
         """
         try:
             match message:
@@ -264,7 +264,7 @@ class SessionRegistry:
 
     def _resume(self, address: Address, account: Account, resume: messages.Resume) -> list[messages.CloudMessage]:
         record = self._by_key.get(resume.key)
-        if record is None or record.account is not account:  # of another's session nobody learns that it exists
+        if record is None or record.account is not account:  # another key's session looks like one that does not exist
             return [self._opened(None, address[1])]
         try:
             missing = record.session.reattach(address[1], resume)

@@ -187,8 +187,8 @@ class CloudSession:
     def take_forced(self, most: int) -> None:
         """Where the next offer has more than this many forced tokens, take all but the last of them into the log.
 
-        A cloud without a memory is told whole texts: they are to be read in pieces, as prompts are. What may end the
-        text, or is no token, is left to be judged.
+        A cloud that has forgotten the session gets whole texts: they are read in pieces, like prompts. A token that may
+        end the text, or is none of the shared ones, is left for `finish`.
         """
         draft = self._waiting[0] if self._waiting else None
         if draft is None or not draft.shape.is_chain or is_ahead(draft, self._log):

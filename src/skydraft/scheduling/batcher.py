@@ -42,7 +42,7 @@ class BatchLimits(NamedTuple):
     """How much one forward pass takes.
 
     max_positions: tokens of all sessions together; an offer that is longer runs alone.
-    prefill_tokens: of these, how many of prompts and of logs that are read again: by so much are others held up.
+    prefill_tokens: of these, how many of prompts and of logs that are read again: others wait for these.
     """
 
     max_positions: int = 1024
@@ -126,7 +126,7 @@ class Batcher:
         self._lending = SlotLending(engine)
         self._fair_queue: FairQueue[SlotUser] = FairQueue()
         self._users: dict[CloudSession, SlotUser] = {}
-        self._active: dict[SlotUser, None] = {}  # who may have something to do, in the order in which they came
+        self._active: dict[SlotUser, None] = {}  # those that may have something to do, in order
         self._number = 0
 
     @property
@@ -151,7 +151,7 @@ class Batcher:
         """From now on the session is served; its prompt is read when its turn comes.
 
         Args:
-            tenant: who shares the engine with others; where a pass cannot take all, each tenant gets the same.
+            tenant: of the session; where a pass cannot take all work, each tenant gets the same.
             num_prompt: tokens of its prompt, from `measure`.
         """
         self._users[session] = SlotUser(session, tenant, num_prompt)
@@ -203,7 +203,7 @@ class Batcher:
                 tasks.append(task)
         if len(tasks) == len(self._active):
             self._fair_queue.reset()
-        for task in tasks:  # who was served goes behind those who were not
+        for task in tasks:  # those that were served go behind those that were not
             self._active[task.user] = self._active.pop(task.user)
         return tasks
 

@@ -21,7 +21,7 @@ Item = TypeVar("Item", bound=OfTenant)
 class FairQueue(Generic[Item]):
     """Tenants are given equal amounts of work, however many items each has and however much these ask for.
 
-    What a tenant was given counts for as long as somebody goes without: one that comes later, or comes again, begins
+    What a tenant was given counts for as long as another has to wait: one that comes later, or comes again, begins
     level with the one that has had least.
     Source: start-time fair queueing, Goyal, Vin and Cheng 1996, with a tenant's virtual time in units of work.
     """

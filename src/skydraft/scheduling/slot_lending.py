@@ -21,7 +21,7 @@ LEAST_TURN = 64  # positions that a session may have judged before another, whic
 class SlotUser:
     """A session and what the engine keeps of it.
 
-    tenant: who shares the engine with others.
+    tenant: the engine is shared among tenants.
     num_prompt: tokens of its prompt.
     slot: None: it has no KV cache, or not any more.
     num_unread: tokens of the prompt that the slot has yet to read.

@@ -1,4 +1,4 @@
-"""API keys: who may use a cloud, and how much of it.
+"""API keys: which may use a cloud, and how much of it.
 
 A key is `skydraft.NAME.SECRET`; the secret is 256 random bits, made here and never by a person. So one SHA-256 of it
 with a salt is kept and not a slow hash: nobody can guess 256 bits, and a slow hash would let strangers keep the cloud

@@ -1,8 +1,10 @@
 """Accepts connections. Each is a stranger from then on, so before TLS.
 
-accepted   waits, and costs a file descriptor and nothing else; peers take turns, `NEW_PER_S` are let in
-let in     TLS, where there is TLS, within `STRANGER_S`
-served     has a protocol, which reads its request
+States of a connection:
+
+    accepted   waits, and costs a file descriptor and nothing else; peers take turns, `NEW_PER_S` are let in
+    let in     TLS, where there is TLS, within `STRANGER_S`
+    served     has a protocol, which reads its request
 """
 
 from __future__ import annotations

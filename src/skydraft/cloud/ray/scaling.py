@@ -50,7 +50,7 @@ def wanted_replicas(num_replicas: int, queue_s: Collection[float], target_s: flo
 
     Args:
         num_replicas: that there are.
-        queue_s: mean queue time of each that has told; empty: nothing is known, and nothing changes.
+        queue_s: mean queue time of each replica that reported one; empty: nothing is known, and nothing changes.
     """
     if not queue_s:
         return num_replicas

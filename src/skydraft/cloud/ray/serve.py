@@ -78,7 +78,7 @@ class RayCluster:
     """Replicas on this machine, in a Ray of their own that is closed to others and ends with this process.
 
     Args:
-        announce: told the address once sessions are taken.
+        announce: called with the address once sessions are taken.
     Raises:
         ConfigError: the settings would leave the cloud open, the files of keys or TLS are wrong, the address cannot be
             had, or a GPU is named by number.
