@@ -15,7 +15,7 @@ QUICK = (
     *("decoding/test_offer_merging.py", "decoding/test_losses.py", "scheduling/test_batcher.py", "text/"),
     *("engines/test_slots.py", "engines/test_table.py", "audio/test_windows.py", "transport/test_address.py"),
     *("edge/test_border.py", "edge/test_tree_reader.py", "cloud/test_session_registry.py", "cloud/test_app.py"),
-    *("cli/test_flags.py", "cli/test_render.py", "bench/test_claims.py"),
+    *("cli/test_options.py", "cli/test_summaries.py", "bench/test_claims.py"),
 )
 
 

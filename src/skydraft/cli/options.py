@@ -1,8 +1,8 @@
 """click options made from the fields of a settings struct: each flag is declared once, where its setting is.
 
 click and these functions rather than typer or cyclopts: both make options of the parameters of a function or of a
-dataclass, so that each setting would be declared a second time, and `--help` of a command took 0.25 s and 0.18 s of
-CPU with them before a setting was imported; with click and all settings it takes 0.13 s.
+dataclass, so that each setting would be declared a second time, and `--help` of a command takes 0.28 s and 0.2 s of
+CPU with them before a setting is imported; with click and all settings it takes 0.2 s.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from skydraft.config import CloudSettings, DeviceSettings, load_settings, with_flags
-from skydraft.core import SettingField, read_float, read_int, setting_fields
+from skydraft.core import Setting, SettingField, read_float, read_int, setting_fields
 from skydraft.errors import ConfigError
 
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -60,8 +60,9 @@ def options_of(settings_type: type[msgspec.Struct], *names: str, unset: Mapping[
 
     def decorate(run: Callable[..., Any]) -> Callable[..., Any]:
         for field in reversed(setting_fields(settings_type)):
-            if field.setting.flag is not None and (not names or field.name in names):
-                run = _option(field, field.setting.flag, unset.get(field.name, field.setting.unset))(run)
+            setting = field.setting
+            if setting is not None and setting.flag is not None and (not names or field.name in names):
+                run = _option(field, setting, unset.get(field.name, setting.unset))(run)
         return run
 
     return decorate
@@ -116,18 +117,18 @@ def given(flags: Flags) -> dict[str, Any]:
     }
 
 
-def _option(field: SettingField, flag: str, unset: str | None) -> Decorator:
+def _option(field: SettingField, setting: Setting, unset: str | None) -> Decorator:
     is_list = get_origin(field.kind) is tuple
     return click.option(
-        flag,
+        str(setting.flag),
         field.name,
         type=str if is_list else _type(field.kind),
         default=None,
         is_flag=field.kind is bool,
         multiple=is_list,
-        help=field.setting.help + _default_words(field.default, unset),
-        metavar=field.setting.metavar,
-        envvar=field.setting.envvar,
+        help=setting.help + _default_words(field.default, unset),
+        metavar=setting.metavar,
+        envvar=setting.envvar,
         show_envvar=True,
     )
 

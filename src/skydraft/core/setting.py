@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
@@ -32,22 +33,26 @@ class Setting:
 
 
 class SettingField(NamedTuple):
-    """A field of a settings struct: kind is its type without the annotation."""
+    """A field of a settings struct. kind: its type, without the annotation. setting: None if it is declared without."""
 
     name: str
     kind: Any
     default: Any
-    setting: Setting
+    setting: Setting | None
 
 
-def setting_fields(settings_type: type[msgspec.Struct]) -> list[SettingField]:
-    """The fields that are declared with a `Setting`, in their order."""
-    return [
-        SettingField(field.name, get_args(field.type)[0], field.default, setting)
-        for field in msgspec.structs.fields(settings_type)
-        for setting in get_args(field.type)
-        if isinstance(setting, Setting)
-    ]
+@functools.cache  # msgspec evaluates all annotations in each call
+def setting_fields(settings_type: type[msgspec.Struct]) -> tuple[SettingField, ...]:
+    """The fields of a settings struct, in their order."""
+    return tuple(_setting_field(field) for field in msgspec.structs.fields(settings_type))
+
+
+def _setting_field(field: msgspec.structs.FieldInfo) -> SettingField:
+    if get_origin(field.type) is not Annotated:
+        return SettingField(field.name, field.type, field.default, None)
+    kind, *notes = get_args(field.type)
+    setting = next((note for note in notes if isinstance(note, Setting)), None)
+    return SettingField(field.name, kind, field.default, setting)
 
 
 def check_settings(settings: msgspec.Struct, where: str = "") -> None:
@@ -62,24 +67,21 @@ def check_settings(settings: msgspec.Struct, where: str = "") -> None:
     Raises:
         ConfigError: a value has another type or is out of bounds.
     """
-    for field in msgspec.structs.fields(settings):
-        value = getattr(settings, field.name)
+    for name, kind, _, setting in setting_fields(type(settings)):
+        value = getattr(settings, name)
         try:
-            msgspec.structs.force_setattr(settings, field.name, msgspec.convert(value, field.type))
+            msgspec.structs.force_setattr(settings, name, msgspec.convert(value, kind))
         except msgspec.ValidationError as error:
-            words = _words_of(field.type)
+            words = _words_of(kind)
             wanted = f"must be one of {', '.join(words)}" if words else f"is of the wrong type: {first_line(error)}"
-            raise ConfigError(f"{where}{field.name} is {value!r} and {wanted}") from None
-    for name, _, _, setting in setting_fields(type(settings)):
-        if setting.bounds is not None:
+            raise ConfigError(f"{where}{name} is {value!r} and {wanted}") from None
+        if setting is not None and setting.bounds is not None:
             least, most = setting.bounds
-            value = getattr(settings, name)
             require(least <= value <= most, f"{where}{name}", value, f"{least:,} to {most:,}")
 
 
 def _words_of(kind: Any) -> tuple[str, ...]:
     """The words that a setting takes; none where it takes other values too."""
-    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if get_origin(kind) is Literal:
         return get_args(kind)
     return tuple(kind) if isinstance(kind, type) and issubclass(kind, enum.StrEnum) else ()
