@@ -131,6 +131,18 @@ def test_sessions_outlive_their_connection_for_the_grace_time() -> None:
         assert registry.num_sessions == num_left
 
 
+def test_a_registry_that_drains_refuses_new_texts_and_lets_open_ones_end() -> None:
+    registry = SessionRegistry(table(MODEL), CloudSettings())
+    resume_key = opened(registry, 0).resume_key
+    registry.begin_drain()
+    for message in (opening(1), resuming(resume_key)):
+        fault = the_fault(registry.receive(1, message))
+        assert fault.code is FaultCode.BUSY
+        assert fault.retry_after_s
+    assert registry.receive(0, messages.Generate(3)) == []
+    assert sum(isinstance(message, messages.Tokens) for _, message in run_dry(registry)) == 3
+
+
 def test_a_session_of_which_nothing_is_asked_leaves_and_may_come_back() -> None:
     clock = Clock()
     registry = SessionRegistry(table(MODEL), CloudSettings(idle_s=30, grace_s=10), clock=clock)
