@@ -8,7 +8,8 @@ from rich.console import Console
 
 from skydraft.audio.read import Clip
 from skydraft.cli import caption
-from skydraft.cli.caption import CaptionBatch, deaf_cloud
+from skydraft.cli.caption import CaptionBatch
+from skydraft.cli.ready_device import deaf_cloud
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
@@ -139,7 +140,7 @@ async def test_a_terminal_shows_the_text_in_colours_and_what_left_the_device(mak
     ],
 )
 def test_a_caption_of_a_cloud_that_has_not_heard_the_clip_is_announced(settings, words):
-    assert words in deaf_cloud(settings)
+    assert words in deaf_cloud(settings, "heard the clip", "hear")
 
 
 @pytest.mark.parametrize(
@@ -153,4 +154,4 @@ def test_a_caption_of_a_cloud_that_has_not_heard_the_clip_is_announced(settings,
     ],
 )
 def test_nothing_is_announced_where_the_device_or_the_cloud_has_heard(settings):
-    assert deaf_cloud(settings) is None
+    assert deaf_cloud(settings, "heard the clip", "hear") is None

@@ -52,7 +52,7 @@ def test_a_text_too_long_is_refused_before_anything_is_loaded(capsys, monkeypatc
         (None, "cannot be read: No such file"),
         (b"\xff\xfe\x00", "is not UTF-8 text (byte 0)"),
         (b" \n", "is blank: leave --context out"),
-        (b"a" * (2**22 + 1), "has more than 4194304 bytes"),
+        ("é".encode() * (2**21 + 1), "has more than 4194304 bytes"),
     ],
 )
 def test_a_context_that_is_no_text_is_refused_before_anything_is_loaded(
@@ -63,6 +63,18 @@ def test_a_context_that_is_no_text_is_refused_before_anything_is_loaded(
         path.write_bytes(content)
     assert run(["generate", "hi", "--draft", "/gone", "--target", "/gone", "--context", str(path)]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_cloud_that_writes_without_the_context_is_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, model = tmp_path / "notes.txt", "table:vocab=64"
+    path.write_text("ba be bi bo bu")
+    flags = ("--mode", "cloud", "--draft", model, "--target", model, "--max-tokens", "2", "--context", str(path))
+    sentence = "the cloud writes without having read the context; --share features lets it read it"
+    for more, is_said in ([], True), (["--share", "features"], False):
+        assert run(["generate", "da", *flags, *more]) == 0
+        assert (sentence in capsys.readouterr().err) == is_said
 
 
 def test_the_device_reads_a_context_and_its_text_changes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -15,6 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen2_5OmniThinkerFor
 from transformers.utils import logging
 
 from skydraft.engines.emulated.table import TableEngine
+from skydraft.engines.external import vllm_load
+from skydraft.engines.external.sources import VllmSource, VllmSpec
+from skydraft.engines.external.vllm_load import load_vllm
 from skydraft.engines.huggingface.slot_engine import SlotEngine
 from skydraft.engines.load import find_max_length, load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
@@ -373,6 +377,9 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(
     assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
+OWN_CODE = "needs the code that came with it (auto_map of its config.json), which skydraft does not run"
+
+
 def test_code_that_comes_with_a_model_is_not_run_and_nobody_is_asked(
     copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ):
@@ -381,9 +388,9 @@ def test_code_that_comes_with_a_model_is_not_run_and_nobody_is_asked(
     auto_map = {"AutoConfig": "evil.EvilConfig", "AutoModelForCausalLM": "evil.EvilModel"}
     change_config(folder, model_type="evil", auto_map=auto_map)
     monkeypatch.setattr("builtins.input", lambda prompt="": pytest.fail(f"somebody was asked: {prompt}"))
-    assert "needs the code that came with it (auto_map of its config.json), which skydraft does not run" in refused(
-        folder
-    )
+    assert OWN_CODE in refused(folder)
+    change_config(folder, architectures=["EvilForCausalLM"])
+    assert OWN_CODE in refused(folder)
 
 
 def test_an_auto_map_beside_a_class_that_transformers_knows_is_passed_over(copied: Callable[[str], Path]):
@@ -395,4 +402,30 @@ def test_an_auto_map_beside_a_class_that_transformers_knows_is_passed_over(copie
 def test_pickled_weights_are_not_read(copied: Callable[[str], Path]):
     folder = copied("llama")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert "only pytorch_model.bin, which can run code when it is read: convert it" in refused(folder)
+    assert "only pytorch_model.bin: convert it, for such a file can run code when it is read" in refused(folder)
+    with pytest.raises(ModelLoadError, match="only pytorch_model.bin"):
+        load_vllm(VllmSource(VllmSpec(), str(folder)), "target", EngineSettings())
+
+
+def test_an_index_of_weights_may_not_name_pickled_ones(copied: Callable[[str], Path]):
+    folder = copied("llama")
+    files = {"model.embed_tokens.weight": "model.safetensors", "lm_head.weight": "head.bin"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    assert "only head.bin" in refused(folder)
+
+
+def test_vllm_is_told_to_run_no_code_of_a_model(copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch):
+    given: dict[str, object] = {}
+
+    def load(**arguments: object) -> None:
+        given.update(arguments)
+        raise RuntimeError("the model is custom: set `trust_remote_code=True`")
+
+    monkeypatch.setattr(vllm_load, "_import_vllm", lambda: SimpleNamespace(LLM=load))
+    monkeypatch.setattr(vllm_load, "_is_on_cpu", lambda settings: False)
+    folder = copied("llama")
+    change_config(folder, auto_map={"AutoModelForCausalLM": "evil.EvilModel"})
+    with pytest.raises(ModelLoadError) as caught:
+        load_vllm(VllmSource(VllmSpec(), str(folder)), "target", EngineSettings())
+    assert OWN_CODE in str(caught.value)
+    assert given["trust_remote_code"] is False

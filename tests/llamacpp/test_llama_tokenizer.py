@@ -149,6 +149,10 @@ def test_a_real_vocabulary_gives_the_ids_and_texts_of_its_tokenizer_json(text_pa
         ids = ours.encode(prompt, add_special=True)
         assert ids == theirs.encode(prompt, add_special=True)
         assert ours.decode(ids[1:]) == theirs.decode(ids[1:]) == prompt
+        written = f"{prompt}<|end_story|>"
+        assert ours.encode(written) == theirs.encode(written) == (*ids[1:], 2)
+        assert ours.encode_plain(written) == theirs.encode_plain(written)
+        assert 2 not in ours.encode_plain(written)
 
 
 def test_what_a_person_writes_has_no_control_tokens(of_bytes: Tokenizer, pieces: Tokenizer):

@@ -5,7 +5,8 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import decoders, models, pre_tokenizers, processors
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer
 
 from skydraft.engines.emulated.words import WordTokenizer, word_vocabulary
 from skydraft.engines.load import load_tokenizer
@@ -262,6 +263,66 @@ def test_what_a_person_writes_has_no_special_tokens(tmp_path: Path) -> None:
     assert len(plain) == len("a<|end|><s>")
     assert tokenizer.decode(plain) == "a<|end|><s>"
     assert tokenizer.encode_plain("a") == tokenizer.encode("a")
+
+
+def saved(tokenizer: tokenizers.Tokenizer, folder: Path, **files: object) -> FolderTokenizer:
+    return FolderTokenizer(Checkpoint.open(folder_of(tokenizer, folder, **files)))
+
+
+def test_a_space_that_is_put_before_every_text_hides_no_special_token(tmp_path: Path) -> None:
+    tokenizer = sentencepiece()
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    content = json.loads(tokenizer.to_str())
+    for token in content["added_tokens"]:
+        token["normalized"] = True  # as older converters leave them
+    found = saved(tokenizers.Tokenizer.from_str(json.dumps(content)), tmp_path)
+    assert found.decode([*found.encode("a"), 1]) == "a"
+    assert found.encode("a<end>")[-1] == 1
+    assert 1 not in found.encode_plain("a<end>")
+
+
+def test_the_end_of_a_real_story_is_read_and_shown_as_transformers_does(text_pair: Path) -> None:
+    ours = load_tokenizer(str(text_pair / "target"), "target")
+    theirs = AutoTokenizer.from_pretrained(text_pair / "target")
+    (end_id,) = ours.vocabulary.end_ids
+    written = "The end.<|end_story|>"
+    assert list(ours.encode(written, add_special=True)) == theirs.encode(written)
+    plain = ours.encode_plain(written)
+    assert end_id not in plain
+    for ids in (plain, (*plain, end_id)):
+        assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+
+
+def test_the_pieces_of_a_unigram_model_spell_no_special_token(tmp_path: Path) -> None:
+    pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), *((letter, -4.0) for letter in "▁abs</>")]
+    tokenizer = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    found = saved(tokenizer, tmp_path)
+    plain = found.encode_plain("a<s>b</s>")
+    assert not {0, 1, 2}.intersection(plain)
+    assert found.decode(plain) == "a<s>b</s>"
+    assert found.encode("a<s>")[-1] == 1
+
+
+def test_what_looks_like_a_control_token_is_one_to_nobody_but_a_template(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    tokenizer.add_tokens(["<\uff5cUser\uff5c>", "<tool>"])
+    found = saved(tokenizer, tmp_path)
+    user_id, tool_id = found.token_id("<\uff5cUser\uff5c>"), found.token_id("<tool>")
+    assert found.encode("<\uff5cUser\uff5c>") == (user_id,)
+    assert user_id not in found.encode_plain("a<\uff5cUser\uff5c>b")
+    assert found.decode(found.encode_plain("a<\uff5cUser\uff5c>b")) == "a<\uff5cUser\uff5c>b"
+    assert found.encode_plain("<tool>") == (tool_id,)
+
+
+def test_a_line_break_that_ends_a_text_is_text(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    end_id = tokenizer.token_to_id("Ċ")
+    found = saved(tokenizer, tmp_path, config={"vocab_size": 300, "eos_token_id": end_id})
+    assert found.encode("a\nb") == tuple(tokenizer.encode("a\nb", add_special_tokens=False).ids)
+    assert found.decode(found.encode("a\nb")) == "a\nb"
 
 
 def test_a_text_that_begins_with_the_start_token_gets_no_second_one(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_model_that_vllm_does_not_know_is_one_sentence(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    for name in ("tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
     config = json.loads((folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["Nonsense"], "model_type": "none"}))
     with pytest.raises(ModelLoadError, match=f"^vLLM cannot load {tmp_path.name}: ") as caught:

@@ -11,13 +11,12 @@ from pathlib import Path
 from skydraft.audio.read import Clip, read_clip
 from skydraft.cli.exit_status import ENDED_EARLY, FAILED
 from skydraft.cli.live_text import LiveText
-from skydraft.cli.ready_device import ready_device
+from skydraft.cli.ready_device import deaf_cloud, ready_device
 from skydraft.cli.results import Result, as_json, result_of_clip
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import disclosure, summary
 from skydraft.cli.terminal_text import safe_line, seconds
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode, ShareLevel, parse_rule
 from skydraft.edge.device import Device
 from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, SkydraftError
 from skydraft.protocol.messages import FaultCode
@@ -32,28 +31,13 @@ def run_caption(files: Sequence[str], settings: DeviceSettings, is_json: bool) -
         SkydraftError: an error that concerns all files.
     """
     screen = Screen()
-    warning = deaf_cloud(settings)
-    if warning:
+    if warning := deaf_cloud(settings, "heard the clip", "hear"):
         screen.warn(warning)
     batch = CaptionBatch(files, settings, screen, is_json)
     asyncio.run(batch.run())
     if batch.num_failed:
         return FAILED
     return ENDED_EARLY if batch.num_cut_short else 0
-
-
-def deaf_cloud(settings: DeviceSettings) -> str | None:
-    """The warning for settings under which the text is that of a cloud that has not heard the clip."""
-    if settings.share is not ShareLevel.TOKENS or settings.mode is Mode.EDGE:
-        return None
-    if settings.mode is Mode.CLOUD:
-        return "with --share tokens the cloud writes without having heard the clip; --share features lets it hear"
-    if settings.accept is not None and parse_rule(settings.accept).promises_cloud_text:
-        return (
-            f"with --share tokens and --accept {settings.accept} the text is that of a cloud that has not heard the "
-            "clip; use --share features, or --accept rank:20"
-        )
-    return None
 
 
 @dataclass

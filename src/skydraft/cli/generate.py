@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skydraft.cli.exit_status import ENDED_EARLY
 from skydraft.cli.live_text import LiveText
-from skydraft.cli.ready_device import ready_device, starts_cloud
+from skydraft.cli.ready_device import deaf_cloud, ready_device, starts_cloud
 from skydraft.cli.results import Result, as_json, result_of_text
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import summary
@@ -30,6 +30,8 @@ def run_generate(prompt: str, context_file: Path | None, settings: DeviceSetting
     _require_language_models(settings)
     text = _read(prompt)
     context = None if context_file is None else _read_context(context_file)
+    if context and (warning := deaf_cloud(settings, "read the context", "read it")):
+        screen.warn(warning)
     result = asyncio.run(_generate(text, context, settings, screen, is_json))
     if is_json:
         screen.json(as_json({"prompt": text}, result))
@@ -91,15 +93,16 @@ def _read_context(path: Path) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_CONTEXT_BYTES + 1)
-        text = data.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"the context {str(path)!r} cannot be read: {error.strerror or error}") from None
+    if len(data) > MAX_CONTEXT_BYTES:
+        raise ConfigError(f"the context {str(path)!r} has more than {MAX_CONTEXT_BYTES} bytes: give a part of it")
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"the context {str(path)!r} is not UTF-8 text (byte {error.start}): give a text file"
         ) from None
-    if len(data) > MAX_CONTEXT_BYTES:
-        raise ConfigError(f"the context {str(path)!r} has more than {MAX_CONTEXT_BYTES} bytes: give a part of it")
     if not text.strip():
         raise ConfigError(f"the context {str(path)!r} is blank: leave --context out")
     return text

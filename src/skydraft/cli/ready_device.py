@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings, with_flags
-from skydraft.core import Mode, ShareLevel
+from skydraft.core import Mode, ShareLevel, parse_rule
 from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.edge.preflight import check_models, meet_cloud
@@ -44,6 +44,25 @@ async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterato
             device = await _load(settings, tokenizer, stack)
         stack.enter_context(device)
         yield device
+
+
+def deaf_cloud(settings: DeviceSettings, has_seen: str, see: str) -> str | None:
+    """What to say where a text is the word of a cloud that does not have the evidence.
+
+    Args:
+        has_seen: what it has not done, for example "heard the clip".
+        see: how one does that.
+    """
+    if settings.share is not ShareLevel.TOKENS or settings.mode is Mode.EDGE:
+        return None
+    if settings.mode is Mode.CLOUD:
+        return f"with --share tokens the cloud writes without having {has_seen}; --share features lets it {see}"
+    if settings.accept is not None and parse_rule(settings.accept).promises_cloud_text:
+        return (
+            f"with --share tokens and --accept {settings.accept} the text is that of a cloud that has not {has_seen}; "
+            "use --share features, or --accept rank:20"
+        )
+    return None
 
 
 async def _load(settings: DeviceSettings, tokenizer: Tokenizer, stack: AsyncExitStack) -> Device:

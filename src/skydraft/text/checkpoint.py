@@ -130,18 +130,34 @@ def require_rollback(checkpoint: Checkpoint) -> None:
 
 
 def require_safe_files(checkpoint: Checkpoint) -> None:
-    """Refuse files that could run code from the model's maker: pickled weights, and classes that come with them.
+    """Refuse weights that are not in .safetensors files: pickled ones can run code from the model's maker.
 
     Raises:
-        ModelLoadError: naming the files, or the class.
+        ModelLoadError: naming a file, where there is one.
     """
     folder = checkpoint.folder
+    index = read_json(folder / "model.safetensors.index.json", is_required=False)
+    files = set(map(str, (_table(index, "weight_map") or {}).values()))
+    others = [name for name in files if not name.endswith(".safetensors")]
     if not any(folder.glob("*.safetensors")):
-        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-        raise ModelLoadError(
-            f"{checkpoint.name} has no model.safetensors or other .safetensors files with weights"
-            + (f", only {pickles[0]}, which can run code when it is read: convert it" if pickles else "")
-        )
+        others += [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern)]
+    elif not others:
+        return
+    only = f", only {min(others)}: convert it, for such a file can run code when it is read" if others else ""
+    raise ModelLoadError(f"{checkpoint.name} has no model.safetensors or other .safetensors files with weights{only}")
+
+
+def is_custom(checkpoint: Checkpoint) -> bool:
+    """Whether the model came with Python code of its own; its class may be part of transformers all the same."""
+    return "auto_map" in checkpoint.config
+
+
+def custom_code(checkpoint: Checkpoint) -> ModelLoadError:
+    """Says that the model needs its own code."""
+    return ModelLoadError(
+        f"{checkpoint.name} needs the code that came with it (auto_map of its config.json), which skydraft does not "
+        "run: use a model whose class is part of transformers"
+    )
 
 
 def find_checkpoint(model: str, role: Role, files: Sequence[str] = HUB_FILES) -> Checkpoint:

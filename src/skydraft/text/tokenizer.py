@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +16,9 @@ from skydraft.text.vocabulary import Vocabulary
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 MAX_HELD_TOKENS = 8  # a character has at most 4 bytes: what is still unfinished after 8 tokens is not text
+
+CONTROL_NAME = re.compile(r"<[|\uff5c].*[|\uff5c]>")  # also where no file calls it special, as in DeepSeek's
+NEVER_SCORE = -1e9  # far below that of any other way to spell a text
 
 
 class Tokenizer(Protocol):
@@ -50,9 +55,10 @@ class FolderTokenizer:
         self.checkpoint = checkpoint
         self._tokenizer = _read_tokenizer(checkpoint.folder)
         self.vocabulary = self._describe()
-        _mark_special(self._tokenizer, self._special_tokens())
-        self._plain_tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
-        self._plain_tokenizer.encode_special_tokens = True
+        content = json.loads(self._tokenizer.to_str())
+        if _mark_special(content, self._special_ids()):
+            self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(content))
+        self._plain_tokenizer = _plain_tokenizer(content)
 
     def encode(self, text: str, add_special: bool = False) -> tuple[int, ...]:
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -78,7 +84,7 @@ class FolderTokenizer:
         size = self.checkpoint.vocabulary_size or max(ids.values(), default=-1) + 1
         return Vocabulary(self.checkpoint.name, _by_id(ids, size), size, self._end_ids())
 
-    def _special_tokens(self) -> set[str]:
+    def _special_ids(self) -> dict[str, int]:
         """What a model's files call special, beside the flags in tokenizer.json, which some leave out."""
         folder, found = self.checkpoint.folder, set[str]()
         settings = read_json(folder / "tokenizer_config.json", is_required=False)
@@ -90,8 +96,13 @@ class FolderTokenizer:
             found.update(filter(None, map(_content, named)))
         added = settings.get("added_tokens_decoder") or {}
         found.update(filter(None, (_content(entry) for entry in added.values() if entry.get("special"))))
-        found.update(token for token in map(self.vocabulary.token, self.vocabulary.end_ids) if token is not None)
-        return found
+        found.update(filter(None, map(self.vocabulary.token, filter(self._has_a_name, self.vocabulary.end_ids))))
+        ids = {name: self.token_id(name) for name in found}
+        return {name: token_id for name, token_id in ids.items() if token_id is not None}
+
+    def _has_a_name(self, end_id: int) -> bool:
+        """A line break that ends a text is text."""
+        return bool(self._tokenizer.decode([end_id], skip_special_tokens=False).strip())
 
     def _end_ids(self) -> tuple[int, ...]:
         """What ends a text: the first of the files that says so, in the order in which Hugging Face reads them."""
@@ -160,17 +171,39 @@ def _content(stated: object) -> str | None:
     return token if isinstance(token, str) and token else None
 
 
-def _mark_special(tokenizer: tokenizers.Tokenizer, names: Iterable[str]) -> None:
-    """Read these tokens of the vocabulary as special, and leave them out of texts."""
-    known = {token.content: token for token in tokenizer.get_added_tokens_decoder().values()}
-    marked = []
-    for name in sorted(names):
-        if tokenizer.token_to_id(name) is None:
-            continue
-        token = known.get(name) or tokenizers.AddedToken(name, normalized=False)
-        token.special = True
-        marked.append(token)
-    tokenizer.add_special_tokens(marked)
+def _mark_special(content: dict[str, Any], special_ids: Mapping[str, int]) -> bool:
+    """Make these tokens special in the content of a tokenizer.json, and find special ones in the text as it is written.
+
+    A normaliser that puts a space before every text would hide their names.
+
+    Returns:
+        Whether that is a change.
+    """
+    added = {entry["content"]: entry for entry in content["added_tokens"]}
+    before = {name: dict(entry) for name, entry in added.items()}
+    for name, token_id in special_ids.items():
+        entry = {"id": token_id, "content": name, "single_word": False, "lstrip": False, "rstrip": False}
+        added.setdefault(name, entry)["special"] = True
+    for entry in added.values():
+        if entry["special"]:
+            entry["normalized"] = False
+    content["added_tokens"] = sorted(added.values(), key=lambda entry: int(entry["id"]))
+    return added != before
+
+
+def _plain_tokenizer(content: dict[str, Any]) -> tokenizers.Tokenizer:
+    """Takes the name of a special token for ordinary text. The content is changed for it."""
+    for entry in content["added_tokens"]:
+        entry["special"] = entry["special"] or bool(CONTROL_NAME.fullmatch(entry["content"]))
+    model = content["model"]
+    if model["type"] == "Unigram":  # it would find the names among its pieces
+        special_ids = {entry["id"] for entry in content["added_tokens"] if entry["special"]} - {model["unk_id"]}
+        for token_id in special_ids:
+            if token_id < len(model["vocab"]):
+                model["vocab"][token_id][1] = NEVER_SCORE
+    tokenizer = tokenizers.Tokenizer.from_str(json.dumps(content))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
 
 def _by_id(ids: Mapping[str, int], size: int) -> tuple[str | None, ...]:

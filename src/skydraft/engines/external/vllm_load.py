@@ -17,7 +17,15 @@ from skydraft.engines.external.text_engine import TextEngine, TextQuestion
 from skydraft.engines.external.vllm import VllmReader
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError, first_line
-from skydraft.text.checkpoint import Checkpoint, Role, find_checkpoint, require_rollback, require_safe_files
+from skydraft.text.checkpoint import (
+    Checkpoint,
+    Role,
+    custom_code,
+    find_checkpoint,
+    is_custom,
+    require_rollback,
+    require_safe_files,
+)
 from skydraft.text.tokenizer import FolderTokenizer
 
 CPU_BLOCK_SIZE = 32  # tokens; vLLM's own choice on a CPU is 128, of which a round would compute up to 127 again
@@ -54,6 +62,8 @@ def load_vllm(source: VllmSource, role: Role, settings: EngineSettings) -> TextE
         try:
             llm = vllm.LLM(**arguments)
         except Exception as error:  # it raises many kinds for models, settings and machines that do not fit
+            if is_custom(checkpoint) and "trust_remote_code" in str(error):
+                raise custom_code(checkpoint) from error
             raise ModelLoadError(f"vLLM cannot load {checkpoint.name}: {first_line(error)}") from error
         reader = VllmReader(vllm, llm, vocabulary.size, checkpoint.name)
         _check_rows(reader)

@@ -20,7 +20,7 @@ from skydraft.engines.huggingface.weights import (
 from skydraft.engines.prompt_checks import reject_tensors, text_ids
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ModelLoadError
-from skydraft.text.checkpoint import Checkpoint, require_rollback
+from skydraft.text.checkpoint import Checkpoint, custom_code, is_custom, require_rollback
 from skydraft.text.tokenizer import FolderTokenizer
 from skydraft.text.vocabulary import Vocabulary
 
@@ -75,6 +75,8 @@ def load_causal(checkpoint: Checkpoint, settings: EngineSettings) -> SlotEngine:
         ModelLoadError: it is no such model, or cannot be loaded or run.
     """
     if not set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()).intersection(checkpoint.architectures):
+        if is_custom(checkpoint):
+            raise custom_code(checkpoint)
         stated = ", ".join(checkpoint.architectures) or "nothing"
         raise ModelLoadError(
             f"{checkpoint.name} is no causal language model that transformers knows (its config.json names {stated} as "

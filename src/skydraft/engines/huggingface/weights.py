@@ -12,7 +12,14 @@ from transformers.utils import logging as transformers_logging
 
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError, first_line
-from skydraft.text.checkpoint import PLAIN_LAYERS, Checkpoint, ConfigTable, require_safe_files
+from skydraft.text.checkpoint import (
+    PLAIN_LAYERS,
+    Checkpoint,
+    ConfigTable,
+    custom_code,
+    is_custom,
+    require_safe_files,
+)
 
 
 def load_weights(model_class: Any, checkpoint: Checkpoint, settings: EngineSettings) -> Any:
@@ -128,11 +135,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _damaged(checkpoint: Checkpoint, error: Exception) -> ModelLoadError:
-    if "auto_map" in checkpoint.config and "custom code" in str(error):
-        return ModelLoadError(
-            f"{checkpoint.name} needs the code that came with it (auto_map of its config.json), which skydraft does "
-            "not run: use a model whose class is part of transformers"
-        )
+    if is_custom(checkpoint) and "custom code" in str(error):
+        return custom_code(checkpoint)
     return ModelLoadError(
         f"the weights of {checkpoint.name} in {checkpoint.folder} cannot be loaded: {first_line(error)}"
     )
