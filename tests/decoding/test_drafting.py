@@ -15,7 +15,7 @@ from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.decoding.guess_tree import Node
 from skydraft.edge.drafter import Drafter
-from skydraft.edge.tree_reader import Reading
+from skydraft.edge.tree_reader import DraftStep
 from skydraft.policies.confidence import Confidence
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD, FREE, TREE, Way, chain
@@ -40,7 +40,7 @@ class Bench:
         self.planner = Planner(fixed=way)
         self.drafting = Drafting(self.session, self.planner, now_s=0.0)
         self.now_s = 0.0
-        self.step: tuple[list[Node], Reading] | None = None
+        self.step: tuple[list[Node], DraftStep] | None = None
         self.num_offers = self.length = self.num_positions = 0
 
     def connect(self) -> None:

@@ -1,4 +1,4 @@
-"""How long a cloud is waited for that owes an answer."""
+"""How long the device waits for a cloud that owes an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The border of the device: every byte to a cloud passes here, is held against the share level, and is recorded."""
+"""The border of the device: every byte to a cloud passes here, is compared with the share level, and is recorded."""
 
 from __future__ import annotations
 
@@ -53,7 +53,21 @@ class Border:
         if isinstance(message, messages.Open) and level is not ShareLevel.FEATURES:
             _require_no_evidence(message, level)
         data = codec.encode(message)
-        self._note(message, len(data))
+        up, contents = self.record.up, self.record.contents
+        match message:
+            case messages.Open():
+                tensors = [segment for segment in message.segments if isinstance(segment, messages.WireTensor)]
+                num_tensor_bytes = sum(len(tensor.data) for tensor in tensors)
+                up["prompt"] += len(data) - num_tensor_bytes
+                if tensors:
+                    up["features"] += num_tensor_bytes
+                for segment in message.segments:
+                    contents[_content_of(segment)] += 1
+            case messages.Offer():
+                up["drafts"] += len(data)
+                contents["drafts of the caption or text"] += 1
+            case _:
+                up["control"] += len(data)
         return data
 
     def let_in(self, data: bytes) -> messages.CloudMessage:
@@ -65,23 +79,6 @@ class Border:
         message = codec.decode_cloud_message(data, self._limits)
         self.record.down[_DOWN_KINDS.get(type(message), "control")] += len(data)
         return message
-
-    def _note(self, message: messages.EdgeMessage, num_bytes: int) -> None:
-        up, contents = self.record.up, self.record.contents
-        match message:
-            case messages.Open():
-                tensors = [segment for segment in message.segments if isinstance(segment, messages.WireTensor)]
-                num_tensor_bytes = sum(len(tensor.data) for tensor in tensors)
-                up["prompt"] += num_bytes - num_tensor_bytes
-                if tensors:
-                    up["features"] += num_tensor_bytes
-                for segment in message.segments:
-                    contents[_content_of(segment)] += 1
-            case messages.Offer():
-                up["drafts"] += num_bytes
-                contents["drafts of the caption or text"] += 1
-            case _:
-                up["control"] += num_bytes
 
 
 _DOWN_KINDS = {messages.Verdict: "verdicts", messages.Tokens: "tokens"}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from skydraft.core import AcceptanceRule, LatticeDistribution, Prompt, SamplingParams, TokenSignals
 from skydraft.decoding.guess_tree import GuessTree, Node
-from skydraft.edge.tree_reader import Reading, TreeReader
+from skydraft.edge.tree_reader import DraftStep, TreeReader
 from skydraft.engines.base import Array, Engine, Extension, Slot
 from skydraft.sampling.guesses import Guesses, best_guesses
 from skydraft.sampling.lattice import draw, to_lattice
@@ -58,12 +58,12 @@ class Drafter:
         self._leave_tree(text_ids)
         self._reader = TreeReader(self._engine, self._open_slot, self._prompt_row, self._keep(text_ids))
 
-    def plan(self, tree: GuessTree, nodes: Sequence[Node]) -> Reading:
+    def plan(self, tree: GuessTree, nodes: Sequence[Node]) -> DraftStep:
         """As TreeReader.plan."""
         assert self._reader is not None, "follow the text first"
         return self._reader.plan(tree, nodes)
 
-    def guess(self, reading: Reading, nodes: Sequence[Node], num_guesses: int, num_shared_ids: int) -> list[Guesses]:
+    def guess(self, reading: DraftStep, nodes: Sequence[Node], num_guesses: int, num_shared_ids: int) -> list[Guesses]:
         """What may follow each of the nodes that a reading was planned for.
 
         Args:

@@ -1,4 +1,24 @@
-"""Device and cloud write a text together under `exact`: the device listens while it drafts."""
+"""Device and cloud write a text together under `exact`: the device listens while it drafts.
+
+Three things go on at once, and each sets `wake` when something has happened:
+
+    listening     client.receive: the text grows (rules 2 and 6 of docs/protocol.md); the tree of guesses follows it
+    a draft step  the draft model, in the worker's thread, reads nodes of the tree; at most one at a time
+    writing       waits for `wake`, then: takes in a finished draft step, has offers made, begins the next draft step,
+                  and sends what is due
+
+    state                  event                                      next
+    -----                  -----                                      ----
+    the prompt is read     the draft model has read it                drafting
+                           it has no room for it                      is_full
+    drafting               the draft model has no room for more       is_full
+    any                    the connection is lost: guesses that were  as before, over a new connection, as far as
+                           sent are to be sent again (rule 5)         the client's patience goes
+                           the text is complete, or another mode is   the end
+                           to go on
+
+In state is_full, and until the prompt is read, the cloud writes on credit where the way to draft gives it some.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +34,7 @@ from skydraft.decoding.guess_tree import Node
 from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.drafter import Drafter
 from skydraft.edge.measuring import timed
-from skydraft.edge.tree_reader import Reading
+from skydraft.edge.tree_reader import DraftStep
 from skydraft.errors import CacheOverflow, CloudFault, TransportError
 from skydraft.policies.planner import Planner
 from skydraft.sampling.guesses import Guesses
@@ -22,11 +42,11 @@ from skydraft.sampling.guesses import Guesses
 WITHOUT_DRAFT = "the draft model has no room for this text, so the cloud writes on alone"
 
 
-class _Step(NamedTuple):
+class _StepUnderWay(NamedTuple):
     """A draft step under way. It gives the guesses after each node and the seconds that it took."""
 
     nodes: list[Node]
-    reading: Reading
+    reading: DraftStep
     result: asyncio.Future[tuple[list[Guesses], float]]
 
 
@@ -58,7 +78,7 @@ class ExactWriter:
         self._show = show
         self._drafting = Drafting(session, planner, time.monotonic())
         self._wake = asyncio.Event()
-        self._step: _Step | None = None
+        self._step: _StepUnderWay | None = None
         self.is_full = False
 
     async def write(self, reading_prompt: asyncio.Task[None], goes_on: Callable[[], bool]) -> None:
@@ -147,7 +167,7 @@ class ExactWriter:
         call = timed(lambda: self._drafter.guess(reading, nodes, num_guesses, num_ids))
         result = asyncio.get_running_loop().run_in_executor(self._worker, call)
         result.add_done_callback(lambda _: self._wake.set())
-        self._step = _Step(nodes, reading, result)
+        self._step = _StepUnderWay(nodes, reading, result)
 
     def _finish_step(self) -> None:
         step = self._step

@@ -17,7 +17,7 @@ VOCABULARY_PATH = "/v1/vocabulary"
 MAX_TOKEN_CHARS = 1024
 
 
-class _Answer(msgspec.Struct):
+class VocabularyPage(msgspec.Struct):
     """What /v1/vocabulary answers; bounded, because names and tokens stand in error messages."""
 
     name: Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
@@ -31,7 +31,7 @@ async def explain_mismatch(address: CloudAddress, ours: Vocabulary) -> Vocabular
         ours: the draft model's.
     """
     try:
-        theirs = await inquire(address, VOCABULARY_PATH, _Answer)
+        theirs = await inquire(address, VOCABULARY_PATH, VocabularyPage)
         fit(ours, Vocabulary(theirs.name, theirs.tokens, len(theirs.tokens)))
     except VocabularyMismatch as mismatch:
         return mismatch

@@ -24,7 +24,7 @@ ANSWER_S = 5.0  # a cloud that says nothing for so long is asked again once the 
 WAY_OUT = "lower --max-tokens, or raise --max-length where the model takes more"
 
 
-class _Terms(msgspec.Struct):
+class CloudTerms(msgspec.Struct):
     """What /v1/terms answers: the digest of the first num_tokens ids, in hexadecimal, and the longest text."""
 
     num_tokens: int
@@ -84,7 +84,7 @@ def _check_target(settings: DeviceSettings, ours: Vocabulary) -> None:
 async def _check_cloud(settings: DeviceSettings, address: CloudAddress, ours: Vocabulary) -> None:
     """Of one that runs. Whether it can be reached is not told here: patience may be asked for, or the device alone."""
     try:
-        terms = await inquire(address, f"{TERMS_PATH}?num_tokens={ours.num_tokens}", _Terms, ANSWER_S)
+        terms = await inquire(address, f"{TERMS_PATH}?num_tokens={ours.num_tokens}", CloudTerms, ANSWER_S)
     except TransportError:
         return
     if not 0 < terms.num_tokens <= ours.num_tokens or ours.digest(terms.num_tokens).hex() != terms.digest:

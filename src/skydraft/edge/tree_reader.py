@@ -14,7 +14,7 @@ from skydraft.engines.base import Array, Engine, Extension, Slot
 
 
 @dataclass(frozen=True)
-class Reading:
+class DraftStep:
     """One draft step: what is dropped, then what is read.
 
     start: of the slot's tree, in generated tokens, before this step.
@@ -51,7 +51,7 @@ class TreeReader:
         """How many of the text's tokens the slot holds in front of the tree."""
         return self._start
 
-    def plan(self, tree: GuessTree, nodes: Sequence[Node]) -> Reading:
+    def plan(self, tree: GuessTree, nodes: Sequence[Node]) -> DraftStep:
         """Say how to read these nodes.
 
         Args:
@@ -67,9 +67,9 @@ class TreeReader:
             parents.append(self._row_of.get(node.parent, 0) if node.parent else 0)
             self._row_of[node] = len(self._row_of) + 1
         token_ids = tuple(node.token_id for node in new if node.token_id is not None)
-        return Reading(start, path, rest, token_ids, tuple(parents), grows_tree)
+        return DraftStep(start, path, rest, token_ids, tuple(parents), grows_tree)
 
-    def run(self, reading: Reading) -> Array:
+    def run(self, reading: DraftStep) -> Array:
         """Returns the logits [num_tokens, vocab_size] after each token read; [1, vocab_size] after the prompt."""
         if reading.path is not None:
             self._engine.keep_path(self._slot, reading.start, reading.path, reading.rest)

@@ -98,7 +98,7 @@ class Writer:
             DisclosureError: the share level keeps something on the device that was about to leave.
             EngineError: the draft model cannot take the prompt, and the cloud may not write alone.
         """
-        run = _Run(job, self._engine, self._planner_for(job), self._worker, on_tokens, notify)
+        run = TextRun(job, self._engine, self._planner_for(job), self._worker, on_tokens, notify)
         try:
             await run.write()
         finally:
@@ -106,7 +106,7 @@ class Writer:
         return run.report()
 
 
-class _Run:
+class TextRun:
     """One text under way."""
 
     def __init__(
