@@ -34,7 +34,7 @@ class Node:
 
     token_id: None at the root of an empty text.
     position: of the token; -1 there.
-    log_prob: that the text comes by here, as the draft sees it; counts from where the tree began.
+    log_prob: that the text leads here, as the draft sees it; counts from where the tree began.
     guesses: what the draft guesses to follow, where it has read the token; their nodes are among the children, but for
         those from num_grown on, which are too improbable (the best one never is).
     is_read: the draft model has read the token, or is about to.
@@ -158,7 +158,7 @@ class GuessTree:
         return heapq.nlargest(max(0, count), worth, key=_log_prob)
 
     def prob(self, node: Node) -> float:
-        """That the text comes by a node, given the text so far."""
+        """The probability that the text leads to a node, given the text so far."""
         return math.exp(node.log_prob - self.root.log_prob)
 
     def offer(self, nodes: Sequence[Node]) -> Draft:

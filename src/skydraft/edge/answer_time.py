@@ -44,7 +44,7 @@ class AnswerTime:
     def asked(self) -> None:
         """Something was sent. A device that gets no answers soon has nothing more to send, so this has an end."""
         self._sign_s = self._progress_s = time.monotonic()
-        with suppress(RuntimeError):  # nobody waits at the moment
+        with suppress(RuntimeError):  # `wait` is not running
             left_s = self._left_s
             self._waiting.reschedule(None if left_s is None else asyncio.get_running_loop().time() + left_s)
 

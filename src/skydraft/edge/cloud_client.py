@@ -64,7 +64,7 @@ class CloudClient:
     caller that does both at once; it calls `recover` when one of them raises.
 
     Args:
-        planner: told of connections, questions and answers; None: nobody is to learn from this text.
+        planner: told of connections, questions and answers; None: nothing is to be learnt from this text.
         notify: called with a sentence when the cloud is lost.
         pads: messages are padded and leave at a fixed pace (`edge/padded`).
     """
@@ -87,7 +87,7 @@ class CloudClient:
         self._patience = patience
         self._planner = planner or Planner()
         self._pads = pads
-        self._route_id = secrets.token_hex(ROUTE_ID_BYTES)  # of this text alone: it says nothing about who writes
+        self._route_id = secrets.token_hex(ROUTE_ID_BYTES)  # of this text alone: it says nothing about the device
         self._connection: Channel | None = None
         self._lost_at_s: float | None = None
         self._pause_s = FIRST_PAUSE_S

@@ -1,4 +1,4 @@
-"""A cloud started for the occasion: a process of its own on this machine, gone with the one that started it."""
+"""A cloud that a command starts on this machine: a process of its own, which ends with the one that started it."""
 
 from __future__ import annotations
 

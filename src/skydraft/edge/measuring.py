@@ -43,7 +43,7 @@ async def watch_link(client: CloudClient, planner: Planner) -> None:
 
 
 async def look_at_cloud(client: CloudClient, planner: Planner) -> bool:
-    """Have a cloud write a few tokens that nobody keeps, and learn its pace; one that does not in time stays slow.
+    """Have a cloud write a few tokens that are thrown away, and learn its pace; one that is late is still slow.
 
     Args:
         client: about a text of LOOK_TOKENS tokens; it is closed then.

@@ -1,4 +1,4 @@
-"""Who writes the next tokens of a text, where that is left to measurement."""
+"""Which mode the next tokens of a text are written in, where that is left to measurement."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ModeChoice:
         """The mode for a text of this length to go on in.
 
         Raises:
-            ConfigError: nobody can write.
+            ConfigError: neither the device nor a cloud can write.
         """
         if self.mode is not Mode.AUTO:
             return self.mode

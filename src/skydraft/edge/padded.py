@@ -1,4 +1,4 @@
-"""A connection on which who looks on learns neither how long messages are nor when they come."""
+"""A connection that hides from an observer of the network how long messages are and when they are sent."""
 
 from __future__ import annotations
 

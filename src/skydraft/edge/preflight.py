@@ -38,8 +38,8 @@ async def meet_cloud(settings: DeviceSettings) -> None:
     One that is not needed for certain is not asked, nor one that the device can do without for now.
 
     Raises:
-        ConfigError, CloudFault, TransportError: as `transport.websocket.connect`; but a cloud that takes nobody for now
-            is waited for later, where the settings say so.
+        ConfigError, CloudFault, TransportError: as `transport.websocket.connect`; but the device waits later for a
+            cloud that takes no one for now, where the settings say so.
     """
     is_needed = settings.mode in (Mode.HYBRID, Mode.CLOUD) or (
         settings.mode is Mode.AUTO and settings.objective is not Objective.PRIVACY
@@ -74,7 +74,7 @@ async def check_models(settings: DeviceSettings, ours: Vocabulary) -> None:
 
 
 def _check_target(settings: DeviceSettings, ours: Vocabulary) -> None:
-    """Of a cloud that is started for the occasion."""
+    """Of a cloud that the command will start on this machine."""
     target, target_settings = settings.target, EngineSettings(max_length=settings.max_length)
     _require_room(settings, target, find_max_length(target, "target", target_settings))
     if not parse_name(target).kind.is_remote:

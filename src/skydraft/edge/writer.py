@@ -33,7 +33,7 @@ from skydraft.tasks.base import PromptPair
 from skydraft.text.vocabulary import Vocabulary
 
 DRAFT_FULL = "the draft model has no room for more: shorten the prompt, or give it a larger --max-length"
-ALONE_LENGTH = 1  # tokens at a time where nobody judges: each is shown as it comes
+ALONE_LENGTH = 1  # tokens at a time where none are judged: each is shown as it comes
 
 _Result = TypeVar("_Result")
 

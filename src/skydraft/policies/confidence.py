@@ -31,7 +31,7 @@ class Confidence:
     memory: int = 64
 
     def log_probabilities(self, scores: Sequence[float]) -> list[float]:
-        """Of each guess to be the target's choice, given that the text comes by here; natural logarithms.
+        """Of each guess to be the target's choice, given that the text leads here; natural logarithms.
 
         Args:
             scores: of the guesses, the best first; at least one.
@@ -45,7 +45,7 @@ class Confidence:
         """Learn which guess was the target's choice.
 
         Args:
-            rank: its index among the guesses; None: it was none of them.
+            rank: its index among the guesses; None: it was not among them.
         """
         missed = 1.0 if rank is None else 0.0
         self.miss = _within(self.miss + (missed - self.miss) / self.memory, LEAST_MISS, MOST_MISS)

@@ -1,4 +1,4 @@
-"""Who should write: the device alone, the cloud alone, or both together. For a request, and again during it."""
+"""Which mode should write: the device alone, the cloud alone, or both. For a request, and again during it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Strategy:
 
     What is impossible or forbidden is left at once. Otherwise a switch needs a lead of LEAST_LEAD, seen in
     NUM_CONFIRMATIONS observations in a row. A text does not begin in the cloud alone for its speed: with drafts it is
-    as fast but for little, and without them nobody would see that the device has become faster.
+    as fast but for little, and only drafts show that the device has become faster.
     """
 
     _mode: Mode | None = field(default=None, init=False)
@@ -139,9 +139,9 @@ def choose_mode(situation: Situation, incumbent: Mode | None = None) -> Decision
     battery asks for it, or where the others are slower than people read.
 
     Args:
-        incumbent: who writes now; others must be faster by LEAST_LEAD.
+        incumbent: the mode that writes now; others must be faster by LEAST_LEAD.
     Raises:
-        ConfigError: nobody can write: the device has no model, and no cloud is configured or nothing may leave.
+        ConfigError: neither side can write: the device has no model, and no cloud is configured or nothing may leave.
         TransportError: the device has no model and the cloud cannot be reached.
     """
     forced = _forced(situation)

@@ -42,7 +42,7 @@ class Way:
 
 CLOUD = Way(width=0)
 FREE = Way()
-# One guess for a place, and only of tokens that the text most likely comes by anyway: no alternatives leave the device.
+# One guess for a place, and only of tokens that are most likely in the text anyway: no alternatives leave the device.
 SURE_PROB = 0.9
 SURE = Way(width=1, least_prob=SURE_PROB, least_offer_prob=SURE_PROB, least_gain=2 * SURE_PROB)
 TREE = Way(is_patient=True, max_in_flight=1, has_credit=False)

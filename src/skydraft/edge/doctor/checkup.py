@@ -194,7 +194,7 @@ async def _check_health(checkup: Checkup, address: CloudAddress) -> None:
 
 
 async def _check_link(checkup: Checkup, connection: Connection) -> bool:
-    """Whether it holds."""
+    """Measure the link; returns whether the connection stood."""
     try:
         link = checkup.link = await measure_link(connection)
     except SkydraftError as error:
@@ -240,7 +240,7 @@ async def _check_rounds(checkup: Checkup, measurement: Measurement, model: _Draf
 
 
 def _recommend(checkup: Checkup, settings: DeviceSettings, has_draft: bool) -> None:
-    """The mode that these measurements speak for, where somebody can write."""
+    """Recommend a mode by these measurements, where the device or a cloud can write."""
     situation = Situation(
         share=settings.share,
         has_cloud=settings.cloud is not None,

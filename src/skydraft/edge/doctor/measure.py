@@ -1,4 +1,4 @@
-"""Short measurements of a draft model, of a link and of a cloud, on a text that nobody keeps."""
+"""Short measurements of a draft model, of a link and of a cloud, on texts that are thrown away."""
 
 from __future__ import annotations
 
