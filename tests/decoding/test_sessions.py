@@ -224,6 +224,34 @@ def test_the_same_offer_twice_is_harmless() -> None:
     assert linked.session.num_rounds == 1
 
 
+def test_what_is_due_is_listed_once_in_order_and_again_after_a_loss() -> None:
+    session = new_session(SamplingParams(max_tokens=20))
+    linked = Linked(session, table(MODEL))
+
+    def due() -> list[str]:
+        listed = session.to_send()
+        for message in listed:
+            linked.send(message)
+        return [type(message).__name__ for message in listed]
+
+    session.commit([1, 2])
+    session.give_credit(5)
+    assert due() == ["Open", "Offer", "Generate"]  # the offer is of forced tokens: they go before credit
+    assert due() == []
+    linked.settle()
+    assert due() == []
+    linked.cut()
+    assert due() == ["Open"]  # the session may be gone, so nothing follows before the answer
+    linked.settle()
+    assert due() == ["Generate"]
+    linked.forget()
+    assert due() == ["Open"]
+    linked.settle()
+    assert due() == ["Open", "Offer", "Generate"]
+    session.give_credit(0)
+    assert due() == ["Generate"]  # credit is taken back
+
+
 def test_another_vocabulary_is_refused_by_the_cloud() -> None:
     other = Vocabulary("other", tuple("abcdefg"), 7)
     linked = Linked(EdgeSession(other, PROMPT, SamplingParams(), Exact()), table(MODEL))

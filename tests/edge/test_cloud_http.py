@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 import pytest
 
-from skydraft.edge import cloud_http as inquiry
+from skydraft.edge import cloud_http
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_http import inquire
 from skydraft.errors import TransportError
@@ -94,7 +94,7 @@ async def test_one_deadline_stands_over_the_whole_answer_however_it_drips(before
 
 
 async def test_an_answer_that_is_too_large_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inquiry, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(cloud_http, "MAX_BYTES", 10_000)
     for answer in (whole(bytes(100_000)), HEAD + b"\r\n" + bytes(100_000)):
         async with answering(answer) as asked:
             with pytest.raises(TransportError, match="more than 10000 bytes"):
