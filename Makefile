@@ -41,6 +41,7 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench.overhead --quick
+	$(BIN)/python -m bench.choices --quick
 	$(BIN)/python -m bench.network --quick
 
 train: $(VENV)/.dev

@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -65,6 +66,13 @@ def test_the_machine_is_described_with_what_to_draft_with():
     assert "reads 20.0 GB/s, multiplies 107 GFLOP/s (float32)" in text
     assert "tier phone: memory read at 20.0 GB/s gives Qwen2.5-0.5B in 8 bits about 21 tokens/s" in text
     assert "a model like Qwen2.5-0.5B, 494 million parameters (--quantize)" in text
+
+
+def test_whether_guesses_are_compiled_is_said():
+    assert "guesses compiled" in " ".join(shown(made_up()).split())
+    checkup = made_up()
+    checkup.machine = replace(checkup.machine, has_kernel=False)
+    assert "with a C compiler here (cc, gcc, clang)" in " ".join(shown(checkup, width=200).split())
 
 
 def test_battery_and_accelerator_are_named_where_they_are():

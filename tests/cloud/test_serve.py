@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from skydraft.cloud.serve import bind, make_server
+from skydraft.cloud import serve
+from skydraft.cloud.serve import bind, load_target, make_server
 from skydraft.config import CloudSettings
 from skydraft.engines.base import Engine
 from skydraft.errors import ConfigError, ModelLoadError
@@ -258,3 +259,14 @@ def test_a_wrong_certificate_is_one_sentence(tmp_path: Path, what: str) -> None:
         key.write_bytes(private.private_bytes(*form, locked))
     with pytest.raises(ConfigError, match="the certificate .* with the key .* cannot be used: .*PEM files"):
         make_server(lambda: table(MODEL), settings, print)
+
+
+@pytest.mark.parametrize(("kernel", "num_warnings"), [(object(), 0), (None, 1)])
+def test_a_cloud_whose_choices_are_not_compiled_says_so(
+    kernel: object, num_warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(serve, "kernel", lambda: kernel)
+    with caplog.at_level(logging.WARNING, logger="skydraft.cloud"):
+        assert load_target(CloudSettings(model="table:vocab=64")).vocabulary.size == 64
+    warnings = [record.getMessage() for record in caplog.records]
+    assert [text.startswith("choices are not compiled") for text in warnings] == [True] * num_warnings

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from skydraft.sampling.kernel import kernel
+
 torch.set_num_threads(1)
+kernel()  # not while a test's time is taken: it may have to be compiled
 
 
 @pytest.fixture(params=["numpy", "torch"])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from skydraft.core import SamplingParams
 from skydraft.errors import EngineError
-from skydraft.sampling import arrays, choice, race
+from skydraft.sampling import arrays, choice, gumbel_max
 from skydraft.sampling import warp as warping
 from skydraft.sampling.choice import (
     ChoiceRequest,
@@ -101,14 +101,14 @@ def test_a_broken_row_or_position_of_one_text_is_an_error_for_all() -> None:
 
 @pytest.fixture
 def rows_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race, "_SMALL_SIZE", 0)
+    monkeypatch.setattr(gumbel_max, "_SMALL_SIZE", 0)
 
 
 def sizes_of(name: str, size_of: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What a function of the race will be asked for."""
     sizes: list[int] = []
-    real = getattr(race, name)
-    monkeypatch.setattr(race, name, lambda *args: sizes.append(size_of(*args)) or real(*args))
+    real = getattr(gumbel_max, name)
+    monkeypatch.setattr(gumbel_max, name, lambda *args: sizes.append(size_of(*args)) or real(*args))
     return sizes
 
 
@@ -127,14 +127,14 @@ def test_both_ways_to_narrow_the_race_keep_the_winner(monkeypatch: pytest.Monkey
     for logits in (PEAKED, FLAT):
         expected = perturbed(logits, params, POSITIONS).argmax(axis=-1).tolist()
         for gain in (0, 10**9):
-            monkeypatch.setattr(race, "_CONTIGUOUS_GAIN", gain)
+            monkeypatch.setattr(gumbel_max, "_CONTIGUOUS_GAIN", gain)
             assert sampled_choices(logits, params, POSITIONS) == expected
 
 
 @pytest.mark.usefixtures("rows_are_large")
 def test_noise_is_computed_for_few_tokens_of_a_peaked_row(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = sizes_of("uniform", lambda seed, positions, token_ids, _: len(token_ids), monkeypatch)
-    monkeypatch.setattr(race, "vocabulary_uniform", None)
+    monkeypatch.setattr(gumbel_max, "vocabulary_uniform", None)
     sampled_choices(3 * PEAKED, SamplingParams(temperature=1.0, seed=3), POSITIONS)
     sampled_choices(FLAT, SamplingParams(temperature=1.0, seed=3, top_k=4), POSITIONS)
     assert max(sizes) < PEAKED.size / 20
@@ -154,14 +154,14 @@ def test_exact_noise_decides_where_rough_noise_cannot(error: float, monkeypatch:
     noise = gumbel(3, 5, np.arange(9), Stream.TARGET)
     row = np.where(np.arange(9) < 2, -noise, -99.0) + np.where(np.arange(9) == 1, 1e-11, 0.0)
     sizes = sizes_of("gumbel", lambda seed, positions, token_ids, _: len(token_ids), monkeypatch)
-    real = race.rough_gumbel
-    monkeypatch.setattr(race, "rough_gumbel", lambda u: real(u) + np.where(np.arange(9) == 0, error, 0.0))
-    assert race.gumbel_argmax(row[None], [(3, 5)], Stream.TARGET) == [1]
+    real = gumbel_max.rough_gumbel
+    monkeypatch.setattr(gumbel_max, "rough_gumbel", lambda u: real(u) + np.where(np.arange(9) == 0, error, 0.0))
+    assert gumbel_max.gumbel_argmax(row[None], [(3, 5)], Stream.TARGET) == [1]
     assert sizes == [2]
 
 
 def test_exact_noise_is_hardly_ever_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race, "gumbel", None)
+    monkeypatch.setattr(gumbel_max, "gumbel", None)
     for seed in range(20):
         sampled_choices(FLAT, SamplingParams(temperature=1.0, seed=seed), POSITIONS)
 

@@ -77,6 +77,7 @@ def _machine_lines(checkup: Checkup) -> list[Line]:
         ("memory", f"{machine.memory_bytes / GIB:.1f} GiB, {machine.free_memory_bytes / GIB:.1f} GiB free"),
         ("battery", _battery(machine)),
         ("speed", _speed(speed)),
+        ("guesses", _guesses(machine)),
         ("tier", f"{proposal.tier.value}: {proposal.reason}"),
         ("draft with", _draft_with(checkup)),
         ("its part", proposal.work),
@@ -102,6 +103,12 @@ def _speed(speed: Speed) -> str:
     if speed.accelerator_bytes_per_s is None:
         return sentence
     return f"{sentence}; its accelerator reads {speed.accelerator_bytes_per_s / 1e9:.0f} GB/s"
+
+
+def _guesses(machine: Machine) -> str:
+    if machine.has_kernel:
+        return "compiled"
+    return "by numpy, up to a millisecond each: with a C compiler here (cc, gcc, clang) they would be compiled"
 
 
 def _draft_with(checkup: Checkup) -> str:

@@ -28,6 +28,7 @@ from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import TransportError
+from skydraft.sampling.kernel import kernel
 
 log = logging.getLogger("skydraft.cloud")
 
@@ -89,7 +90,10 @@ def load_target(settings: CloudSettings) -> Engine:
         dtype=settings.dtype,
         num_threads=settings.num_threads,
     )
-    return load_engine(settings.model, "target", engine_settings)
+    engine = load_engine(settings.model, "target", engine_settings)
+    if kernel() is None:  # looked for now, for it may have to be compiled
+        log.warning("choices are not compiled (is there a C compiler?): numpy makes them, which takes 20 times as long")
+    return engine
 
 
 def url_of(settings: CloudSettings, host: str, port: int) -> str:

@@ -22,6 +22,7 @@ from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError
 from skydraft.policies.gate import choose_gate
 from skydraft.policies.way import parse_way
+from skydraft.sampling.kernel import kernel
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import caption_prompts
 from skydraft.tasks.chat import Render, chat_prompts
@@ -73,6 +74,8 @@ class Device:
             ModelLoadError: the draft model cannot be loaded.
         """
         needs_draft = settings.mode is not Mode.CLOUD or settings.offline == "edge"
+        if needs_draft:
+            kernel()  # now rather than at the first guess: it may have to be compiled
         return cls(
             settings,
             load_engine(settings.draft, "draft", engine_settings(settings)) if needs_draft else None,

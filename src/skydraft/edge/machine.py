@@ -13,6 +13,7 @@ import psutil
 from skydraft.engines.accelerator import Accelerator, find_accelerator, memory_bytes_per_s
 from skydraft.engines.settings import num_cores
 from skydraft.policies.tiers import Capacity
+from skydraft.sampling.kernel import kernel
 
 # Larger than the caches of most processors, which would be measured otherwise, and made in a fraction of a second.
 MATRIX_BYTES = 2**27
@@ -29,6 +30,7 @@ class Machine:
     system: kind and architecture. num_cores: that this process may use. busy_share: of them, before it measured.
     memory_bytes, free_memory_bytes: of the processor; free is what can be had without swapping.
     battery_share: 0 to 1; None: there is no battery. is_plugged: it is being charged, or there is none.
+    has_kernel: guesses and choices are compiled.
     """
 
     system: str
@@ -39,6 +41,7 @@ class Machine:
     battery_share: float | None
     is_plugged: bool
     accelerator: Accelerator | None
+    has_kernel: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def look_at_machine() -> Machine:
         battery_share=battery_share,
         is_plugged=is_plugged,
         accelerator=find_accelerator(),
+        has_kernel=kernel() is not None,
     )
 
 
