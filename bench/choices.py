@@ -57,6 +57,7 @@ FLAT_SPREAD = 2.5
 class Case(NamedTuple):
     """Times of all rows, each the sum of medians."""
 
+    num_rows: int
     vocab_size: int
     cut: str
     scan_ms: float
@@ -122,7 +123,7 @@ def measure(batches: Sequence[Rows], cut: str, num_rounds: int) -> Case:
     for rows in batches:
         times_ms = [_round_ms(rows, params, number) for number in range(num_rounds + 1)]
         total += [statistics.median(times) for times in zip(*times_ms[1:], strict=True)]  # the first warms up
-    return Case(batches[0].shape[1], cut, *total.tolist())
+    return Case(sum(map(len, batches)), batches[0].shape[1], cut, *total.tolist())
 
 
 def _round_ms(rows: Rows, params: SamplingParams, number: int) -> tuple[float, float, float]:

@@ -92,7 +92,7 @@ def load_target(settings: CloudSettings) -> Engine:
     )
     engine = load_engine(settings.model, "target", engine_settings)
     if kernel() is None:  # looked for now, for it may have to be compiled
-        log.warning("choices are not compiled (is there a C compiler?): numpy makes them, which takes 20 times as long")
+        log.warning("choices are not compiled (is there a C compiler?): numpy makes them, which takes 40 times as long")
     return engine
 
 
