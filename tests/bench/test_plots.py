@@ -67,4 +67,4 @@ def test_a_mode_that_is_none_is_refused_before_anything_starts(
     text_pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--modes", "cloud", "fastest", "--out", str(tmp_path / "rows.jsonl")]) == 1
-    assert "'fastest' is none of" in capsys.readouterr().err
+    assert "unknown way to draft 'fastest'" in capsys.readouterr().err
