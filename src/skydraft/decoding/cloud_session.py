@@ -24,7 +24,7 @@ from typing import NamedTuple
 from array_api_compat import array_namespace
 
 from skydraft.core import AcceptanceRule, Draft, Prompt, SamplingParams, TreeShape
-from skydraft.decoding.offer_merging import fitting, is_ahead, merge_offers, unverified_part
+from skydraft.decoding.offer_merging import fitting, is_ahead, merge_offers, unverified_part, without_stale
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import messages, offers, packing
 from skydraft.sampling.acceptance import choice_request, judge, judge_by_choices
@@ -302,6 +302,4 @@ class CloudSession:
         return messages.Tokens(start, packing.pack(token_ids, self._id_bits), self.number)
 
     def _drop_stale(self) -> None:
-        self._waiting = deque(
-            draft for draft in self._waiting if is_ahead(draft, self._log) or unverified_part(draft, self._log)
-        )
+        self._waiting = without_stale(self._waiting, self._log)

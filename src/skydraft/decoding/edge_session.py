@@ -37,7 +37,7 @@ from skydraft.core import (
     Token,
     TreeShape,
 )
-from skydraft.decoding.offer_merging import fitting, is_ahead, merge_offers, unverified_part
+from skydraft.decoding.offer_merging import extension, fitting, merge_offers, without_stale
 from skydraft.errors import CloudFault, LocalProtocolError, RemoteProtocolError, VocabularyMismatch
 from skydraft.protocol import messages, offers, packing, segments
 from skydraft.text.vocabulary import Vocabulary
@@ -376,7 +376,7 @@ class EdgeSession:
         lost, self._lost = self._lost, ()
         origins = [Origin.CLOUD] * len(new_ids)
         for draft in lost:
-            rest = None if is_ahead(draft, log_ids) else unverified_part(draft, log_ids)
+            rest = extension(draft, log_ids)
             if rest is None or not rest.shape.is_chain:
                 continue
             self.num_rounds += 1
@@ -405,12 +405,8 @@ class EdgeSession:
         new_ids, new_origins = token_ids[num_committed:], origins[num_committed:]
         self._ids.extend(new_ids)
         self._origins.extend(new_origins)
-        log_ids = self._cloud_ids
-        self._in_flight = deque(  # rule 1: the cloud drops the others in silence
-            draft
-            for draft in self._in_flight
-            if not self.is_complete and (is_ahead(draft, log_ids) or unverified_part(draft, log_ids))
-        )
+        # Rule 1: the cloud drops the others in silence.
+        self._in_flight = deque() if self.is_complete else without_stale(self._in_flight, self._cloud_ids)
         return tuple(map(Token, new_ids, new_origins))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from skydraft.core import Draft, TreeShape
@@ -51,6 +52,16 @@ def unverified_part(draft: Draft, log_ids: Sequence[int]) -> Draft | None:
     )
 
 
+def extension(draft: Draft, log_ids: Sequence[int]) -> Draft | None:
+    """As `unverified_part`; None also where the offer is ahead of the log."""
+    return None if is_ahead(draft, log_ids) else unverified_part(draft, log_ids)
+
+
+def without_stale(drafts: Iterable[Draft], log_ids: Sequence[int]) -> deque[Draft]:
+    """The offers that may still extend the log, now or later: rule 1."""
+    return deque(draft for draft in drafts if is_ahead(draft, log_ids) or unverified_part(draft, log_ids))
+
+
 class MergedOffer(NamedTuple):
     """What of the offers that wait is judged next.
 
@@ -85,7 +96,7 @@ def merge_offers(
     row_of: dict[tuple[int, int], int] = {}  # (parent's row, token) -> row
     taken: list[int] = []
     for index, draft in enumerate(waiting):
-        part = None if is_ahead(draft, log_ids) else unverified_part(draft, log_ids)
+        part = extension(draft, log_ids)
         if part is None:
             continue
         is_alone = not is_set_of_guesses or bool(part.num_forced)

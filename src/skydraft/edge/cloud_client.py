@@ -140,8 +140,7 @@ class CloudClient:
 
     async def send_due(self) -> None:
         """Send what the session lists, over a new connection where there is none. Raises: TransportError, at once."""
-        if self._connection is None:
-            await self.connect()
+        await self.connect()
         assert self._connection is not None
         for message in self.session.to_send():
             await self._connection.send(self._border.let_out(message))

@@ -196,7 +196,7 @@ def _rule(settings: DeviceSettings, prompts: PromptPair) -> AcceptanceRule:
     """A cloud that sees as much as the device decides; one that does not only vetoes what it finds unlikely."""
     if settings.accept is not None:
         return parse_rule(settings.accept)
-    return Exact() if prompts.cloud == prompts.edge else Rank()
+    return Exact() if prompts.does_cloud_see_all else Rank()
 
 
 def _sampling(settings: DeviceSettings, seed: int, end_ids: Sequence[int]) -> SamplingParams:

@@ -138,7 +138,7 @@ class TextRun:
             objective=job.settings.objective,
             has_cloud=job.address is not None,
             has_draft=engine is not None,
-            does_cloud_see_all=job.prompts.cloud == job.prompts.edge,
+            does_cloud_see_all=job.prompts.does_cloud_see_all,
             planner=planner,
         )
         self._reading: asyncio.Task[None] | None = None
@@ -207,7 +207,7 @@ class TextRun:
     def _may_cloud_finish(self) -> bool:
         """Whether a text that the device cannot write on may be written on by the cloud alone."""
         job = self._job
-        sees_all = job.address is not None and job.prompts.cloud == job.prompts.edge
+        sees_all = job.address is not None and job.prompts.does_cloud_see_all
         mode, is_private = job.settings.mode, job.settings.objective is Objective.PRIVACY
         is_kept_here = mode is Mode.EDGE or (mode is Mode.AUTO and is_private)
         is_rationed = job.settings.max_escalated < 1 or isinstance(job.gate, NeverGate)

@@ -45,7 +45,7 @@ def pack(numbers: Sequence[int], num_bits: int) -> bytes:
     if any_bit >> num_bits:  # also where one is negative
         raise LocalProtocolError(f"one of {list(numbers)} does not fit in {num_bits} bits")
     total_bits = len(numbers) * num_bits
-    return (value << -total_bits % 8).to_bytes((total_bits + 7) // 8, "big")
+    return (value << -total_bits % 8).to_bytes(num_packed_bytes(len(numbers), num_bits), "big")
 
 
 def unpack(data: bytes, num_bits: int, count: int) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ def unpack(data: bytes, num_bits: int, count: int) -> tuple[int, ...]:
     Raises:
         RemoteProtocolError: so many do not take so many bytes, or the padding is not zero.
     """
-    if len(data) != (count * num_bits + 7) // 8:
+    if len(data) != num_packed_bytes(count, num_bits):
         raise RemoteProtocolError(f"{count} numbers of {num_bits} bits came in {len(data)} bytes")
     if count > GROUP:
         parts = (data[start : start + num_bits] for start in range(0, len(data), num_bits))
@@ -106,7 +106,7 @@ def num_packed_ids(num_bytes: int, id_bits: int) -> int:
         RemoteProtocolError: no number of ids takes so many bytes.
     """
     num_ids = 8 * num_bytes // id_bits
-    if (num_ids * id_bits + 7) // 8 != num_bytes:
+    if num_packed_bytes(num_ids, id_bits) != num_bytes:
         raise RemoteProtocolError(f"{num_bytes} bytes came and no number of ids of {id_bits} bits takes so many")
     return num_ids
 

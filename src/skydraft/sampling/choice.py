@@ -11,7 +11,7 @@ from array_api_compat import array_namespace
 from skydraft.core import SamplingParams
 from skydraft.sampling.arrays import Array, packed, row_blocks
 from skydraft.sampling.gumbel_max import Place, gumbel_argmax, winners
-from skydraft.sampling.kernel import kernel, rows_for
+from skydraft.sampling.kernel import kernel_for
 from skydraft.sampling.noise import Stream
 from skydraft.sampling.warp import check_positions, warp
 
@@ -92,7 +92,7 @@ def _alike(wanted: Sequence[ChoiceRequest]) -> Iterator[list[int]]:
 
 def _choose_alike(wanted: Sequence[ChoiceRequest]) -> list[int]:
     first = wanted[0]
-    if len(wanted) == 1 or (not first.params.is_greedy and _is_for_kernel(first.logits)):
+    if len(wanted) == 1 or (not first.params.is_greedy and kernel_for(first.logits[:0]) is not None):
         return [token_id for each in wanted for token_id in target_choices(*each)]
     for logits, _, positions in wanted:
         check_positions(logits, positions)
@@ -103,17 +103,12 @@ def _choose_alike(wanted: Sequence[ChoiceRequest]) -> list[int]:
     return _sampled(joined, first.params, places)
 
 
-def _is_for_kernel(logits: Array) -> bool:
-    return rows_for(logits[:0]) is not None and kernel() is not None
-
-
 def _sampled(logits: Array, params: SamplingParams, places: Sequence[Place]) -> list[int]:
     """`sampled_choices` with the noise of these places, of each row: by the kernel where there is one for them."""
-    compiled = kernel()
-    rows = None if compiled is None else rows_for(logits)
-    if compiled is None or rows is None:
+    compiled = kernel_for(logits)
+    if compiled is None:
         return _sampled_by_arrays(logits, params, places)
-    choices = compiled.choose(rows, params, places, Stream.TARGET)
+    choices = compiled.kernel.choose(compiled.rows, params, places, Stream.TARGET)
     return [
         _sampled_by_arrays(logits[row : row + 1], params, places[row : row + 1])[0] if choice is None else choice
         for row, choice in enumerate(choices)

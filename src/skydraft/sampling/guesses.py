@@ -12,7 +12,7 @@ from array_api_compat import array_namespace, device, is_torch_array
 
 from skydraft.core import SamplingParams
 from skydraft.sampling.arrays import Array, integers_like, largest, on_host, some_largest, to_float64
-from skydraft.sampling.kernel import MOST_WANTED, kernel, rows_for
+from skydraft.sampling.kernel import MOST_WANTED, kernel_for
 from skydraft.sampling.noise import Stream, rough_gumbel, uniform, vocabulary_uniform
 from skydraft.sampling.warp import COLDEST, check_positions, require_finite, warp
 
@@ -62,11 +62,11 @@ def _by_kernel(
     logits: Array, params: SamplingParams, positions: Sequence[int], count: int, max_candidates: int
 ) -> list[Guesses] | None:
     """None where there is no kernel for them."""
-    rows, vocab_size = rows_for(logits), logits.shape[1]
-    if rows is None or count > MOST_WANTED or (compiled := kernel()) is None:
+    if count > MOST_WANTED or (compiled := kernel_for(logits)) is None:
         return None
+    vocab_size = logits.shape[1]
     num_candidates = vocab_size if vocab_size <= SMALL_VOCABULARY else max_candidates
-    found = compiled.guess(rows, params, positions, count, num_candidates)
+    found = compiled.kernel.guess(compiled.rows, params, positions, count, num_candidates)
     return None if found is None else [Guesses(*each) for each in found]
 
 

@@ -44,13 +44,6 @@ _UNDECIDED = -1
 MOST_WANTED = 64  # guesses of a row
 
 
-class Guess(NamedTuple):
-    """Of a row, the best first. scores: the log-probability, plus its noise where it is sampled."""
-
-    token_ids: tuple[int, ...]
-    scores: tuple[float, ...]
-
-
 class Kernel:
     """The compiled code.
 
@@ -85,8 +78,9 @@ class Kernel:
 
     def guess(
         self, rows: Array, params: SamplingParams, positions: Sequence[int], count: int, max_candidates: int
-    ) -> list[Guess] | None:
-        """The best guesses of each row, of the max_candidates most probable tokens; None where a row has none.
+    ) -> list[tuple[tuple[int, ...], tuple[float, ...]]] | None:
+        """Ids and scores of the best guesses of each row, of the max_candidates most probable tokens, as `Guesses` has
+        them; None where a row has none.
 
         The weight of the tokens that are no candidates is taken to some per cent, so scores of rows where these have a
         large share are some thousandths off.
@@ -103,7 +97,7 @@ class Kernel:
         if _UNDECIDED in numbers:
             return None
         parts = [slice(row * count, row * count + number) for row, number in enumerate(numbers)]
-        return [Guess(tuple(token_ids[part]), tuple(scores[part])) for part in parts]
+        return [(tuple(token_ids[part]), tuple(scores[part])) for part in parts]
 
     def is_right(self) -> bool:
         """Whether it runs on this processor and chooses as numpy does, in a few rows of each kind."""
@@ -131,6 +125,20 @@ def rows_for(logits: Array) -> Array | None:
         return None
     rows = logits.astype(np.float32, copy=False)
     return rows if rows.strides[1] == rows.itemsize and rows.ctypes.data % 4 == 0 else np.ascontiguousarray(rows)
+
+
+class RowsForKernel(NamedTuple):
+    """rows: as `rows_for` gives them."""
+
+    kernel: Kernel
+    rows: Array
+
+
+def kernel_for(logits: Array) -> RowsForKernel | None:
+    """The kernel and these logits [num_rows, vocab_size] for it; None where arrays are to choose."""
+    compiled = kernel()
+    rows = None if compiled is None else rows_for(logits)
+    return None if compiled is None or rows is None else RowsForKernel(compiled, rows)
 
 
 @cache

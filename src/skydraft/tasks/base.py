@@ -20,6 +20,11 @@ class PromptPair(NamedTuple):
     edge: Prompt
     cloud: Prompt | None
 
+    @property
+    def does_cloud_see_all(self) -> bool:
+        """Whether the cloud's prompt is the device's, evidence and all."""
+        return self.cloud == self.edge
+
 
 def token_segment(encode: Encode, text: str, kind: SegmentKind = SegmentKind.INSTRUCTION) -> TokenSegment:
     """Encode a text as a segment."""

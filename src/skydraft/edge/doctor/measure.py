@@ -18,6 +18,7 @@ from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_client import CloudClient, Patience
 from skydraft.edge.drafter import Drafter
 from skydraft.engines.base import Engine, Extension
+from skydraft.engines.prompt_checks import text_ids
 from skydraft.text.vocabulary import Vocabulary
 from skydraft.transport.websocket import Connection
 
@@ -84,7 +85,7 @@ def measure_draft(engine: Engine, prompt: Prompt) -> DraftSpeed:
         EngineError: it cannot take the prompt.
     """
     slots = [engine.open(prompt).slot for _ in range(BATCH_SIZE)]
-    token_id = _text_ids(prompt)[-1]
+    token_id = text_ids(prompt)[-1]
 
     def step_s(num_texts: int) -> float:
         extensions, times_s = [Extension(slot, [token_id]) for slot in slots[:num_texts]], list[float]()
@@ -191,7 +192,3 @@ async def _timed(work: Awaitable[_Result]) -> tuple[_Result, float]:
     start_s = time.perf_counter()
     result = await work
     return result, time.perf_counter() - start_s
-
-
-def _text_ids(prompt: Prompt) -> list[int]:
-    return [i for segment in prompt.segments if isinstance(segment, TokenSegment) for i in segment.token_ids]
