@@ -15,7 +15,7 @@ help:
 	@echo "make quick   the tests that touch every room, in half a minute"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   the quick benches"
-	@echo "make slow    tests that take long: every clip of the unseen actors"
+	@echo "make slow    tests that take long or time something: every clip of the unseen actors, --help"
 	@echo "make train   train the embedded pair again, from ../shared/speech"
 	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
 	@echo "make test-vllm       tests of the vLLM engine, on the CPU, with an environment of its own"
