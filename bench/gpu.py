@@ -179,7 +179,7 @@ class _Bench:
     def _round_s(self, batch: int, length: int) -> tuple[float, float]:
         """Judge a draft in every text and forget it: seconds of the forward pass and of the choices."""
         slots = self._slots[:batch]
-        extensions = [Extension(slot, self._ids(length + 1)) for slot in slots]
+        extensions = [Extension.chain(slot, self._ids(length + 1)) for slot in slots]
         positions = range(length + 1)
         _wait(self._options.device)
         began_s = time.perf_counter()

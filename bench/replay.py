@@ -36,7 +36,7 @@ def write_alone(engine: Engine, prompt: Prompt, sampling: SamplingParams) -> lis
     token_ids: list[int] = []
     while not sampling.is_end(token_ids):
         token_ids += target_choices(logits[None, :], sampling, [len(token_ids)])
-        logits = engine.extend([Extension(slot, token_ids[-1:])])[0][-1]
+        logits = engine.extend([Extension.chain(slot, token_ids[-1:])])[0][-1]
     engine.close(slot)
     return token_ids
 

@@ -100,7 +100,7 @@ def cloud_only(engine: Engine, sampling: SamplingParams, prompt: Prompt = PROMPT
     token_ids: list[int] = []
     while not sampling.is_end(token_ids):
         token_ids += target_choices(logits[None, :], sampling, [len(token_ids)])
-        (rows,) = engine.extend([Extension(slot, token_ids[-1:])])
+        (rows,) = engine.extend([Extension.chain(slot, token_ids[-1:])])
         logits = rows[-1]
     engine.close(slot)
     return token_ids

@@ -43,7 +43,7 @@ class Reader:
             num_kept += 1
         if num_kept < len(self._held):
             self._engine.crop(self._slot, num_kept)
-        (rows,) = self._engine.extend([Extension(self._slot, path[num_kept:])])
+        (rows,) = self._engine.extend([Extension.chain(self._slot, path[num_kept:])])
         self._held = path
         return rows[-1]
 

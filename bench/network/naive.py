@@ -68,7 +68,7 @@ class Judge:
             length = len(text) - len(question.draft)
             num_kept = _num_common(self._held, text[: max(0, length - 1)])
             self._engine.crop(slot, num_kept)
-            (rows,) = self._engine.extend([Extension(slot, text[num_kept:])]) if text[num_kept:] else ([],)
+            (rows,) = self._engine.extend([Extension.chain(slot, text[num_kept:])]) if text[num_kept:] else ([],)
             self._held = text
             rows = list(rows[max(0, length - 1 - num_kept) :])
             if not length:

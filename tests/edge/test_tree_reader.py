@@ -33,7 +33,7 @@ def alone(engine: Engine, token_ids: list[int]) -> np.ndarray:
     """Logits after these tokens, on a slot of their own."""
     slot, row = engine.open(PROMPT)[:2]
     if token_ids:
-        row = engine.extend([Extension(slot, token_ids)])[0][-1]
+        row = engine.extend([Extension.chain(slot, token_ids)])[0][-1]
     engine.close(slot)
     return np.asarray(row)
 

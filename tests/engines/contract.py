@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from skydraft.core import Prompt, TensorSegment, TokenSegment
+from skydraft.core.tree_shape import TreeShape
 from skydraft.engines.base import Engine, Extension, Slot
 from skydraft.errors import CacheOverflow, PromptRejected
 from tests.engines.operations import FromScratch, text_prompt
@@ -18,18 +19,18 @@ PROMPT = text_prompt(8, 9)
 def tree_after(engine: Engine) -> Slot:
     """A slot that has read PROMPT and 11 -> (12, 13 -> 14), 10."""
     slot = engine.open(PROMPT).slot
-    engine.extend([Extension(slot, [10, 11, 12, 13, 14], [0, 0, 2, 2, 4])])
+    engine.extend([Extension(slot, [10, 11, 12, 13, 14], TreeShape((0, 0, 2, 2, 4)))])
     return slot
 
 
 def check_that_a_kept_subtree_grows_on(engine: Engine, from_scratch: FromScratch, atol: float) -> None:
     slot = tree_after(engine)
     engine.keep_path(slot, 0, [1], rest=[3, 4])
-    (rows,) = engine.extend([Extension(slot, [20, 21, 22], [0, 1, 2], grows_tree=True)])
+    (rows,) = engine.extend([Extension(slot, [20, 21, 22], TreeShape((0, 1, 0, 1, 2)))])
     for row, ids in zip(rows, ([11, 20], [11, 13, 21], [11, 13, 14, 22]), strict=True):
         np.testing.assert_allclose(row, from_scratch(PROMPT, ids)[-1], atol=atol)
     engine.keep_path(slot, 1, [0, 3])
-    (rows,) = engine.extend([Extension(slot, [23])])
+    (rows,) = engine.extend([Extension.chain(slot, [23])])
     np.testing.assert_allclose(rows[0], from_scratch(PROMPT, [11, 13, 21, 23])[-1], atol=atol)
 
 
@@ -37,7 +38,7 @@ def check_that_paths_may_be_kept_one_after_the_other(engine: Engine, from_scratc
     slot = tree_after(engine)
     engine.keep_path(slot, 0, [1], rest=[2, 3, 4])
     engine.keep_path(slot, 1, [1, 2])
-    (rows,) = engine.extend([Extension(slot, [23])])
+    (rows,) = engine.extend([Extension.chain(slot, [23])])
     np.testing.assert_allclose(rows[0], from_scratch(PROMPT, [11, 13, 14, 23])[-1], atol=atol)
 
 
@@ -45,7 +46,7 @@ def check_that_a_kept_subtree_can_be_cropped(engine: Engine, from_scratch: FromS
     slot = tree_after(engine)
     engine.keep_path(slot, 0, [1], rest=[3, 4])
     engine.crop(slot, 2)
-    (rows,) = engine.extend([Extension(slot, [23])])
+    (rows,) = engine.extend([Extension.chain(slot, [23])])
     np.testing.assert_allclose(rows[0], from_scratch(PROMPT, [11, 13, 23])[-1], atol=atol)
 
 
@@ -61,8 +62,8 @@ def check_that_an_overflow_changes_no_slot(engine: Engine, from_scratch: FromScr
     """Of an engine with 2 slots of 6 tokens."""
     first, second = engine.open(text_prompt(8, 9, 10)).slot, engine.open(text_prompt(11)).slot
     with pytest.raises(CacheOverflow, match="holds 3 tokens, and 4 more do not fit into 6"):
-        engine.extend([Extension(second, [12, 13]), Extension(first, [8, 9, 10, 11])])
-    (rows,) = engine.extend([Extension(second, [14])])
+        engine.extend([Extension.chain(second, [12, 13]), Extension.chain(first, [8, 9, 10, 11])])
+    (rows,) = engine.extend([Extension.chain(second, [14])])
     np.testing.assert_allclose(rows, from_scratch(text_prompt(11), [14])[1:], atol=atol)
     with pytest.raises(CacheOverflow, match="all 2 slots"):
         engine.open(text_prompt(8))

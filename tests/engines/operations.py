@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from skydraft.core import Prompt, TokenSegment
+from skydraft.core.tree_shape import TreeShape
 from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, PromptChunk, Slot
 
 # (prompt, token ids) -> [1 + num_tokens, vocab_size]: row i after i tokens
@@ -128,11 +129,15 @@ class RandomOperations:
         if text.nodes and self.random.random() < 0.5:
             before = len(text.nodes)
             parents = [int(self.random.integers(0, before + i + 1)) for i in range(len(ids))]
-            return Extension(slot, ids, parents, grows_tree=True)
+            return Extension(slot, ids, TreeShape((*text.parents, *parents)))
+        if TreeShape(tuple(text.parents)).is_chain and self.random.random() < 0.5:  # a text may follow a chain
+            text.token_ids += text.nodes
+            text.nodes, text.parents = [], []
         self._decide(slot)
         if self.random.random() < 0.5:
-            return Extension(slot, ids, num_rows=self.random.choice([None, 0, 1, len(ids)]))
-        return Extension(slot, ids, [int(self.random.integers(max(0, i - 3), i + 1)) for i in range(len(ids))])
+            return Extension.chain(slot, ids, num_rows=self.random.choice([None, 0, 1, len(ids)]))
+        parents = [int(self.random.integers(max(0, i - 3), i + 1)) for i in range(len(ids))]
+        return Extension(slot, ids, TreeShape(tuple(parents)))
 
     def _check_chunk(self, chunk: PromptChunk, rows: Array) -> None:
         prompt, left = self.unread[chunk.slot]
@@ -147,21 +152,13 @@ class RandomOperations:
 
     def _check_rows(self, extension: Extension, rows: Array) -> None:
         text = self.texts[extension.slot]
-        if extension.parents is None:
-            before = len(text.token_ids)
-            text.token_ids += extension.token_ids
-            expected = self.from_scratch(text.prompt, text.token_ids)[before + 1 :]
-            wanted = len(expected) if extension.num_rows is None else extension.num_rows
-            assert wanted <= rows.shape[0] <= len(expected)  # an engine may give all
-            if wanted:
-                self._compare(rows[rows.shape[0] - wanted :], expected[len(expected) - wanted :])
-            return
-        assert rows.shape[0] == len(extension.token_ids)
-        first = len(text.nodes)
+        wanted = len(extension.token_ids) if extension.num_rows is None else extension.num_rows
+        assert wanted <= rows.shape[0] <= len(extension.token_ids)  # an engine may give all
         text.nodes += extension.token_ids
-        text.parents += extension.parents
-        for index, row in enumerate(rows):
-            self._compare(row, self.from_scratch(text.prompt, text.upto(first + index))[-1])
+        text.parents = list(extension.shape.parents)
+        first = len(text.nodes) - rows.shape[0]
+        for index in range(rows.shape[0] - wanted, rows.shape[0]):
+            self._compare(rows[index], self.from_scratch(text.prompt, text.upto(first + index))[-1])
 
     def _decide_some_trees(self) -> None:
         for slot in self._some_slots():

@@ -74,14 +74,16 @@ def test_a_text_that_was_evicted_has_the_same_logits_afterwards(start: Start, ki
     engine = start(kind, num_slots=3)
     ids = list(range(8, 48))
     slot = engine.open(text_prompt(*ids[:20])).slot
-    (before,) = engine.extend([Extension(slot, ids[20:])])
+    (before,) = engine.extend([Extension.chain(slot, ids[20:])])
     engine.close(slot)
     others = [engine.open(text_prompt(*range(10 + i, 40))).slot for i in range(2)]
     slot = engine.reserve(text_prompt(*ids[:20]))
     for num_tokens in (3, 10, 7):
-        engine.extend([Extension(others[0], [9]), PromptChunk(slot, num_tokens), Extension(others[1], [9, 10])])
-    engine.extend([Extension(slot, ids[20:30], num_rows=0), Extension(others[1], [11])])
-    (after,) = engine.extend([Extension(slot, ids[30:])])
+        engine.extend(
+            [Extension.chain(others[0], [9]), PromptChunk(slot, num_tokens), Extension.chain(others[1], [9, 10])]
+        )
+    engine.extend([Extension.chain(slot, ids[20:30], num_rows=0), Extension.chain(others[1], [11])])
+    (after,) = engine.extend([Extension.chain(slot, ids[30:])])
     assert float((after - before[10:]).abs().max()) < 1e-4
 
 
@@ -98,11 +100,13 @@ def test_a_wide_extension_has_a_batch_of_its_own(start: Start, monkeypatch: pyte
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watch)
     long = list(range(10, 22))
-    rows = engine.extend([Extension(slots[0], [8]), Extension(slots[1], long), Extension(slots[2], [8])])
+    rows = engine.extend(
+        [Extension.chain(slots[0], [8]), Extension.chain(slots[1], long), Extension.chain(slots[2], [8])]
+    )
     num_groups = shapes[0][1]
     assert sorted(set(shapes)) == [(1, 12 * num_groups), (3, num_groups)]
     alone = start("llama")
-    (expected,) = alone.extend([Extension(alone.open(text_prompt(8, 9)).slot, long)])
+    (expected,) = alone.extend([Extension.chain(alone.open(text_prompt(8, 9)).slot, long)])
     np.testing.assert_allclose(rows[1], expected, atol=1e-5)
 
 
@@ -114,7 +118,7 @@ def test_sound_is_read_in_chunks_beside_others(start: Start):
     other = engine.open(text_prompt(8)).slot
     slot, num_left = engine.reserve(prompt), engine.measure(prompt)
     while num_left:
-        _, rows = engine.extend([Extension(other, [9]), PromptChunk(slot, min(3, num_left))])
+        _, rows = engine.extend([Extension.chain(other, [9]), PromptChunk(slot, min(3, num_left))])
         num_left -= min(3, num_left)
     np.testing.assert_allclose(rows[0], expected.logits, atol=1e-5)
     assert not engine._unread

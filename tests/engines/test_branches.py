@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from skydraft.core.tree_shape import TreeShape
 from skydraft.engines.base import EngineLimits, Extension
 from skydraft.engines.llamacpp.branches import BranchBook, BranchPlan, Copy, Cut
 from skydraft.engines.slots import SlotBook
@@ -92,7 +93,7 @@ class Text:
         parents = [int(random.integers(0, first + i + 1)) for i in range(4)]
         self.nodes += ids
         self.parents += parents
-        return Extension(slot, ids, parents, grows_tree=bool(first))
+        return Extension(slot, ids, TreeShape(tuple(self.parents)))
 
     def crop(self, cache: Cache, slot: int, random: np.random.Generator) -> None:
         chain = next((i for i, parent in enumerate(self.parents) if parent != i), len(self.parents))
@@ -115,14 +116,14 @@ class Text:
 
 def test_a_chain_stays_in_the_slots_own_sequence():
     cache = Cache()
-    (plan,) = cache.extend(Extension(cache.open(1, 2), [3, 4, 5]))
+    (plan,) = cache.extend(Extension.chain(cache.open(1, 2), [3, 4, 5]))
     assert plan.copies == ()
     assert plan.memberships == ((0,), (0,), (0,))
 
 
 def test_every_child_but_the_first_begins_a_branch_of_what_has_been_read():
     cache = Cache()
-    (plan,) = cache.extend(Extension(cache.open(1, 2), [3, 4, 5, 6, 7], TREE))
+    (plan,) = cache.extend(Extension(cache.open(1, 2), [3, 4, 5, 6, 7], TreeShape(TREE)))
     assert plan.owners == (0, 3, 0, 4, 4)
     assert plan.copies == (Copy(3, 0, 0, 2), Copy(4, 0, 0, 2))
     assert plan.memberships == ((0, 4), (3,), (0,), (4,), (4,))
@@ -131,8 +132,8 @@ def test_every_child_but_the_first_begins_a_branch_of_what_has_been_read():
 def test_a_branch_of_a_tree_that_grows_holds_the_ancestors_that_have_been_read():
     cache = Cache()
     slot = cache.open(1, 2)
-    cache.extend(Extension(slot, [3, 4, 5], [0, 0, 2]))
-    (plan,) = cache.extend(Extension(slot, [6, 7, 8], [2, 3, 4], grows_tree=True))
+    cache.extend(Extension(slot, [3, 4, 5], TreeShape((0, 0, 2))))
+    (plan,) = cache.extend(Extension(slot, [6, 7, 8], TreeShape((0, 0, 2, 2, 3, 4))))
     assert plan.copies == (Copy(4, 3, 0, 3),)
     assert plan.memberships == ((4,), (3,), (4,))
 
@@ -153,8 +154,8 @@ def test_tokens_see_their_ancestors_and_nothing_else(seed: int):
 def test_undoing_takes_away_what_a_pass_may_have_written():
     cache = Cache()
     slot = cache.open(1, 2)
-    cache.extend(Extension(slot, [3, 4], [0, 0]))
-    (plan,) = cache.plan(Extension(slot, [5, 6], [2, 2], grows_tree=True))
+    cache.extend(Extension(slot, [3, 4], TreeShape((0, 0))))
+    (plan,) = cache.plan(Extension(slot, [5, 6], TreeShape((0, 0, 2, 2))))
     assert plan.undo() == [Cut(3, 3), Cut(4, 3), Cut(4, 0)]
 
 
@@ -162,14 +163,14 @@ def test_more_branches_than_sequences_are_refused_and_lend_none():
     cache = Cache(num_sequences=5)
     slot = cache.open(1)
     with pytest.raises(CacheOverflow, match="3 more branches of trees were drafted and llama.cpp has 2 sequences left"):
-        cache.plan(Extension(slot, [2, 3, 4, 5], [0, 0, 0, 0]))
-    (plan,) = cache.extend(Extension(slot, [2, 3, 4], [0, 0, 0]))
+        cache.plan(Extension(slot, [2, 3, 4, 5], TreeShape((0, 0, 0, 0))))
+    (plan,) = cache.extend(Extension(slot, [2, 3, 4], TreeShape((0, 0, 0))))
     assert [copy.sequence for copy in plan.copies] == [3, 4]
 
 
 def test_two_slots_never_share_a_branch():
     cache = Cache()
-    plans = cache.plan(*(Extension(cache.open(1), [3, 4], [0, 0]) for _ in range(2)))
+    plans = cache.plan(*(Extension(cache.open(1), [3, 4], TreeShape((0, 0))) for _ in range(2)))
     assert [plan.copies[0].sequence for plan in plans] == [3, 4]
 
 
@@ -178,14 +179,14 @@ def test_a_decided_tree_gives_its_branches_back(end: str):
     cache = Cache(num_sequences=5)
     for _ in range(2):
         slot = cache.open(1)
-        cache.extend(Extension(slot, [2, 3], [0, 0]))
-        cache.extend(Extension(slot, [4], [0], grows_tree=True))
+        cache.extend(Extension(slot, [2, 3], TreeShape((0, 0))))
+        cache.extend(Extension(slot, [4], TreeShape((0, 0, 0))))
         if end == "crop":
             cache.crop(slot, 0)
         elif end == "keep":
             cache.keep(slot, 0, [0])
         if end != "close":
-            cache.extend(Extension(slot, [2, 3, 4], [0, 0, 0]))
+            cache.extend(Extension(slot, [2, 3, 4], TreeShape((0, 0, 0))))
         cache.close(slot)
         assert cache.cells == []
 
@@ -193,9 +194,9 @@ def test_a_decided_tree_gives_its_branches_back(end: str):
 def test_branches_that_are_kept_stay_lent():
     cache = Cache(num_sequences=5)
     slot = cache.open(1)
-    cache.extend(Extension(slot, [2, 3, 4], [0, 0, 2]))
+    cache.extend(Extension(slot, [2, 3, 4], TreeShape((0, 0, 2))))
     cache.keep(slot, 0, [], rest=[1, 2])
-    (plan,) = cache.extend(Extension(slot, [5], [0], grows_tree=True))
+    (plan,) = cache.extend(Extension(slot, [5], TreeShape((0, 1, 0))))
     assert plan.copies == (Copy(4, 0, 0, 1),)
     with pytest.raises(CacheOverflow, match="has 0 sequences left"):
-        cache.plan(Extension(slot, [6], [0], grows_tree=True))
+        cache.plan(Extension(slot, [6], TreeShape((0, 1, 0, 0))))

@@ -38,7 +38,7 @@ def test_greedy_text_equals_generate(start: Start, saved: Saved, kind: str):
     slot, logits = engine.open(text_prompt(9, 10, 11))
     written = [int(logits.argmax())]
     while len(written) < 30:
-        (rows,) = engine.extend([Extension(slot, written[-1:])])
+        (rows,) = engine.extend([Extension.chain(slot, written[-1:])])
         written.append(int(rows[0].argmax()))
     prompt = torch.tensor([[9, 10, 11]])
     texts = hugging_face(saved(kind)).generate(
@@ -59,7 +59,7 @@ def test_the_real_model_goes_on_with_a_story(start: Start, saved: Saved):
     slot, logits = engine.open(text_prompt(*tokenizer.encode("Once upon a time,", add_special=True)))
     written = [int(logits.argmax())]
     for _ in range(11):
-        written.append(int(engine.extend([Extension(slot, written[-1:])])[0][0].argmax()))
+        written.append(int(engine.extend([Extension.chain(slot, written[-1:])])[0][0].argmax()))
     assert tokenizer.decode(written).startswith("an ordinary cat named Kitty")
 
 
@@ -77,7 +77,7 @@ def test_only_the_last_row_of_a_prompt_goes_through_the_head(start: Start):
     head = engine._model.model.lm_head
     head.register_forward_hook(lambda _, inputs, __: rows.append(inputs[0].shape[1]))
     slot = engine.open(text_prompt(*range(8, 28))).slot
-    engine.extend([Extension(slot, [8, 9, 10])])
+    engine.extend([Extension.chain(slot, [8, 9, 10])])
     assert rows == [1, 3]
 
 
@@ -93,14 +93,14 @@ def test_slots_that_lie_together_are_attended_to_without_a_copy(start: Start, mo
         return attend(query, key, value, **options)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watch)
-    engine.extend([Extension(slots[i], [8, 9][: 1 + i % 2]) for i in (2, 0, 1)])
+    engine.extend([Extension.chain(slots[i], [8, 9][: 1 + i % 2]) for i in (2, 0, 1)])
     assert seen == stores
 
 
 def test_a_batch_of_slots_that_lie_apart_is_the_same(start: Start, saved: Saved):
     engine = start("qwen2", num_slots=9)
     slots = [engine.open(text_prompt(8 + i, 9)).slot for i in range(9)]
-    rows = engine.extend([Extension(slots[i], [20 + i, 30]) for i in (8, 0)])
+    rows = engine.extend([Extension.chain(slots[i], [20 + i, 30]) for i in (8, 0)])
     from_scratch = plain(saved("qwen2"))
     for i, row in zip((8, 0), rows, strict=True):
         np.testing.assert_allclose(row, from_scratch(text_prompt(8 + i, 9), [20 + i, 30])[1:], atol=1e-5)
@@ -119,7 +119,7 @@ def test_a_subtree_may_be_kept(start: Start, saved: Saved, check: contract.Check
 def test_a_full_slot_can_be_used_to_its_last_index(start: Start, saved: Saved):
     engine = start("llama", num_slots=2, max_length=6)
     first, second = engine.open(text_prompt(8, 9, 10)).slot, engine.open(text_prompt(11)).slot
-    rows = engine.extend([Extension(first, [12, 13, 14]), Extension(second, [15])])
+    rows = engine.extend([Extension.chain(first, [12, 13, 14]), Extension.chain(second, [15])])
     np.testing.assert_allclose(rows[0], plain(saved("llama"))(text_prompt(8, 9, 10), [12, 13, 14])[1:], atol=1e-5)
 
 
@@ -131,8 +131,8 @@ def test_a_token_beyond_the_vocabulary_cannot_be_appended(start: Start):
     engine = start("llama")
     slot = engine.open(text_prompt(8)).slot
     with pytest.raises(EngineError, match="token id 64 "):
-        engine.extend([Extension(slot, [9, 64])])
-    assert engine.extend([Extension(slot, [9])])[0].shape == (1, 64)
+        engine.extend([Extension.chain(slot, [9, 64])])
+    assert engine.extend([Extension.chain(slot, [9])])[0].shape == (1, 64)
 
 
 def test_a_failed_prompt_gives_its_slot_back(start: Start, monkeypatch: pytest.MonkeyPatch):
@@ -151,7 +151,7 @@ def test_a_failed_prompt_gives_its_slot_back(start: Start, monkeypatch: pytest.M
 def test_a_closed_slot_holds_nothing_of_its_text(start: Start):
     engine = start("llama", num_slots=1)
     slot = engine.open(text_prompt(8, 9)).slot
-    engine.extend([Extension(slot, [10, 11, 12])])
+    engine.extend([Extension.chain(slot, [10, 11, 12])])
     engine.crop(slot, 1)
     stores = [store for layer in engine._cache.layers for store in layer.stores]
     assert all(store[slot].any() for store in stores)

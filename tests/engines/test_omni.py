@@ -142,7 +142,7 @@ def test_greedy_text_equals_generate(start: Start, model: Qwen2_5OmniThinkerForC
     slot, logits = engine.open(prompt)
     written = [int(logits.argmax())]
     while len(written) < 20:
-        written.append(int(engine.extend([Extension(slot, written[-1:])])[0][0].argmax()))
+        written.append(int(engine.extend([Extension.chain(slot, written[-1:])])[0][0].argmax()))
     inputs = hugging_face_inputs(prompt)
     model.model.rope_deltas = None
     texts = model.generate(**inputs, do_sample=False, max_new_tokens=20, eos_token_id=None, pad_token_id=0)

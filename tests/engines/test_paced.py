@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from skydraft.core import Prompt, TensorSegment, TokenSegment
+from skydraft.core.tree_shape import TreeShape
 from skydraft.engines.base import ChunkedEngine, Engine, EngineLimits, Extension, Prefilled, PromptChunk
 from skydraft.engines.emulated.paced import Pace, PacedChunkedEngine, PacedEngine, pace_engine, split_pace
 from skydraft.engines.emulated.table_spec import load_table
@@ -71,14 +72,14 @@ class Bench:
 def test_a_pass_takes_its_step_whatever_of_it_was_computing(compute_s: float):
     bench = Bench(compute_s)
     slot = bench.engine.open(text_prompt(1)).slot
-    assert bench.took_ms(lambda: bench.engine.extend([Extension(slot, [5])])) == pytest.approx(30)
+    assert bench.took_ms(lambda: bench.engine.extend([Extension.chain(slot, [5])])) == pytest.approx(30)
     assert bench.engine.counts.overruns == 0
 
 
 def test_each_further_token_of_a_pass_counts_over_all_its_extensions():
     bench = Bench()
     first, second = bench.engine.open(text_prompt(1)).slot, bench.engine.open(text_prompt(2)).slot
-    extensions = [Extension(first, [3, 4, 5]), Extension(second, [6, 7], (0, 0))]
+    extensions = [Extension.chain(first, [3, 4, 5]), Extension(second, [6, 7], TreeShape((0, 0)))]
     assert bench.took_ms(lambda: bench.engine.extend(extensions)) == pytest.approx(30 + 0.5 * 4)
 
 
@@ -91,7 +92,7 @@ def test_reading_a_prompt_counts_its_tokens_and_the_frames_of_its_tensors():
 def test_crop_keep_path_close_and_an_empty_pass_are_free():
     bench = Bench()
     slot = bench.engine.open(text_prompt(1)).slot
-    bench.engine.extend([Extension(slot, [3, 4, 5], (0, 0, 2))])
+    bench.engine.extend([Extension(slot, [3, 4, 5], TreeShape((0, 0, 2)))])
 
     def tidy() -> None:
         bench.engine.keep_path(slot, 0, [1, 2])
@@ -110,7 +111,9 @@ def test_prompts_in_chunks_share_a_pass_with_texts_and_count_token_by_token():
     assert bench.took_ms(lambda: bench.engine.measure(prompt)) == 0
     reserved = bench.engine.reserve(prompt)
     chunk = PromptChunk(reserved, 3)
-    assert bench.took_ms(lambda: bench.engine.extend([chunk, Extension(slot, [5, 6])])) == pytest.approx(30 + 0.5 + 6)
+    assert bench.took_ms(lambda: bench.engine.extend([chunk, Extension.chain(slot, [5, 6])])) == pytest.approx(
+        30 + 0.5 + 6
+    )
     assert bench.took_ms(lambda: bench.engine.extend([PromptChunk(reserved, 1)])) == pytest.approx(30 + 2)
     num_tokens = bench.engine.measure(prompt)
     assert bench.took_ms(lambda: bench.engine.open(prompt)) == pytest.approx(30 + 2 * num_tokens)
@@ -127,8 +130,8 @@ def test_a_pass_that_computes_longer_than_its_pace_is_counted_and_not_shortened(
     bench = Bench(compute_s=0.031)
     slot = bench.engine.open(text_prompt(1)).slot  # 32 ms: in time
     assert bench.engine.counts.overruns == 0
-    assert bench.took_ms(lambda: bench.engine.extend([Extension(slot, [5])])) == pytest.approx(31)
-    bench.engine.extend([Extension(slot, [5, 6, 7, 8])])  # 31.5 ms: in time
+    assert bench.took_ms(lambda: bench.engine.extend([Extension.chain(slot, [5])])) == pytest.approx(31)
+    bench.engine.extend([Extension.chain(slot, [5, 6, 7, 8])])  # 31.5 ms: in time
     counts = bench.engine.counts
     assert (counts.num_passes, counts.overruns) == (3, 1)
     assert counts.total_late_s == pytest.approx(0.001)
@@ -138,10 +141,10 @@ def test_logits_and_slots_are_those_of_the_engine_within():
     paced, plain = Bench().engine, load_table(TABLE, LIMITS)
     for engine in (paced, plain):
         slot, _ = engine.open(text_prompt(1))
-        engine.extend([Extension(slot, [3, 4, 5], (0, 0, 2))])
+        engine.extend([Extension(slot, [3, 4, 5], TreeShape((0, 0, 2)))])
         engine.keep_path(slot, 0, [1, 2])
         engine.crop(slot, 1)
-    (ours,), (theirs,) = (engine.extend([Extension(0, [9, 8])]) for engine in (paced, plain))
+    (ours,), (theirs,) = (engine.extend([Extension.chain(0, [9, 8])]) for engine in (paced, plain))
     assert np.array_equal(ours, theirs)
     paced.close(0)
     assert paced.open(text_prompt(2)).slot == 0
@@ -161,7 +164,7 @@ def test_passes_end_within_a_fraction_of_a_millisecond():
     times_ms = []
     for _ in range(60):
         start_s = time.perf_counter()
-        engine.extend([Extension(slot, [5])])
+        engine.extend([Extension.chain(slot, [5])])
         times_ms.append(1000 * (time.perf_counter() - start_s))
     assert min(times_ms) >= 4.0
     # The best quarter, for other work on the machine's cores delays any process now and then.
@@ -173,7 +176,7 @@ def test_waiting_leaves_the_core_to_others():
     slot = engine.open(text_prompt(1)).slot
     before_s = time.thread_time()
     for _ in range(6):
-        engine.extend([Extension(slot, [5])])
+        engine.extend([Extension.chain(slot, [5])])
     assert time.thread_time() - before_s < 0.1 * 0.3
 
 

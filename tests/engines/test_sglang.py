@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from skydraft.core import AcceptanceRule, Exact, MinProb, Rank, Rejection, SamplingParams
+from skydraft.core.tree_shape import TreeShape
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines.base import Extension, NarrowEngine
 from skydraft.engines.external import sglang
@@ -65,10 +66,10 @@ def test_the_recorded_exchange_is_asked_for_and_understood(start: Start) -> None
     engine = start(recorded, num_slots=2)
     first, second = engine.open_narrow(text_prompt(5, 6, 7), 1), engine.open_narrow(text_prompt(8), 3)
     chain, tree = engine.extend(
-        [Extension(first.slot, [9, 10, 11]), Extension(second.slot, [20, 21, 22], parents=(0, 0, 1))]
+        [Extension.chain(first.slot, [9, 10, 11]), Extension(second.slot, [20, 21, 22], TreeShape((0, 0, 1)))]
     )
     engine.keep_path(second.slot, 0, [0, 2])
-    (last,) = engine.extend([Extension(second.slot, [30])])
+    (last,) = engine.extend([Extension.chain(second.slot, [30])])
     recorded.check()
     assert engine.limits == (2, 199)
     assert [row.argmax() for row in [first.logits, second.logits, *chain, *tree, *last]] == [
@@ -178,7 +179,7 @@ def test_the_whole_of_a_batch_is_one_request(start: Start) -> None:
     engine = start(lambda *request: requests.append(request) or computing(*request), num_slots=3)
     slots = [engine.open_narrow(text_prompt(5, length), 1).slot for length in range(3)]
     requests.clear()
-    engine.extend([Extension(slot, [7, 8]) for slot in slots])
+    engine.extend([Extension.chain(slot, [7, 8]) for slot in slots])
     assert len(requests) == 1
 
 
@@ -188,7 +189,7 @@ def test_what_the_server_refuses_is_said_in_its_words(start: Start) -> None:
     slot = engine.open_narrow(text_prompt(5, 6), 1).slot
     engine._book.limits = engine._book.limits._replace(max_length=99)  # as if the server had been started anew
     with pytest.raises(EngineError, match=r"refused /generate: Input length \(7 tokens\) exceeds"):
-        engine.extend([Extension(slot, [7, 8, 9, 10, 11])])
+        engine.extend([Extension.chain(slot, [7, 8, 9, 10, 11])])
 
 
 def test_a_shorter_server_than_the_settings_want_is_refused(tokenizer: Path) -> None:

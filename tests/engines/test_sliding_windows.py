@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from skydraft.core import Prompt
+from skydraft.core.tree_shape import TreeShape
 from skydraft.engines.base import Extension
 from skydraft.engines.huggingface.slot_engine import SlotEngine
 from tests.engines.folders import WINDOW
@@ -41,12 +42,12 @@ def test_a_tree_deeper_than_the_window_sees_its_own_ancestors(start: Start, save
     slot = engine.open(text_prompt(9, 10)).slot
     trunk = [8 + i * 5 % 50 for i in range(WINDOW + 10)]
     nodes, parents = [60, *trunk, 61], [0, 0, *range(2, len(trunk) + 1), 10]  # a leaf beside the trunk at both ends
-    (rows,) = engine.extend([Extension(slot, nodes, parents)])
+    (rows,) = engine.extend([Extension(slot, nodes, TreeShape(tuple(parents)))])
     np.testing.assert_allclose(rows[1:-1], from_scratch(text_prompt(9, 10), trunk)[1:], atol=1e-4)
     branch = [*trunk[:9], 61]
     np.testing.assert_allclose(rows[-1], from_scratch(text_prompt(9, 10), branch)[-1], atol=1e-4)
     engine.keep_path(slot, 0, range(1, len(trunk) + 1))
-    (last,) = engine.extend([Extension(slot, [11])])
+    (last,) = engine.extend([Extension.chain(slot, [11])])
     np.testing.assert_allclose(last[-1], from_scratch(text_prompt(9, 10), [*trunk, 11])[-1], atol=1e-4)
 
 
@@ -54,9 +55,9 @@ def test_a_tree_deeper_than_the_window_sees_its_own_ancestors(start: Start, save
 def test_what_was_rejected_behind_a_long_prompt_leaves_no_trace(start: Start, saved: Saved, kind: str) -> None:
     engine = start(kind, max_length=128)
     slot = engine.open(PROMPT).slot
-    engine.extend([Extension(slot, [8 + i % 50 for i in range(WINDOW + 5)])])
+    engine.extend([Extension.chain(slot, [8 + i % 50 for i in range(WINDOW + 5)])])
     engine.crop(slot, 3)
-    (rows,) = engine.extend([Extension(slot, [20, 21])])
+    (rows,) = engine.extend([Extension.chain(slot, [20, 21])])
     kept = [8, 9, 10]
     np.testing.assert_allclose(rows, plain(saved(kind))(PROMPT, [*kept, 20, 21])[-2:], atol=1e-4)
 

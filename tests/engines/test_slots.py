@@ -33,15 +33,15 @@ def test_positions_count_ancestors_and_lineage_marks_them():
 
 
 def test_tokens_are_placed_in_a_row_and_positions_follow_the_tree():
-    (placement,) = opened().place([Extension(0, [5, 6, 7, 8, 9], TREE)], 100)
+    (placement,) = opened().place([Extension(0, [5, 6, 7, 8, 9], TreeShape(TREE))], 100)
     assert (placement.start, placement.end) == (3, 8)
     assert placement.positions.tolist() == [3, 3, 4, 4, 5]
 
 
 def test_a_tree_that_grows_goes_on_where_it_ended():
     book = opened()
-    extend(book, Extension(0, [5, 6], [0, 0]))
-    (placement,) = book.place([Extension(0, [7, 8], [2, 3], grows_tree=True)], 100)
+    extend(book, Extension(0, [5, 6], TreeShape((0, 0))))
+    (placement,) = book.place([Extension(0, [7, 8], TreeShape((0, 0, 2, 3)))], 100)
     assert (placement.start, placement.end) == (5, 7)
     assert placement.tree.shape.parents == (0, 0, 2, 3)
     assert placement.positions.tolist() == [4, 5]
@@ -49,35 +49,35 @@ def test_a_tree_that_grows_goes_on_where_it_ended():
 
 def test_placing_changes_nothing():
     book = opened()
-    first = book.place([Extension(0, [5, 6])], 100)
-    assert book.place([Extension(0, [5, 6])], 100) == first
+    first = book.place([Extension.chain(0, [5, 6])], 100)
+    assert book.place([Extension.chain(0, [5, 6])], 100) == first
 
 
 def test_a_kept_path_moves_to_the_front():
     book = opened()
-    extend(book, Extension(0, [5, 6, 7, 8, 9], TREE))
+    extend(book, Extension(0, [5, 6, 7, 8, 9], TreeShape(TREE)))
     assert book.keep_path(0, 0, [0, 3, 4]).tolist() == [3, 6, 7]
-    (placement,) = book.place([Extension(0, [1])], 100)
+    (placement,) = book.place([Extension.chain(0, [1])], 100)
     assert placement.start == 6
 
 
 def test_a_chain_may_follow_a_tree_that_is_one():
     book = opened()
-    extend(book, Extension(0, [5, 6], [0, 1]))
-    extend(book, Extension(0, [7], [0]))
+    extend(book, Extension(0, [5, 6], TreeShape((0, 1))))
+    extend(book, Extension(0, [7], TreeShape((0,))))
     assert book.crop(0, 3) == 6
 
 
 def test_leading_nodes_of_a_tree_may_be_kept_by_a_crop():
     book = opened()
-    extend(book, Extension(0, [5, 6, 7], [0, 1, 1]))
+    extend(book, Extension(0, [5, 6, 7], TreeShape((0, 1, 1))))
     assert book.crop(0, 2) == 5
 
 
 @pytest.mark.parametrize("keep_length", [-1, 3])
 def test_a_crop_to_what_is_not_there_is_refused(keep_length: int):
     book = opened()
-    extend(book, Extension(0, [5, 6, 7], [0, 1, 1]))
+    extend(book, Extension(0, [5, 6, 7], TreeShape((0, 1, 1))))
     with pytest.raises(ValueError, match="cannot be cropped"):
         book.crop(0, keep_length)
 
@@ -85,14 +85,14 @@ def test_a_crop_to_what_is_not_there_is_refused(keep_length: int):
 @pytest.mark.parametrize("path", [[1, 2], [4], [0, 4], [0, 3, 3], [5], [-1]])
 def test_what_is_no_path_cannot_be_kept(path: list[int]):
     book = opened()
-    extend(book, Extension(0, [5, 6, 7, 8, 9], TREE))
+    extend(book, Extension(0, [5, 6, 7, 8, 9], TreeShape(TREE)))
     with pytest.raises(ValueError, match="no path"):
         book.keep_path(0, 0, path)
 
 
 def test_a_path_of_an_extension_that_began_elsewhere_cannot_be_kept():
     book = opened()
-    extend(book, Extension(0, [5, 6]))
+    extend(book, Extension.chain(0, [5, 6]))
     with pytest.raises(ValueError, match="did not begin at position 1"):
         book.keep_path(0, 1, [0])
 
@@ -100,13 +100,13 @@ def test_a_path_of_an_extension_that_began_elsewhere_cannot_be_kept():
 @pytest.mark.parametrize(
     "extension",
     [
-        Extension(0, []),
-        Extension(0, [5], [1]),
-        Extension(0, [5, 6], [0, -1]),
-        Extension(0, [5, 6], [0]),
-        Extension(0, [5, 6], [0, 2]),
-        Extension(1, [5]),
-        Extension(0, [5], [0], grows_tree=True),
+        Extension.chain(0, []),
+        Extension(0, [5], TreeShape((1,))),
+        Extension(0, [5, 6], TreeShape((0, -1))),
+        Extension(0, [5, 6], TreeShape((0,))),
+        Extension(0, [5, 6], TreeShape((0, 2))),
+        Extension.chain(1, [5]),
+        Extension(0, [5], TreeShape((0, 0))),
     ],
 )
 def test_wrong_use_is_refused(extension: Extension):
@@ -116,20 +116,20 @@ def test_wrong_use_is_refused(extension: Extension):
 
 def test_a_slot_is_extended_once_in_a_pass():
     with pytest.raises(ValueError, match="twice"):
-        opened().place([Extension(0, [5]), Extension(0, [6])], 100)
+        opened().place([Extension.chain(0, [5]), Extension.chain(0, [6])], 100)
 
 
 def test_an_undecided_tree_must_be_decided_first():
     book = opened()
-    extend(book, Extension(0, [5, 6], [0, 0]))
+    extend(book, Extension(0, [5, 6], TreeShape((0, 0))))
     with pytest.raises(ValueError, match="undecided"):
-        book.place([Extension(0, [7])], 100)
+        book.place([Extension.chain(0, [7])], 100)
 
 
 @pytest.mark.parametrize("token_id", [-1, 100])
 def test_ids_outside_of_the_vocabulary_are_refused(token_id: int):
     with pytest.raises(EngineError, match=f"token id {token_id} "):
-        opened().place([Extension(0, [5, token_id])], 100)
+        opened().place([Extension.chain(0, [5, token_id])], 100)
 
 
 def test_slots_are_given_out_lowest_first_and_again():
@@ -143,9 +143,9 @@ def test_slots_are_given_out_lowest_first_and_again():
 
 def test_a_slot_takes_as_much_as_it_has_room_for():
     book = opened(prompt_length=3)
-    book.place([Extension(0, [1] * 7)], 100)
+    book.place([Extension.chain(0, [1] * 7)], 100)
     with pytest.raises(CacheOverflow, match="holds 3 tokens, and 8 more do not fit into 10"):
-        book.place([Extension(0, [1] * 8)], 100)
+        book.place([Extension.chain(0, [1] * 8)], 100)
     assert book.allocate(10) == 1
     with pytest.raises(CacheOverflow, match="prompt has 11 tokens"):
         book.allocate(11)
@@ -153,15 +153,15 @@ def test_a_slot_takes_as_much_as_it_has_room_for():
 
 def test_release_tells_how_far_a_slot_was_used():
     book = opened(prompt_length=3)
-    extend(book, Extension(0, [1] * 6))
+    extend(book, Extension.chain(0, [1] * 6))
     book.crop(0, 0)
-    book.place([Extension(0, [1])], 100)
+    book.place([Extension.chain(0, [1])], 100)
     assert book.release(0) == 9
 
 
 def test_a_pass_that_failed_may_have_used_a_slot_too():
     book = opened(prompt_length=3)
-    book.place([Extension(0, [1] * 6)], 100)
+    book.place([Extension.chain(0, [1] * 6)], 100)
     assert book.release(0) == 9
 
 
@@ -181,7 +181,7 @@ def test_lineage_of_a_random_tree_is_the_transitive_closure():
 def test_a_reserved_slot_reads_its_prompt_in_pieces_and_nothing_else_before():
     book = SlotBook(LIMITS)
     slot = book.reserve([5, 6, 7])
-    for extension in (Extension(slot, [1]), PromptChunk(slot, 4), PromptChunk(slot, 0)):
+    for extension in (Extension.chain(slot, [1]), PromptChunk(slot, 4), PromptChunk(slot, 0)):
         with pytest.raises(ValueError, match="prompt"):
             book.place([extension], 100)
     with pytest.raises(ValueError, match="cannot be cropped"):
@@ -195,7 +195,7 @@ def test_a_reserved_slot_reads_its_prompt_in_pieces_and_nothing_else_before():
     assert book.num_unread(slot) == 0
     with pytest.raises(ValueError, match="has 0 left"):
         book.place([PromptChunk(slot, 1)], 100)
-    extend(book, Extension(slot, [1]))
+    extend(book, Extension.chain(slot, [1]))
     assert book.crop(slot, 0) == 3
 
 

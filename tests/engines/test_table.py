@@ -47,7 +47,7 @@ def test_a_hashed_table_depends_on_the_last_tokens_only():
 
     def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
         slot, logits = fresh.open(prompt)
-        rows = [logits[None]] + ([fresh.extend([Extension(slot, token_ids)])[0]] if token_ids else [])
+        rows = [logits[None]] + ([fresh.extend([Extension.chain(slot, token_ids)])[0]] if token_ids else [])
         fresh.close(slot)
         return np.concatenate(rows)
 
@@ -60,7 +60,7 @@ def test_a_hashed_table_depends_on_the_last_tokens_only():
 def test_a_single_row_is_a_view_whatever_the_size_of_the_vocabulary():
     engine = load_table("table:vocab=50000", LIMITS)
     slot, logits = engine.open(text_prompt(3))
-    (rows,) = engine.extend([Extension(slot, [4])])
+    (rows,) = engine.extend([Extension.chain(slot, [4])])
     assert not logits.flags.owndata
     assert not rows.flags.owndata
     with pytest.raises(ValueError, match="read-only"):
@@ -82,14 +82,14 @@ def test_evidence_changes_the_logits():
     assert not np.array_equal(logits[0], logits[1])
     assert not np.array_equal(logits[1], logits[2])
     assert np.array_equal(logits[1], logits[3])
-    heard, silent = (engine.extend([Extension(slot, [5])])[0] for slot in (slots[1], slots[0]))
+    heard, silent = (engine.extend([Extension.chain(slot, [5])])[0] for slot in (slots[1], slots[0]))
     assert not np.array_equal(heard, silent)
 
 
 def test_counters_count_passes_and_tokens():
     engine = load_table("table:", LIMITS)
     first, second = engine.open(text_prompt(1, 2)).slot, engine.open(text_prompt(3)).slot
-    engine.extend([Extension(first, [1, 2, 3]), Extension(second, [4])])
+    engine.extend([Extension.chain(first, [1, 2, 3]), Extension.chain(second, [4])])
     engine.extend([])
     counters = engine.counters
     assert (counters.num_prompt_tokens, counters.num_tokens_extended, counters.num_passes) == (3, 4, 3)
@@ -115,7 +115,7 @@ def test_a_token_beyond_the_vocabulary_cannot_be_appended():
     engine = load_table("table:", LIMITS)
     slot = engine.open(text_prompt(1)).slot
     with pytest.raises(EngineError, match="token id 64 is outside of the model's vocabulary of 64 ids"):
-        engine.extend([Extension(slot, [64])])
+        engine.extend([Extension.chain(slot, [64])])
 
 
 def test_a_table_is_the_same_in_every_process():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from skydraft.core import Prompt, Rank, SamplingParams, TensorSegment
+from skydraft.core.tree_shape import TreeShape
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines.base import EngineLimits, Extension
 from skydraft.engines.emulated.words import word_vocabulary
@@ -62,7 +63,7 @@ def test_ragged_batches_of_chains_and_trees_equal_texts_read_from_scratch(seed: 
 def test_a_tree_is_as_many_texts_as_leaves_and_each_row_is_asked_for_once() -> None:
     engine, reader = start()
     slot = engine.open(text_prompt(1, 2)).slot
-    (rows,) = engine.extend([Extension(slot, [10, 11, 12, 13, 14], TREE)])
+    (rows,) = engine.extend([Extension(slot, [10, 11, 12, 13, 14], TreeShape(TREE))])
     assert reader.asked[-1] == [
         TextQuestion([1, 2, 10, 13, 14], 3, None),
         TextQuestion([1, 2, 10, 12], 1, None),
@@ -75,7 +76,7 @@ def test_a_tree_is_as_many_texts_as_leaves_and_each_row_is_asked_for_once() -> N
 def test_all_slots_of_a_pass_are_asked_about_together() -> None:
     engine, reader = start()
     slots = [engine.open(text_prompt(1, length)).slot for length in range(3)]
-    engine.extend([Extension(slot, [5, 6]) for slot in slots])
+    engine.extend([Extension.chain(slot, [5, 6]) for slot in slots])
     assert len(reader.asked) == 4
     assert [question.token_ids for question in reader.asked[-1]] == [[1, 0, 5, 6], [1, 1, 5, 6], [1, 2, 5, 6]]
 
@@ -83,9 +84,9 @@ def test_all_slots_of_a_pass_are_asked_about_together() -> None:
 def test_rows_that_nobody_wants_are_not_asked_for() -> None:
     engine, reader = start()
     slot = engine.open(text_prompt(1)).slot
-    (none,) = engine.extend([Extension(slot, [5, 6, 7], num_rows=0)])
+    (none,) = engine.extend([Extension.chain(slot, [5, 6, 7], num_rows=0)])
     assert none.shape == (0, VOCAB_SIZE)
-    (last,) = engine.extend([Extension(slot, [8, 9, 10], (0, 1, 1), num_rows=2)])
+    (last,) = engine.extend([Extension(slot, [8, 9, 10], TreeShape((0, 1, 1)), num_rows=2)])
     assert reader.asked[1:] == [[TextQuestion([1, 5, 6, 7, 8, 10], 1, None), TextQuestion([1, 5, 6, 7, 8, 9], 1, None)]]
     assert (last == np.stack([row_after([1, 5, 6, 7, 8, 9]), row_after([1, 5, 6, 7, 8, 10])])).all()
 
@@ -93,9 +94,9 @@ def test_rows_that_nobody_wants_are_not_asked_for() -> None:
 def test_a_kept_subtree_grows_on() -> None:
     engine, reader = start()
     slot = engine.open(text_prompt(1)).slot
-    engine.extend([Extension(slot, [10, 11, 12, 13, 14], TREE)])
+    engine.extend([Extension(slot, [10, 11, 12, 13, 14], TreeShape(TREE))])
     engine.keep_path(slot, 0, [0], [2, 3])
-    engine.extend([Extension(slot, [20], (2,), grows_tree=True)])
+    engine.extend([Extension(slot, [20], TreeShape((0, 0, 2)))])
     assert reader.asked[-1] == [TextQuestion([1, 10, 13, 20], 1, None)]
 
 
@@ -104,9 +105,9 @@ def test_a_pass_that_fails_changes_no_slot() -> None:
     slot = engine.open(text_prompt(1)).slot
     reader.error = EngineError("no")
     with pytest.raises(EngineError, match="no"):
-        engine.extend([Extension(slot, [5, 6])])
+        engine.extend([Extension.chain(slot, [5, 6])])
     reader.error = None
-    (rows,) = engine.extend([Extension(slot, [7])])
+    (rows,) = engine.extend([Extension.chain(slot, [7])])
     assert (rows[0] == row_after([1, 7])).all()
 
 
@@ -144,7 +145,7 @@ def test_a_prompt_without_a_finite_logit_is_refused(monkeypatch: pytest.MonkeyPa
 def test_a_slots_rows_are_asked_for_as_wide_as_it_was_opened() -> None:
     engine, reader = start(max_logits=8)
     slot = engine.open_narrow(text_prompt(1), 8).slot
-    engine.extend([Extension(slot, [2])])
+    engine.extend([Extension.chain(slot, [2])])
     assert [question.num_logits for asked in reader.asked for question in asked] == [8, 8]
 
 
@@ -185,7 +186,7 @@ def test_the_largest_logits_are_those_of_ids_that_the_device_knows(
     reader = NarrowReader(max_logits)
     engine = TextEngine(reader, word_vocabulary(VOCAB_SIZE), EngineLimits(1, max_length=64))
     slot, row = engine.open_narrow(text_prompt(1), num_logits, KNOWN)
-    rows = [row, *engine.extend([Extension(slot, [2, 3, 4, 5], (0, 0, 1, 1))])[0]]
+    rows = [row, *engine.extend([Extension(slot, [2, 3, 4, 5], TreeShape((0, 0, 1, 1)))])[0]]
     texts = [(1,), (1, 2), (1, 3), (1, 2, 4), (1, 2, 5)]
     for told, text in zip(rows, texts, strict=True):
         true = row_after(text)[:KNOWN]

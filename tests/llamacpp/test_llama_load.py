@@ -189,6 +189,6 @@ def test_smaller_weights_give_close_logits(start: Start, kind: str):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "auto"])
 def test_the_cache_may_have_half_precision(start: Start, dtype: str):
     exact, half = (start(dtype=name) for name in ("float32", dtype))
-    rows = [engine.extend([Extension(engine.open(text_prompt(8, 9)).slot, [10])])[0] for engine in (exact, half)]
+    rows = [engine.extend([Extension.chain(engine.open(text_prompt(8, 9)).slot, [10])])[0] for engine in (exact, half)]
     difference = np.linalg.norm(rows[1] - rows[0]) / np.linalg.norm(rows[0])
     assert difference == 0 if dtype == "auto" else 1e-6 < difference < 0.05

@@ -64,11 +64,11 @@ def test_rows_asked_for_together_equal_rows_asked_for_alone(
     prompts = [text_prompt(*range(8, 8 + length)) for length in (3, 30, 50)]
     drafts = [[20, 21, 22, 23], [30, 31, 32, 33, 34], [40, 41]]
     slots = [engine.open_narrow(prompt, num_logits).slot for prompt in prompts]
-    together = engine.extend([Extension(slot, draft) for slot, draft in zip(slots, drafts, strict=True)])
+    together = engine.extend([Extension.chain(slot, draft) for slot, draft in zip(slots, drafts, strict=True)])
     for slot, draft, prompt, rows in zip(slots, drafts, prompts, together, strict=True):
         engine.close(slot)
         alone = engine.open_narrow(prompt, num_logits).slot
-        (expected,) = engine.extend([Extension(alone, draft)])
+        (expected,) = engine.extend([Extension.chain(alone, draft)])
         engine.close(alone)
         assert rows.argmax(1).tolist() == expected.argmax(1).tolist()
         assert rows.argmax(1).tolist() == plain(folder)(prompt, draft)[1:].argmax(1).tolist()
@@ -78,7 +78,7 @@ def test_rows_asked_for_together_equal_rows_asked_for_alone(
 
 def test_a_narrow_row_tells_the_largest_logits_and_nothing_wrong(engine: TextEngine, folder: Path) -> None:
     slot, row = engine.open_narrow(LONG_PROMPT, 4)
-    (rows,) = engine.extend([Extension(slot, [11, 12, 13])])
+    (rows,) = engine.extend([Extension.chain(slot, [11, 12, 13])])
     expected = plain(folder)(LONG_PROMPT, [11, 12, 13])
     for told, true in zip([row, *rows], expected, strict=True):
         assert set(np.argsort(-true)[:4]) <= set(np.flatnonzero(np.isfinite(told)))
@@ -98,7 +98,7 @@ def test_rows_that_another_session_left_in_the_cache_are_computed_again(
     rows = []
     for _ in range(2):
         slot, _row = engine.open_narrow(LONG_PROMPT, 1)
-        rows += engine.extend([Extension(slot, draft)])
+        rows += engine.extend([Extension.chain(slot, draft)])
     assert questions == [1, 1, 1, 1, 70]  # two prompts and two drafts; the second draft row by row
     expected = plain(folder)(LONG_PROMPT, draft)[1:]
     for told in rows:
@@ -107,7 +107,7 @@ def test_rows_that_another_session_left_in_the_cache_are_computed_again(
 
 def test_the_log_of_a_slot_is_not_computed_again(engine: TextEngine) -> None:
     slot, _row = engine.open_narrow(LONG_PROMPT, 1)
-    engine.extend([Extension(slot, [9] * 40)])
+    engine.extend([Extension.chain(slot, [9] * 40)])
     engine.crop(slot, 37)
     text = [*LONG_PROMPT.segments[0].token_ids, *[9] * 37, 10, 11, 12]
     (output,) = reader_of(engine)._run([TextQuestion(text, 3, 1)])
@@ -167,10 +167,10 @@ def test_a_slot_says_what_it_cannot_take(engine: TextEngine) -> None:
         engine.open(text_prompt(64))
     slot = engine.open(text_prompt(*[9] * 510)).slot
     with pytest.raises(EngineError, match="token id 64"):
-        engine.extend([Extension(slot, [64])])
+        engine.extend([Extension.chain(slot, [64])])
     with pytest.raises(CacheOverflow, match="2 more do not fit"):
-        engine.extend([Extension(slot, [9, 9])])
-    (rows,) = engine.extend([Extension(slot, [9])])
+        engine.extend([Extension.chain(slot, [9, 9])])
+    (rows,) = engine.extend([Extension.chain(slot, [9])])
     assert rows.shape == (1, 64)
 
 
@@ -182,8 +182,8 @@ def test_a_failure_of_vllm_is_one_sentence_and_the_next_pass_is_right(
     with monkeypatch.context() as patched:
         patched.setattr(core, "step", lambda: (_ for _ in ()).throw(RuntimeError("out of memory\nat line 5")))
         with pytest.raises(EngineError, match="vLLM cannot read 2 texts with .*: out of memory$"):
-            engine.extend([Extension(slot, [9, 10])])
-    (rows,) = engine.extend([Extension(slot, [11, 12])])
+            engine.extend([Extension.chain(slot, [9, 10])])
+    (rows,) = engine.extend([Extension.chain(slot, [11, 12])])
     assert np.abs(rows - plain(folder)(LONG_PROMPT, [11, 12])[1:]).max() < 1e-4
 
 

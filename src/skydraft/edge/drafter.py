@@ -127,7 +127,7 @@ class Drafter:
             self._reader = None
 
     def _extend(self, token_ids: Sequence[int]) -> Array:
-        (logits,) = self._engine.extend([Extension(self._open_slot, token_ids)])
+        (logits,) = self._engine.extend([Extension.chain(self._open_slot, token_ids)])
         self._held.extend(token_ids)
         self._num_passes += 1
         self._num_read += len(token_ids)

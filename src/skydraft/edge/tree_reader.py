@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from skydraft.core.tree_shape import TreeShape
 from skydraft.decoding.guess_tree import GuessTree, Node
 from skydraft.engines.base import Array, Engine, Extension, Slot
 
@@ -19,16 +20,15 @@ class DraftStep:
 
     start: of the slot's tree, in generated tokens, before this step.
     path, rest: of the nodes read so far, those to keep: None keeps all.
-    token_ids, parents: to append; empty where only the logits after the prompt are asked for.
-    grows_tree: the slot holds nodes that these grow from.
+    token_ids: to append; empty where only the logits after the prompt are asked for.
+    shape: of the slot's tree then.
     """
 
     start: int
     path: tuple[int, ...] | None
     rest: tuple[int, ...]
     token_ids: tuple[int, ...]
-    parents: tuple[int, ...]
-    grows_tree: bool
+    shape: TreeShape
 
 
 class TreeReader:
@@ -44,7 +44,7 @@ class TreeReader:
         self._slot = slot
         self._prompt_row = prompt_row
         self._start = num_held  # generated tokens in the trunk
-        self._row_of: dict[Node, int] = {}  # nodes that the slot holds behind its trunk; 1 is the first
+        self._row_of: dict[Node, int] = {}  # nodes that the slot holds behind its trunk, in order; 1 is the first
 
     @property
     def num_held(self) -> int:
@@ -60,14 +60,12 @@ class TreeReader:
         start, root = self._start, tree.root
         missing = self._missing(root)
         path, rest = self._drop(tree, missing)
-        grows_tree = bool(self._row_of)
         new = [*missing, *(node for node in nodes if node is not root and node.position >= self._start)]
-        parents = []
         for node in new:
-            parents.append(self._row_of.get(node.parent, 0) if node.parent else 0)
             self._row_of[node] = len(self._row_of) + 1
+        shape = TreeShape(tuple(self._row_of.get(node.parent, 0) if node.parent else 0 for node in self._row_of))
         token_ids = tuple(node.token_id for node in new if node.token_id is not None)
-        return DraftStep(start, path, rest, token_ids, tuple(parents), grows_tree)
+        return DraftStep(start, path, rest, token_ids, shape)
 
     def run(self, reading: DraftStep) -> Array:
         """Returns the logits [num_tokens, vocab_size] after each token read; [1, vocab_size] after the prompt."""
@@ -75,8 +73,7 @@ class TreeReader:
             self._engine.keep_path(self._slot, reading.start, reading.path, reading.rest)
         if not reading.token_ids:
             return self._prompt_row[None, :]
-        extension = Extension(self._slot, reading.token_ids, reading.parents, reading.grows_tree)
-        return self._engine.extend([extension])[0]
+        return self._engine.extend([Extension(self._slot, reading.token_ids, reading.shape)])[0]
 
     def _missing(self, root: Node) -> list[Node]:
         """Tokens of the text that the slot has not read, the last of them the root."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from skydraft.core import Prompt
+from skydraft.core.tree_shape import TreeShape
 from skydraft.text.vocabulary import Vocabulary
 
 Array: TypeAlias = Any  # a numpy array or a torch tensor: there is no type for the array API standard
@@ -25,17 +26,21 @@ class Prefilled(NamedTuple):
 class Extension(NamedTuple):
     """Tokens to append to a slot.
 
-    parents: of each token: 0 is the slot's present end, i + 1 is token i of this extension. None is a chain.
-    grows_tree: these tokens are the next nodes of the tree that the slot was last extended by: parents count from
-        that tree's root, 0, and its first node, 1. For drafting a tree level by level.
+    shape: of the tree that the slot ends in afterwards, whose last nodes are these tokens. Its root is the slot's
+        present end; where it has more nodes than there are tokens, the first ones are the tree that the slot was last
+        extended by, and the tokens grow from it: for drafting a tree level by level.
     num_rows: of how many of the last tokens the logits are wanted; None: of all. An engine may give all.
     """
 
     slot: Slot
     token_ids: Sequence[int]
-    parents: Sequence[int] | None = None
-    grows_tree: bool = False
+    shape: TreeShape
     num_rows: int | None = None
+
+    @staticmethod
+    def chain(slot: Slot, token_ids: Sequence[int], num_rows: int | None = None) -> Extension:
+        """Tokens of which each follows the one before it."""
+        return Extension(slot, token_ids, TreeShape.chain(len(token_ids)), num_rows)
 
 
 class PromptChunk(NamedTuple):
@@ -82,7 +87,8 @@ class Engine(Protocol):
             CacheOverflow: a slot has no room; no slot was changed.
             EngineError: a token id is outside of the vocabulary; no slot was changed.
             ValueError: the engine is used wrongly: an empty extension, a slot twice or not open, parents after their
-                children, a chain or a new tree after a tree of which no path was kept; no slot was changed.
+                children, a tree that does not grow from the slot's, a new one after a tree of which no path was kept;
+                no slot was changed.
         """
 
     def crop(self, slot: Slot, keep_length: int) -> None:

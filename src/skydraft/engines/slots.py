@@ -244,24 +244,21 @@ class SlotBook:
 
 
 def _grown_tree(state: _SlotState, extension: Extension) -> SlotTree:
-    """The slot's tree with the extension's tokens as its last nodes."""
-    slot, parents, num_new = extension.slot, extension.parents, len(extension.token_ids)
+    """The tree that the slot ends in with the extension's tokens as its last nodes."""
+    slot, shape, num_new = extension.slot, extension.shape, len(extension.token_ids)
+    num_before = len(shape) - num_new
     if state.length < state.prompt_length:
         raise ValueError(f"slot {slot} is extended and has not read its prompt to the end")
-    if not num_new or (parents is not None and len(parents) != num_new):
-        num_parents = num_new if parents is None else len(parents)
-        raise ValueError(f"slot {slot} is extended by {num_new} tokens with {num_parents} parents")
-    if extension.grows_tree:
-        if state.tree is None or parents is None:
-            raise ValueError(f"slot {slot} has no tree that could grow, or its new nodes have no parents")
-        return SlotTree(state.tree.start, _shape(slot, (*state.tree.shape.parents, *parents)))
-    if state.tree is not None and not state.tree.shape.is_chain:
-        raise ValueError(f"slot {slot} ends in an undecided tree: keep a path of it or crop it first")
-    return SlotTree(state.length, TreeShape.chain(num_new) if parents is None else _shape(slot, tuple(parents)))
-
-
-def _shape(slot: Slot, parents: tuple[int, ...]) -> TreeShape:
+    if not num_new or num_before < 0:
+        raise ValueError(f"slot {slot} is extended by {num_new} tokens in a tree of {len(shape)} nodes")
     try:
-        return TreeShape(parents).check()
+        shape.check()
     except ValueError as error:
         raise ValueError(f"slot {slot} is extended by no tree: {error}") from None
+    if num_before:
+        if state.tree is None or state.tree.shape != shape.first(num_before):
+            raise ValueError(f"slot {slot} has no tree that could grow into one with parents {list(shape.parents)}")
+        return SlotTree(state.tree.start, shape)
+    if state.tree is not None and not state.tree.shape.is_chain:
+        raise ValueError(f"slot {slot} ends in an undecided tree: keep a path of it or crop it first")
+    return SlotTree(state.length, shape)

@@ -220,12 +220,11 @@ class Batcher:
         if session.num_lead > MAX_LEAD:  # a part of the log is read again
             num_tokens = min(session.num_lead - 1, budget.to_read)
             token_ids = tuple(session.token_ids[session.kv_length : session.kv_length + num_tokens])
-            return _Task(user, Extension(slot, token_ids, num_rows=0), None, num_tokens) if num_tokens else None
+            return _Task(user, Extension.chain(slot, token_ids, num_rows=0), None, num_tokens) if num_tokens else None
         step = session.next_step(None if budget.is_untouched else budget.positions)
         if step is None:
             return None
-        parents = None if step.shape.is_chain else step.shape.parents
-        item = Extension(slot, step.token_ids, parents) if step.token_ids else None
+        item = Extension(slot, step.token_ids, step.shape) if step.token_ids else None
         return _Task(user, item, step, len(step.token_ids))
 
     def _lend(self, user: SlotUser, budget: _Budget, result: PassResult) -> bool:

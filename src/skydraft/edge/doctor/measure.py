@@ -88,7 +88,7 @@ def measure_draft(engine: Engine, prompt: Prompt) -> DraftSpeed:
     token_id = text_ids(prompt)[-1]
 
     def step_s(num_texts: int) -> float:
-        extensions, times_s = [Extension(slot, [token_id]) for slot in slots[:num_texts]], list[float]()
+        extensions, times_s = [Extension.chain(slot, [token_id]) for slot in slots[:num_texts]], list[float]()
         end_s = time.perf_counter() + MEASURE_S
         while len(times_s) < 3 or time.perf_counter() < end_s:
             start_s = time.perf_counter()

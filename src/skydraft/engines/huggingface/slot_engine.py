@@ -190,6 +190,6 @@ def _probe(engine: SlotEngine, token_ids: list[int]) -> Tensor:
     prefilled = engine.open(Prompt((TokenSegment((token_ids[0],)),)))
     rows = [prefilled.logits[None]]
     if len(token_ids) > 1:
-        rows += engine.extend([Extension(prefilled.slot, token_ids[1:])])
+        rows += engine.extend([Extension.chain(prefilled.slot, token_ids[1:])])
     engine.close(prefilled.slot)
     return torch.cat(rows)

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 
 from skydraft.core import Prompt, TokenSegment
+from skydraft.core.tree_shape import TreeShape
 from skydraft.engines.base import EngineLimits, Extension
 from skydraft.engines.llamacpp.engine import Floats, LlamaCppEngine
 from skydraft.engines.llamacpp.file import LlamaFile, complaints, reason
@@ -169,8 +170,8 @@ def _check_trees(engine: LlamaCppEngine) -> None:
         return
     first, wrong, second, third = (index % engine.vocabulary.size for index in (1, 4, 2, 3))
     try:
-        grown = _read(engine, first, Extension(0, [wrong, second, third], [0, 0, 2]), [1, 2])
-        plain = _read(engine, first, Extension(0, [second, third]), [0, 1])
+        grown = _read(engine, first, Extension(0, [wrong, second, third], TreeShape((0, 0, 2))), [1, 2])
+        plain = _read(engine, first, Extension.chain(0, [second, third]), [0, 1])
     except EngineError as error:
         raise ModelLoadError(f"skydraft cannot run {engine.name}: {error}") from error
     difference = float(np.linalg.norm(grown - plain) / np.linalg.norm(plain))
@@ -187,6 +188,6 @@ def _read(engine: LlamaCppEngine, first: int, drafted: Extension, path: list[int
     slot = engine.open(Prompt((TokenSegment((first,)),))).slot
     (rows,) = engine.extend([drafted._replace(slot=slot)])
     engine.keep_path(slot, 0, path)
-    (last,) = engine.extend([Extension(slot, [first])])
+    (last,) = engine.extend([Extension.chain(slot, [first])])
     engine.close(slot)
     return np.concatenate([rows[path], last])
