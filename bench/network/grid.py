@@ -64,7 +64,7 @@ class Grid:
         planner = self._planners.setdefault(
             (cell, key.mode), planner_of(LIMIT_OF.get(mode, mode) if is_oracle else mode)
         )
-        text = VirtualText(minds, profile, link, planner, mode != CLOUD, is_oracle).run()
+        text = VirtualText(minds, profile.sides, link, planner, mode != CLOUD, is_oracle).run()
         # Its first token comes a connection and a request later, and so do all others: the stream needs no answers.
         later_s = 3 * round_trip_s if key.mode == LOCATED else 0.0
         return self._make(key, text, later_s, planner)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from bench.network.profiles import TEXT
 from skydraft.core import Prompt, SamplingParams, TokenSegment
@@ -13,6 +13,7 @@ from skydraft.engines.settings import EngineSettings
 from skydraft.sampling.choice import target_choices
 from skydraft.sampling.guesses import Guesses, best_guesses
 from skydraft.text.checkpoint import Role
+from skydraft.text.vocabulary import Vocabulary
 
 NUM_GUESSES = 6
 
@@ -49,6 +50,25 @@ class Reader:
 
     def close(self) -> None:
         self._engine.close(self._slot)
+
+
+class Thinking(Protocol):
+    """What a target and a draft say of one text."""
+
+    @property
+    def opening(self) -> Opening: ...
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    def choice(self, path: Path) -> int:
+        """The target's, after a path."""
+
+    def guesses(self, path: Path, count: int) -> Guesses:
+        """The draft's, of what follows a path; count is at most NUM_GUESSES."""
+
+    def text(self) -> Path:
+        """What the target writes alone."""
 
 
 class Minds:

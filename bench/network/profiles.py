@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from skydraft.engines.emulated.paced import PREFIX, Pace
 
@@ -16,6 +19,41 @@ DRAFT_NODE_SHARE = 0.02  # of the draft step, each further node of a step
 CLOUD_NODE_SHARE = 0.004  # of the cloud's step, each further position of a pass
 DRAFT_PROMPT_MS = 0.2  # each token
 CLOUD_PROMPT_MS = 0.1
+
+
+class Takes(Protocol):
+    """How long passes take."""
+
+    def pass_s(self, num_tokens: int, num_prompt_tokens: int = 0) -> float:
+        """Of a pass over so many tokens of texts, and of prompts."""
+
+
+@dataclass(frozen=True)
+class BlockTimes:
+    """As it was measured on some machine, block by block; straight lines between and beyond.
+
+    block_ms: pairs of a number of tokens and the time of a pass over them; two at least, from 1 on, ascending.
+    prompt_ms: each token of a prompt.
+    """
+
+    block_ms: Sequence[tuple[int, float]]
+    prompt_ms: float = 0.0
+
+    def pass_s(self, num_tokens: int, num_prompt_tokens: int = 0) -> float:
+        time_ms = self.prompt_ms * num_prompt_tokens
+        if num_tokens:
+            lines = list(pairwise(self.block_ms))
+            (low, low_ms), (high, high_ms) = next((line for line in lines if num_tokens <= line[1][0]), lines[-1])
+            time_ms += low_ms + (high_ms - low_ms) * (num_tokens - low) / (high - low)
+        return time_ms / 1000
+
+
+class Sides(NamedTuple):
+    """What computes: a device and a cloud. is_shared: on one core, so that either is slower while both do."""
+
+    draft_pace: Takes
+    cloud_pace: Takes
+    is_shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +77,10 @@ class Profile:
     @property
     def cloud_pace(self) -> Pace:
         return Pace(self.cloud_ms, CLOUD_NODE_SHARE * self.cloud_ms, CLOUD_PROMPT_MS)
+
+    @property
+    def sides(self) -> Sides:
+        return Sides(self.draft_pace, self.cloud_pace)
 
     @property
     def target(self) -> str:

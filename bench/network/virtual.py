@@ -13,9 +13,9 @@ from functools import partial
 from typing import TypeVar
 
 from bench.link.shaping import PathSettings, Shaper
-from bench.network.model_cache import Minds, Path
+from bench.network.model_cache import Path, Thinking
 from bench.network.oracle import OracleTree
-from bench.network.profiles import Profile
+from bench.network.profiles import Sides
 from bench.network.virtual_cloud import VirtualCloud
 from skydraft.core import Exact, Prompt, SamplingParams, ShareLevel, TokenSegment
 from skydraft.decoding.drafting import Drafting
@@ -52,6 +52,43 @@ class Clock:
             assert self._events, "device and cloud wait for each other"
             self.now_s, _, event = heapq.heappop(self._events)
             event()
+
+
+class Processor:
+    """What computes on it at once gets equal shares of it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._jobs: dict[Callable[[], None], float] = {}  # what follows each, and the seconds that it needs still
+        self._since_s = 0.0
+        self._num_changes = 0
+
+    def run(self, seconds: float, then: Callable[[], None]) -> None:
+        """Compute for so long, alone, and call `then`."""
+        self._catch_up()
+        self._jobs[then] = seconds
+        self._look_ahead()
+
+    def _catch_up(self) -> None:
+        elapsed_s, self._since_s = self._clock.now_s - self._since_s, self._clock.now_s
+        for job in self._jobs:
+            self._jobs[job] -= elapsed_s / len(self._jobs)
+
+    def _look_ahead(self) -> None:
+        """To when the next job ends, unless another begins before."""
+        self._num_changes += 1
+        if not self._jobs:
+            return
+        first, change = min(self._jobs, key=lambda job: self._jobs[job]), self._num_changes
+
+        def end() -> None:
+            if change == self._num_changes:
+                self._catch_up()
+                del self._jobs[first]
+                self._look_ahead()
+                first()
+
+        self._clock.after(max(0.0, self._jobs[first]) * len(self._jobs), end)
 
 
 @dataclass
@@ -115,8 +152,8 @@ class VirtualText:
 
     def __init__(
         self,
-        minds: Minds,
-        profile: Profile,
+        minds: Thinking,
+        sides: Sides,
         link: VirtualLink,
         planner: Planner,
         is_drafted: bool = True,
@@ -127,23 +164,25 @@ class VirtualText:
         self._prompt = Prompt((TokenSegment(opening.prompt_ids),))
         self._minds, self._link, self._planner = minds, link, planner
         self._is_drafted = is_drafted
-        self._pace = profile.draft_pace
+        self._pace = sides.draft_pace
         self._clock, self._stopwatch = Clock(), Stopwatch()
+        self._device = Processor(self._clock)
+        self._cloud_processor = self._device if sides.is_shared else Processor(self._clock)
         self._border = Border(ShareLevel.TOKENS)
-        self._cloud = VirtualCloud(minds, profile.cloud_pace)
+        self._cloud = VirtualCloud(minds, sides.cloud_pace)
         self._up, self._down = link.shaper(), link.shaper()
         self._session = EdgeSession(minds.vocabulary, self._prompt, sampling, Exact())
         self._drafting = Drafting(self._session, planner, 0.0)
         if is_oracle:
             self._drafting.tree = OracleTree(minds.text(), must_ask=not self._drafting.way.has_credit)
         self._reader = TreeReader(_NoEngine(), 0, None, 0)  # type: ignore[arg-type]
-        self._is_prompt_read = self._is_drafting = self._is_cloud_busy = False
+        self._is_prompt_begun = self._is_prompt_read = self._is_drafting = self._is_cloud_busy = False
         self._num_read = 0
         self._times_s: list[float] = []
         self._counts: list[int] = []
 
     def run(self) -> Virtual:
-        self._clock.after(self._pace.pass_s(0, len(self._minds.opening.prompt_ids)), self._read_prompt)
+        self._read_prompt()
         self._clock.after(CONNECT_ROUND_TRIPS * self._link.round_trip_s, self._connected)
         self._clock.run_until(lambda: self._session.is_complete)
         return Virtual(
@@ -180,6 +219,12 @@ class VirtualText:
         self._clock.after(round_trip_s, answered)
 
     def _read_prompt(self) -> None:
+        """Begin to, once there are drafts to be made."""
+        if self._is_drafted and self._drafting.way.width and not self._is_prompt_begun:
+            self._is_prompt_begun = True
+            self._device.run(self._pace.pass_s(0, len(self._minds.opening.prompt_ids)), self._prompt_read)
+
+    def _prompt_read(self) -> None:
         self._is_prompt_read = True
         self._act()
 
@@ -192,15 +237,17 @@ class VirtualText:
             self._session.give_credit(self._session.sampling.max_tokens)
         time_policy(drafting.offer)
         self._send_due()
+        self._read_prompt()
         if self._is_prompt_read and not self._is_drafting and (nodes := time_policy(drafting.next_step)):
             reading = self._reader.plan(drafting.tree, nodes)
             num_tokens = len(reading.token_ids)
             seconds = self._pace.pass_s(num_tokens) if num_tokens else 0.0
             self._num_read += num_tokens
             self._is_drafting = True
-            self._clock.after(seconds, lambda: self._drafted(nodes, num_tokens, seconds))
+            self._device.run(seconds, partial(self._drafted, nodes, num_tokens, self._clock.now_s))
 
-    def _drafted(self, nodes: list[Node], num_tokens: int, seconds: float) -> None:
+    def _drafted(self, nodes: list[Node], num_tokens: int, begun_s: float) -> None:
+        seconds = self._clock.now_s - begun_s
         self._is_drafting = False
         count = self._drafting.way.num_guesses
         guesses = [self._minds.guesses(_path(node), count) for node in nodes]
@@ -252,7 +299,7 @@ class VirtualText:
             self._reply(step.message)
             self._work()
 
-        self._clock.after(step.seconds, finished)
+        self._cloud_processor.run(step.seconds, finished)
 
 
 class _NoEngine:

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.network.model_cache import Minds, Path
+from bench.network.model_cache import Path, Thinking
+from bench.network.profiles import Takes
 from skydraft.core import parse_rule
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms, Step
 from skydraft.decoding.edge_session import mark_of
-from skydraft.engines.emulated.paced import Pace
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import messages, packing, segments
 
@@ -34,7 +34,7 @@ class VirtualCloud:
         num_positions: that it computed, the prompt's not among them.
     """
 
-    def __init__(self, minds: Minds, pace: Pace) -> None:
+    def __init__(self, minds: Thinking, pace: Takes) -> None:
         self.num_positions = 0
         self._minds = minds
         self._pace = pace

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from bench.network.model_cache import Minds, Opening
-from bench.network.profiles import PROFILES
-from bench.network.virtual import Virtual, VirtualLink, VirtualText
+from bench.network.made_up import MadeUpMinds
+from bench.network.model_cache import Minds, Opening, Thinking
+from bench.network.profiles import PROFILES, BlockTimes, Sides
+from bench.network.virtual import Clock, Processor, Virtual, VirtualLink, VirtualText
 from skydraft.core import Prompt, SamplingParams, TokenSegment
 from skydraft.policies.planner import Planner
-from skydraft.policies.way import parse_way
+from skydraft.policies.way import FREE, parse_way
 from tests.linked import cloud_only, table
 
 TARGET = "table:vocab=64,seed=3,order=2,sharpness=3"
@@ -21,10 +24,12 @@ def _minds(draft: str = f"{TARGET},noise=1", temperature: float = 0.0) -> Minds:
     return Minds(table(TARGET), table(draft), Opening(PROMPT, sampling))
 
 
-def _write(minds: Minds, way: str, round_trip_ms: float = 50, profile: str = "P-A", is_oracle: bool = False) -> Virtual:
+def _write(
+    minds: Thinking, way: str, round_trip_ms: float = 50, profile: str = "P-A", is_oracle: bool = False
+) -> Virtual:
     planner = Planner(fixed=None if way == "cloud" else parse_way(way))
     link = VirtualLink(round_trip_ms / 1000, 10)
-    return VirtualText(minds, PROFILES[profile], link, planner, way != "cloud", is_oracle).run()
+    return VirtualText(minds, PROFILES[profile].sides, link, planner, way != "cloud", is_oracle).run()
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
@@ -76,3 +81,46 @@ def test_deciding_is_timed_for_each_answer() -> None:
     text = _write(_minds(), "auto")
     assert len(text.stopwatch.laps_s) == len(text.times_s)
     assert all(lap_s > 0 for lap_s in text.stopwatch.laps_s)
+
+
+def test_jobs_on_one_processor_share_it_and_those_on_two_do_not() -> None:
+    clock, ends_s = Clock(), dict[str, float]()
+    shared, other = Processor(clock), Processor(clock)
+
+    def ends(name: str) -> None:
+        ends_s[name] = clock.now_s
+
+    shared.run(2.0, partial(ends, "long"))
+    other.run(2.0, partial(ends, "elsewhere"))
+    clock.after(0.5, lambda: shared.run(0.5, partial(ends, "short")))
+    clock.run_until(lambda: len(ends_s) == 3)
+    assert ends_s == pytest.approx({"short": 1.5, "elsewhere": 2.0, "long": 2.5})
+
+
+def test_measured_blocks_take_their_times_and_others_lie_on_straight_lines() -> None:
+    times = BlockTimes([(1, 59), (2, 106), (5, 256)], prompt_ms=20)
+    assert [1000 * times.pass_s(num_tokens) for num_tokens in (1, 2, 3, 5, 8)] == pytest.approx(
+        [59, 106, 156, 256, 406]
+    )
+    assert times.pass_s(0, 100) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("agreement", [0.5, 0.8, 0.95])
+def test_a_made_up_draft_agrees_as_often_as_is_asked_for_and_knows_how_sure_it_is(agreement: float) -> None:
+    minds = MadeUpMinds(Opening(PROMPT, SamplingParams(max_tokens=600)), agreement, seed=5)
+    text = minds.text()
+    best = [minds.guesses(text[:length], 1).token_ids[0] == text[length] for length in range(len(text))]
+    assert sum(best) / len(best) == pytest.approx(agreement, abs=0.06)
+    sure = [is_right for length, is_right in enumerate(best) if minds.guesses(text[:length], 1).scores[0] > -0.05]
+    assert sum(sure) / len(sure) > 0.95
+
+
+def test_a_core_for_both_makes_drafts_cost_the_cloud_time() -> None:
+    profile, minds = PROFILES["P-A"], _minds()
+
+    def seconds(is_shared: bool, is_drafted: bool) -> float:
+        sides = Sides(profile.draft_pace, profile.cloud_pace, is_shared)
+        return VirtualText(minds, sides, VirtualLink(0.05, 10), Planner(fixed=FREE), is_drafted).run().times_s[-1]
+
+    assert seconds(is_shared=True, is_drafted=False) == seconds(is_shared=False, is_drafted=False)
+    assert seconds(is_shared=True, is_drafted=True) > 1.4 * seconds(is_shared=False, is_drafted=True)
