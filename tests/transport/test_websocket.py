@@ -1,4 +1,4 @@
-"""The device's end against a real WebSocket server on the loopback."""
+"""The device's end against a real WebSocket server: on the loopback, and where time is the matter in virtual time."""
 
 import asyncio
 import shutil
@@ -20,7 +20,9 @@ from bench.link.link import Link
 from bench.link.pipe import Address
 from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.errors import CloudBusy, CloudFault, TransportError
-from skydraft.transport.websocket import Connection, connect
+from skydraft.transport.websocket import CLOSE_TIMEOUT_S, UNSENT_BYTES, Connection, connect
+from tests.virtual_time import in_virtual_time
+from tests.waiting import PATIENCE_S, until
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -74,6 +76,8 @@ async def test_a_short_message_adds_six_bytes_and_goes_at_once() -> None:
         assert (after.up_bytes - before.up_bytes, after.down_bytes - before.down_bytes) == (24 + 6, 24 + 2)
         sock = connection._wire.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
         await connection.close()
 
 
@@ -117,6 +121,7 @@ async def test_a_route_id_travels_as_a_header_and_only_where_one_is_given() -> N
     assert seen == ["text-1", None]
 
 
+@in_virtual_time
 async def test_receiving_may_be_cancelled() -> None:
     async with connected() as connection:
         with pytest.raises(TimeoutError):
@@ -189,6 +194,7 @@ async def test_what_was_closed_here_says_so() -> None:
         await connection.close()
 
 
+@in_virtual_time
 async def test_closing_wakes_who_waits() -> None:
     async with connected() as connection:
         waiting = asyncio.create_task(connection.receive())
@@ -198,6 +204,7 @@ async def test_closing_wakes_who_waits() -> None:
             await waiting
 
 
+@in_virtual_time
 async def test_a_long_message_that_is_cancelled_breaks_the_connection_off() -> None:
     async with cloud() as server, Link(Address("127.0.0.1", port_of(server))) as link:
         connection = await connect(f"127.0.0.1:{link.address.port}")
@@ -212,77 +219,93 @@ async def test_a_long_message_that_is_cancelled_breaks_the_connection_off() -> N
 # Life and death
 
 
+DEAD_AFTER_S = 20.0
+
+
+def now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@in_virtual_time
 async def test_a_dead_peer_is_found_in_time_while_receiving() -> None:
     async with cloud() as server, Link(Address("127.0.0.1", port_of(server))) as link:
-        connection = await connect(f"127.0.0.1:{link.address.port}", dead_after_s=0.4)
+        connection = await connect(f"127.0.0.1:{link.address.port}", dead_after_s=DEAD_AFTER_S)
         await connection.send(b"a")
         await connection.receive()
-        link.freeze(60)
-        before = time.perf_counter()
-        with pytest.raises(TransportError, match=r"no sign of life for 0\.4 s"):
+        link.freeze(1000)
+        begin_s = now_s()
+        with pytest.raises(TransportError, match="no sign of life for 20 s"):
             await connection.receive()
-        assert 0.2 < time.perf_counter() - before < 3
+        assert 0.75 * DEAD_AFTER_S <= now_s() - begin_s <= DEAD_AFTER_S + 0.1
         await connection.close()
 
 
+@in_virtual_time
 async def test_a_dead_peer_is_found_in_time_while_sending() -> None:
     async with cloud() as server, Link(Address("127.0.0.1", port_of(server))) as link:
-        connection = await connect(f"127.0.0.1:{link.address.port}", dead_after_s=0.4)
-        link.freeze(60)
-        before = time.perf_counter()
-        with pytest.raises(TransportError, match=r"no sign of life for 0\.4 s"):
-            await connection.send(bytes(20_000_000))
-        assert time.perf_counter() - before < 4
+        connection = await connect(f"127.0.0.1:{link.address.port}", dead_after_s=DEAD_AFTER_S)
+        link.freeze(1000)
+        begin_s = now_s()
+        with pytest.raises(TransportError, match="no sign of life for 20 s"):
+            await connection.send(bytes(5_000_000))
+        assert 0.75 * DEAD_AFTER_S <= now_s() - begin_s <= DEAD_AFTER_S + 0.1
         await connection.close()
 
 
+@in_virtual_time
 async def test_closing_does_not_wait_for_a_dead_peer() -> None:
     async with cloud() as server, Link(Address("127.0.0.1", port_of(server))) as link:
         connection = await connect(f"127.0.0.1:{link.address.port}")
-        link.freeze(60)
-        sending = asyncio.create_task(connection.send(bytes(20_000_000)))
-        await asyncio.sleep(0.05)
-        before = time.perf_counter()
+        link.freeze(1000)
+        sending = asyncio.create_task(connection.send(bytes(5_000_000)))
+        await asyncio.sleep(1)
+        begin_s = now_s()
         await connection.close()
-        assert time.perf_counter() - before < 5
+        assert now_s() - begin_s <= CLOSE_TIMEOUT_S + 0.1
         with pytest.raises(TransportError):
             await sending
 
 
+@in_virtual_time
 async def test_an_idle_connection_lives() -> None:
-    async with connected(dead_after_s=0.2) as connection:
-        await asyncio.sleep(0.6)
+    async with connected(dead_after_s=DEAD_AFTER_S) as connection:
+        await asyncio.sleep(3 * DEAD_AFTER_S)
         await connection.send(b"still here")
         assert await connection.receive() == b"still here"
 
 
+@in_virtual_time
 async def test_a_slow_uplink_lives_while_it_moves() -> None:
-    settings = LinkSettings(PathSettings(rate_mbps=4, queue_bytes=20_000))
+    settings = LinkSettings(PathSettings(rate_mbps=0.24, queue_bytes=20_000))
     async with cloud() as server, Link(Address("127.0.0.1", port_of(server)), settings) as link:
-        connection = await connect(f"127.0.0.1:{link.address.port}", dead_after_s=1.2)
-        data = bytes(1_200_000)  # takes 2.4 s, twice as long as silence may
+        connection = await connect(f"127.0.0.1:{link.address.port}", dead_after_s=DEAD_AFTER_S)
+        data = bytes(1_200_000)
+        begin_s = now_s()
         await connection.send(data)
         assert await connection.receive() == data
+        assert now_s() - begin_s >= 2 * DEAD_AFTER_S
         await connection.close()
 
 
+@in_virtual_time
 async def test_a_stopped_process_does_not_take_its_peer_for_dead() -> None:
-    async with connected(dead_after_s=0.2) as connection:
-        await asyncio.sleep(0.01)
-        time.sleep(0.5)  # noqa: ASYNC251 - the whole loop stands still, as under a long computation
-        await asyncio.sleep(0.3)
+    async with connected(dead_after_s=DEAD_AFTER_S) as connection:
+        await asyncio.sleep(1)
+        time.sleep(2.5 * DEAD_AFTER_S)  # noqa: ASYNC251 - the whole loop stands still, as under a long computation
+        await asyncio.sleep(1.5 * DEAD_AFTER_S)
         await connection.send(b"a")
         assert await connection.receive() == b"a"
 
 
+@in_virtual_time
 async def test_what_nobody_receives_does_not_kill_the_connection() -> None:
     async def pour(connection: ServerConnection) -> None:
         for _ in range(200):
             await connection.send(bytes(50_000))
         await connection.wait_closed()
 
-    async with connected(pour, dead_after_s=0.2) as connection:
-        await asyncio.sleep(0.6)
+    async with connected(pour, dead_after_s=DEAD_AFTER_S) as connection:
+        await asyncio.sleep(3 * DEAD_AFTER_S)
         assert sum([len(await connection.receive()) for _ in range(200)]) == 10_000_000
 
 
@@ -299,7 +322,7 @@ async def test_nothing_listening_is_a_sentence() -> None:
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".invalid"])
 async def test_an_unknown_host_is_a_sentence(host: str) -> None:
     with pytest.raises(TransportError, match=f"the host name {host} is not known"):
-        await connect(f"ws://{host}:80", timeout_s=5)
+        await connect(f"ws://{host}:80", timeout_s=PATIENCE_S)
 
 
 async def test_a_refused_key_is_a_fault() -> None:
@@ -392,18 +415,23 @@ async def test_http_statuses_are_sentences(status: HTTPStatus, complaint: str) -
 async def stranger(said: bytes) -> AsyncIterator[int]:
     """A server that says something else, or nothing."""
 
+    num_begun = num_ended = 0
+
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal num_begun, num_ended
+        num_begun += 1
         writer.write(said)
         if said:
             writer.write_eof()
         with suppress(ConnectionError):
             await reader.read()
         writer.close()
+        num_ended += 1
 
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
     async with server:
         yield port_of(server)
-        await asyncio.sleep(0.01)  # for `speak` to end
+        await until(lambda: num_ended == num_begun)
 
 
 @pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\0" * 100, b"HTTP/1.1 101 Go\r\nUpgrade: tea\r\n\r\n"])
@@ -413,6 +441,7 @@ async def test_a_stranger_is_a_sentence(said: bytes) -> None:
             await connect(f"127.0.0.1:{port}")
 
 
+@in_virtual_time
 async def test_silence_ends_at_the_timeout() -> None:
     async with stranger(b"") as port:
         with pytest.raises(TransportError, match=r"did not answer within 0\.1 s"):
