@@ -17,7 +17,7 @@ from tests.engines.operations import text_prompt
 
 TABLE = "table:vocab=64,seed=3,order=2,tensors=1"
 PACE = Pace(step_ms=30, node_ms=0.5, prompt_ms=2)
-WHOLE = ("name", "vocabulary", "limits", "open", "extend", "crop", "keep_path", "close")
+WHOLE = ("name", "vocabulary", "limits", "row_promise", "open", "extend", "crop", "keep_path", "close")
 LIMITS = EngineLimits(num_slots=4, max_length=64)
 LOG_MEL = TensorSegment("log_mel", "float16", (2, 7), bytes(28))
 

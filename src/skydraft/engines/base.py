@@ -57,8 +57,31 @@ class EngineLimits(NamedTuple):
     max_length: int
 
 
+class RowPromise(NamedTuple):
+    """Whether an engine's rows are invariant: what the exactness of a text rests on.
+
+    A row's logits are invariant where they are the same, bit by bit, whatever else is read with it, was read before it
+    in other slots, or was read and rejected.
+
+    is_invariant: they are, in the engine's present settings. Else they are rounded in other ways in other company.
+    reason: the settings that this rests on, or what breaks it; completes "because ...", for operators.
+    gap_change: by how much the difference between two logits of a row was seen to change, at most, among its most
+        probable tokens (`self_test`): a choice by a smaller difference might have been another one in other company. It
+        was measured on one short text when the model was loaded, and is no proven bound. None: it was not measured.
+    """
+
+    is_invariant: bool
+    reason: str
+    gap_change: float | None = None
+
+
 class Engine(Protocol):
-    """A language model with a KV cache of slots. One thread at a time may use it."""
+    """A language model with a KV cache of slots. One thread at a time may use it.
+
+    row_promise: declared for the engine's settings, without a measurement; a self-test replaces it by what it finds.
+    """
+
+    row_promise: RowPromise
 
     @property
     def name(self) -> str: ...

@@ -19,6 +19,7 @@ from skydraft.engines.external.kinds import SGLANG, VLLM
 from skydraft.engines.huggingface.kind import HUGGING_FACE
 from skydraft.engines.llamacpp.kind import LLAMA_CPP
 from skydraft.engines.model_kind import ModelKind
+from skydraft.engines.self_test import hold_to_promise
 from skydraft.engines.settings import EngineSettings
 from skydraft.text.checkpoint import EMBEDDED, Role
 
@@ -43,8 +44,10 @@ class ModelName(NamedTuple):
         return self.source == EMBEDDED
 
     def load_engine(self, role: Role, settings: EngineSettings) -> Engine:
-        """Load the model and give it its pace; errors as `load.load_engine`."""
+        """Load the model, test its rows where settings say so, give it its pace; errors as `load.load_engine`."""
         engine = self.kind.load_engine(self.source, role, settings)
+        if settings.self_test:
+            hold_to_promise(engine)
         return engine if self.pace is None else pace_engine(engine, self.pace)
 
 

@@ -25,6 +25,8 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_threads: of the whole process, for work on the CPU; 0: as they are.
     prefill_chunk: prompt tokens in one forward pass.
     quantize: round a draft model's linear layers to 8 bits (CPU only).
+    fast_math: of a target: compute as fast as can be, even where rows are then not invariant (`base.RowPromise`).
+    self_test: compare rows when the model is loaded (`engines/self_test`).
     """
 
     num_slots: int = 1
@@ -34,6 +36,8 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_threads: int = 0
     prefill_chunk: int = 512
     quantize: bool = False
+    fast_math: bool = False
+    self_test: bool = False
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -98,6 +98,7 @@ class PacedEngine:
         self.name = f"{PREFIX}{pace}:{engine.name}"
         self.vocabulary = engine.vocabulary
         self.limits = engine.limits
+        self.row_promise = engine.row_promise
         self.pace = pace
         self.counts = PaceCounts()
         self._engine = engine

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skydraft.core import Prompt, TensorSegment
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, Slot
+from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot
 from skydraft.engines.emulated.words import word_vocabulary
 from skydraft.engines.prompt_checks import check_prompt, reject_tensors, text_ids
 from skydraft.engines.slots import Ints, Placement, SlotBook
@@ -59,6 +59,7 @@ class TableEngine:
         self.vocabulary = vocabulary or word_vocabulary(self._vocab_size)
         self.name = self.vocabulary.name
         self.limits = limits
+        self.row_promise = RowPromise(True, "rows are read from a table")
         self._accepts_tensors = accepts_tensors
         self._book = SlotBook(limits)
         # Entry i of a slot lies at order + i, behind `order` zeros that stand for what is missing.

@@ -23,6 +23,7 @@ import httpx
 import msgspec
 import numpy as np
 
+from skydraft.engines.base import RowPromise
 from skydraft.engines.external.sources import SGLANG_PREFIX, SglangSource
 from skydraft.engines.external.text_engine import Floats, TextEngine, TextQuestion
 from skydraft.engines.settings import EngineSettings
@@ -33,6 +34,7 @@ from skydraft.text.tokenizer import FolderTokenizer
 KEY_VARIABLE = "SGLANG_API_KEY"
 VERSION = "0.5.23"
 MAX_LOGITS = 256
+ROW_PROMISE = RowPromise(False, "the server batches rows with those of others, and its radix cache keeps some of them")
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)  # seconds; the server may be busy with the prompts of others
 
 # All that a server could take from the model's generation_config.json is stated: penalties would change the last row.
@@ -112,7 +114,7 @@ def load_sglang(server: SglangSource, settings: EngineSettings) -> TextEngine:
         raise
     reader = SglangReader(client, vocabulary.size)
     weakref.finalize(reader, client.close)
-    return TextEngine(reader, vocabulary, limits)
+    return TextEngine(reader, vocabulary, limits, ROW_PROMISE)
 
 
 class SglangReader:

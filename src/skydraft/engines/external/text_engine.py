@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skydraft.core import Prompt
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, Slot
+from skydraft.engines.base import EngineLimits, Extension, Prefilled, RowPromise, Slot
 from skydraft.engines.prompt_checks import only_text_ids
 from skydraft.engines.slots import Placement, SlotBook
 from skydraft.errors import EngineError, PromptRejected
@@ -21,6 +21,7 @@ from skydraft.text.vocabulary import Vocabulary
 
 Floats = npt.NDArray[np.float32]
 
+UNKNOWN_ROWS = RowPromise(False, "another program computes them")
 TIE_MARGIN = 16  # logits to ask for beyond those that matter: where they tie at the edge, the lowest ids count
 
 
@@ -81,10 +82,17 @@ class _LogitsNeeded(NamedTuple):
 class TextEngine:
     """A NarrowEngine on a TextReader; its errors are those of NarrowEngine."""
 
-    def __init__(self, reader: TextReader, vocabulary: Vocabulary, limits: EngineLimits) -> None:
+    def __init__(
+        self,
+        reader: TextReader,
+        vocabulary: Vocabulary,
+        limits: EngineLimits,
+        row_promise: RowPromise = UNKNOWN_ROWS,
+    ) -> None:
         self.name = vocabulary.name
         self.vocabulary = vocabulary
         self.limits = limits
+        self.row_promise = row_promise
         self._reader = reader
         self._book = SlotBook(limits)
         self._logs: dict[Slot, list[int]] = {}  # by index, as SlotBook counts: the nodes of a tree as they were given

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import torch
 
-from skydraft.engines.base import EngineLimits
+from skydraft.engines.base import EngineLimits, RowPromise
 from skydraft.engines.external.sources import VllmSource, VllmSpec
 from skydraft.engines.external.text_engine import TextEngine, TextQuestion
 from skydraft.engines.external.vllm import VllmReader
@@ -30,6 +30,9 @@ from skydraft.text.tokenizer import FolderTokenizer
 
 CPU_BLOCK_SIZE = 32  # tokens; vLLM's own choice on a CPU is 128, of which a round would compute up to 127 again
 SPARE_CACHE = 1.25  # of the cache on a CPU: drafts take blocks beside the slots' logs
+ROW_PROMISE = RowPromise(
+    False, "vLLM computes one row with other kernels than several; VLLM_BATCH_INVARIANT=1 guards only what is batched"
+)
 PROBE = (1, 2, 3, 1, 2)
 MAX_PROBE_DIFFERENCE = 0.05  # of the logits' norm; rows of other tokens differ by about 1
 
@@ -67,7 +70,7 @@ def load_vllm(source: VllmSource, role: Role, settings: EngineSettings) -> TextE
             raise ModelLoadError(f"vLLM cannot load {checkpoint.name}: {first_line(error)}") from error
         reader = VllmReader(vllm, llm, vocabulary.size, checkpoint.name)
         _check_rows(reader)
-    return TextEngine(reader, vocabulary, limits)
+    return TextEngine(reader, vocabulary, limits, ROW_PROMISE)
 
 
 def _check_rows(reader: VllmReader) -> None:

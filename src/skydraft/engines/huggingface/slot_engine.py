@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skydraft.core import Prompt, TokenSegment
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, Slot
+from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot
 from skydraft.engines.huggingface.kv_cache import BatchPlan, SlotCache
 from skydraft.engines.huggingface.weights import memory_guard, quantize_linear
 from skydraft.engines.prompt_checks import check_prompt, require_finite
@@ -80,6 +80,7 @@ class SlotEngine:
         self.name = model.vocabulary.name
         self.vocabulary = model.vocabulary
         self.limits = limits
+        self.row_promise = RowPromise(False, "matrix products of several rows are rounded in another way than of one")
         self._model = model
         self._book = SlotBook(limits)
         self._cache = SlotCache(model.num_layers, limits)

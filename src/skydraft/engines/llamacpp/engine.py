@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skydraft.core import Prompt
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, Slot
+from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot
 from skydraft.engines.llamacpp.branches import BranchBook, BranchPlan, Copy, Cut
 from skydraft.engines.llamacpp.file import LlamaFile, complaints, reason
 from skydraft.engines.prompt_checks import only_text_ids
@@ -41,6 +41,7 @@ class LlamaCppEngine:
         self.vocabulary = file.read_vocabulary()
         self.name = self.vocabulary.name
         self.limits = limits
+        self.row_promise = RowPromise(False, "llama.cpp computes rows with other kernels when there are more of them")
         self._book = SlotBook(limits)
         self._branches = BranchBook(limits.num_slots, num_sequences)
 
