@@ -67,7 +67,7 @@ class VirtualCloud:
         num_tokens = len(step.token_ids)
         self.num_positions += num_tokens
         prepared = session.prepare(step, self._judge(session, step) if num_tokens else None)
-        outcome = session.finish(step, prepared)
+        outcome = session.finish(prepared)
         return Pass(outcome.message, self._pace.pass_s(num_tokens) if num_tokens else 0.0)
 
     def _open(self, message: messages.Open) -> messages.Opened:

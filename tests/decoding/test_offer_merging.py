@@ -7,32 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skydraft.core import Draft, TreeShape
-from skydraft.decoding.offer_merging import fitting, is_ahead, merge_offers, unverified_part
+from skydraft.decoding.offer_merging import extension, fitting, is_ahead, merge_offers
 from tests.linked import random_tree
 
 
 def test_a_chain_is_cut_where_the_log_ends() -> None:
-    assert unverified_part(Draft.chain(3, (5, 6, 7)), [0, 0, 0, 5]) == Draft.chain(4, (6, 7))
+    assert extension(Draft.chain(3, (5, 6, 7)), [0, 0, 0, 5]) == Draft.chain(4, (6, 7))
 
 
 def test_a_chain_that_the_log_holds_whole_is_stale() -> None:
-    assert unverified_part(Draft.chain(1, (5, 6)), [0, 5, 6]) is None
+    assert extension(Draft.chain(1, (5, 6)), [0, 5, 6]) is None
 
 
 def test_a_chain_that_disagrees_is_stale() -> None:
-    assert unverified_part(Draft.chain(1, (5, 6, 7)), [0, 5, 9]) is None
+    assert extension(Draft.chain(1, (5, 6, 7)), [0, 5, 9]) is None
 
 
 def test_forced_tokens_that_the_log_holds_are_forced_no_more() -> None:
-    assert unverified_part(Draft.chain(0, (1, 2, 3, 4), num_forced=3), [1, 2]) == Draft.chain(2, (3, 4), num_forced=1)
+    assert extension(Draft.chain(0, (1, 2, 3, 4), num_forced=3), [1, 2]) == Draft.chain(2, (3, 4), num_forced=1)
 
 
 def test_a_tree_is_cut_to_what_follows_the_log() -> None:
     tree = Draft(0, (1, 2, 3, 4, 5), TreeShape((0, 0, 1, 2, 3)))  # 1 -> 3 -> 5 and 2 -> 4
-    assert unverified_part(tree, [1]) == Draft(1, (3, 5), TreeShape((0, 1)))
-    assert unverified_part(tree, [2]) == Draft(1, (4,), TreeShape((0,)))
-    assert unverified_part(tree, [1, 3, 5]) is None
-    assert unverified_part(tree, [4]) is None
+    assert extension(tree, [1]) == Draft(1, (3, 5), TreeShape((0, 1)))
+    assert extension(tree, [2]) == Draft(1, (4,), TreeShape((0,)))
+    assert extension(tree, [1, 3, 5]) is None
+    assert extension(tree, [4]) is None
 
 
 def test_an_offer_beyond_the_log_is_ahead() -> None:
@@ -46,7 +46,7 @@ def test_a_trees_paths_are_those_of_its_remainder_after_the_log(rng: Random) -> 
     draft = Draft(0, tuple(token_ids), shape)
     texts = {tuple(draft.token_ids[node] for node in draft.shape.path_to(row)) for row in range(len(token_ids) + 1)}
     log_ids = rng.choice(sorted(texts))
-    rest = unverified_part(draft, log_ids)
+    rest = extension(draft, log_ids)
     longer = {text[len(log_ids) :] for text in texts if len(text) > len(log_ids) and text[: len(log_ids)] == log_ids}
     if rest is None:
         assert not longer

@@ -15,7 +15,7 @@ from skydraft.engines.base import Extension, PromptChunk
 from skydraft.engines.huggingface import kv_cache
 from skydraft.engines.huggingface.slot_engine import SlotEngine
 from skydraft.protocol import messages, offers
-from skydraft.scheduling.batcher import Batcher, BatchLimits
+from skydraft.scheduling.batcher import Batcher
 from tests.engines.operations import text_prompt
 from tests.engines.test_omni import heard, log_mel
 from tests.linked import cloud_only, random_tree
@@ -50,7 +50,7 @@ class Writing:
 @pytest.mark.parametrize("kind", ["llama", pytest.param("target", marks=pytest.mark.text)])
 def test_sessions_that_share_slots_write_what_each_writes_alone(start: Start, kind: str):
     rng, engine = Random(7), start(kind, num_slots=3)
-    batcher = Batcher(engine, BatchLimits(max_positions=40, prefill_tokens=9))
+    batcher = Batcher(engine, max_positions=40, prefill_tokens=9)
     texts = [Writing(engine, number, rng) for number in range(7)]
     for text in texts:
         batcher.admit(text.session, "", batcher.measure(text.session.terms.prompt))
@@ -62,7 +62,7 @@ def test_sessions_that_share_slots_write_what_each_writes_alone(start: Start, ki
                 batcher.wake(text.session)
         done = batcher.step()
         num_restored += done.num_restored
-        assert not any(isinstance(answer.message, messages.Fault) for answer in done.answers)
+        assert not any(isinstance(outcome.message, messages.Fault) for outcome in done.outcomes.values())
         if all(text.session.is_complete for text in texts):
             break
     assert [list(text.session.token_ids) for text in texts] == [text.truth for text in texts]

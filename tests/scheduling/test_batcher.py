@@ -14,7 +14,7 @@ from skydraft.engines.base import ChunkedEngine, PromptChunk
 from skydraft.engines.emulated.table import TableEngine
 from skydraft.errors import EngineError
 from skydraft.protocol import messages, offers
-from skydraft.scheduling.batcher import Batcher, BatchLimits, PassResult, SessionAnswer
+from skydraft.scheduling.batcher import Batcher, PassResult
 from tests.linked import PROMPT, cloud_only, table
 
 MODEL = "table:vocab=8,seed=5,order=2"
@@ -63,13 +63,14 @@ def alone(session: CloudSession) -> list[int]:
     return cloud_only(engine(), session.terms.sampling, session.terms.prompt)
 
 
-def faults(done: Iterable[PassResult]) -> list[SessionAnswer]:
-    return [answer for one in done for answer in one.answers if isinstance(answer.message, messages.Fault)]
+def faults(done: Iterable[PassResult]) -> dict[CloudSession, messages.Fault]:
+    said = [(session, outcome.message) for one in done for session, outcome in one.outcomes.items()]
+    return {session: message for session, message in said if isinstance(message, messages.Fault)}
 
 
 def test_prompts_offers_and_credit_of_many_sessions_are_one_forward_pass() -> None:
     target = engine()
-    batcher = Batcher(target, BatchLimits())
+    batcher = Batcher(target)
     old = [admitted(batcher, new_session(seed)) for seed in (1, 2)]
     passes(batcher)
     before = target.counters.num_passes
@@ -81,12 +82,12 @@ def test_prompts_offers_and_credit_of_many_sessions_are_one_forward_pass() -> No
     done = batcher.step()
     assert target.counters.num_passes == before + 2
     assert done.num_sessions == 3
-    assert {type(answer.message) for answer in done.answers} == {messages.Tokens, messages.Verdict}
-    assert sorted(answer.num_offered for answer in done.answers) == [0, 3]
+    assert {type(outcome.message) for outcome in done.outcomes.values()} == {messages.Tokens, messages.Verdict}
+    assert sorted(outcome.num_offered for outcome in done.outcomes.values()) == [0, 3]
 
 
 def test_a_long_prompt_holds_up_nobody_by_more_than_its_chunk() -> None:
-    batcher = Batcher(engine(), BatchLimits(max_positions=256, prefill_tokens=100))
+    batcher = Batcher(engine(), max_positions=256, prefill_tokens=100)
     writer = admitted(batcher, new_session(1, max_tokens=40))
     passes(batcher)
     credit(batcher, writer)
@@ -94,7 +95,7 @@ def test_a_long_prompt_holds_up_nobody_by_more_than_its_chunk() -> None:
     newcomer = admitted(batcher, new_session(2, prompt=prompt(1000)))
     reading = [batcher.step() for _ in range(10)]
     assert [one.num_positions for one in reading] == [101] * 10
-    assert all(len(one.answers) == 1 for one in reading)
+    assert all(len(one.outcomes) == 1 for one in reading)
     assert not newcomer.has_work
     credit(batcher, newcomer)
     passes(batcher)
@@ -103,19 +104,19 @@ def test_a_long_prompt_holds_up_nobody_by_more_than_its_chunk() -> None:
 
 
 def test_when_all_who_waited_were_served_nothing_is_owed() -> None:
-    batcher = Batcher(engine(), BatchLimits(max_positions=12))
+    batcher = Batcher(engine(), max_positions=12)
     first, second = (admitted(batcher, new_session(seed), owner=str(seed)) for seed in (1, 2))
     passes(batcher)
     offer(batcher, first, [1] * 9)
     offer(batcher, second, [1])
-    assert len(batcher.step().answers) == 2
+    assert len(batcher.step().outcomes) == 2
     offer(batcher, first, [1] * 9)
     offer(batcher, second, [1] * 9)
-    assert [answer.session for answer in batcher.step().answers] == [first]
+    assert list(batcher.step().outcomes) == [first]
 
 
 def test_a_pass_takes_no_more_positions_than_it_may_unless_one_offer_is_longer() -> None:
-    batcher = Batcher(engine(), BatchLimits(max_positions=20, prefill_tokens=5))
+    batcher = Batcher(engine(), max_positions=20, prefill_tokens=5)
     sessions = [admitted(batcher, new_session(seed)) for seed in range(6)]
     passes(batcher)
     for session in sessions:
@@ -123,11 +124,11 @@ def test_a_pass_takes_no_more_positions_than_it_may_unless_one_offer_is_longer()
     offer(batcher, sessions[5], [2] * 30)  # the two offers are judged as one, of 37 positions
     done = passes(batcher)
     assert [one.num_positions for one in done] == [14, 14, 7, 37]
-    assert sum(len(one.answers) for one in done) == 6
+    assert sum(len(one.outcomes) for one in done) == 6
 
 
 def test_a_key_with_many_sessions_does_not_slow_down_a_key_with_one() -> None:
-    batcher = Batcher(engine(40), BatchLimits(max_positions=4, prefill_tokens=4))
+    batcher = Batcher(engine(40), max_positions=4, prefill_tokens=4)
     many = [admitted(batcher, new_session(seed), "many") for seed in range(30)]
     one = admitted(batcher, new_session(99), "one")
     passes(batcher)
@@ -135,7 +136,7 @@ def test_a_key_with_many_sessions_does_not_slow_down_a_key_with_one() -> None:
         credit(batcher, session)
     num_answers = 0
     while len(one.token_ids) < 24:
-        num_answers += sum(answer.session is one for answer in batcher.step().answers)
+        num_answers += sum(session is one for session in batcher.step().outcomes)
         assert batcher._number < 150
     assert num_answers == 24
     passes(batcher)
@@ -144,7 +145,7 @@ def test_a_key_with_many_sessions_does_not_slow_down_a_key_with_one() -> None:
 
 def test_the_session_that_has_been_idle_longest_loses_its_slot() -> None:
     target = engine(2)
-    batcher = Batcher(target, BatchLimits())
+    batcher = Batcher(target)
     first, second = (admitted(batcher, new_session(seed)) for seed in (1, 2))
     passes(batcher)
     offer(batcher, first, [1])
@@ -163,13 +164,13 @@ def test_the_session_that_has_been_idle_longest_loses_its_slot() -> None:
 
 
 def test_a_session_with_work_under_way_keeps_its_slot_until_it_has_had_its_turn() -> None:
-    batcher = Batcher(engine(1), BatchLimits())
+    batcher = Batcher(engine(1))
     first, second = (admitted(batcher, new_session(seed, max_tokens=300)) for seed in (1, 2))
     for session in (first, second):
         credit(batcher, session)
     done = passes(batcher)
-    assert faults(done) == []
-    speakers = [one.answers[0].session for one in done if one.answers]
+    assert not faults(done)
+    speakers = [next(iter(one.outcomes)) for one in done if one.outcomes]
     turns = 1 + sum(a is not b for a, b in pairwise(speakers))
     assert 4 <= turns <= 10  # each at least as long as what had to be read again for it
     for session in (first, second):
@@ -177,7 +178,7 @@ def test_a_session_with_work_under_way_keeps_its_slot_until_it_has_had_its_turn(
 
 
 def test_a_text_that_was_evicted_is_read_again_in_pieces_and_goes_on() -> None:
-    batcher = Batcher(engine(1), BatchLimits(max_positions=64, prefill_tokens=16))
+    batcher = Batcher(engine(1), max_positions=64, prefill_tokens=16)
     first = admitted(batcher, new_session(1, max_tokens=200, prompt=prompt(50)))
     credit(batcher, first, 100)
     passes(batcher)
@@ -192,56 +193,56 @@ def test_a_text_that_was_evicted_is_read_again_in_pieces_and_goes_on() -> None:
 
 
 def test_a_cloud_without_a_memory_is_told_a_long_text_in_pieces() -> None:
-    batcher = Batcher(engine(), BatchLimits(max_positions=64, prefill_tokens=16))
+    batcher = Batcher(engine(), max_positions=64, prefill_tokens=16)
     truth = alone(new_session(1, max_tokens=500))
     session = admitted(batcher, new_session(1, max_tokens=500))
     offer(batcher, session, truth[:400], num_forced=398)
     done = passes(batcher)
     assert max(one.num_positions for one in done) <= 32
-    (answer,) = [answer for one in done for answer in one.answers]
+    (answer,) = [outcome for one in done for outcome in one.outcomes.values()]
     assert answer.message == messages.Verdict(401, truth[400])
     assert (answer.num_emitted, answer.num_offered, answer.num_accepted) == (3, 2, 2)
     assert list(session.token_ids) == truth[:401]
 
 
 def test_a_long_offer_is_judged_and_not_taken_for_what_is_told() -> None:
-    batcher = Batcher(engine(), BatchLimits())
+    batcher = Batcher(engine())
     session = admitted(batcher, new_session(1, max_tokens=100))
     offer(batcher, session, [(token_id + 1) % 8 for token_id in alone(session)[:60]])
-    (answer,) = [answer for one in passes(batcher) for answer in one.answers]
+    (answer,) = [outcome for one in passes(batcher) for outcome in one.outcomes.values()]
     assert answer.message == messages.Verdict(1, alone(session)[0])
 
 
 def test_a_told_text_with_a_token_that_the_target_does_not_know_is_refused_however_long() -> None:
-    batcher = Batcher(engine(), BatchLimits())
+    batcher = Batcher(engine())
     terms = new_session(1, max_tokens=100).terms._replace(num_edge_ids=300)
     session = admitted(batcher, CloudSession(terms, WIDE_OPEN))
     draft = Draft.chain(0, (1, 2, 299) * 20, num_forced=60)
     session.receive(offers.to_wire(draft, 0, 300, Exact()))
     batcher.wake(session)
-    (fault,) = faults(passes(batcher))
-    assert "299" in fault.message.sentence
+    ((_, fault),) = faults(passes(batcher)).items()
+    assert "299" in fault.sentence
     assert list(session.token_ids) == []
 
 
 def test_a_text_that_is_told_to_its_end_is_not_read_on() -> None:
     session = new_session(1, max_tokens=100)
     truth = alone(session)
-    batcher = Batcher(engine(), BatchLimits())
+    batcher = Batcher(engine())
     admitted(batcher, session)
     offer(batcher, session, truth, num_forced=100)
-    (answer,) = [answer for one in passes(batcher) for answer in one.answers]
+    (answer,) = [outcome for one in passes(batcher) for outcome in one.outcomes.values()]
     assert answer.message == messages.Verdict(100)
 
 
 def test_a_session_of_which_a_token_is_unknown_falls_alone() -> None:
-    batcher = Batcher(engine(), BatchLimits())
+    batcher = Batcher(engine())
     good, bad = (admitted(batcher, new_session(seed)) for seed in (1, 2))
     bad._log.append(99)  # as a device with a larger vocabulary may tell it
     for session in (good, bad):
         credit(batcher, session)
-    (fault,) = faults(passes(batcher))
-    assert (fault.session, fault.message.code) == (bad, messages.FaultCode.LIMIT)
+    ((session, fault),) = faults(passes(batcher)).items()
+    assert (session, fault.code) == (bad, messages.FaultCode.LIMIT)
     assert list(batcher._users) == [good]
     assert list(good.token_ids) == alone(good)
 
@@ -255,7 +256,7 @@ def test_memory_of_a_pass_does_not_outlive_it() -> None:
             return self.last
 
     spec = engine(4, 100)
-    batcher = Batcher(recorder := Recorder(spec._table, 2, limits=spec.limits), BatchLimits())
+    batcher = Batcher(recorder := Recorder(spec._table, 2, limits=spec.limits))
     session = admitted(batcher, new_session())
     passes(batcher)
     tail = session._tail_logits
@@ -264,7 +265,7 @@ def test_memory_of_a_pass_does_not_outlive_it() -> None:
 
 
 def test_the_cost_of_a_round_does_not_grow_with_the_text() -> None:
-    batcher = Batcher(engine(2, 400_000), BatchLimits())
+    batcher = Batcher(engine(2, 400_000))
     lengths = (100, 200_000)
     sessions = [admitted(batcher, new_session(seed, max_tokens=400_000)) for seed in (1, 2)]
     for session, length in zip(sessions, lengths, strict=True):
@@ -295,12 +296,12 @@ class WholePrompts:
 def test_an_engine_that_reads_prompts_whole_reads_one_at_a_time_between_passes() -> None:
     whole = WholePrompts(engine(2))
     assert not isinstance(whole, ChunkedEngine)
-    batcher = Batcher(whole, BatchLimits(prefill_tokens=2))
+    batcher = Batcher(whole, prefill_tokens=2)
     sessions = [admitted(batcher, new_session(seed, max_tokens=100)) for seed in range(4)]
     for session in sessions:
         credit(batcher, session)
     done = passes(batcher)
-    assert faults(done) == []
+    assert not faults(done)
     assert sum(one.num_evicted for one in done) > 0
     for session in sessions:
         assert list(session.token_ids) == alone(session)
@@ -316,13 +317,13 @@ def test_a_failing_engine_fails_the_session_that_it_fails_for() -> None:
             return super().extend(extensions)
 
     spec = engine(4, 100)
-    batcher = Batcher(Fragile(spec._table, 2, limits=spec.limits), BatchLimits())
+    batcher = Batcher(Fragile(spec._table, 2, limits=spec.limits))
     bad = admitted(batcher, new_session(1, prompt=prompt(13)))
     good = admitted(batcher, new_session(2))
     credit(batcher, good)
-    (fault,) = faults(passes(batcher))
-    assert (fault.session, fault.message.code) == (bad, messages.FaultCode.INTERNAL)
-    assert "device failed" not in fault.message.sentence
+    ((session, fault),) = faults(passes(batcher)).items()
+    assert (session, fault.code) == (bad, messages.FaultCode.INTERNAL)
+    assert "device failed" not in fault.sentence
     assert list(good.token_ids) == alone(good)
     for seed in range(4):  # its slot is free again
         admitted(batcher, new_session(seed))

@@ -12,7 +12,7 @@ from skydraft.decoding.cloud_session import CloudSession, SessionTerms
 from skydraft.engines.emulated.table import TableEngine
 from skydraft.protocol import messages, offers
 from skydraft.scheduling import batcher as batching
-from skydraft.scheduling.batcher import Batcher, BatchLimits
+from skydraft.scheduling.batcher import Batcher
 from tests.linked import PROMPT, cloud_only, random_tree, table
 
 MODEL = "table:vocab=8,seed=5,order=2"
@@ -50,7 +50,7 @@ def talk(seed: int) -> tuple[list[list[int]], list[list[messages.CloudMessage]]]
     """A crowd's texts and what the cloud said in each pass."""
     rng = Random(seed)
     sessions = mixed_sessions(rng, 12)
-    batcher = Batcher(table(MODEL, num_slots=12), BatchLimits())
+    batcher = Batcher(table(MODEL, num_slots=12))
     for session in sessions:
         batcher.admit(session, "", batcher.measure(PROMPT))
     said = []
@@ -59,7 +59,7 @@ def talk(seed: int) -> tuple[list[list[int]], list[list[messages.CloudMessage]]]
             if not session.is_complete:
                 act(rng, session)
                 batcher.wake(session)
-        said.append([answer.message for answer in batcher.step().answers])
+        said.append([outcome.message for outcome in batcher.step().outcomes.values()])
     return [list(session.token_ids) for session in sessions], said
 
 
@@ -81,7 +81,7 @@ def test_the_choices_of_a_pass_are_made_at_once(monkeypatch: pytest.MonkeyPatch)
     sizes = []
     real = batching.choices_together
     monkeypatch.setattr(batching, "choices_together", lambda wanted: sizes.append(len(wanted)) or real(wanted))
-    batcher = Batcher(table(MODEL), BatchLimits())
+    batcher = Batcher(table(MODEL))
     sessions = [
         CloudSession(SessionTerms(PROMPT, SamplingParams(temperature=0.8, seed=i, max_tokens=3), Exact(), 8, 8), LIMITS)
         for i in range(6)
@@ -108,7 +108,7 @@ def test_a_session_whose_logits_are_not_finite_falls_alone(temperature: float) -
             ]
 
     spec = table(MODEL)
-    batcher = Batcher(Broken(spec._table, 2, limits=spec.limits), BatchLimits())
+    batcher = Batcher(Broken(spec._table, 2, limits=spec.limits))
     terms = SessionTerms(PROMPT, SamplingParams(temperature=temperature, seed=3, max_tokens=12), Exact(), 8, 8)
     good, bad = (CloudSession(terms, LIMITS) for _ in range(2))
     truth = cloud_only(spec, terms.sampling)
@@ -118,7 +118,7 @@ def test_a_session_whose_logits_are_not_finite_falls_alone(temperature: float) -
     for session, token_id in ((good, truth[0]), (bad, 5)):
         session.receive(offers.to_wire(Draft.chain(0, (token_id,)), 0, 8, Exact()))
         batcher.wake(session)
-    answers = batcher.step().answers
-    assert {answer.session for answer in answers if isinstance(answer.message, messages.Fault)} == {bad}
+    outcomes = batcher.step().outcomes
+    assert {each for each, outcome in outcomes.items() if isinstance(outcome.message, messages.Fault)} == {bad}
     assert list(good.token_ids) == truth[: len(good.token_ids)]
     assert good.token_ids

@@ -17,6 +17,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from skydraft.cloud.access.keys import Holder
@@ -106,26 +107,17 @@ class Scheduler:
     def _serve(self) -> None:
         next_expiry_s = 0.0
         while True:
-            for call in self._arrived(wait=not self._registry.is_busy):
-                if call is None:
-                    return
-                call()
+            with suppress(queue.Empty):  # all that has arrived, and where there is nothing else to do, the next
+                call = self._inbox.get(block=not self._registry.is_busy, timeout=EXPIRY_PERIOD_S)
+                while call is not None:
+                    call()
+                    call = self._inbox.get_nowait()
+                return
             if self._registry.is_busy:
                 self._send(self._registry.step())
             if (now_s := time.monotonic()) >= next_expiry_s:
                 self._send(self._registry.expire() + self._registry.reassure())
                 next_expiry_s = now_s + EXPIRY_PERIOD_S
-
-    def _arrived(self, wait: bool) -> list[Call | None]:
-        """All that has arrived; waits for the first where there is nothing else to do."""
-        calls: list[Call | None] = []
-        try:
-            if wait:
-                calls.append(self._inbox.get(timeout=EXPIRY_PERIOD_S))
-            while True:
-                calls.append(self._inbox.get_nowait())
-        except queue.Empty:
-            return calls
 
     def _connect(self, connection: ConnectionId, deliver: Deliver, holder: Holder) -> None:
         self._deliver[connection] = deliver

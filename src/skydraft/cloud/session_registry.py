@@ -39,7 +39,7 @@ from skydraft.engines.base import Engine
 from skydraft.errors import CacheOverflow, CloudFault, PromptRejected, RemoteProtocolError
 from skydraft.protocol import messages, packing, segments
 from skydraft.protocol.messages import FaultCode
-from skydraft.scheduling.batcher import Batcher, BatchLimits
+from skydraft.scheduling.batcher import Batcher
 
 log = logging.getLogger("skydraft.cloud")
 
@@ -93,7 +93,7 @@ class SessionRegistry:
         reassure_s: float = REASSURE_S,
     ) -> None:
         self._reassure_s = reassure_s
-        self._batcher = Batcher(engine, BatchLimits(settings.max_positions, settings.prefill_tokens))
+        self._batcher = Batcher(engine, settings.max_positions, settings.prefill_tokens)
         self._engine = engine
         self._settings = settings
         self._metrics = metrics or Metrics()
@@ -170,26 +170,26 @@ class SessionRegistry:
         done = self._batcher.step()
         ended_s = self._clock()
         if done.num_positions:
-            num_emitted = sum(answer.num_emitted for answer in done.answers)
+            num_emitted = sum(outcome.num_emitted for outcome in done.outcomes.values())
             self._metrics.passed(done.num_sessions, done.num_positions, num_emitted, ended_s - began_s)
         if done.num_evicted or done.num_restored:
             self._metrics.moved(done.num_evicted, done.num_restored)
         replies: list[Reply] = []
         writers: set[Account] = set()
-        for answer in done.answers:
-            record = self._by_session[answer.session]
+        for session, outcome in done.outcomes.items():
+            record = self._by_session[session]
             if record.address is not None:
-                replies.append((record.address[0], answer.message))
-            if isinstance(answer.message, messages.Fault):
-                self._metrics.refused(answer.message.code)
+                replies.append((record.address[0], outcome.message))
+            if isinstance(outcome.message, messages.Fault):
+                self._metrics.refused(outcome.message.code)
                 self._forget(record)
                 continue
             self._metrics.waited(began_s - record.asked_s)
             record.asked_s = ended_s
-            if answer.num_offered:
-                self._metrics.judged(answer.num_offered, answer.num_accepted)
-            if answer.num_emitted:
-                record.account.spend(answer.num_emitted, ended_s)
+            if outcome.num_offered:
+                self._metrics.judged(outcome.num_offered, outcome.num_accepted)
+            if outcome.num_emitted:
+                record.account.spend(outcome.num_emitted, ended_s)
                 writers.add(record.account)
         for account in writers:
             if wait_s := account.wait_s(ended_s):

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from array_api_compat import array_namespace
 
 from skydraft.core import AcceptanceRule, Draft, Prompt, SamplingParams, TreeShape
-from skydraft.decoding.offer_merging import fitting, is_ahead, merge_offers, unverified_part, without_stale
+from skydraft.decoding.offer_merging import extension, fitting, is_ahead, merge_offers, without_stale
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import messages, offers, packing
 from skydraft.sampling.acceptance import choice_request, judge, judge_by_choices
@@ -65,10 +65,12 @@ class Step(NamedTuple):
 class Prepared(NamedTuple):
     """A step with its logits.
 
+    step: from `next_step`.
     rows: float [num_nodes + 1, num_shared_ids], row 0 after the log.
     request: the target's choices that decide the step; None where the rule asks for more than choices.
     """
 
+    step: Step
     rows: Array
     request: ChoiceRequest | None
 
@@ -76,14 +78,15 @@ class Prepared(NamedTuple):
 class Outcome(NamedTuple):
     """What came of a step.
 
+    message: for the device; a fault where the session is over.
     kept: the indexes of the step's tokens whose KV entries stay.
     num_emitted: tokens that the verified log grew by, the forced ones left out.
     num_offered, num_accepted: draft tokens that were judged, and those of them that were accepted.
     """
 
-    message: messages.Verdict | messages.Tokens
-    kept: tuple[int, ...]
-    num_emitted: int
+    message: messages.Verdict | messages.Tokens | messages.Fault
+    kept: tuple[int, ...] = ()
+    num_emitted: int = 0
     num_offered: int = 0
     num_accepted: int = 0
 
@@ -94,6 +97,9 @@ class CloudSession:
     Args:
         limits: its max_tokens is what a slot has room for beside the prompt: the text ends there at the latest.
         number: the device's number for it within its connection.
+
+    Attributes:
+        kv_length: how many tokens of the log the slot holds.
     """
 
     def __init__(self, terms: SessionTerms, limits: messages.Limits, number: int = 0) -> None:
@@ -103,7 +109,7 @@ class CloudSession:
         self._sampling = terms.sampling.up_to(limits.max_tokens)
         self._id_bits = packing.id_bits(terms.num_edge_ids)
         self._log: list[int] = []
-        self._kv_length = 0
+        self.kv_length = 0
         self._tail_logits: Array | None = None  # [num_shared_ids] after the log, where the KV cache holds all of it
         self._credit = 0
         self._waiting: deque[Draft] = deque()
@@ -112,11 +118,6 @@ class CloudSession:
     def token_ids(self) -> Sequence[int]:
         """The verified log."""
         return self._log
-
-    @property
-    def kv_length(self) -> int:
-        """How many tokens of the log the slot holds."""
-        return self._kv_length
 
     @property
     def is_complete(self) -> bool:
@@ -139,7 +140,7 @@ class CloudSession:
         if not draft.num_forced and max(draft.token_ids) >= self.terms.num_shared_ids:
             return  # the device did not know yet which tokens are shared: it drops the offer too
         self._waiting.append(draft)
-        self._drop_stale()
+        self._waiting = without_stale(self._waiting, self._log)
         if len(self._waiting) > self.limits.max_in_flight:
             raise RemoteProtocolError(
                 f"{len(self._waiting)} offers are waiting and this cloud takes {self.limits.max_in_flight}"
@@ -182,7 +183,7 @@ class CloudSession:
     @property
     def num_lead(self) -> int:
         """How many tokens of the log the slot lacks."""
-        return len(self._log) - self._kv_length
+        return len(self._log) - self.kv_length
 
     def take_forced(self, most: int) -> None:
         """Where the next offer has more than this many forced tokens, take all but the last of them into the log.
@@ -194,23 +195,23 @@ class CloudSession:
         if draft is None or not draft.shape.is_chain or is_ahead(draft, self._log):
             return  # a verdict names a node of a tree: the device must number it in the same way
         forced_ids = draft.token_ids[len(self._log) - draft.start : max(0, draft.num_forced - 1)]
-        if len(forced_ids) < most or not unverified_part(draft, self._log):
+        if len(forced_ids) < most or extension(draft, self._log) is None:
             return
         sampling, end = self._sampling, len(self._log) + len(forced_ids)
         is_plain = max(forced_ids) < self.terms.num_shared_ids and set(forced_ids).isdisjoint(sampling.end_ids)
         if is_plain and end < sampling.max_tokens:
             self._log += forced_ids
             self._tail_logits = None
-            self._drop_stale()
+            self._waiting = without_stale(self._waiting, self._log)
 
     def forget_cache(self) -> None:
         """The slot was taken away."""
-        self._kv_length = 0
+        self.kv_length = 0
         self._tail_logits = None
 
     def note_reread(self, num_tokens: int) -> None:
         """The slot has read so many more tokens of the log, which has others behind them."""
-        self._kv_length += num_tokens
+        self.kv_length += num_tokens
 
     def prefilled(self, logits: Array) -> None:
         """The slot has read the prompt.
@@ -218,7 +219,7 @@ class CloudSession:
         Args:
             logits: float [vocab_size], after the prompt's last token.
         """
-        self._kv_length = 0
+        self.kv_length = 0
         self._tail_logits = None if self._log else logits[: self.terms.num_shared_ids]
 
     def next_step(self, max_positions: int | None = None) -> Step | None:
@@ -230,7 +231,7 @@ class CloudSession:
         if self.is_complete:
             return None
         start, rule = len(self._log), self.terms.rule
-        has_credit, lead_ids = self._credit > start, tuple(self._log[self._kv_length :])
+        has_credit, lead_ids = self._credit > start, tuple(self._log[self.kv_length :])
         merged = None
         if self._tail_logits is None or not has_credit or self._is_forced:  # else a token costs no pass: rule 6
             merged = merge_offers(self._waiting, self._log, rule.merges_offers, max_nodes=self.limits.max_draft_tokens)
@@ -263,16 +264,16 @@ class CloudSession:
             tail = self._tail_logits[None, :]
             rows = tail if rows is None else array_namespace(tail).concat([tail, rows])
         is_decided = self.terms.rule.merges_offers or not step.num_offers  # what credit asks for is a choice too
-        return Prepared(rows, choice_request(step.draft, rows, self._sampling) if is_decided else None)
+        return Prepared(step, rows, choice_request(step.draft, rows, self._sampling) if is_decided else None)
 
-    def finish(self, step: Step, prepared: Prepared, choices: Sequence[int] | None = None) -> Outcome:
+    def finish(self, prepared: Prepared, choices: Sequence[int] | None = None) -> Outcome:
         """Judge the draft, or take the next token, and grow the log.
 
         Args:
             prepared: from `prepare`.
             choices: the target's, as the request asks for; None: they are made here.
         """
-        rows, request = prepared
+        step, rows, request = prepared
         draft, start = step.draft.draft, len(self._log)
         if request is None:
             path, token_id = judge(draft, rows, self._sampling, self.terms.rule)
@@ -281,11 +282,11 @@ class CloudSession:
         own_ids = [] if token_id is None else [token_id]
         last_row = path[-1] + 1 if path else 0
         kept = (*range(step.num_lead), *(step.num_lead + node for node in path))
-        self._kv_length += len(kept)
+        self.kv_length += len(kept)
         # A row of its own: a view would hold the logits of the whole pass.
         self._tail_logits = None if own_ids else array_namespace(rows).asarray(rows[last_row], copy=True)
         self._log += [draft.token_ids[node] for node in path] + own_ids
-        self._drop_stale()
+        self._waiting = without_stale(self._waiting, self._log)
         if not step.num_offers:
             return Outcome(self._tokens(start, own_ids), kept, num_emitted=len(own_ids))
         node = None if draft.shape.is_chain else last_row
@@ -300,6 +301,3 @@ class CloudSession:
 
     def _tokens(self, start: int, token_ids: Sequence[int]) -> messages.Tokens:
         return messages.Tokens(start, packing.pack(token_ids, self._id_bits), self.number)
-
-    def _drop_stale(self) -> None:
-        self._waiting = without_stale(self._waiting, self._log)

@@ -14,16 +14,15 @@ def is_ahead(draft: Draft, log_ids: Sequence[int]) -> bool:
     return draft.start > len(log_ids)
 
 
-def unverified_part(draft: Draft, log_ids: Sequence[int]) -> Draft | None:
+def extension(draft: Draft, log_ids: Sequence[int]) -> Draft | None:
     """Cut off the part of an offer that the log already holds.
 
-    Args:
-        draft: an offer that is not ahead of the log.
-        log_ids: the verified log.
     Returns:
-        What extends the log, starting at its end; None where the offer is stale: it disagrees with the log or adds
-        nothing to it.
+        What extends the verified log, starting at its end; None where the offer is ahead of it, or is stale: it
+        disagrees with the log or adds nothing to it.
     """
+    if is_ahead(draft, log_ids):
+        return None
     overlap = log_ids[draft.start :]
     if not overlap:
         return draft
@@ -52,14 +51,9 @@ def unverified_part(draft: Draft, log_ids: Sequence[int]) -> Draft | None:
     )
 
 
-def extension(draft: Draft, log_ids: Sequence[int]) -> Draft | None:
-    """As `unverified_part`; None also where the offer is ahead of the log."""
-    return None if is_ahead(draft, log_ids) else unverified_part(draft, log_ids)
-
-
 def without_stale(drafts: Iterable[Draft], log_ids: Sequence[int]) -> deque[Draft]:
     """The offers that may still extend the log, now or later: rule 1."""
-    return deque(draft for draft in drafts if is_ahead(draft, log_ids) or unverified_part(draft, log_ids))
+    return deque(draft for draft in drafts if is_ahead(draft, log_ids) or extension(draft, log_ids))
 
 
 class MergedOffer(NamedTuple):

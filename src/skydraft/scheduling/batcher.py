@@ -24,7 +24,7 @@ from typing import NamedTuple
 from array_api_compat import array_namespace
 
 from skydraft.core import Prompt
-from skydraft.decoding.cloud_session import CloudSession, Prepared, Step
+from skydraft.decoding.cloud_session import CloudSession, Outcome, Prepared, Step
 from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, PromptChunk
 from skydraft.engines.prompt_checks import require_finite
 from skydraft.errors import EngineError, PromptRejected, RemoteProtocolError
@@ -38,42 +38,17 @@ log = logging.getLogger("skydraft.scheduling")
 MAX_LEAD = 32  # log tokens that a slot lacks, before they are read like a prompt
 
 
-class BatchLimits(NamedTuple):
-    """How much one forward pass takes.
-
-    max_positions: tokens of all sessions together; an offer that is longer runs alone.
-    prefill_tokens: of these, how many of prompts and of logs that are read again: others wait for these.
-    """
-
-    max_positions: int = 1024
-    prefill_tokens: int = 256
-
-
-class SessionAnswer(NamedTuple):
-    """What a session says after a pass.
-
-    message: a fault where the session is over.
-    num_emitted: tokens that the verified log grew by, the forced ones left out.
-    num_offered, num_accepted: draft tokens that asked for judgement, and those that were accepted.
-    """
-
-    session: CloudSession
-    message: messages.CloudMessage
-    num_emitted: int = 0
-    num_offered: int = 0
-    num_accepted: int = 0
-
-
 @dataclass
 class PassResult:
     """What a forward pass did.
 
+    outcomes: of the sessions that have something to say; a fault where one is over.
     num_sessions: that took part, those whose prompts were read included.
     num_positions: tokens computed.
     num_evicted: sessions that lost their KV cache to others. num_restored: that were given a slot again.
     """
 
-    answers: list[SessionAnswer] = field(default_factory=list)
+    outcomes: dict[CloudSession, Outcome] = field(default_factory=dict)
     num_sessions: int = 0
     num_positions: int = 0
     num_evicted: int = 0
@@ -117,12 +92,17 @@ class Batcher:
 
     Prompts are read in the passes that judge the offers of others, in chunks, where the engine is a ChunkedEngine;
     other engines read a prompt whole, one between two passes.
+
+    Args:
+        max_positions: tokens of all sessions that one pass takes; an offer that is longer runs alone.
+        prefill_tokens: of these, how many of prompts and of logs that are read again: others wait for these.
     """
 
-    def __init__(self, engine: Engine, limits: BatchLimits) -> None:
+    def __init__(self, engine: Engine, max_positions: int = 1024, prefill_tokens: int = 256) -> None:
         self._engine = engine
         self._chunked = engine if isinstance(engine, ChunkedEngine) else None
-        self._limits = limits
+        self._max_positions = max_positions
+        self._prefill_tokens = prefill_tokens
         self._lending = SlotLending(engine)
         self._fair_queue: FairQueue[SlotUser] = FairQueue()
         self._users: dict[CloudSession, SlotUser] = {}
@@ -186,7 +166,7 @@ class Batcher:
     # Schedule
 
     def _schedule(self, result: PassResult) -> list[_Task]:
-        budget = _Budget(self._limits.max_positions, self._limits.prefill_tokens)
+        budget = _Budget(self._max_positions, self._prefill_tokens)
         self._active = {user: None for user in self._active if user.is_waiting}
         tasks: list[_Task] = []
         for user in self._fair_queue.order(list(self._active)):
@@ -269,19 +249,19 @@ class Batcher:
 
     def _settle(self, tasks: Sequence[_Task], all_logits: Sequence[Array | None], result: PassResult) -> None:
         """Take in the logits of each task; the choices of all sessions are made together."""
-        prepared: list[tuple[_Task, Step, Prepared]] = []
+        prepared: list[tuple[_Task, Prepared]] = []
         for task, logits in zip(tasks, all_logits, strict=True):
             try:
                 if task.step is None:
                     self._settle_reading(task, logits)
                 else:
-                    prepared.append((task, task.step, task.user.session.prepare(task.step, logits)))
+                    prepared.append((task, task.user.session.prepare(task.step, logits)))
             except Exception as error:
                 self._fail(task.user, error, result)
-        choices = _choices([each.request for _, _, each in prepared])
-        for (task, step, each), token_ids in zip(prepared, choices, strict=True):
+        choices = _choices([each.request for _, each in prepared])
+        for (task, each), token_ids in zip(prepared, choices, strict=True):
             try:
-                self._settle_step(task, step, each, token_ids, result)
+                self._settle_step(task, each, token_ids, result)
             except Exception as error:
                 self._fail(task.user, error, result)
 
@@ -297,22 +277,19 @@ class Batcher:
             # A row of its own, for a session may keep it: a view would hold the logits of the whole pass.
             user.session.prefilled(array_namespace(logits).asarray(logits[-1], copy=True))
 
-    def _settle_step(
-        self, task: _Task, step: Step, prepared: Prepared, choices: list[int] | None, result: PassResult
-    ) -> None:
+    def _settle_step(self, task: _Task, prepared: Prepared, choices: list[int] | None, result: PassResult) -> None:
         user, session = task.user, task.user.session
         kv_start = session.kv_length
-        outcome = session.finish(step, prepared, choices)
+        outcome = session.finish(prepared, choices)
         num_kept, slot = len(outcome.kept), user.slot
         assert slot is not None
-        if num_kept < len(step.token_ids):  # the engine forgets what was rejected
+        if num_kept < len(prepared.step.token_ids):  # the engine forgets what was rejected
             if outcome.kept == tuple(range(num_kept)):
                 self._engine.crop(slot, kv_start + num_kept)
             else:
                 self._engine.keep_path(slot, kv_start, outcome.kept)
         user.num_judged += task.num_positions
-        message, _, num_emitted, num_offered, num_accepted = outcome
-        result.answers.append(SessionAnswer(session, message, num_emitted, num_offered, num_accepted))
+        result.outcomes[session] = outcome
 
     def _fail(self, user: SlotUser, error: Exception, result: PassResult) -> None:
         session = user.session
@@ -327,7 +304,7 @@ class Batcher:
             case _:
                 log.error("a session failed", exc_info=error)
                 code, sentence = messages.FaultCode.INTERNAL, "the cloud failed to judge a draft; its log says why"
-        result.answers.append(SessionAnswer(session, messages.Fault(code, sentence, session.number)))
+        result.outcomes[session] = Outcome(messages.Fault(code, sentence, session.number))
 
 
 def _choices(requests: Sequence[ChoiceRequest | None]) -> list[list[int] | None]:
