@@ -14,10 +14,10 @@ from skydraft.sampling import warp as warping
 from skydraft.sampling.choice import (
     ChoiceRequest,
     choices_together,
-    greedy_choices,
     sampled_choices,
     target_choices,
 )
+from skydraft.sampling.gumbel_max import greedy_choices
 from skydraft.sampling.noise import Stream, gumbel
 from skydraft.sampling.warp import warp
 from tests.sampling.helpers import (

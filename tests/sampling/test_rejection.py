@@ -11,7 +11,8 @@ from skydraft.core import Draft, LatticeDistribution, Rejection, SamplingParams,
 from skydraft.errors import RemoteProtocolError
 from skydraft.sampling import rejection
 from skydraft.sampling.acceptance import Judgement, judge
-from skydraft.sampling.choice import greedy_choices, target_choices
+from skydraft.sampling.choice import target_choices
+from skydraft.sampling.gumbel_max import greedy_choices
 from skydraft.sampling.lattice import draw, to_lattice
 from skydraft.sampling.noise import Stream, gumbel, uniform
 from skydraft.sampling.warp import warp

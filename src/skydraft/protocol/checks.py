@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from typing import cast
 
 from msgspec.structs import replace
 
@@ -62,9 +60,19 @@ def check(message: Message, limits: FrameLimits) -> None:
     Raises:
         RemoteProtocolError: a size is above the limits, or fields do not fit together.
     """
-    checker = _CHECKERS.get(type(message))
-    if checker is not None:
-        checker(message, limits)
+    match message:
+        case Open():
+            _check_open(message, limits)
+        case Offer():
+            _check_offer(message, limits)
+        case Opened():
+            _require_plain("the name of a model", message.model)
+        case Verdict():
+            _require(message.token_id is None or message.length > 0, "Verdict has a last token and a log of length 0")
+        case Tokens():
+            _require(bool(message.packed_ids), "Tokens has no tokens")
+        case Fault():
+            _require_plain("the sentence of a fault", message.sentence)
 
 
 def _check_open(message: Open, limits: FrameLimits) -> None:
@@ -114,35 +122,6 @@ def _check_offer(message: Offer, limits: FrameLimits) -> None:
         max_bytes = num_packed_bytes(limits.max_draft_tokens, parent_bits(limits.max_draft_tokens))
         _require_at_most("the number of bytes of a tree", len(message.packed_parents), max_bytes)
     _require_at_most("the number of bytes of draft distributions", len(message.packed_probs), MAX_PROBS_BYTES)
-
-
-def _check_opened(message: Opened, limits: FrameLimits) -> None:
-    _require_plain("the name of a model", message.model)
-
-
-def _check_verdict(message: Verdict, limits: FrameLimits) -> None:
-    _require(message.token_id is None or message.length > 0, "Verdict has a last token and a log of length 0")
-
-
-def _check_tokens(message: Tokens, limits: FrameLimits) -> None:
-    _require(bool(message.packed_ids), "Tokens has no tokens")
-
-
-def _check_fault(message: Fault, limits: FrameLimits) -> None:
-    _require_plain("the sentence of a fault", message.sentence)
-
-
-_CHECKERS = cast(
-    "dict[type[Message], Callable[[Message, FrameLimits], None]]",
-    {
-        Open: _check_open,
-        Offer: _check_offer,
-        Opened: _check_opened,
-        Verdict: _check_verdict,
-        Tokens: _check_tokens,
-        Fault: _check_fault,
-    },
-)
 
 
 def _require(condition: bool, complaint: str) -> None:

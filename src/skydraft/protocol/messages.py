@@ -60,15 +60,11 @@ class FaultCode(enum.StrEnum):
     INTERNAL = "internal"  # the cloud failed
 
 
-class WirePart(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Base of what stands inside messages."""
+class WireStruct(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of the messages, and of what stands inside them."""
 
 
-class WireMessage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Base of the messages."""
-
-
-class VocabularyMark(WirePart, frozen=True):
+class VocabularyMark(WireStruct, frozen=True):
     """What is compared of a vocabulary.
 
     num_tokens: ids 0 to num_tokens - 1 have a token.
@@ -79,14 +75,14 @@ class VocabularyMark(WirePart, frozen=True):
     digest: Digest
 
 
-class WireTokens(WirePart, frozen=True, tag=0):
+class WireTokens(WireStruct, frozen=True, tag=0):
     """A TokenSegment: ids packed with the bits that the vocabulary of `Open` needs."""
 
     packed_ids: bytes
     is_evidence: bool = False
 
 
-class WireTensor(WirePart, frozen=True, tag=1):
+class WireTensor(WireStruct, frozen=True, tag=1):
     """A TensorSegment: always evidence."""
 
     name: Name
@@ -99,7 +95,7 @@ WireSegment = WireTokens | WireTensor
 WireSegments: TypeAlias = Annotated[tuple[WireSegment, ...], Meta(max_length=MAX_SEGMENTS)]
 
 
-class Resume(WirePart, frozen=True):
+class Resume(WireStruct, frozen=True):
     """What a reconnecting device holds.
 
     key: from the session's Opened.
@@ -111,7 +107,7 @@ class Resume(WirePart, frozen=True):
     digest: LogDigest
 
 
-class Open(WireMessage, frozen=True, tag=1):
+class Open(WireStruct, frozen=True, tag=1):
     """Begin a session, or take one up again. Device to cloud.
 
     rule: as `core.parse_rule` reads it.
@@ -127,7 +123,7 @@ class Open(WireMessage, frozen=True, tag=1):
     resume: Resume | None = None
 
 
-class Offer(WireMessage, frozen=True, tag=2):
+class Offer(WireStruct, frozen=True, tag=2):
     """A core.Draft. Device to cloud.
 
     packed_ids: the token ids; where the rule draws drafts only the forced ones, the others are in packed_probs.
@@ -143,20 +139,20 @@ class Offer(WireMessage, frozen=True, tag=2):
     packed_probs: bytes = b""
 
 
-class Generate(WireMessage, frozen=True, tag=3):
+class Generate(WireStruct, frozen=True, tag=3):
     """Credit: write on by yourself up to this position whenever no offer extends the log. Device to cloud."""
 
     up_to: Position
     session: SessionNumber = 0
 
 
-class Close(WireMessage, frozen=True, tag=4):
+class Close(WireStruct, frozen=True, tag=4):
     """The session is over; the cloud may forget it. Device to cloud."""
 
     session: SessionNumber = 0
 
 
-class Limits(WirePart, frozen=True):
+class Limits(WireStruct, frozen=True):
     """What the cloud takes.
 
     max_tokens: of one session's text. max_draft_tokens: nodes of one offer. max_in_flight: offers not yet answered.
@@ -170,7 +166,7 @@ class Limits(WirePart, frozen=True):
 LEAST_LIMITS = Limits(max_tokens=1, max_draft_tokens=16, max_in_flight=1)  # what every cloud takes, before it answered
 
 
-class Opened(WireMessage, frozen=True, tag=5):
+class Opened(WireStruct, frozen=True, tag=5):
     """The session stands. Cloud to device.
 
     resume_key: opens this session again after a lost connection; empty: the cloud does not know the session that was
@@ -190,7 +186,7 @@ class Opened(WireMessage, frozen=True, tag=5):
     model: Name = ""
 
 
-class Verdict(WireMessage, frozen=True, tag=6):
+class Verdict(WireStruct, frozen=True, tag=6):
     """The answer to offers that extended the log. Cloud to device.
 
     length: of the verified log now.
@@ -208,7 +204,7 @@ class Verdict(WireMessage, frozen=True, tag=6):
     num_offers: Annotated[int, Meta(ge=1, le=MAX_IN_FLIGHT)] = 1
 
 
-class Tokens(WireMessage, frozen=True, tag=7):
+class Tokens(WireStruct, frozen=True, tag=7):
     """What the cloud wrote on credit, or what a resumed device lacks. Cloud to device."""
 
     start: Position
@@ -216,7 +212,7 @@ class Tokens(WireMessage, frozen=True, tag=7):
     session: SessionNumber = 0
 
 
-class Fault(WireMessage, frozen=True, tag=8):
+class Fault(WireStruct, frozen=True, tag=8):
     """The session, or the connection where `session` is None, ends. Cloud to device.
 
     sentence: for a person. retry_after_s: when to try again; None: do not.
@@ -228,7 +224,7 @@ class Fault(WireMessage, frozen=True, tag=8):
     retry_after_s: Annotated[float, Meta(ge=0, le=MAX_RETRY_AFTER_S)] | None = None
 
 
-class Working(WireMessage, frozen=True, tag=9):
+class Working(WireStruct, frozen=True, tag=9):
     """The cloud has nothing to say yet and works on it: reads the prompt, or serves others first. Cloud to device."""
 
     session: SessionNumber = 0

@@ -10,7 +10,7 @@ from array_api_compat import array_namespace
 
 from skydraft.core import SamplingParams
 from skydraft.sampling.arrays import Array, packed, row_blocks
-from skydraft.sampling.gumbel_max import Place, gumbel_argmax, winners
+from skydraft.sampling.gumbel_max import Place, greedy_choices, gumbel_argmax
 from skydraft.sampling.kernel import kernel_for
 from skydraft.sampling.noise import Stream
 from skydraft.sampling.warp import check_positions, warp
@@ -61,15 +61,6 @@ def target_choices(logits: Array, params: SamplingParams, positions: Sequence[in
     if params.is_greedy:
         return greedy_choices(logits)
     return sampled_choices(logits, params, positions)
-
-
-def greedy_choices(logits: Array) -> list[int]:
-    """The most probable token of each row [num_rows, vocab_size]; of equal ones the lowest id.
-
-    Raises:
-        EngineError: a row has no finite largest logit.
-    """
-    return winners(logits)
 
 
 def sampled_choices(logits: Array, params: SamplingParams, positions: Sequence[int]) -> list[int]:

@@ -45,11 +45,11 @@ def gumbel_argmax(log_weights: Array, places: Sequence[Place], stream: Stream) -
     sums = _rough_sums(log_weights, places, stream)
     is_near = sums >= xp.max(sums, axis=-1, keepdims=True) - _SLACK
     if int(xp.count_nonzero(is_near)) == len(places):
-        return winners(sums)
+        return greedy_choices(sums)
     rows, token_ids = xp.nonzero(is_near)
     seed, positions = _keys(places, log_weights)
     noise = gumbel(seed_of_rows(seed, rows), positions[rows], token_ids, stream)
-    return winners(_at(log_weights, rows, token_ids, noise))
+    return greedy_choices(_at(log_weights, rows, token_ids, noise))
 
 
 def _rough_sums(log_weights: Array, places: Sequence[Place], stream: Stream) -> Array:
@@ -76,15 +76,15 @@ def _rough_sums(log_weights: Array, places: Sequence[Place], stream: Stream) -> 
     return sums
 
 
-def winners(scores: Array) -> list[int]:
-    """Where the largest of each row [num_rows, vocab_size] is; of equal ones the first.
+def greedy_choices(logits: Array) -> list[int]:
+    """The most probable token of each row [num_rows, vocab_size]; of equal ones the lowest id.
 
     Raises:
-        EngineError: the largest of a row is not finite.
+        EngineError: a row has no finite largest logit.
     """
-    xp = array_namespace(scores)
-    token_ids = xp.argmax(scores, axis=-1)
-    is_finite = xp.isfinite(at_indexes(scores, token_ids))
+    xp = array_namespace(logits)
+    token_ids = xp.argmax(logits, axis=-1)
+    is_finite = xp.isfinite(at_indexes(logits, token_ids))
     chosen, finite = xp.stack([token_ids, xp.astype(is_finite, token_ids.dtype)]).tolist()  # one transfer
     if 0 in finite:
         raise no_finite_logits()

@@ -15,7 +15,7 @@ import numpy as np
 
 from skydraft.core import Lattice, LatticeDistribution, SamplingParams
 from skydraft.sampling.arrays import Array, largest
-from skydraft.sampling.choice import greedy_choices
+from skydraft.sampling.gumbel_max import greedy_choices
 from skydraft.sampling.logarithm import log
 from skydraft.sampling.noise import Stream, gumbel
 from skydraft.sampling.warp import probabilities, require_finite, warp

@@ -14,8 +14,7 @@ from array_api_compat import array_namespace
 from skydraft.core import Draft, LatticeDistribution, Rejection, SamplingParams
 from skydraft.errors import RemoteProtocolError
 from skydraft.sampling.arrays import Array, at_indexes, integers_like
-from skydraft.sampling.choice import greedy_choices
-from skydraft.sampling.gumbel_max import gumbel_argmax
+from skydraft.sampling.gumbel_max import greedy_choices, gumbel_argmax
 from skydraft.sampling.noise import Stream, uniform
 from skydraft.sampling.warp import probabilities, warp
 
