@@ -14,18 +14,21 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from skydraft.core import Draft, Exact, Mode, Rank, Rejection
+from skydraft.core import Draft, Exact, Mode, Rank, Rejection, ShareLevel
+from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.padded import PACE_S
+from skydraft.edge.padded import PACE_S, PaddedConnection
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
-from skydraft.engines.emulated.paced import Pace, pace_engine
+from skydraft.engines.emulated.paced import Pace
 from skydraft.errors import RemoteProtocolError
 from skydraft.policies.gate import NeverGate
 from skydraft.policies.way import chain
 from skydraft.protocol import codec, offers, padding
-from tests.edge.test_writer import DRAFT, JOB, changed
+from tests.edge.test_writer import DRAFT, JOB, TARGET, changed
 from tests.linked import table
+from tests.virtual_cloud import in_pace, virtual_cloud
+from tests.virtual_time import in_virtual_time
 
 
 class Seen(NamedTuple):
@@ -58,45 +61,73 @@ async def watched(url: str, up: list[Seen], down: list[Seen]) -> AsyncIterator[s
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def write(url: str, step_ms: float = 0.1, **changes: Any) -> tuple[Report, list[Seen], list[Seen]]:
+async def write_to(url: str, step_ms: float = 0.1, **changes: Any) -> tuple[Report, list[Seen], list[Seen]]:
     up, down = list[Seen](), list[Seen]()
-    writer = Writer(pace_engine(table(DRAFT), Pace(step_ms=step_ms)))
+    writer = Writer(in_pace(table(DRAFT), Pace(step_ms=step_ms)))
     try:
-        async with asyncio.timeout(20), watched(url, up, down) as watch:
+        async with watched(url, up, down) as watch:
             job = changed(JOB, **{"address": CloudAddress(watch), "pad": True, **changes})
             return await writer.write(job, lambda _: None), up, down
     finally:
         writer.close()
 
 
+async def write(**changes: Any) -> tuple[Report, list[Seen], list[Seen]]:
+    async with virtual_cloud(table(TARGET)) as url:
+        return await write_to(url, **changes)
+
+
 WAYS_TO_WRITE = [{"mode": Mode.CLOUD}, {"rule": Rank(2)}, {"rule": Rejection()}, {"way": chain(5)}, {}]
 
 
 @pytest.mark.parametrize("changes", WAYS_TO_WRITE, ids=["cloud", "rank", "rejection", "chains", "default"])
-async def test_padding_changes_no_text_and_shows_one_size_in_both_directions(
-    address: str, changes: dict[str, Any]
-) -> None:
-    plain, up, down = await write(address, pad=False, **changes)
+@in_virtual_time
+async def test_padding_changes_no_text_and_shows_one_size_in_both_directions(changes: dict[str, Any]) -> None:
+    plain, up, down = await write(pad=False, **changes)
     assert len({len(seen.frame) for seen in up + down}) > 3
-    padded, up, down = await write(address, **changes)
+    padded, up, down = await write(**changes)
     assert padded.text == plain.text
     assert {len(seen.frame) for seen in up + down} == {256}
     assert len(up) - 1 <= len(down) <= len(up)  # each frame is answered by one; the last may be by none
 
 
-async def test_offers_leave_at_a_fixed_pace_whether_there_are_any_or_not(address: str) -> None:
+@in_virtual_time
+async def test_offers_leave_at_a_fixed_pace_whether_there_are_any_or_not() -> None:
     gated = {"rule": Rank(2), "gate": NeverGate()}  # the device asks nobody
     for changes in ({"way": chain(5)}, gated):
-        _, up, _ = await write(address, step_ms=10, **changes)
+        _, up, _ = await write(step_ms=10, **changes)
         pauses_s = [after.at_s - before.at_s for before, after in pairwise(up[:-1])]
-        assert min(pauses_s[1:]) > 0.2 * PACE_S  # a late frame is followed sooner
-        assert 0.9 * PACE_S < sum(pauses_s) / len(pauses_s) < 3 * PACE_S
         assert len(pauses_s) > 5
+        assert pauses_s == [pytest.approx(PACE_S, abs=1e-3)] * len(pauses_s)
 
 
-async def test_the_record_tells_padding_from_what_is_said(address: str) -> None:
-    plain, _, _ = await write(address, pad=False, way=chain(5))
-    padded, up, down = await write(address, way=chain(5))
+@in_virtual_time
+async def test_a_frame_that_is_late_is_followed_at_the_pace_and_not_made_up_for() -> None:
+    sent_s = list[float]()
+
+    class Behind:
+        """A connection that takes its third frame late."""
+
+        async def send(self, data: bytes) -> None:
+            sent_s.append(time.monotonic())
+            await asyncio.sleep(3.5 * PACE_S if len(sent_s) == 3 else 0)
+
+        async def close(self) -> None:
+            pass
+
+    connection: Any = Behind()
+    padded = PaddedConnection(connection, DisclosureRecord(ShareLevel.TOKENS))
+    await padded.send(b"")
+    await asyncio.sleep(8 * PACE_S)
+    await padded.close()
+    pauses = [(after - before) / PACE_S for before, after in pairwise(sent_s)]
+    assert pauses == [pytest.approx(num, abs=0.01) for num in (1, 1, 3.5, 1, 1)]
+
+
+@in_virtual_time
+async def test_the_record_tells_padding_from_what_is_said() -> None:
+    plain, _, _ = await write(pad=False, way=chain(5))
+    padded, up, down = await write(way=chain(5))
     record = padded.disclosure
     assert sum(record.up.values()) == 256 * len(up)
     assert 256 * (len(down) - 2) <= sum(record.down.values()) <= 256 * len(down)  # the last are not read any more
@@ -105,6 +136,7 @@ async def test_the_record_tells_padding_from_what_is_said(address: str) -> None:
     assert "padding" not in plain.disclosure.up
 
 
+@in_virtual_time
 async def test_a_cloud_that_does_not_pad_is_refused() -> None:
     async def handler(socket: ServerConnection) -> None:
         await socket.recv()
@@ -113,25 +145,26 @@ async def test_a_cloud_that_does_not_pad_is_refused() -> None:
 
     async with serve(handler, "127.0.0.1", 0) as server:
         with pytest.raises(RemoteProtocolError, match="on this connection frames are padded"):
-            await write(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            await write_to(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
 
 
-async def test_a_padded_text_is_taken_up_again_after_a_cut(address: str) -> None:
+@in_virtual_time
+async def test_a_padded_text_is_taken_up_again_after_a_cut() -> None:
     async def relay(device: ServerConnection) -> None:
         nonlocal num_connections
         num_connections += 1
         is_first = num_connections == 1
-        async with connect(f"{address}/v1/session", compression=None) as cloud:
+        async with connect(f"{url}/v1/session", compression=None) as cloud:
             for _ in range(2 if is_first else 10_000):
                 await cloud.send(await device.recv())
                 await device.send(await cloud.recv())
 
     num_connections = 0
-    async with serve(relay, "127.0.0.1", 0, compression=None) as server:
-        relayed = CloudAddress(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        plain, _, _ = await write(address, pad=False, mode=Mode.CLOUD)
+    plain, _, _ = await write(pad=False, mode=Mode.CLOUD)
+    async with virtual_cloud(table(TARGET)) as url, serve(relay, "127.0.0.1", 0, compression=None) as server:
         patience = JOB.patience._replace(offline="wait", wait_s=5)
-        padded, _, _ = await write(address, address=relayed, mode=Mode.CLOUD, patience=patience)
+        port = server.sockets[0].getsockname()[1]
+        padded, _, _ = await write_to(f"ws://127.0.0.1:{port}", mode=Mode.CLOUD, patience=patience)
     assert padded.text == plain.text
     assert padded.reconnects == 1
 
