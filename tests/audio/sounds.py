@@ -6,19 +6,18 @@ import struct
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
 RATE_HZ = 16_000
 
 
-def tone(duration_s: float = 1.0, rate_hz: int = RATE_HZ, peak: float = 0.5, pitch_hz: float = 440) -> npt.NDArray:
+def tone(duration_s: float = 1.0, rate_hz: int = RATE_HZ, peak: float = 0.5, pitch_hz: float = 440) -> np.ndarray:
     """A sine: float32 [num_samples]."""
     times = np.arange(round(duration_s * rate_hz)) / rate_hz
     return (peak * np.sin(2 * np.pi * pitch_hz * times)).astype(np.float32)
 
 
-def write(path: Path, samples: npt.NDArray, rate_hz: int = RATE_HZ, subtype: str | None = None) -> Path:
+def write(path: Path, samples: np.ndarray, rate_hz: int = RATE_HZ, subtype: str | None = None) -> Path:
     soundfile.write(path, samples, rate_hz, subtype=subtype)
     return path
 
@@ -41,5 +40,5 @@ def pcm_wav(
     return header + struct.pack("<4sI", b"data", data_bytes) + samples
 
 
-def pcm16(samples: npt.NDArray) -> bytes:
+def pcm16(samples: np.ndarray) -> bytes:
     return (samples * 32767).astype("<i2").tobytes()

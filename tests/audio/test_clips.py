@@ -38,7 +38,7 @@ def test_the_sad_clip_is_slower_and_quieter_than_the_angry_one() -> None:
 
 def spoken_s(samples: np.ndarray) -> float:
     loud = np.flatnonzero(np.abs(samples) > 0.05 * np.abs(samples).max())
-    return (loud[-1] - loud[0]) / 16_000
+    return float(loud[-1] - loud[0]) / 16_000
 
 
 def test_an_installation_without_the_clips_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

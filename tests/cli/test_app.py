@@ -7,7 +7,7 @@ from skydraft.core import Mode
 COMMANDS = ("demo", "cloud", "caption", "generate", "doctor")
 
 
-def test_help_names_every_command(capsys):
+def test_help_names_every_command(capsys) -> None:
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
     assert all(f"\n  {command} " in out for command in COMMANDS)
@@ -15,7 +15,7 @@ def test_help_names_every_command(capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_flag_has_a_help_text(capsys, command):
+def test_every_flag_has_a_help_text(capsys, command) -> None:
     assert run([command, "--help"]) == 0
     options = capsys.readouterr().out.partition("\nOptions:\n")[2].rstrip().split("\n  -")
     assert len(options) > 10
@@ -23,7 +23,7 @@ def test_every_flag_has_a_help_text(capsys, command):
     assert "--with-stdin" not in "".join(options)
 
 
-def test_version(capsys):
+def test_version(capsys) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"skydraft {skydraft.__version__}\n"
 
@@ -45,7 +45,7 @@ def test_version(capsys):
         (["cloud", "--ray", "1025"], "1025 is not 1 to 1024"),
     ],
 )
-def test_wrong_usage_is_status_2(capsys, arguments, sentence):
+def test_wrong_usage_is_status_2(capsys, arguments, sentence) -> None:
     assert run(arguments) == 2
     out, err = capsys.readouterr()
     assert sentence in err
@@ -71,7 +71,7 @@ def test_wrong_usage_is_status_2(capsys, arguments, sentence):
         ["cloud-key", "add", "a", "--keys", "keys.toml", "--max-sessions", "0"],
     ],
 )
-def test_a_wrong_value_is_status_2_whoever_refuses_it(capsys, monkeypatch, tmp_path, arguments):
+def test_a_wrong_value_is_status_2_whoever_refuses_it(capsys, monkeypatch, tmp_path, arguments) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(arguments) == 2
     out, err = capsys.readouterr()
@@ -80,17 +80,17 @@ def test_a_wrong_value_is_status_2_whoever_refuses_it(capsys, monkeypatch, tmp_p
     assert "Traceback" not in err
 
 
-def test_a_wrong_setting_is_one_sentence(capsys):
+def test_a_wrong_setting_is_one_sentence(capsys) -> None:
     assert run(["generate", "a", "--temperature", "-2"]) == 2
     assert capsys.readouterr() == ("", "Error: temperature is -2.0 and must be 0 to 100\n")
 
 
-def test_the_statuses_are_documented(capsys):
+def test_the_statuses_are_documented(capsys) -> None:
     run(["--help"])
     assert "2: a flag, an argument or a settings file is wrong" in " ".join(capsys.readouterr().out.split())
 
 
-def test_commands_get_their_arguments_and_flags(monkeypatch):
+def test_commands_get_their_arguments_and_flags(monkeypatch) -> None:
     seen = []
     monkeypatch.setattr("skydraft.cli.caption.run_caption", lambda *given: seen.append(given) or 1)
     assert run(["caption", "a.wav", "--mode", "edge", "--json", "b.wav", "--top-k", "4", "--offline-wait", "1.5"]) == 1

@@ -25,7 +25,7 @@ class MadeUpDevice:
 
     tokenizer = TOKENIZER
 
-    def __init__(self, errors):
+    def __init__(self, errors) -> None:
         self.errors = errors
 
     async def caption(self, clip, on_tokens=lambda _: None, notify=lambda _: None, on_window=lambda *_: None):
@@ -66,13 +66,13 @@ def shown(batch):
     return batch.screen.out.file.getvalue(), batch.screen.err.file.getvalue()
 
 
-async def test_one_file_is_one_line_of_text_and_nothing_else(make_batch):
+async def test_one_file_is_one_line_of_text_and_nothing_else(make_batch) -> None:
     batch = make_batch(["a.wav"], {})
     await batch.run()
     assert shown(batch) == ("be bi\n", "")
 
 
-async def test_a_bad_file_does_not_stop_the_others(make_batch, capsys):
+async def test_a_bad_file_does_not_stop_the_others(make_batch, capsys) -> None:
     batch = make_batch(["a.wav", "bad.wav", "b.wav"], {})
     await batch.run()
     assert shown(batch)[0] == "a.wav: be bi\nb.wav: be bi\n"
@@ -80,13 +80,13 @@ async def test_a_bad_file_does_not_stop_the_others(make_batch, capsys):
     assert (batch.num_captioned, batch.num_failed, batch.num_loads) == (2, 1, 1)
 
 
-async def test_a_file_name_cannot_turn_break_or_fake_a_line(make_batch):
+async def test_a_file_name_cannot_turn_break_or_fake_a_line(make_batch) -> None:
     batch = make_batch(["a\u202egpj.wav", "b.wav\nc.wav: lies\x1b[2J"], {})
     await batch.run()
     assert shown(batch)[0] == "agpj.wav: be bi\nb.wav c.wav: lies [2J: be bi\n"
 
 
-async def test_json_has_an_object_for_each_file_in_order(make_batch):
+async def test_json_has_an_object_for_each_file_in_order(make_batch) -> None:
     batch = make_batch(["bad1.wav", "a.wav", "bad2.wav", "b.wav"], {"b.wav": PromptRejected("too long")}, is_json=True)
     await batch.run()
     lines = [json.loads(line) for line in shown(batch)[0].splitlines()]
@@ -96,34 +96,34 @@ async def test_json_has_an_object_for_each_file_in_order(make_batch):
     assert batch.num_failed == 3
 
 
-async def test_nothing_is_loaded_for_files_that_cannot_be_read(make_batch):
+async def test_nothing_is_loaded_for_files_that_cannot_be_read(make_batch) -> None:
     batch = make_batch(["bad1.wav", "bad2.wav"], {})
     await batch.run()
     assert (batch.num_loads, batch.num_failed) == (0, 2)
 
 
 @pytest.mark.parametrize("error", [CacheOverflow("full"), CloudFault("limit", "too long"), CloudFault("prompt", "no")])
-async def test_what_is_wrong_with_one_clip_does_not_stop_the_others(make_batch, error):
+async def test_what_is_wrong_with_one_clip_does_not_stop_the_others(make_batch, error) -> None:
     batch = make_batch(["a.wav", "b.wav"], {"a.wav": error})
     await batch.run()
     assert shown(batch)[0] == "b.wav: be bi\n"
 
 
 @pytest.mark.parametrize("error", [TransportError("gone"), CloudFault("vocabulary", "another")])
-async def test_what_is_wrong_with_the_cloud_stops_the_batch(make_batch, error):
+async def test_what_is_wrong_with_the_cloud_stops_the_batch(make_batch, error) -> None:
     batch = make_batch(["a.wav", "b.wav", "c.wav"], {"b.wav": error}, is_json=True)
     with pytest.raises(type(error)):
         await batch.run()
     assert [json.loads(line)["file"] for line in shown(batch)[0].splitlines()] == ["a.wav", "b.wav"]
 
 
-async def test_what_was_converted_is_a_note_and_no_result(make_batch):
+async def test_what_was_converted_is_a_note_and_no_result(make_batch) -> None:
     batch = make_batch(["stereo.wav"], {})
     await batch.run()
     assert shown(batch) == ("be bi\n", "stereo.wav: 2 channels averaged to one\n")
 
 
-async def test_a_terminal_shows_the_text_in_colours_and_what_left_the_device(make_batch):
+async def test_a_terminal_shows_the_text_in_colours_and_what_left_the_device(make_batch) -> None:
     batch = make_batch(["a.wav", "b.wav"], {}, is_terminal=True)
     await batch.run()
     out, err = shown(batch)
@@ -139,7 +139,7 @@ async def test_a_terminal_shows_the_text_in_colours_and_what_left_the_device(mak
         (DeviceSettings(accept="rejection"), "has not heard"),
     ],
 )
-def test_a_caption_of_a_cloud_that_has_not_heard_the_clip_is_announced(settings, words):
+def test_a_caption_of_a_cloud_that_has_not_heard_the_clip_is_announced(settings, words) -> None:
     assert words in deaf_cloud(settings, "heard the clip", "hear")
 
 
@@ -153,5 +153,5 @@ def test_a_caption_of_a_cloud_that_has_not_heard_the_clip_is_announced(settings,
         DeviceSettings(accept="exact", share=ShareLevel.FEATURES),
     ],
 )
-def test_nothing_is_announced_where_the_device_or_the_cloud_has_heard(settings):
+def test_nothing_is_announced_where_the_device_or_the_cloud_has_heard(settings) -> None:
     assert deaf_cloud(settings, "heard the clip", "hear") is None

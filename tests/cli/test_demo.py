@@ -5,7 +5,7 @@ from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 
 
-def test_the_demo_compares_four_ways():
+def test_the_demo_compares_four_ways() -> None:
     hybrid, edge, cloud, exact = (variant.settings for variant in variants_of(DeviceSettings()))
     assert hybrid == DeviceSettings()
     assert edge.mode is Mode.EDGE
@@ -13,38 +13,38 @@ def test_the_demo_compares_four_ways():
     assert (exact.mode, exact.share, exact.accept) == (Mode.HYBRID, ShareLevel.FEATURES, "exact")
 
 
-def test_the_exact_way_judges_every_block_whatever_the_settings_file_says():
+def test_the_exact_way_judges_every_block_whatever_the_settings_file_says() -> None:
     assert variants_of(DeviceSettings(gate="entropy"))[3].settings.gate == "always"
 
 
-def test_the_first_way_is_as_asked():
+def test_the_first_way_is_as_asked() -> None:
     asked = DeviceSettings(share=ShareLevel.FEATURES, accept="rank:5")
     assert variants_of(asked)[0].settings == asked
     assert variants_of(asked)[0].heading(1) == "1 hybrid\nshare features"
 
 
-def test_the_exact_way_is_not_shown_twice():
+def test_the_exact_way_is_not_shown_twice() -> None:
     asked = DeviceSettings(share=ShareLevel.FEATURES, accept="exact")
     assert len(variants_of(asked)) == len(variants_of(DeviceSettings(share=ShareLevel.FEATURES))) == 3
 
 
-def test_every_heading_has_two_lines():
+def test_every_heading_has_two_lines() -> None:
     for number, variant in enumerate(variants_of(DeviceSettings()), 1):
         assert variant.heading(number).count("\n") == 1
 
 
-def test_loudness_is_a_bar_for_each_stretch():
+def test_loudness_is_a_bar_for_each_stretch() -> None:
     samples = np.concatenate([np.zeros(100), np.full(100, 0.5), np.ones(100)]).astype(np.float32)
     bars = loudness(samples, 6)
     assert bars == LOUDNESS[0] * 2 + LOUDNESS[4] * 2 + LOUDNESS[-1] * 2
 
 
-def test_loudness_of_a_clip_shorter_than_the_line():
+def test_loudness_of_a_clip_shorter_than_the_line() -> None:
     assert len(loudness(np.ones(3, np.float32), 30)) == 3
     assert loudness(np.zeros(30, np.float32), 3) == LOUDNESS[0] * 3
 
 
-def test_all_ways_of_the_demo_write_with_one_seed():
+def test_all_ways_of_the_demo_write_with_one_seed() -> None:
     settings = with_seed(DeviceSettings(temperature=1.0))
     assert settings.seed is not None
     assert {variant.settings.seed for variant in variants_of(settings)} == {settings.seed}

@@ -51,7 +51,7 @@ def shown(checkup: Checkup, width: int = 80, **options) -> str:
     return console.file.getvalue()
 
 
-def test_each_check_has_its_state_its_name_and_its_sentence():
+def test_each_check_has_its_state_its_name_and_its_sentence() -> None:
     lines = [" ".join(line.split()) for line in shown(made_up()).splitlines()]
     assert "ok draft quick" in lines
     assert "weak link slow: move" in lines
@@ -59,7 +59,7 @@ def test_each_check_has_its_state_its_name_and_its_sentence():
     assert "mode --mode edge: it is so" in lines
 
 
-def test_the_machine_is_described_with_what_to_draft_with():
+def test_the_machine_is_described_with_what_to_draft_with() -> None:
     text = " ".join(shown(made_up()).split())
     assert "Linux x86_64, 4 cores, no accelerator" in text
     assert "16.0 GiB, 8.0 GiB free" in text
@@ -68,34 +68,34 @@ def test_the_machine_is_described_with_what_to_draft_with():
     assert "a model like Qwen2.5-0.5B, 494 million parameters (--quantize)" in text
 
 
-def test_whether_guesses_are_compiled_is_said():
+def test_whether_guesses_are_compiled_is_said() -> None:
     assert "guesses compiled" in " ".join(shown(made_up()).split())
     checkup = made_up()
     checkup.machine = replace(checkup.machine, has_kernel=False)
     assert "with a C compiler here (cc, gcc, clang)" in " ".join(shown(checkup, width=200).split())
 
 
-def test_battery_and_accelerator_are_named_where_they_are():
+def test_battery_and_accelerator_are_named_where_they_are() -> None:
     text = " ".join(shown(made_up(GPU, battery_share=0.42)).split())
     assert "Some GPU (--device cuda)" in text
     assert "battery 42%, not plugged in" in text
     assert "its accelerator reads 300 GB/s" in text
 
 
-def test_a_machine_that_should_not_draft_is_told_so():
+def test_a_machine_that_should_not_draft_is_told_so() -> None:
     assert "draft with nothing" in " ".join(shown(made_up(bytes_per_s=1e8)).split())
 
 
-def test_states_have_colours_on_a_terminal_only():
+def test_states_have_colours_on_a_terminal_only() -> None:
     assert "\x1b[" in shown(made_up(), force_terminal=True, color_system="truecolor")
     assert "\x1b[" not in shown(made_up())
 
 
-def test_no_line_is_wider_than_the_terminal():
+def test_no_line_is_wider_than_the_terminal() -> None:
     assert max(len(line) for line in shown(made_up(), width=60).splitlines()) <= 60
 
 
-def test_json_has_every_number_under_its_name():
+def test_json_has_every_number_under_its_name() -> None:
     facts = json.loads(to_line(as_json(made_up(GPU))))
     assert facts["is_well"] is False
     assert facts["machine"]["accelerator"]["device"] == "cuda"
@@ -107,14 +107,14 @@ def test_json_has_every_number_under_its_name():
     assert facts["rounds"] is None
 
 
-def test_an_address_that_is_none_is_refused_before_anything_is_measured(capsys):
+def test_an_address_that_is_none_is_refused_before_anything_is_measured(capsys) -> None:
     assert run(["doctor", "--cloud", "ftp://host"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("Error: unknown form of a cloud's address 'ftp://host'")
 
 
-def test_a_cloud_in_order_is_status_0_and_one_line_for_a_program(capsys, quick):
+def test_a_cloud_in_order_is_status_0_and_one_line_for_a_program(capsys, quick) -> None:
     with running_cloud(MODEL) as (_, address):
         assert run(["doctor", "--cloud", address, "--draft", MODEL, "--json"]) == 0
     out, err = capsys.readouterr()
@@ -125,7 +125,7 @@ def test_a_cloud_in_order_is_status_0_and_one_line_for_a_program(capsys, quick):
     assert facts["rounds"]["num_accepted"] == facts["rounds"]["num_drafted"] > 0
 
 
-def test_a_cloud_out_of_reach_is_status_1_and_one_clear_sentence(capsys, quick):
+def test_a_cloud_out_of_reach_is_status_1_and_one_clear_sentence(capsys, quick) -> None:
     port = free_port()
     assert run(["doctor", "--cloud", f"ws://127.0.0.1:{port}", "--draft", MODEL]) == 1
     out, err = capsys.readouterr()
@@ -135,14 +135,14 @@ def test_a_cloud_out_of_reach_is_status_1_and_one_clear_sentence(capsys, quick):
     )
 
 
-def test_advice_from_a_trial_says_what_it_holds_for():
+def test_advice_from_a_trial_says_what_it_holds_for() -> None:
     checkup = made_up()
     assert "where the cloud sees all" not in shown(checkup)
     checkup.rounds = Rounds(0.01, 0.02, 0.03, 10, 5, 40.0)
     assert "--mode edge, where the cloud sees all that the device does: it is so" in " ".join(shown(checkup).split())
 
 
-def test_without_anything_to_advise_there_is_no_such_section():
+def test_without_anything_to_advise_there_is_no_such_section() -> None:
     checkup = made_up()
     checkup.decision = None
     assert "Advice" not in shown(checkup)

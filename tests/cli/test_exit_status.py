@@ -11,23 +11,23 @@ def ends(error, debug=False):
     return end.value.exit_code
 
 
-def test_an_error_is_one_sentence_and_status_1(capsys):
+def test_an_error_is_one_sentence_and_status_1(capsys) -> None:
     assert ends(ModelLoadError("the moon is\n\x1b[5mfull")) == 1
     out, err = capsys.readouterr()
     assert (out, err) == ("", "Error: the moon is  [5mfull\n")
 
 
-def test_a_wrong_setting_is_status_2_as_wrong_usage_is(capsys):
+def test_a_wrong_setting_is_status_2_as_wrong_usage_is(capsys) -> None:
     assert ends(ConfigError("wrong")) == 2
     assert capsys.readouterr() == ("", "Error: wrong\n")
 
 
-def test_ctrl_c_is_quiet_and_status_130(capsys):
+def test_ctrl_c_is_quiet_and_status_130(capsys) -> None:
     assert ends(KeyboardInterrupt()) == 130
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_unexpected_asks_for_a_report(capsys):
+def test_the_unexpected_asks_for_a_report(capsys) -> None:
     assert ends(ZeroDivisionError("division by zero")) == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError: division by zero" in err
@@ -37,7 +37,7 @@ def test_the_unexpected_asks_for_a_report(capsys):
 
 
 @pytest.mark.parametrize("by_variable", [True, False])
-def test_debug_shows_the_traceback(capsys, monkeypatch, by_variable):
+def test_debug_shows_the_traceback(capsys, monkeypatch, by_variable) -> None:
     if by_variable:
         monkeypatch.setenv("SKYDRAFT_DEBUG", "1")
     assert ends(ModelLoadError("wrong\x1b[2J"), debug=not by_variable) == 1
@@ -47,15 +47,15 @@ def test_debug_shows_the_traceback(capsys, monkeypatch, by_variable):
     assert "\x1b" not in err
 
 
-def test_a_status_passes():
+def test_a_status_passes() -> None:
     assert ends(Exit(3)) == 3
 
 
 @pytest.mark.parametrize(("module", "extra"), [("uvicorn", "cloud"), ("torch.nn", "torch"), ("soxr", "audio")])
-def test_a_missing_package_names_the_extra_that_brings_it(module, extra):
+def test_a_missing_package_names_the_extra_that_brings_it(module, extra) -> None:
     sentence = describe(ModuleNotFoundError(f"No module named {module!r}", name=module))
     assert sentence.endswith(f"pip install 'skydraft[{extra}]'")
 
 
-def test_another_missing_module_is_a_bug():
+def test_another_missing_module_is_a_bug() -> None:
     assert "report" in describe(ModuleNotFoundError("No module named 'skydraft.nowhere'", name="skydraft.nowhere"))

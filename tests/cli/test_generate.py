@@ -27,19 +27,19 @@ def refusal(capsys, *flags):
         ("--draft", "paced:step_ms=9:embedded"),
     ],
 )
-def test_the_captioning_models_continue_no_text(capsys, flags):
+def test_the_captioning_models_continue_no_text(capsys, flags) -> None:
     assert "give --draft MODEL and --target MODEL, two language models" in refusal(capsys, *flags)
 
 
 @pytest.mark.parametrize("flags", [(), ("--mode", "cloud"), ("--mode", "auto"), ("--target", "embedded")])
-def test_a_draft_without_a_target_is_told_what_to_give(capsys, flags):
+def test_a_draft_without_a_target_is_told_what_to_give(capsys, flags) -> None:
     sentence = refusal(capsys, "--draft", NOWHERE, *flags)
     assert f"{NOWHERE} has no target: give --target MODEL" in sentence
     assert "--cloud URL" in sentence
     assert "--mode edge" in sentence
 
 
-def test_a_text_too_long_is_refused_before_anything_is_loaded(capsys, monkeypatch):
+def test_a_text_too_long_is_refused_before_anything_is_loaded(capsys, monkeypatch) -> None:
     monkeypatch.setattr("skydraft.edge.device.Device.load", lambda *_: pytest.fail("something was loaded"))
     flags = ("--draft", "table:vocab=64", "--target", "table:vocab=64", "--max-tokens", "100000")
     assert "a text of 100,000 tokens was asked for" in refusal(capsys, *flags)

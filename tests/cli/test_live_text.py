@@ -41,7 +41,7 @@ def write(text, **options):
     return written(screen)
 
 
-def test_tokens_are_written_as_they_come_also_into_a_pipe():
+def test_tokens_are_written_as_they_come_also_into_a_pipe() -> None:
     screen = make_screen()
     with LiveText(screen, TOKENIZER, "a.wav: ") as live:
         assert written(screen) == ""
@@ -52,7 +52,7 @@ def test_tokens_are_written_as_they_come_also_into_a_pipe():
     assert written(screen) == "a.wav: be bi\n"
 
 
-def test_on_a_terminal_each_origin_has_its_colour_and_spaces_have_none():
+def test_on_a_terminal_each_origin_has_its_colour_and_spaces_have_none() -> None:
     screen = make_screen(is_terminal=True)
     with LiveText(screen, ByteTokenizer()) as live:
         for text, origin in (("A", EDGE), (" m", ACCEPTED), ("!", CORRECTED), (" ", CORRECTED), ("w", CLOUD)):
@@ -63,7 +63,7 @@ def test_on_a_terminal_each_origin_has_its_colour_and_spaces_have_none():
     assert out == ("\x1b[38;5;64mA\x1b[0m \x1b[38;5;31mm\x1b[0m\x1b[1;4;38;5;166m!\x1b[0m \x1b[38;5;133mw\x1b[0m\n")
 
 
-def test_a_text_on_a_terminal_is_appended_and_nothing_else():
+def test_a_text_on_a_terminal_is_appended_and_nothing_else() -> None:
     """No code moves the cursor, no line is padded to the width, none is cropped at the bottom."""
     text = "A line of some words that is longer than the terminal is wide.\n" * 100
     out = write(text, is_terminal=True, width=20)
@@ -71,7 +71,7 @@ def test_a_text_on_a_terminal_is_appended_and_nothing_else():
     assert ESCAPE_CODE.sub("", out) == text + "\n"
 
 
-def test_a_character_of_several_tokens_is_written_whole():
+def test_a_character_of_several_tokens_is_written_whole() -> None:
     screen, shown = make_screen(), []
     with LiveText(screen, ByteTokenizer()) as live:
         for token in tokens("é日\U0001f469\u200d\U0001f680"):
@@ -87,7 +87,7 @@ def test_a_character_of_several_tokens_is_written_whole():
     ]
 
 
-def test_a_text_cut_within_a_character_ends_in_its_sign():
+def test_a_text_cut_within_a_character_ends_in_its_sign() -> None:
     screen = make_screen()
     with LiveText(screen, ByteTokenizer()) as live:
         live.add(tokens("aé")[:-1])
@@ -95,11 +95,11 @@ def test_a_text_cut_within_a_character_ends_in_its_sign():
     assert written(screen) == "a\ufffd\n"
 
 
-def test_a_model_cannot_send_control_codes_to_the_terminal():
+def test_a_model_cannot_send_control_codes_to_the_terminal() -> None:
     assert write("a\x1b[2Jb\x07\r\u202ec\u200bd\u2066e\ufefff\n") == "a[2Jbcdef\n\n"
 
 
-def test_joiners_are_kept_where_a_script_needs_them_and_the_letter_came_before():
+def test_joiners_are_kept_where_a_script_needs_them_and_the_letter_came_before() -> None:
     assert (
         write(f"{PERSIAN} \U0001f469\u200d\U0001f680 pass\u200cword")
         == f"{PERSIAN} \U0001f469\u200d\U0001f680 password\n"
@@ -107,7 +107,7 @@ def test_joiners_are_kept_where_a_script_needs_them_and_the_letter_came_before()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_a_text_cut_short_stays_and_ends_its_line(error):
+def test_a_text_cut_short_stays_and_ends_its_line(error) -> None:
     screen = make_screen()
     live = LiveText(screen, TOKENIZER)
     with pytest.raises(error), live:  # noqa: PT012
@@ -116,18 +116,18 @@ def test_a_text_cut_short_stays_and_ends_its_line(error):
     assert written(screen) == "be bi\n"
 
 
-def test_a_text_that_failed_before_its_first_token_leaves_nothing():
+def test_a_text_that_failed_before_its_first_token_leaves_nothing() -> None:
     screen = make_screen()
     with pytest.raises(ValueError, match="no"), LiveText(screen, TOKENIZER, "a.wav: "):
         raise ValueError("no")
     assert written(screen) == ""
 
 
-def test_an_empty_text_is_a_line():
+def test_an_empty_text_is_a_line() -> None:
     assert write("") == "\n"
 
 
-def test_windows_are_apart():
+def test_windows_are_apart() -> None:
     screen = make_screen()
     with LiveText(screen, TOKENIZER) as live:
         for start_s in (0.0, 30.0):
@@ -137,7 +137,7 @@ def test_windows_are_apart():
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
-def test_an_indented_text_is_broken_between_words(is_terminal):
+def test_an_indented_text_is_broken_between_words(is_terminal) -> None:
     screen = make_screen(is_terminal, width=40)
     with LiveText(screen, TOKENIZER, indent=3) as live:
         live.add([Token(index % 60, EDGE) for index in range(100)])

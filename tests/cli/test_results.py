@@ -17,27 +17,27 @@ class ByteTokenizer:
         return bytes(token_ids).decode(errors="replace")
 
 
-def test_token_texts_concatenate_to_the_text():
+def test_token_texts_concatenate_to_the_text() -> None:
     result = result_of_text(report((1, 2, 3, 5), (EDGE, ACCEPTED, CORRECTED, CLOUD)), TOKENIZER)
     assert "".join(piece.text for piece in result.pieces) == result.text == TOKENIZER.decode((1, 2, 3, 5))
     assert [piece.origin for piece in result.pieces] == [EDGE, ACCEPTED, CORRECTED, CLOUD]
 
 
-def test_a_character_of_several_tokens_belongs_to_its_last():
+def test_a_character_of_several_tokens_belongs_to_its_last() -> None:
     pieces = pieces_of([Token(byte, Origin.EDGE) for byte in "aé".encode()], ByteTokenizer())
     assert [piece.text for piece in pieces] == ["a", "", "é"]
 
 
-def test_an_unfinished_character_at_the_end_is_not_lost():
+def test_an_unfinished_character_at_the_end_is_not_lost() -> None:
     pieces = pieces_of([Token(byte, Origin.EDGE) for byte in "aé".encode()[:-1]], ByteTokenizer())
     assert [piece.text for piece in pieces] == ["a", UNFINISHED]
 
 
-def test_a_text_without_tokens_has_no_pieces():
+def test_a_text_without_tokens_has_no_pieces() -> None:
     assert pieces_of([], TOKENIZER) == []
 
 
-def test_json_has_the_promised_keys_and_values():
+def test_json_has_the_promised_keys_and_values() -> None:
     made = report((1, 5), (EDGE, ACCEPTED), reconnects=1)
     assert as_json({"file": "a.wav"}, result_of_text(made, TOKENIZER)) == {
         "file": "a.wav",
@@ -60,20 +60,20 @@ def test_json_has_the_promised_keys_and_values():
     }
 
 
-def test_json_says_when_evidence_left():
+def test_json_says_when_evidence_left() -> None:
     shown = as_json({}, result_of_text(report(disclosure=features_record()), TOKENIZER))
     assert shown["disclosure"]["has_evidence"] is True
     assert shown["disclosure"]["share"] == "features"
 
 
-def test_json_is_one_line_of_ascii_that_holds_any_file_name():
+def test_json_is_one_line_of_ascii_that_holds_any_file_name() -> None:
     line = to_line({"file": "caf\udcc3\n\x1b[31m.wav", "text": "日本"})
     assert line.isascii()
     assert line.isprintable()
     assert json.loads(line) == {"file": "caf\udcc3\n\x1b[31m.wav", "text": "日本"}
 
 
-def test_windows_are_joined_into_one_result():
+def test_windows_are_joined_into_one_result() -> None:
     windows = [
         CaptionedWindow(0.0, 29.5, report((1, 2), (EDGE,))),
         CaptionedWindow(29.5, 50.0, None),
@@ -93,16 +93,16 @@ def test_windows_are_joined_into_one_result():
     ]
 
 
-def test_the_counters_of_a_report_are_left_as_they_were():
+def test_the_counters_of_a_report_are_left_as_they_were() -> None:
     made = record()
     result_of_clip("a.wav", [CaptionedWindow(0, 1, report(disclosure=made))] * 2, TOKENIZER)
     assert made.up == {"prompt": 80, "drafts": 20}
 
 
-def test_a_clip_of_one_window_has_no_windows():
+def test_a_clip_of_one_window_has_no_windows() -> None:
     assert "windows" not in as_json({}, result_of_clip("a.wav", [CaptionedWindow(0, 3, report())], TOKENIZER))
 
 
-def test_a_clip_of_silent_windows_is_an_error():
+def test_a_clip_of_silent_windows_is_an_error() -> None:
     with pytest.raises(AudioError, match=r"'a.wav' is silent from 0 s to 60 s; record again"):
         result_of_clip("a.wav", [CaptionedWindow(0, 30, None), CaptionedWindow(30, 60, None)], TOKENIZER)

@@ -15,13 +15,13 @@ def shown(screen):
     return screen.out.file.getvalue(), screen.err.file.getvalue()
 
 
-def test_a_result_is_neither_wrapped_nor_read_as_markup():
+def test_a_result_is_neither_wrapped_nor_read_as_markup() -> None:
     screen = make_screen()
     screen.text("[bold]a text[/bold] :smile: of more than twenty columns\x1b[2J")
     assert shown(screen) == ("[bold]a text[/bold] :smile: of more than twenty columns[2J\n", "")
 
 
-def test_notes_go_to_standard_error_in_one_line():
+def test_notes_go_to_standard_error_in_one_line() -> None:
     screen = make_screen()
     screen.note("a note of more than twenty\ncolumns")
     screen.warn("a [bold]warning[/bold] of more than twenty columns")
@@ -31,14 +31,14 @@ def test_notes_go_to_standard_error_in_one_line():
     )
 
 
-def test_progress_is_silent_where_nobody_watches():
+def test_progress_is_silent_where_nobody_watches() -> None:
     screen = make_screen()
     with screen.busy("loading"), screen.counting("captioning", 9) as count:
         count(3)
     assert shown(screen) == ("", "")
 
 
-def test_progress_is_on_standard_error():
+def test_progress_is_on_standard_error() -> None:
     screen = make_screen(is_err_terminal=True)
     with screen.busy("load \u202ea\x1b[2J"):
         pass
@@ -50,14 +50,14 @@ def test_progress_is_on_standard_error():
     assert "captioning" in err
 
 
-def test_a_single_file_and_results_on_the_screen_need_no_bar():
+def test_a_single_file_and_results_on_the_screen_need_no_bar() -> None:
     for screen, total in ((make_screen(True, True), 9), (make_screen(False, True), 1)):
         with screen.counting("captioning", total) as count:
             count(1)
         assert shown(screen) == ("", "")
 
 
-def test_a_note_on_the_terminal_of_a_growing_text_has_a_line_of_its_own():
+def test_a_note_on_the_terminal_of_a_growing_text_has_a_line_of_its_own() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=40)
     screen = Screen(console, console)
     screen.append(("half", ""))
@@ -67,7 +67,7 @@ def test_a_note_on_the_terminal_of_a_growing_text_has_a_line_of_its_own():
     assert console.file.getvalue() == "half\na note\n a line\n"
 
 
-def test_a_note_beside_a_pipe_does_not_break_its_line():
+def test_a_note_beside_a_pipe_does_not_break_its_line() -> None:
     screen = make_screen(is_err_terminal=True)
     screen.append(("half", ""))
     screen.note("a note")

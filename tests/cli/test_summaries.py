@@ -33,35 +33,35 @@ def luminance(triplet):
 
 
 @pytest.mark.parametrize("origin", Origin)
-def test_colours_can_be_read_on_black_and_on_white(origin):
+def test_colours_can_be_read_on_black_and_on_white(origin) -> None:
     colour = Console().get_style(STYLES[origin]).color.get_truecolor()
     light = luminance(colour)
     assert (light + 0.05) / 0.05 > 3.7
     assert 1.05 / (light + 0.05) > 3.7
 
 
-def test_each_origin_has_its_own_colour_and_meaning():
+def test_each_origin_has_its_own_colour_and_meaning() -> None:
     assert len(set(STYLES.values())) == len(set(MEANINGS.values())) == len(Origin)
 
 
-def test_the_legend_fits_and_names_every_origin():
+def test_the_legend_fits_and_names_every_origin() -> None:
     line = drawn(legend(), width=76)
     assert line.count("\n") == 1
     assert all(meaning in line for meaning in MEANINGS.values())
 
 
-def test_the_summary_counts_what_there_is():
+def test_the_summary_counts_what_there_is() -> None:
     made = report((1, 2, 3), (EDGE, ACCEPTED), reconnects=1)
     assert summary(result_of_text(made, TOKENIZER)) == (
         "3 tokens (1 edge, 2 accepted); first after 0.25 s, all in 1.50 s; 2 rounds, 100 bytes up, 8 down; 1 reconnect"
     )
 
 
-def test_the_summary_of_a_device_alone_has_no_traffic():
+def test_the_summary_of_a_device_alone_has_no_traffic() -> None:
     assert "bytes" not in summary(result((1,), (EDGE,), mode=Mode.EDGE, disclosure=record(drafts=0)))
 
 
-def test_the_disclosure_names_what_left():
+def test_the_disclosure_names_what_left() -> None:
     assert disclosure(result()) == (
         "Left the device: the instruction and the words of 2 drafts, 100 bytes. The sound and its features stayed."
     )
@@ -73,7 +73,7 @@ def test_the_disclosure_names_what_left():
     assert disclosure(result(disclosure=nothing)) == "Nothing left the device."
 
 
-def test_the_table_has_each_number_in_its_column():
+def test_the_table_has_each_number_in_its_column() -> None:
     hybrid = result((1, 2, 3, 5), (EDGE, ACCEPTED))
     cloud = result((1, 2), (CLOUD,), disclosure=features_record(), first_token_s=12.34, rounds=0)
     cells = rows(comparison([Column("1 hybrid\nshare tokens", hybrid), Column("3 cloud\nshare features", cloud)]))
@@ -90,11 +90,11 @@ def test_the_table_has_each_number_in_its_column():
     assert cells["verdicts"] == ["8", "·"]
 
 
-def test_the_table_shows_kinds_that_it_does_not_know():
+def test_the_table_shows_kinds_that_it_does_not_know() -> None:
     assert rows(comparison([Column("1", result(disclosure=record(prompt=1, notes=2)))]))["notes"] == ["2"]
 
 
-def test_the_demo_table_fits_80_columns():
+def test_the_demo_table_fits_80_columns() -> None:
     titles = (
         "1 hybrid\nshare features",
         "2 edge\nonly",

@@ -6,6 +6,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from skydraft.core import (
     Exact,
@@ -102,7 +103,7 @@ def test_every_whole_number_is_read_from_what_python_writes(number: int) -> None
 )
 def test_sampling_parameters_out_of_range_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{name} is .* and must be"):
-        SamplingParams(**{name: value})
+        replace(SamplingParams(), **{name: value})
 
 
 def test_a_text_ends_at_an_end_token_or_at_its_length() -> None:

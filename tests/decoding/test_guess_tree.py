@@ -38,7 +38,7 @@ def test_an_offer_has_parents_before_children_and_starts_at_the_end_of_the_text(
     assert draft.start == 0
     assert draft.check() == draft
     assert not draft.shape.is_chain
-    by_path = {}
+    by_path: dict[int, tuple[int, ...]] = {}
     for token_id, parent in zip(draft.token_ids, draft.shape.parents, strict=True):
         by_path[len(by_path) + 1] = (*by_path.get(parent, ()), token_id)
     assert set(by_path.values()) == {(1,), (2,), (1, 3), (1, 4), (2, 5), (1, 3, 6)}

@@ -96,14 +96,15 @@ def test_sessions_of_one_connection_do_not_mix() -> None:
     linked = Linked(sessions[0], engine)
     for session in sessions:
         session.give_credit(20)
-        for message in session.to_send():
-            linked.send(message)
+        for due in session.to_send():
+            linked.send(due)
     while linked.up:
         linked.carry_up()
     while linked.think():
         pass
     for frame in linked.down:
         message = codec.decode_cloud_message(frame, LIMITS)
+        assert message.session is not None
         sessions[message.session].receive(message)
     for session in sessions:
         assert list(session.token_ids) == cloud_only(table(MODEL), session.sampling)

@@ -103,6 +103,7 @@ def test_the_container_copies_what_there_is_and_nothing_is_kept_from_it() -> Non
 
 
 def application() -> dict[str, Any]:
+    only: dict[str, Any]
     (only,) = yaml.safe_load((DEPLOY / "ray" / "serve.yaml").read_text())["applications"]
     return only
 

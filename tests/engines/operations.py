@@ -74,8 +74,9 @@ class RandomOperations:
         self.largest_difference = 0.0
 
     def run(self, num_steps: int) -> None:
+        steps = [self.open, self.extend, self.extend, self.extend, self.crop, self.close]
         for _ in range(num_steps):
-            self.random.choice([self.open, self.extend, self.extend, self.extend, self.crop, self.close])()
+            steps[self.random.integers(len(steps))]()
             self._decide_some_trees()
 
     def open(self) -> None:
@@ -99,7 +100,8 @@ class RandomOperations:
         items: list[Extension | PromptChunk] = [self._extension(slot) for slot in chosen]
         items += [PromptChunk(slot, int(self.random.integers(1, left + 1))) for slot, (_, left) in self.unread.items()]
         items = [items[i] for i in self.random.permutation(len(items))]
-        for item, rows in zip(items, self.engine.extend(items), strict=True):
+        all_rows = self.engine.extend(items)  # type: ignore[arg-type]  # chunks are a ChunkedEngine's only
+        for item, rows in zip(items, all_rows, strict=True):
             assert rows.shape[1] == self.engine.vocabulary.size
             if isinstance(item, PromptChunk):
                 self._check_chunk(item, rows)
@@ -135,7 +137,8 @@ class RandomOperations:
             text.nodes, text.parents = [], []
         self._decide(slot)
         if self.random.random() < 0.5:
-            return Extension.chain(slot, ids, num_rows=self.random.choice([None, 0, 1, len(ids)]))
+            num_rows = [None, 0, 1, len(ids)][self.random.integers(4)]
+            return Extension.chain(slot, ids, num_rows=num_rows)
         parents = [int(self.random.integers(max(0, i - 3), i + 1)) for i in range(len(ids))]
         return Extension(slot, ids, TreeShape(tuple(parents)))
 

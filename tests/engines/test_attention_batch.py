@@ -48,7 +48,7 @@ class Writing:
 
 
 @pytest.mark.parametrize("kind", ["llama", pytest.param("target", marks=pytest.mark.text)])
-def test_sessions_that_share_slots_write_what_each_writes_alone(start: Start, kind: str):
+def test_sessions_that_share_slots_write_what_each_writes_alone(start: Start, kind: str) -> None:
     rng, engine = Random(7), start(kind, num_slots=3)
     batcher = Batcher(engine, max_positions=40, prefill_tokens=9)
     texts = [Writing(engine, number, rng) for number in range(7)]
@@ -70,7 +70,7 @@ def test_sessions_that_share_slots_write_what_each_writes_alone(start: Start, ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_text_that_was_evicted_has_the_same_logits_afterwards(start: Start, kind: str):
+def test_a_text_that_was_evicted_has_the_same_logits_afterwards(start: Start, kind: str) -> None:
     engine = start(kind, num_slots=3)
     ids = list(range(8, 48))
     slot = engine.open(text_prompt(*ids[:20])).slot
@@ -87,7 +87,7 @@ def test_a_text_that_was_evicted_has_the_same_logits_afterwards(start: Start, ki
     assert float((after - before[10:]).abs().max()) < 1e-4
 
 
-def test_a_wide_extension_has_a_batch_of_its_own(start: Start, monkeypatch: pytest.MonkeyPatch):
+def test_a_wide_extension_has_a_batch_of_its_own(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start("llama", num_slots=4)
     monkeypatch.setattr(kv_cache, "WIDE", 4)
     slots = [engine.open(text_prompt(8, 9)).slot for _ in range(3)]
@@ -110,7 +110,7 @@ def test_a_wide_extension_has_a_batch_of_its_own(start: Start, monkeypatch: pyte
     np.testing.assert_allclose(rows[1], expected, atol=1e-5)
 
 
-def test_sound_is_read_in_chunks_beside_others(start: Start):
+def test_sound_is_read_in_chunks_beside_others(start: Start) -> None:
     engine = start("omni", num_slots=2)
     prompt = heard(log_mel(40))
     expected = engine.open(prompt)

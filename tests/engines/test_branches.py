@@ -114,14 +114,14 @@ class Text:
         self.nodes, self.parents = [self.nodes[node] for node in rest], [rows[self.parents[node]] for node in rest]
 
 
-def test_a_chain_stays_in_the_slots_own_sequence():
+def test_a_chain_stays_in_the_slots_own_sequence() -> None:
     cache = Cache()
     (plan,) = cache.extend(Extension.chain(cache.open(1, 2), [3, 4, 5]))
     assert plan.copies == ()
     assert plan.memberships == ((0,), (0,), (0,))
 
 
-def test_every_child_but_the_first_begins_a_branch_of_what_has_been_read():
+def test_every_child_but_the_first_begins_a_branch_of_what_has_been_read() -> None:
     cache = Cache()
     (plan,) = cache.extend(Extension(cache.open(1, 2), [3, 4, 5, 6, 7], TreeShape(TREE)))
     assert plan.owners == (0, 3, 0, 4, 4)
@@ -129,7 +129,7 @@ def test_every_child_but_the_first_begins_a_branch_of_what_has_been_read():
     assert plan.memberships == ((0, 4), (3,), (0,), (4,), (4,))
 
 
-def test_a_branch_of_a_tree_that_grows_holds_the_ancestors_that_have_been_read():
+def test_a_branch_of_a_tree_that_grows_holds_the_ancestors_that_have_been_read() -> None:
     cache = Cache()
     slot = cache.open(1, 2)
     cache.extend(Extension(slot, [3, 4, 5], TreeShape((0, 0, 2))))
@@ -139,7 +139,7 @@ def test_a_branch_of_a_tree_that_grows_holds_the_ancestors_that_have_been_read()
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_tokens_see_their_ancestors_and_nothing_else(seed: int):
+def test_tokens_see_their_ancestors_and_nothing_else(seed: int) -> None:
     random = np.random.default_rng(seed)
     cache = Cache(num_sequences=256)
     texts = {cache.open(slot, 100 + slot): Text([slot, 100 + slot]) for slot in range(3)}
@@ -151,7 +151,7 @@ def test_tokens_see_their_ancestors_and_nothing_else(seed: int):
             random.choice([lambda *_: None, text.crop, text.keep, text.keep])(cache, slot, random)
 
 
-def test_undoing_takes_away_what_a_pass_may_have_written():
+def test_undoing_takes_away_what_a_pass_may_have_written() -> None:
     cache = Cache()
     slot = cache.open(1, 2)
     cache.extend(Extension(slot, [3, 4], TreeShape((0, 0))))
@@ -159,7 +159,7 @@ def test_undoing_takes_away_what_a_pass_may_have_written():
     assert plan.undo() == [Cut(3, 3), Cut(4, 3), Cut(4, 0)]
 
 
-def test_more_branches_than_sequences_are_refused_and_lend_none():
+def test_more_branches_than_sequences_are_refused_and_lend_none() -> None:
     cache = Cache(num_sequences=5)
     slot = cache.open(1)
     with pytest.raises(CacheOverflow, match="3 more branches of trees were drafted and llama.cpp has 2 sequences left"):
@@ -168,14 +168,14 @@ def test_more_branches_than_sequences_are_refused_and_lend_none():
     assert [copy.sequence for copy in plan.copies] == [3, 4]
 
 
-def test_two_slots_never_share_a_branch():
+def test_two_slots_never_share_a_branch() -> None:
     cache = Cache()
     plans = cache.plan(*(Extension(cache.open(1), [3, 4], TreeShape((0, 0))) for _ in range(2)))
     assert [plan.copies[0].sequence for plan in plans] == [3, 4]
 
 
 @pytest.mark.parametrize("end", ["crop", "keep", "close"])
-def test_a_decided_tree_gives_its_branches_back(end: str):
+def test_a_decided_tree_gives_its_branches_back(end: str) -> None:
     cache = Cache(num_sequences=5)
     for _ in range(2):
         slot = cache.open(1)
@@ -191,7 +191,7 @@ def test_a_decided_tree_gives_its_branches_back(end: str):
         assert cache.cells == []
 
 
-def test_branches_that_are_kept_stay_lent():
+def test_branches_that_are_kept_stay_lent() -> None:
     cache = Cache(num_sequences=5)
     slot = cache.open(1)
     cache.extend(Extension(slot, [2, 3, 4], TreeShape((0, 0, 2))))

@@ -25,7 +25,7 @@ KINDS = ["llama", "qwen2", pytest.param("target", marks=pytest.mark.text)]
 @pytest.mark.parametrize("seed", [1, 2])
 def test_ragged_batches_of_chains_and_trees_equal_hugging_face_from_scratch(
     start: Start, saved: Saved, kind: str, seed: int
-):
+) -> None:
     engine = start(kind, num_slots=5, prefill_chunk=5)
     operations = RandomOperations(engine, plain(saved(kind)), seed, vocab_size=engine.vocabulary.num_tokens)
     operations.run(35)
@@ -33,7 +33,7 @@ def test_ragged_batches_of_chains_and_trees_equal_hugging_face_from_scratch(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_greedy_text_equals_generate(start: Start, saved: Saved, kind: str):
+def test_greedy_text_equals_generate(start: Start, saved: Saved, kind: str) -> None:
     engine = start(kind)
     slot, logits = engine.open(text_prompt(9, 10, 11))
     written = [int(logits.argmax())]
@@ -53,7 +53,7 @@ def test_greedy_text_equals_generate(start: Start, saved: Saved, kind: str):
 
 
 @pytest.mark.text
-def test_the_real_model_goes_on_with_a_story(start: Start, saved: Saved):
+def test_the_real_model_goes_on_with_a_story(start: Start, saved: Saved) -> None:
     engine = start("target")
     tokenizer = FolderTokenizer(Checkpoint.open(saved("target")))
     slot, logits = engine.open(text_prompt(*tokenizer.encode("Once upon a time,", add_special=True)))
@@ -64,14 +64,14 @@ def test_the_real_model_goes_on_with_a_story(start: Start, saved: Saved):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 40])
-def test_a_prompt_read_in_chunks_gives_the_same_logits(start: Start, saved: Saved, chunk: int):
+def test_a_prompt_read_in_chunks_gives_the_same_logits(start: Start, saved: Saved, chunk: int) -> None:
     engine = start("qwen2", prefill_chunk=chunk)
     prompt = text_prompt(*range(8, 28))
     logits = engine.open(prompt).logits
     np.testing.assert_allclose(logits, plain(saved("qwen2"))(prompt, [])[-1], atol=1e-5)
 
 
-def test_only_the_last_row_of_a_prompt_goes_through_the_head(start: Start):
+def test_only_the_last_row_of_a_prompt_goes_through_the_head(start: Start) -> None:
     engine = start("llama")
     rows: list[int] = []
     head = engine._model.model.lm_head
@@ -81,7 +81,7 @@ def test_only_the_last_row_of_a_prompt_goes_through_the_head(start: Start):
     assert rows == [1, 3]
 
 
-def test_slots_that_lie_together_are_attended_to_without_a_copy(start: Start, monkeypatch: pytest.MonkeyPatch):
+def test_slots_that_lie_together_are_attended_to_without_a_copy(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start("llama", num_slots=4)
     slots = [engine.open(text_prompt(8, 9)).slot for _ in range(4)]
     stores = [store.untyped_storage().data_ptr() for layer in engine._cache.layers for store in layer.stores]
@@ -97,7 +97,7 @@ def test_slots_that_lie_together_are_attended_to_without_a_copy(start: Start, mo
     assert seen == stores
 
 
-def test_a_batch_of_slots_that_lie_apart_is_the_same(start: Start, saved: Saved):
+def test_a_batch_of_slots_that_lie_apart_is_the_same(start: Start, saved: Saved) -> None:
     engine = start("qwen2", num_slots=9)
     slots = [engine.open(text_prompt(8 + i, 9)).slot for i in range(9)]
     rows = engine.extend([Extension.chain(slots[i], [20 + i, 30]) for i in (8, 0)])
@@ -106,28 +106,28 @@ def test_a_batch_of_slots_that_lie_apart_is_the_same(start: Start, saved: Saved)
         np.testing.assert_allclose(row, from_scratch(text_prompt(8 + i, 9), [20 + i, 30])[1:], atol=1e-5)
 
 
-def test_an_overflow_leaves_all_slots_as_they_were(start: Start, saved: Saved):
+def test_an_overflow_leaves_all_slots_as_they_were(start: Start, saved: Saved) -> None:
     engine = start("llama", num_slots=2, max_length=6)
     contract.check_that_an_overflow_changes_no_slot(engine, plain(saved("llama")), 1e-5)
 
 
 @pytest.mark.parametrize("check", contract.OF_SUBTREES)
-def test_a_subtree_may_be_kept(start: Start, saved: Saved, check: contract.Check):
+def test_a_subtree_may_be_kept(start: Start, saved: Saved, check: contract.Check) -> None:
     check(start("qwen2"), plain(saved("qwen2")), 1e-5)
 
 
-def test_a_full_slot_can_be_used_to_its_last_index(start: Start, saved: Saved):
+def test_a_full_slot_can_be_used_to_its_last_index(start: Start, saved: Saved) -> None:
     engine = start("llama", num_slots=2, max_length=6)
     first, second = engine.open(text_prompt(8, 9, 10)).slot, engine.open(text_prompt(11)).slot
     rows = engine.extend([Extension.chain(first, [12, 13, 14]), Extension.chain(second, [15])])
     np.testing.assert_allclose(rows[0], plain(saved("llama"))(text_prompt(8, 9, 10), [12, 13, 14])[1:], atol=1e-5)
 
 
-def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(start: Start):
+def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(start: Start) -> None:
     contract.check_that_rejected_prompts_take_no_slot(start("llama", num_slots=1))
 
 
-def test_a_token_beyond_the_vocabulary_cannot_be_appended(start: Start):
+def test_a_token_beyond_the_vocabulary_cannot_be_appended(start: Start) -> None:
     engine = start("llama")
     slot = engine.open(text_prompt(8)).slot
     with pytest.raises(EngineError, match="token id 64 "):
@@ -135,7 +135,7 @@ def test_a_token_beyond_the_vocabulary_cannot_be_appended(start: Start):
     assert engine.extend([Extension.chain(slot, [9])])[0].shape == (1, 64)
 
 
-def test_a_failed_prompt_gives_its_slot_back(start: Start, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_prompt_gives_its_slot_back(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start("llama", num_slots=1)
 
     def fail(*_: object) -> None:
@@ -148,7 +148,7 @@ def test_a_failed_prompt_gives_its_slot_back(start: Start, monkeypatch: pytest.M
     engine.open(text_prompt(8))
 
 
-def test_a_closed_slot_holds_nothing_of_its_text(start: Start):
+def test_a_closed_slot_holds_nothing_of_its_text(start: Start) -> None:
     engine = start("llama", num_slots=1)
     slot = engine.open(text_prompt(8, 9)).slot
     engine.extend([Extension.chain(slot, [10, 11, 12])])
@@ -159,7 +159,7 @@ def test_a_closed_slot_holds_nothing_of_its_text(start: Start):
     assert not any(store.any() for store in stores)
 
 
-def test_logits_that_are_no_numbers_are_refused_and_do_not_reach_the_next_text(start: Start, saved: Saved):
+def test_logits_that_are_no_numbers_are_refused_and_do_not_reach_the_next_text(start: Start, saved: Saved) -> None:
     engine = start("llama", num_slots=1)
     embedding = engine._model.model.get_input_embeddings().weight
     before = embedding[20].clone()
@@ -171,11 +171,11 @@ def test_logits_that_are_no_numbers_are_refused_and_do_not_reach_the_next_text(s
     np.testing.assert_allclose(logits, plain(saved("llama"))(text_prompt(8, 9), [])[-1], atol=1e-5)
 
 
-def test_an_empty_batch_is_no_work(start: Start):
+def test_an_empty_batch_is_no_work(start: Start) -> None:
     assert start("llama").extend([]) == []
 
 
-def test_a_quantised_draft_is_close_and_not_equal(start: Start, saved: Saved):
+def test_a_quantised_draft_is_close_and_not_equal(start: Start, saved: Saved) -> None:
     engine = load_engine(str(saved("llama")), "draft", EngineSettings(quantize=True))
     prompt = text_prompt(*range(8, 28))
     expected = plain(saved("llama"))(prompt, [])[-1]

@@ -43,7 +43,7 @@ def refused(folder: Path, **settings: object) -> str:
     return str(caught.value)
 
 
-def test_a_table_is_loaded_without_torch():
+def test_a_table_is_loaded_without_torch() -> None:
     code = (
         "import sys; from skydraft.engines.load import load_engine, load_tokenizer;"
         "from skydraft.engines.settings import EngineSettings;"
@@ -54,14 +54,14 @@ def test_a_table_is_loaded_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_a_table_has_the_slots_and_room_that_the_settings_say():
+def test_a_table_has_the_slots_and_room_that_the_settings_say() -> None:
     engine = load_engine("table:vocab=20", "draft")
     assert isinstance(engine, TableEngine)
     assert engine.limits == (1, 4096)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "omni"])
-def test_a_folder_is_loaded_as_what_its_config_names(saved: Saved, kind: str):
+def test_a_folder_is_loaded_as_what_its_config_names(saved: Saved, kind: str) -> None:
     engine = load_engine(str(saved(kind)), "target", EngineSettings(num_slots=3))
     assert engine.limits == (3, 64)
     assert engine.name == saved(kind).name
@@ -69,7 +69,7 @@ def test_a_folder_is_loaded_as_what_its_config_names(saved: Saved, kind: str):
     assert load_tokenizer(str(saved(kind)), "target").vocabulary == engine.vocabulary
 
 
-def test_loading_says_nothing(saved: Saved, capfd: pytest.CaptureFixture[str]):
+def test_loading_says_nothing(saved: Saved, capfd: pytest.CaptureFixture[str]) -> None:
     saved("omni")
     logging.enable_progress_bar()
     try:
@@ -81,7 +81,7 @@ def test_loading_says_nothing(saved: Saved, capfd: pytest.CaptureFixture[str]):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_whole_omni_folder_gives_its_thinker(saved: Saved, tmp_path: Path):
+def test_a_whole_omni_folder_gives_its_thinker(saved: Saved, tmp_path: Path) -> None:
     thinker = load_file(saved("omni") / "model.safetensors")
     whole = {f"thinker.{name}": tensor for name, tensor in thinker.items()}
     whole |= {"talker.model.norm.weight": torch.ones(2), "token2wav.bias": torch.ones(2)}
@@ -103,53 +103,53 @@ def test_a_whole_omni_folder_gives_its_thinker(saved: Saved, tmp_path: Path):
     torch.testing.assert_close(engine.open(prompt).logits, alone.open(prompt).logits)
 
 
-def test_the_part_of_an_omni_that_sees_is_not_kept(saved: Saved):
+def test_the_part_of_an_omni_that_sees_is_not_kept(saved: Saved) -> None:
     engine = load_engine(str(saved("omni")), "target")
     whole = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(saved("omni"))
     assert any("visual" in name for name, _ in whole.named_parameters())
     assert not any("visual" in name for name, _ in engine._model.model.named_parameters())
 
 
-def test_another_part_of_an_omni_is_refused(copied: Callable[[str], Path]):
+def test_another_part_of_an_omni_is_refused(copied: Callable[[str], Path]) -> None:
     folder = copied("omni")
     change_config(folder, model_type="qwen2_5_omni_talker")
     assert "is a qwen2_5_omni_talker" in refused(folder)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path):
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert refused(tmp_path / "gone").startswith(f"there is no model folder {tmp_path / 'gone'}")
 
 
-def test_a_folder_without_config_is_no_model(tmp_path: Path):
+def test_a_folder_without_config_is_no_model(tmp_path: Path) -> None:
     assert refused(tmp_path) == f"{tmp_path} has no config.json: it is not a model folder"
 
 
 @pytest.mark.parametrize("content", ["{", "\udcff", "[]"])
-def test_a_config_that_is_none_is_named(tmp_path: Path, content: str):
+def test_a_config_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     assert str(tmp_path / "config.json") in refused(tmp_path)
 
 
-def test_a_model_that_writes_no_text_is_refused(copied: Callable[[str], Path]):
+def test_a_model_that_writes_no_text_is_refused(copied: Callable[[str], Path]) -> None:
     folder = copied("llama")
     change_config(folder, architectures=["LlamaForSequenceClassification"])
     assert "is no causal language model" in refused(folder)
 
 
-def test_missing_weights_are_named(copied: Callable[[str], Path]):
+def test_missing_weights_are_named(copied: Callable[[str], Path]) -> None:
     folder = copied("llama")
     (folder / "model.safetensors").unlink()
     assert "model.safetensors" in refused(folder)
 
 
-def test_damaged_weights_are_named(copied: Callable[[str], Path]):
+def test_damaged_weights_are_named(copied: Callable[[str], Path]) -> None:
     folder = copied("llama")
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
     assert "the weights of llama" in refused(folder)
 
 
-def test_weights_without_a_tensor_are_refused_and_not_made_up(copied: Callable[[str], Path]):
+def test_weights_without_a_tensor_are_refused_and_not_made_up(copied: Callable[[str], Path]) -> None:
     folder = copied("llama")
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
@@ -159,13 +159,13 @@ def test_weights_without_a_tensor_are_refused_and_not_made_up(copied: Callable[[
     )
 
 
-def test_weights_of_another_shape_are_refused(copied: Callable[[str], Path]):
+def test_weights_of_another_shape_are_refused(copied: Callable[[str], Path]) -> None:
     folder = copied("llama")
     change_config(folder, intermediate_size=40)
     assert "the weights of llama" in refused(folder)
 
 
-def test_a_model_that_does_not_fit_into_memory_says_so(saved: Saved, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_that_does_not_fit_into_memory_says_so(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes")
 
@@ -173,17 +173,17 @@ def test_a_model_that_does_not_fit_into_memory_says_so(saved: Saved, monkeypatch
     assert "does not fit into the memory of cpu" in refused(saved("llama"))
 
 
-def test_a_cache_that_does_not_fit_into_memory_says_so(saved: Saved):
+def test_a_cache_that_does_not_fit_into_memory_says_so(saved: Saved) -> None:
     assert "does not fit into the memory of cpu" in refused(saved("llama"), num_slots=10**9)
 
 
-def test_layers_that_cannot_be_rolled_back_are_refused(copied: Callable[[str], Path]):
+def test_layers_that_cannot_be_rolled_back_are_refused(copied: Callable[[str], Path]) -> None:
     folder = copied("llama")
     change_config(folder, layer_types=["full_attention", "linear_attention"])
     assert "has layers of the kind linear_attention" in refused(folder)
 
 
-def test_a_window_is_no_bound_for_the_length(copied: Callable[[str], Path]):
+def test_a_window_is_no_bound_for_the_length(copied: Callable[[str], Path]) -> None:
     folder = copied("qwen2")
     change_config(folder, use_sliding_window=True, sliding_window=20, max_window_layers=0)
     assert load_engine(str(folder), "target").limits.max_length == 64
@@ -203,14 +203,14 @@ def test_a_window_is_no_bound_for_the_length(copied: Callable[[str], Path]):
 )
 def test_what_runs_elsewhere_is_refused_too_where_it_cannot_be_rolled_back(
     copied: Callable[[str], Path], config: dict[str, object], kind: str
-):
+) -> None:
     folder = copied("llama")
     change_config(folder, **config)
     with pytest.raises(ModelLoadError, match=f"has layers of the kind {kind}, whose state cannot be rolled back"):
         require_rollback(Checkpoint.open(folder))
 
 
-def test_how_long_a_text_may_be_is_told_before_weights_are_loaded(copied: Callable[[str], Path]):
+def test_how_long_a_text_may_be_is_told_before_weights_are_loaded(copied: Callable[[str], Path]) -> None:
     folder = copied("llama")
     (folder / "model.safetensors").unlink()
     change_config(folder, max_position_embeddings=300)
@@ -222,7 +222,7 @@ def test_how_long_a_text_may_be_is_told_before_weights_are_loaded(copied: Callab
         find_max_length(str(folder), "draft", EngineSettings(max_length=301))
 
 
-def test_the_length_is_bounded_by_what_the_model_was_made_for(saved: Saved):
+def test_the_length_is_bounded_by_what_the_model_was_made_for(saved: Saved) -> None:
     assert "at most 64 tokens (max_position_embeddings of its config)" in refused(saved("llama"), max_length=65)
     assert load_engine(str(saved("llama")), "target", EngineSettings(max_length=64)).limits.max_length == 64
 
@@ -245,19 +245,19 @@ def test_the_length_is_bounded_by_what_the_model_was_made_for(saved: Saved):
         ),
     ],
 )
-def test_the_longest_text_is_read_from_the_config(config: dict, longest: int):
+def test_the_longest_text_is_read_from_the_config(config: dict, longest: int) -> None:
     limits = EngineSettings().limits("m", *Checkpoint("m", Path(), config).longest_text)
     assert limits.max_length == longest
 
 
-def test_a_model_whose_attention_cannot_be_replaced_is_refused(tmp_path: Path):
+def test_a_model_whose_attention_cannot_be_replaced_is_refused(tmp_path: Path) -> None:
     config = AutoConfig.for_model("bloom", vocab_size=64, hidden_size=16, n_head=2, n_layer=1)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     word_tokenizer().save(str(tmp_path / "tokenizer.json"))
     assert "BloomForCausalLM, which does not take an attention function" in refused(tmp_path)
 
 
-def test_a_model_that_needs_more_of_attention_is_refused(tmp_path: Path):
+def test_a_model_that_needs_more_of_attention_is_refused(tmp_path: Path) -> None:
     config = AutoConfig.for_model(
         "gpt_oss",
         vocab_size=64,
@@ -277,7 +277,7 @@ def test_a_model_that_needs_more_of_attention_is_refused(tmp_path: Path):
     assert "needs s_aux" in refused(tmp_path)
 
 
-def test_a_model_that_computes_otherwise_with_slots_is_refused(saved: Saved, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_that_computes_otherwise_with_slots_is_refused(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     # As a model would that finds positions by itself.
     monkeypatch.setattr(
         "skydraft.engines.huggingface.kv_cache.BatchPlan.positions", property(lambda plan: plan.token_ids * 0)
@@ -285,7 +285,7 @@ def test_a_model_that_computes_otherwise_with_slots_is_refused(saved: Saved, mon
     assert "gives other logits with a KV cache of slots than without a cache" in refused(saved("llama"))
 
 
-def test_a_name_that_cannot_be_fetched_gives_one_sentence(monkeypatch: pytest.MonkeyPatch):
+def test_a_name_that_cannot_be_fetched_gives_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise huggingface_hub.errors.LocalEntryNotFoundError("Got: ConnectError: no route\nand more")
 
@@ -294,19 +294,19 @@ def test_a_name_that_cannot_be_fetched_gives_one_sentence(monkeypatch: pytest.Mo
         load_engine("Qwen/Qwen2.5-Omni-3B", "target")
 
 
-def test_a_fetched_model_has_its_name(saved: Saved, monkeypatch: pytest.MonkeyPatch):
+def test_a_fetched_model_has_its_name(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(saved("llama")))
     assert load_engine("someone/tiny-llama", "draft").name == "someone/tiny-llama"
 
 
 @pytest.mark.parametrize("model", ["a/b/c", "/a/b", "./a/b", "model", ""])
-def test_what_is_no_name_is_not_looked_for_on_the_network(model: str, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_no_name_is_not_looked_for_on_the_network(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "_fetch", lambda _: pytest.fail("went to the network"))
     with pytest.raises(ModelLoadError, match="model folder|config.json"):
         load_engine(model, "draft")
 
 
-def test_the_embedded_pair_lies_in_the_package(saved: Saved, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_embedded_pair_lies_in_the_package(saved: Saved, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(checkpoint, "EMBEDDED_FOLDER", tmp_path)
     shutil.copytree(saved("llama"), tmp_path / "draft")
     assert load_engine("embedded", "draft").name == "skydraft-embedded-draft"
@@ -314,17 +314,17 @@ def test_the_embedded_pair_lies_in_the_package(saved: Saved, monkeypatch: pytest
         load_engine("embedded", "target")
 
 
-def test_a_missing_extra_comes_with_the_command(saved: Saved, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_extra_comes_with_the_command(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else name)
     assert "needs torch, which skydraft's torch extra brings: pip install 'skydraft[torch]'" in refused(saved("llama"))
 
 
-def test_a_target_is_not_quantised(saved: Saved):
+def test_a_target_is_not_quantised(saved: Saved) -> None:
     with pytest.raises(ConfigError, match="quantize is for draft models"):
         load_engine(str(saved("llama")), "target", EngineSettings(quantize=True))
 
 
-def test_half_precision_gives_logits_in_float32(saved: Saved):
+def test_half_precision_gives_logits_in_float32(saved: Saved) -> None:
     engine = load_engine(str(saved("llama")), "target", EngineSettings(dtype="bfloat16"))
     assert isinstance(engine, SlotEngine)
     assert engine._model.dtype == torch.bfloat16
@@ -335,12 +335,12 @@ def test_half_precision_gives_logits_in_float32(saved: Saved):
 
 
 @pytest.mark.parametrize("device", ["cuda:7", "gpu"])
-def test_a_device_that_is_not_there_is_named(saved: Saved, device: str):
+def test_a_device_that_is_not_there_is_named(saved: Saved, device: str) -> None:
     with pytest.raises(ConfigError, match="cannot be used here"):
         load_engine(str(saved("llama")), "target", EngineSettings(device=device))
 
 
-def test_threads_are_set_when_asked_for(saved: Saved, monkeypatch: pytest.MonkeyPatch):
+def test_threads_are_set_when_asked_for(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     load_engine(str(saved("llama")), "target")
@@ -351,7 +351,7 @@ def test_threads_are_set_when_asked_for(saved: Saved, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "wrong", [{"num_slots": 0}, {"max_length": -1}, {"dtype": "int4"}, {"num_threads": -1}, {"prefill_chunk": 0}]
 )
-def test_wrong_settings_are_refused(wrong: dict):
+def test_wrong_settings_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         EngineSettings(**wrong)
 
@@ -382,7 +382,7 @@ OWN_CODE = "needs the code that came with it (auto_map of its config.json), whic
 
 def test_code_that_comes_with_a_model_is_not_run_and_nobody_is_asked(
     copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     folder = copied("llama")
     (folder / "evil.py").write_text("raise SystemExit('the code of the model ran')")
     auto_map = {"AutoConfig": "evil.EvilConfig", "AutoModelForCausalLM": "evil.EvilModel"}
@@ -393,13 +393,13 @@ def test_code_that_comes_with_a_model_is_not_run_and_nobody_is_asked(
     assert OWN_CODE in refused(folder)
 
 
-def test_an_auto_map_beside_a_class_that_transformers_knows_is_passed_over(copied: Callable[[str], Path]):
+def test_an_auto_map_beside_a_class_that_transformers_knows_is_passed_over(copied: Callable[[str], Path]) -> None:
     folder = copied("llama")
     change_config(folder, auto_map={"AutoModelForCausalLM": "evil.EvilModel"})
     assert load_engine(str(folder), "target").limits.max_length == 64
 
 
-def test_pickled_weights_are_not_read(copied: Callable[[str], Path]):
+def test_pickled_weights_are_not_read(copied: Callable[[str], Path]) -> None:
     folder = copied("llama")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert "only pytorch_model.bin: convert it, for such a file can run code when it is read" in refused(folder)
@@ -407,14 +407,14 @@ def test_pickled_weights_are_not_read(copied: Callable[[str], Path]):
         load_vllm(VllmSource(VllmSpec(), str(folder)), "target", EngineSettings())
 
 
-def test_an_index_of_weights_may_not_name_pickled_ones(copied: Callable[[str], Path]):
+def test_an_index_of_weights_may_not_name_pickled_ones(copied: Callable[[str], Path]) -> None:
     folder = copied("llama")
     files = {"model.embed_tokens.weight": "model.safetensors", "lm_head.weight": "head.bin"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
     assert "only head.bin" in refused(folder)
 
 
-def test_vllm_is_told_to_run_no_code_of_a_model(copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch):
+def test_vllm_is_told_to_run_no_code_of_a_model(copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, object] = {}
 
     def load(**arguments: object) -> None:

@@ -20,18 +20,18 @@ def features(segment) -> np.ndarray:
     return np.frombuffer(segment.data, "<f2").reshape(segment.shape).astype(np.float32)
 
 
-def test_features_have_a_column_for_each_hundredth_of_a_second():
+def test_features_have_a_column_for_each_hundredth_of_a_second() -> None:
     segment = LogMel()(tone(16_000 + 159))
     assert (segment.name, segment.dtype, segment.shape) == ("log_mel", "float16", (128, 100))
     assert len(segment.data) == 25_600
 
 
-def test_equal_samples_give_equal_features():
+def test_equal_samples_give_equal_features() -> None:
     assert LogMel()(tone(20_000)) == LogMel()(tone(20_000))
     assert LogMel()(tone(20_000)) != LogMel()(tone(20_000, seed=1))
 
 
-def test_features_equal_those_of_the_padding_processor_but_for_the_last_two_frames_and_rounding():
+def test_features_equal_those_of_the_padding_processor_but_for_the_last_two_frames_and_rounding() -> None:
     samples = tone(32_000)
     padded = WhisperFeatureExtractor(feature_size=128)(samples, sampling_rate=16_000)["input_features"][0][:, :200]
     difference = np.abs(features(LogMel()(samples)) - padded)
@@ -40,12 +40,12 @@ def test_features_equal_those_of_the_padding_processor_but_for_the_last_two_fram
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 0.0])
-def test_values_lie_where_log_mel_lies(scale: float):
+def test_values_lie_where_log_mel_lies(scale: float) -> None:
     values = features(LogMel()(np.clip(tone(16_000) * 2, -1, 1) * np.float32(scale)))
     assert -1.5 <= values.min() <= values.max() <= 2
 
 
-def test_samples_are_not_changed():
+def test_samples_are_not_changed() -> None:
     samples = tone(16_000)
     LogMel()(samples)
     assert np.array_equal(samples, tone(16_000))
@@ -63,12 +63,12 @@ def test_samples_are_not_changed():
         (np.full(16_000, 32_767, np.float32), "far outside"),
     ],
 )
-def test_what_is_no_recording_is_refused(samples: np.ndarray, reason: str):
+def test_what_is_no_recording_is_refused(samples: np.ndarray, reason: str) -> None:
     with pytest.raises(AudioError, match=reason):
         LogMel()(samples)
 
 
-def test_the_shortest_recording_gives_three_frames():
+def test_the_shortest_recording_gives_three_frames() -> None:
     assert LogMel()(tone(480)).shape == (128, 3)
 
 
@@ -81,13 +81,13 @@ def test_the_shortest_recording_gives_three_frames():
         ({"config": {"audio_config": {"num_mel_bins": 16}}, "preprocessor_config": {"feature_size": 80}}, 80),
     ],
 )
-def test_a_folder_says_how_many_bands_its_model_hears(tmp_path: Path, files: dict, num_mel_bins: int):
+def test_a_folder_says_how_many_bands_its_model_hears(tmp_path: Path, files: dict, num_mel_bins: int) -> None:
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     assert load_log_mel(Checkpoint.open(tmp_path))(tone(1_600)).shape[0] == num_mel_bins
 
 
-def test_a_folder_may_hop_otherwise(tmp_path: Path):
+def test_a_folder_may_hop_otherwise(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"hop_length": 320}))
     assert load_log_mel(Checkpoint.open(tmp_path))(tone(16_000)).shape == (128, 50)

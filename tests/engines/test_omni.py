@@ -27,7 +27,7 @@ def model(saved: Callable[[str], Path]) -> Qwen2_5OmniThinkerForConditionalGener
 
 
 @pytest.mark.parametrize("role", ["draft", "target"])
-def test_the_embedded_pair_hears_as_hugging_face_does(role: str):
+def test_the_embedded_pair_hears_as_hugging_face_does(role: str) -> None:
     checkpoint = find_checkpoint("embedded", role)
     if not (checkpoint.folder / "model.safetensors").is_file():
         pytest.skip(f"the embedded {role} has no weights yet")
@@ -93,25 +93,25 @@ def from_scratch(model: Qwen2_5OmniThinkerForConditionalGeneration, prompt: Prom
 @pytest.mark.parametrize("num_frames", [3, 4, 5, 6, 7, 39, 40, 41, 42, 43, 81, 130])
 def test_logits_for_sound_equal_hugging_face(
     start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration, num_frames: int
-):
+) -> None:
     prompt = heard(log_mel(num_frames))
     logits = start("omni", prefill_chunk=7).open(prompt).logits
     np.testing.assert_allclose(logits, from_scratch(model, prompt, [])[-1], atol=1e-5)
 
 
-def test_float32_features_are_taken_too(start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration):
+def test_float32_features_are_taken_too(start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration) -> None:
     prompt = heard(log_mel(30, dtype="float32"))
     logits = start("omni").open(prompt).logits
     np.testing.assert_allclose(logits, from_scratch(model, prompt, [])[-1], atol=1e-5)
 
 
-def test_two_sounds_in_a_prompt(start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration):
+def test_two_sounds_in_a_prompt(start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration) -> None:
     prompt = Prompt(heard(log_mel(30)).segments + heard(log_mel(50, seed=1)).segments)
     logits = start("omni").open(prompt).logits
     np.testing.assert_allclose(logits, from_scratch(model, prompt, [])[-1], atol=1e-5)
 
 
-def test_what_is_heard_matters(start: Start):
+def test_what_is_heard_matters(start: Start) -> None:
     engine = start("omni", num_slots=2)
     one, other = (engine.open(heard(log_mel(30, seed))).logits for seed in (0, 1))
     assert float((one - other).abs().max()) > 0.1
@@ -120,7 +120,7 @@ def test_what_is_heard_matters(start: Start):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_texts_with_and_without_sound_through_random_operations(
     start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration, seed: int
-):
+) -> None:
     def make_prompt(random: np.random.Generator) -> Prompt:
         instruction = tuple(int(i) for i in random.integers(8, 64, random.integers(1, 6)))
         if random.random() < 0.3:
@@ -136,7 +136,7 @@ def test_texts_with_and_without_sound_through_random_operations(
     ).run(30)
 
 
-def test_greedy_text_equals_generate(start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration):
+def test_greedy_text_equals_generate(start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration) -> None:
     prompt = heard(log_mel(57))
     engine = start("omni")
     slot, logits = engine.open(prompt)
@@ -149,7 +149,7 @@ def test_greedy_text_equals_generate(start: Start, model: Qwen2_5OmniThinkerForC
     assert written == texts[0, inputs["input_ids"].shape[1] :].tolist()
 
 
-def test_the_state_on_the_model_object_does_not_matter(start: Start):
+def test_the_state_on_the_model_object_does_not_matter(start: Start) -> None:
     engine = start("omni", num_slots=2)
     before = engine.open(heard(log_mel(30))).logits
     engine._model.model.model.rope_deltas = torch.tensor([[17]])
@@ -173,21 +173,25 @@ def test_the_state_on_the_model_object_does_not_matter(start: Start):
         (Prompt(()), "no token"),
     ],
 )
-def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(start: Start, prompt: Prompt, reason: str):
+def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(
+    start: Start, prompt: Prompt, reason: str
+) -> None:
     engine = start("omni", num_slots=1)
     with pytest.raises(PromptRejected, match=reason):
         engine.open(prompt)
     engine.open(text_prompt(9))
 
 
-def test_a_sound_that_does_not_fit_is_refused_before_it_is_listened_to(start: Start, monkeypatch: pytest.MonkeyPatch):
+def test_a_sound_that_does_not_fit_is_refused_before_it_is_listened_to(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = start("omni")
     monkeypatch.setattr(engine._model, "_listen", lambda _: pytest.fail("was listened to"))
     with pytest.raises(CacheOverflow, match="prompt has 105 tokens"):
         engine.open(heard(log_mel(400)))
 
 
-def test_an_older_transformers_is_refused_with_what_it_takes(start: Start, monkeypatch: pytest.MonkeyPatch):
+def test_an_older_transformers_is_refused_with_what_it_takes(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(omni, "load_weights", lambda *_: SimpleNamespace(model=SimpleNamespace()))
     with pytest.raises(ModelLoadError, match="omni0 needs transformers 5.21 or newer and 5.* is installed"):
         start("omni")

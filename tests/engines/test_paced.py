@@ -69,27 +69,27 @@ class Bench:
 
 
 @pytest.mark.parametrize("compute_s", [0.0, 0.001, 0.02, 0.0299])
-def test_a_pass_takes_its_step_whatever_of_it_was_computing(compute_s: float):
+def test_a_pass_takes_its_step_whatever_of_it_was_computing(compute_s: float) -> None:
     bench = Bench(compute_s)
     slot = bench.engine.open(text_prompt(1)).slot
     assert bench.took_ms(lambda: bench.engine.extend([Extension.chain(slot, [5])])) == pytest.approx(30)
     assert bench.engine.counts.overruns == 0
 
 
-def test_each_further_token_of_a_pass_counts_over_all_its_extensions():
+def test_each_further_token_of_a_pass_counts_over_all_its_extensions() -> None:
     bench = Bench()
     first, second = bench.engine.open(text_prompt(1)).slot, bench.engine.open(text_prompt(2)).slot
     extensions = [Extension.chain(first, [3, 4, 5]), Extension(second, [6, 7], TreeShape((0, 0)))]
     assert bench.took_ms(lambda: bench.engine.extend(extensions)) == pytest.approx(30 + 0.5 * 4)
 
 
-def test_reading_a_prompt_counts_its_tokens_and_the_frames_of_its_tensors():
+def test_reading_a_prompt_counts_its_tokens_and_the_frames_of_its_tensors() -> None:
     bench = Bench()
     prompt = Prompt((TokenSegment((1, 2)), LOG_MEL, TokenSegment((3,))))
     assert bench.took_ms(lambda: bench.engine.open(prompt)) == pytest.approx(30 + 2 * (3 + 7))
 
 
-def test_crop_keep_path_close_and_an_empty_pass_are_free():
+def test_crop_keep_path_close_and_an_empty_pass_are_free() -> None:
     bench = Bench()
     slot = bench.engine.open(text_prompt(1)).slot
     bench.engine.extend([Extension(slot, [3, 4, 5], TreeShape((0, 0, 2)))])
@@ -104,7 +104,7 @@ def test_crop_keep_path_close_and_an_empty_pass_are_free():
     assert bench.engine.counts.num_passes == 2
 
 
-def test_prompts_in_chunks_share_a_pass_with_texts_and_count_token_by_token():
+def test_prompts_in_chunks_share_a_pass_with_texts_and_count_token_by_token() -> None:
     bench = Bench(make=PacedChunkedEngine)
     slot = bench.engine.open(text_prompt(1)).slot
     prompt = Prompt((TokenSegment((1, 2, 3, 4)), LOG_MEL))
@@ -119,14 +119,14 @@ def test_prompts_in_chunks_share_a_pass_with_texts_and_count_token_by_token():
     assert bench.took_ms(lambda: bench.engine.open(prompt)) == pytest.approx(30 + 2 * num_tokens)
 
 
-def test_an_engine_reads_prompts_in_chunks_where_the_one_within_does():
+def test_an_engine_reads_prompts_in_chunks_where_the_one_within_does() -> None:
     chunked = load_table(TABLE, LIMITS)
     assert isinstance(pace_engine(chunked, PACE), ChunkedEngine)
     whole = SimpleNamespace(**{name: getattr(chunked, name) for name in WHOLE})
     assert not isinstance(pace_engine(whole, PACE), ChunkedEngine)
 
 
-def test_a_pass_that_computes_longer_than_its_pace_is_counted_and_not_shortened():
+def test_a_pass_that_computes_longer_than_its_pace_is_counted_and_not_shortened() -> None:
     bench = Bench(compute_s=0.031)
     slot = bench.engine.open(text_prompt(1)).slot  # 32 ms: in time
     assert bench.engine.counts.overruns == 0
@@ -137,7 +137,7 @@ def test_a_pass_that_computes_longer_than_its_pace_is_counted_and_not_shortened(
     assert counts.total_late_s == pytest.approx(0.001)
 
 
-def test_logits_and_slots_are_those_of_the_engine_within():
+def test_logits_and_slots_are_those_of_the_engine_within() -> None:
     paced, plain = Bench().engine, load_table(TABLE, LIMITS)
     for engine in (paced, plain):
         slot, _ = engine.open(text_prompt(1))
@@ -150,7 +150,7 @@ def test_logits_and_slots_are_those_of_the_engine_within():
     assert paced.open(text_prompt(2)).slot == 0
 
 
-def test_an_error_of_the_engine_within_passes_through_at_once():
+def test_an_error_of_the_engine_within_passes_through_at_once() -> None:
     bench = Bench(limits=EngineLimits(1, 4))
     bench.engine.open(text_prompt(1))
     with pytest.raises(CacheOverflow):
@@ -158,7 +158,7 @@ def test_an_error_of_the_engine_within_passes_through_at_once():
     assert bench.engine.counts.num_passes == 1
 
 
-def test_passes_end_within_a_fraction_of_a_millisecond():
+def test_passes_end_within_a_fraction_of_a_millisecond() -> None:
     engine = load_engine(f"paced:step_ms=4:{TABLE}", "target")
     slot = engine.open(text_prompt(1)).slot
     times_ms = []
@@ -171,7 +171,7 @@ def test_passes_end_within_a_fraction_of_a_millisecond():
     assert statistics.quantiles(times_ms, n=4)[0] < 4.3
 
 
-def test_waiting_leaves_the_core_to_others():
+def test_waiting_leaves_the_core_to_others() -> None:
     engine = load_engine(f"paced:step_ms=50:{TABLE}", "target")
     slot = engine.open(text_prompt(1)).slot
     before_s = time.thread_time()
@@ -180,7 +180,7 @@ def test_waiting_leaves_the_core_to_others():
     assert time.thread_time() - before_s < 0.1 * 0.3
 
 
-def test_a_name_with_a_pace_loads_the_model_behind_it_with_its_settings():
+def test_a_name_with_a_pace_loads_the_model_behind_it_with_its_settings() -> None:
     model = f"paced:step_ms=3,node_ms=0.12,prompt_ms=0.1:{TABLE}"
     engine = load_engine(model, "target", EngineSettings(num_slots=3, max_length=9))
     assert engine.limits == (3, 9)
@@ -189,7 +189,7 @@ def test_a_name_with_a_pace_loads_the_model_behind_it_with_its_settings():
     assert load_tokenizer(model, "draft").vocabulary == load_tokenizer(TABLE, "draft").vocabulary
 
 
-def test_a_name_without_a_pace_stays_as_it_is():
+def test_a_name_without_a_pace_stays_as_it_is() -> None:
     assert split_pace("embedded") == (None, "embedded")
     assert split_pace("paced:step_ms=30:/models/a:b") == (Pace(30), "/models/a:b")
 
@@ -210,7 +210,7 @@ def test_a_name_without_a_pace_stays_as_it_is():
         ("paced:step_ms=1,speed=3:embedded", "unknown field `speed`"),
     ],
 )
-def test_wrong_paces_name_what_is_wrong(model: str, reason: str):
+def test_wrong_paces_name_what_is_wrong(model: str, reason: str) -> None:
     for load in (lambda: load_engine(model, "draft"), lambda: load_tokenizer(model, "draft")):
         with pytest.raises(ModelLoadError, match=reason) as caught:
             load()

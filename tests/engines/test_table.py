@@ -35,13 +35,13 @@ def plain(table: np.ndarray, order: int) -> FromScratch:
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_rows_are_those_of_the_last_tokens_through_random_operations(order: int, seed: int):
+def test_rows_are_those_of_the_last_tokens_through_random_operations(order: int, seed: int) -> None:
     table = np.random.default_rng(0).standard_normal((12**order, 12)).astype(np.float32)
     engine = TableEngine(table, order, limits=LIMITS)
     RandomOperations(engine, plain(table, order), seed, vocab_size=12, tolerance=0).run(400)
 
 
-def test_a_hashed_table_depends_on_the_last_tokens_only():
+def test_a_hashed_table_depends_on_the_last_tokens_only() -> None:
     engine = load_table("table:vocab=500,order=3", LIMITS)
     fresh = load_table("table:vocab=500,order=3", LIMITS)
 
@@ -57,7 +57,7 @@ def test_a_hashed_table_depends_on_the_last_tokens_only():
     assert len({row.logits.tobytes() for row in rows}) == 4
 
 
-def test_a_single_row_is_a_view_whatever_the_size_of_the_vocabulary():
+def test_a_single_row_is_a_view_whatever_the_size_of_the_vocabulary() -> None:
     engine = load_table("table:vocab=50000", LIMITS)
     slot, logits = engine.open(text_prompt(3))
     (rows,) = engine.extend([Extension.chain(slot, [4])])
@@ -67,14 +67,14 @@ def test_a_single_row_is_a_view_whatever_the_size_of_the_vocabulary():
         rows[0, 0] = 0.0
 
 
-def test_tensors_are_rejected_unless_asked_for():
+def test_tensors_are_rejected_unless_asked_for() -> None:
     prompt = Prompt((TokenSegment((1,)), LOG_MEL))
     with pytest.raises(PromptRejected, match="'log_mel'"):
         load_table("table:", LIMITS).open(prompt)
     load_table("table:tensors=1", LIMITS).open(prompt)
 
 
-def test_evidence_changes_the_logits():
+def test_evidence_changes_the_logits() -> None:
     engine = load_table("table:tensors=1", LIMITS)
     other = TensorSegment("log_mel", "float16", (2, 3), bytes(11) + b"\x01")
     prompts = [Prompt((TokenSegment((1,)), *tensors)) for tensors in ((), (LOG_MEL,), (other,), (LOG_MEL,))]
@@ -86,7 +86,7 @@ def test_evidence_changes_the_logits():
     assert not np.array_equal(heard, silent)
 
 
-def test_counters_count_passes_and_tokens():
+def test_counters_count_passes_and_tokens() -> None:
     engine = load_table("table:", LIMITS)
     first, second = engine.open(text_prompt(1, 2)).slot, engine.open(text_prompt(3)).slot
     engine.extend([Extension.chain(first, [1, 2, 3]), Extension.chain(second, [4])])
@@ -95,37 +95,37 @@ def test_counters_count_passes_and_tokens():
     assert (counters.num_prompt_tokens, counters.num_tokens_extended, counters.num_passes) == (3, 4, 3)
 
 
-def test_an_overflow_leaves_all_slots_as_they_were():
+def test_an_overflow_leaves_all_slots_as_they_were() -> None:
     table = random_table(parse_table("table:order=2"))
     engine = TableEngine(table, 2, limits=EngineLimits(2, 6))
     contract.check_that_an_overflow_changes_no_slot(engine, plain(table, 2), 0)
 
 
 @pytest.mark.parametrize("check", contract.OF_SUBTREES)
-def test_a_subtree_may_be_kept(check: contract.Check):
+def test_a_subtree_may_be_kept(check: contract.Check) -> None:
     table = random_table(parse_table("table:order=2"))
     check(TableEngine(table, 2, limits=LIMITS), plain(table, 2), 0)
 
 
-def test_prompts_without_tokens_or_beyond_the_vocabulary_are_rejected_and_take_no_slot():
+def test_prompts_without_tokens_or_beyond_the_vocabulary_are_rejected_and_take_no_slot() -> None:
     contract.check_that_rejected_prompts_take_no_slot(load_table("table:", EngineLimits(1, 8)))
 
 
-def test_a_token_beyond_the_vocabulary_cannot_be_appended():
+def test_a_token_beyond_the_vocabulary_cannot_be_appended() -> None:
     engine = load_table("table:", LIMITS)
     slot = engine.open(text_prompt(1)).slot
     with pytest.raises(EngineError, match="token id 64 is outside of the model's vocabulary of 64 ids"):
         engine.extend([Extension.chain(slot, [64])])
 
 
-def test_a_table_is_the_same_in_every_process():
+def test_a_table_is_the_same_in_every_process() -> None:
     first, second = (random_table(parse_table("table:vocab=64,seed=3,sharpness=2")) for _ in range(2))
     assert np.array_equal(first, second)
     assert first.shape == (64, 64)
     assert 1.9 < first.std() < 2.1
 
 
-def test_noise_makes_a_draft_that_resembles_its_target():
+def test_noise_makes_a_draft_that_resembles_its_target() -> None:
     target, near, far = (random_table(parse_table(f"table:seed=3,noise={noise}")) for noise in (0, 0.3, 3))
     agreed = [(target.argmax(1) == draft.argmax(1)).mean() for draft in (near, far)]
     assert agreed[0] > 0.7 > 0.5 > agreed[1]
@@ -148,12 +148,12 @@ def test_noise_makes_a_draft_that_resembles_its_target():
         ("table:sharpness=\u0662", "Expected `float`"),
     ],
 )
-def test_wrong_descriptions_name_what_is_wrong(model: str, reason: str):
+def test_wrong_descriptions_name_what_is_wrong(model: str, reason: str) -> None:
     with pytest.raises(ModelLoadError, match=reason):
         load_table(model, LIMITS)
 
 
-def test_tables_of_different_sizes_share_their_first_words():
+def test_tables_of_different_sizes_share_their_first_words() -> None:
     small, large = (load_table(f"table:vocab={size},end=5", LIMITS).vocabulary for size in (60, 9000))
     assert fit(small, large) == 60
     assert len(set(large.tokens)) == 9000

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from skydraft.core import Prompt, Rank, SamplingParams, TensorSegment
+from skydraft.core import Prompt, Rank, SamplingParams, TensorSegment, TokenSegment
 from skydraft.core.tree_shape import TreeShape
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines.base import EngineLimits, Extension
@@ -48,7 +48,9 @@ def start(max_logits: int | None = None, num_slots: int = 5) -> tuple[TextEngine
 
 
 def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
-    before = list(prompt.segments[0].token_ids)
+    (segment,) = prompt.segments
+    assert isinstance(segment, TokenSegment)
+    before = list(segment.token_ids)
     return np.stack([row_after(before + token_ids[:end]) for end in range(len(token_ids) + 1)])
 
 

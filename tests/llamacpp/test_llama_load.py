@@ -41,14 +41,14 @@ def write(path: Path, context_length: int) -> Path:
     return files.write_gguf(path, files.random_weights(0, len(tokens.pieces)), tokens, config)
 
 
-def test_an_engine_has_the_slots_and_room_that_the_settings_say(start: Start):
+def test_an_engine_has_the_slots_and_room_that_the_settings_say(start: Start) -> None:
     engine = start(num_slots=3)
     assert (engine.limits, engine.name) == ((3, 256), "llama-f32-0")
     assert start(max_length=9).limits == (1, 9)
     assert engine.vocabulary.end_ids == (2,)
 
 
-def test_loading_and_computing_say_nothing(written: Written):
+def test_loading_and_computing_say_nothing(written: Written) -> None:
     code = (
         "import sys; from skydraft.engines.load import load_engine, load_tokenizer;"
         "from skydraft.core import Prompt, TokenSegment;"
@@ -60,7 +60,7 @@ def test_loading_and_computing_say_nothing(written: Written):
     assert (done.stdout, done.stderr) == ("", "")
 
 
-def test_engines_give_their_memory_back(written: Written):
+def test_engines_give_their_memory_back(written: Written) -> None:
     import llama_cpp
 
     gc.collect()  # the engines of tests before this one
@@ -75,7 +75,7 @@ def test_engines_give_their_memory_back(written: Written):
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"what is this?" * 99])
-def test_what_is_no_gguf_file_is_refused(tmp_path: Path, content: bytes):
+def test_what_is_no_gguf_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "wrong.gguf"
     path.write_bytes(content)
     assert refused(path).startswith(f"llama.cpp cannot load {path}: ")
@@ -84,47 +84,47 @@ def test_what_is_no_gguf_file_is_refused(tmp_path: Path, content: bytes):
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
-def test_a_file_that_was_cut_off_is_refused(written: Written, tmp_path: Path, kept: float):
+def test_a_file_that_was_cut_off_is_refused(written: Written, tmp_path: Path, kept: float) -> None:
     content = written().read_bytes()
     path = tmp_path / "cut.gguf"
     path.write_bytes(content[: int(kept * len(content))])
     assert f"llama.cpp cannot load {path}: " in refused(path)
 
 
-def test_an_unknown_kind_of_model_is_named(written: Written, tmp_path: Path):
+def test_an_unknown_kind_of_model_is_named(written: Written, tmp_path: Path) -> None:
     path = tmp_path / "unheard.gguf"
     path.write_bytes(written().read_bytes().replace(b"llama", b"lhama"))
     assert "unknown model architecture: 'lhama'" in refused(path)
 
 
-def test_a_missing_file_is_named(tmp_path: Path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert refused(tmp_path / "gone.gguf").startswith(f"there is no file {tmp_path / 'gone.gguf'}; give the path of")
 
 
-def test_the_length_is_bounded_by_what_the_model_was_made_for(written: Written):
+def test_the_length_is_bounded_by_what_the_model_was_made_for(written: Written) -> None:
     assert "takes at most 256 tokens (context_length of its file) and max_length is 257" in refused(
         written(), max_length=257
     )
 
 
-def test_a_window_is_no_bound_for_the_length(written: Written, monkeypatch: pytest.MonkeyPatch):
+def test_a_window_is_no_bound_for_the_length(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     import llama_cpp
 
     monkeypatch.setattr(llama_cpp, "llama_model_n_swa", lambda _: 20)
     assert load(written()).limits.max_length == 256
 
 
-def test_more_slots_than_llama_cpp_keeps_are_refused(written: Written):
+def test_more_slots_than_llama_cpp_keeps_are_refused(written: Written) -> None:
     assert refused(written(), num_slots=256) == "llama.cpp takes at most 255 slots and num_slots is 256: lower it"
     assert load(written(), num_slots=255, max_length=8).limits.num_slots == 255
 
 
-def test_a_cache_that_does_not_fit_says_so(tmp_path: Path):
+def test_a_cache_that_does_not_fit_says_so(tmp_path: Path) -> None:
     path = write(tmp_path / "long.gguf", context_length=2**30)
     assert "needs a KV cache of 3221225472 tokens and 2061.6 GB, and " in refused(path, max_length=2**30, num_slots=3)
 
 
-def test_what_llama_cpp_cannot_allocate_is_said_in_its_words(written: Written, monkeypatch: pytest.MonkeyPatch):
+def test_what_llama_cpp_cannot_allocate_is_said_in_its_words(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     import llama_cpp
 
     def fail(model: object, params: object) -> None:
@@ -138,14 +138,14 @@ def test_what_llama_cpp_cannot_allocate_is_said_in_its_words(written: Written, m
     )
 
 
-def test_a_model_that_cannot_be_rolled_back_is_refused(written: Written, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_that_cannot_be_rolled_back_is_refused(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     import llama_cpp
 
     monkeypatch.setattr(llama_cpp, "llama_model_is_hybrid", lambda _: True)
     assert "is a model with recurrent layers, which cannot be rolled back" in refused(written())
 
 
-def test_a_model_that_computes_otherwise_in_trees_is_refused(written: Written, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_that_computes_otherwise_in_trees_is_refused(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     from skydraft.engines.llamacpp.engine import LlamaCppEngine
 
     # As a model would that takes the wrong branch for the right one.
@@ -154,7 +154,7 @@ def test_a_model_that_computes_otherwise_in_trees_is_refused(written: Written, m
     assert "gives other logits for a text that was drafted as a tree" in refused(written())
 
 
-def test_a_model_that_llama_cpp_does_not_run_is_refused(written: Written, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_that_llama_cpp_does_not_run_is_refused(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     import llama_cpp
 
     monkeypatch.setattr(llama_cpp, "llama_memory_seq_cp", lambda *_: None)
@@ -163,7 +163,7 @@ def test_a_model_that_llama_cpp_does_not_run_is_refused(written: Written, monkey
     )
 
 
-def test_a_file_is_not_quantised_again(written: Written):
+def test_a_file_is_not_quantised_again(written: Written) -> None:
     with pytest.raises(ConfigError, match="has the weights that it has"):
         load_engine(str(written()), "draft", EngineSettings(quantize=True))
 
@@ -171,7 +171,7 @@ def test_a_file_is_not_quantised_again(written: Written):
 @pytest.mark.parametrize(
     ("device", "reason"), [("cuda", "built for the CPU"), ("cuda:1", "built for the CPU"), ("gpu", "knows cpu, cuda")]
 )
-def test_a_device_that_is_not_there_is_named(written: Written, device: str, reason: str):
+def test_a_device_that_is_not_there_is_named(written: Written, device: str, reason: str) -> None:
     import llama_cpp
 
     if llama_cpp.llama_supports_gpu_offload() and device != "gpu":
@@ -181,13 +181,13 @@ def test_a_device_that_is_not_there_is_named(written: Written, device: str, reas
 
 
 @pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_0"])
-def test_smaller_weights_give_close_logits(start: Start, kind: str):
+def test_smaller_weights_give_close_logits(start: Start, kind: str) -> None:
     exact, close = (start(kind).open(text_prompt(*range(8, 28))).logits for kind in ("F32", kind))
     assert 1e-5 < np.linalg.norm(close - exact) / np.linalg.norm(exact) < {"F16": 0.01, "Q8_0": 0.1, "Q4_0": 1}[kind]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "auto"])
-def test_the_cache_may_have_half_precision(start: Start, dtype: str):
+def test_the_cache_may_have_half_precision(start: Start, dtype: str) -> None:
     exact, half = (start(dtype=name) for name in ("float32", dtype))
     rows = [engine.extend([Extension.chain(engine.open(text_prompt(8, 9)).slot, [10])])[0] for engine in (exact, half)]
     difference = np.linalg.norm(rows[1] - rows[0]) / np.linalg.norm(rows[0])

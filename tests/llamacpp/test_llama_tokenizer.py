@@ -45,7 +45,7 @@ def stream(tokenizer: Tokenizer, ids: tuple[int, ...], context: tuple[int, ...] 
     return [text.feed([token_id]) for token_id in ids] + [text.flush()]
 
 
-def test_the_vocabulary_is_that_of_the_tokenizer_json(pieces: Tokenizer, of_twin: Tokenizer):
+def test_the_vocabulary_is_that_of_the_tokenizer_json(pieces: Tokenizer, of_twin: Tokenizer) -> None:
     assert isinstance(of_twin, FolderTokenizer)
     assert pieces.vocabulary.tokens == of_twin.vocabulary.tokens
     assert pieces.vocabulary.digest() == of_twin.vocabulary.digest()
@@ -53,7 +53,7 @@ def test_the_vocabulary_is_that_of_the_tokenizer_json(pieces: Tokenizer, of_twin
     assert pieces.vocabulary.end_ids == of_twin.vocabulary.end_ids == (2,)
 
 
-def test_a_row_without_a_token_is_a_hole(of_bytes: Tokenizer):
+def test_a_row_without_a_token_is_a_hole(of_bytes: Tokenizer) -> None:
     vocabulary = of_bytes.vocabulary
     assert (vocabulary.size, vocabulary.num_tokens) == (261, 260)
     assert (vocabulary.token(0), vocabulary.token(259), vocabulary.token(260)) == ("<|endoftext|>", "Ġwo", None)
@@ -61,58 +61,58 @@ def test_a_row_without_a_token_is_a_hole(of_bytes: Tokenizer):
 
 
 @given(text=TEXTS)
-def test_ids_and_text_are_those_of_the_tokenizer_json(pieces: Tokenizer, of_twin: Tokenizer, text: str):
+def test_ids_and_text_are_those_of_the_tokenizer_json(pieces: Tokenizer, of_twin: Tokenizer, text: str) -> None:
     ids = pieces.encode(text)
     assert ids == of_twin.encode(text)
     assert pieces.decode(ids) == of_twin.decode(ids)
 
 
 @given(text=TEXTS)
-def test_streamed_pieces_are_the_text(pieces: Tokenizer, text: str):
+def test_streamed_pieces_are_the_text(pieces: Tokenizer, text: str) -> None:
     ids = pieces.encode(text)
     assert "".join(stream(pieces, ids)) == pieces.decode(ids) == text
 
 
 @given(text=st.text())
-def test_streamed_bytes_are_the_text(of_bytes: Tokenizer, text: str):
+def test_streamed_bytes_are_the_text(of_bytes: Tokenizer, text: str) -> None:
     ids = of_bytes.encode(text)
     assert "".join(stream(of_bytes, ids)) == of_bytes.decode(ids) == text
 
 
 @given(ids=st.lists(st.integers(-1, 300), max_size=40))
-def test_any_ids_can_be_streamed(of_bytes: Tokenizer, ids: list[int]):
+def test_any_ids_can_be_streamed(of_bytes: Tokenizer, ids: list[int]) -> None:
     assert "".join(stream(of_bytes, tuple(ids))).count("\ufffd") <= len(ids)
 
 
-def test_a_character_is_held_until_it_is_whole(of_bytes: Tokenizer):
+def test_a_character_is_held_until_it_is_whole(of_bytes: Tokenizer) -> None:
     assert stream(of_bytes, of_bytes.encode("a😀b")) == ["a", "", "", "", "😀", "b", ""]
 
 
-def test_a_special_token_has_no_text_and_costs_the_next_word_no_space(pieces: Tokenizer):
+def test_a_special_token_has_no_text_and_costs_the_next_word_no_space(pieces: Tokenizer) -> None:
     on, end = (pieces.token_id(token) for token in ("▁on", "</s>"))
     assert stream(pieces, (on, end, on)) == ["on", "", " on", ""]
     assert pieces.decode((1, on)) == "on"
 
 
-def test_special_tokens_are_read_in_a_text_and_added_when_asked_for(pieces: Tokenizer, of_bytes: Tokenizer):
+def test_special_tokens_are_read_in_a_text_and_added_when_asked_for(pieces: Tokenizer, of_bytes: Tokenizer) -> None:
     assert pieces.encode("on", add_special=True) == (1, *pieces.encode("on"))
     assert of_bytes.encode("a", add_special=True) == of_bytes.encode("a")
     assert of_bytes.encode("<|im_end|>") == (1,)
     assert pieces.token_id("unheard") is None
 
 
-def test_half_a_surrogate_pair_is_a_question_mark(pieces: Tokenizer):
+def test_half_a_surrogate_pair_is_a_question_mark(pieces: Tokenizer) -> None:
     assert pieces.decode(pieces.encode("a\ud800")) == "a?"
 
 
-def test_characters_that_a_vocabulary_cannot_spell_are_unknown(tmp_path: Path):
+def test_characters_that_a_vocabulary_cannot_spell_are_unknown(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(without_bytes(tmp_path / "few.gguf", "<0x")), "draft")
     on, ce = tokenizer.encode("on"), tokenizer.encode("ce")
     assert tokenizer.encode("oné😀ce") == (*on, 0, 0, *ce)  # llama.cpp puts a space after a special token
     assert tokenizer.decode(tokenizer.encode("a\n")) == "a"
 
 
-def test_a_vocabulary_that_cannot_spell_a_space_is_refused(tmp_path: Path):
+def test_a_vocabulary_that_cannot_spell_a_space_is_refused(tmp_path: Path) -> None:
     path = without_bytes(tmp_path / "none.gguf", ("<0x", "▁"))
     with pytest.raises(ModelLoadError, match=f"{path} has a SentencePiece vocabulary without a space"):
         load_tokenizer(str(path), "draft")
@@ -131,14 +131,14 @@ def without_bytes(path: Path, prefixes: str | tuple[str, ...]) -> Path:
     return files.write_gguf(path, files.random_weights(0, len(tokens.pieces)), holes)
 
 
-def test_the_chat_template_of_the_file_is_used(written: Written):
+def test_the_chat_template_of_the_file_is_used(written: Written) -> None:
     template = load_chat_format(str(written()), "draft")
     assert template is not None
     assert template.render([{"role": "user", "content": "on"}]) == "<s>[on]"
 
 
 @pytest.mark.text
-def test_a_real_vocabulary_gives_the_ids_and_texts_of_its_tokenizer_json(text_pair: Path, tmp_path: Path):
+def test_a_real_vocabulary_gives_the_ids_and_texts_of_its_tokenizer_json(text_pair: Path, tmp_path: Path) -> None:
     from tests.llamacpp import files
 
     ours = load_tokenizer(str(files.convert_folder(text_pair / "draft-d32", tmp_path / "d32.gguf")), "draft")
@@ -155,7 +155,7 @@ def test_a_real_vocabulary_gives_the_ids_and_texts_of_its_tokenizer_json(text_pa
         assert 2 not in ours.encode_plain(written)
 
 
-def test_what_a_person_writes_has_no_control_tokens(of_bytes: Tokenizer, pieces: Tokenizer):
+def test_what_a_person_writes_has_no_control_tokens(of_bytes: Tokenizer, pieces: Tokenizer) -> None:
     text = "on<|endoftext|>ce"
     assert 0 in of_bytes.encode(text)
     plain = of_bytes.encode_plain(text)
@@ -164,7 +164,7 @@ def test_what_a_person_writes_has_no_control_tokens(of_bytes: Tokenizer, pieces:
     assert pieces.encode_plain("once") == pieces.encode("once")
 
 
-def test_a_text_that_begins_with_the_start_token_gets_no_second_one(pieces: Tokenizer):
+def test_a_text_that_begins_with_the_start_token_gets_no_second_one(pieces: Tokenizer) -> None:
     start = pieces.vocabulary.token(1)
     whole = pieces.encode("once", add_special=True)
     assert whole[0] == 1

@@ -25,7 +25,7 @@ Start = Callable[..., Engine]
 @pytest.mark.parametrize("seed", [1, 2])
 def test_ragged_batches_of_chains_and_trees_equal_hugging_face_from_scratch(
     start: Start, twin: Path, seed: int, prefill_chunk: int
-):
+) -> None:
     engine = start(num_slots=5, prefill_chunk=prefill_chunk)
     # llama.cpp's exponential function is good to 1e-6, and its sums go another way.
     operations = RandomOperations(engine, plain(twin), seed, vocab_size=engine.vocabulary.num_tokens, tolerance=3e-5)
@@ -33,7 +33,7 @@ def test_ragged_batches_of_chains_and_trees_equal_hugging_face_from_scratch(
     assert operations.largest_difference > 0
 
 
-def test_a_tree_may_be_as_wide_as_an_offer(start: Start, twin: Path):
+def test_a_tree_may_be_as_wide_as_an_offer(start: Start, twin: Path) -> None:
     engine = start()
     slot = engine.open(text_prompt(8, 9)).slot
     ids = list(range(10, 74))
@@ -46,11 +46,11 @@ def test_a_tree_may_be_as_wide_as_an_offer(start: Start, twin: Path):
 
 
 @pytest.mark.parametrize("check", contract.OF_SUBTREES)
-def test_a_subtree_may_be_kept(start: Start, twin: Path, check: contract.Check):
+def test_a_subtree_may_be_kept(start: Start, twin: Path, check: contract.Check) -> None:
     check(start(), plain(twin), 1e-4)
 
 
-def test_prompts_may_be_read_piece_by_piece_beside_other_slots(start: Start, twin: Path):
+def test_prompts_may_be_read_piece_by_piece_beside_other_slots(start: Start, twin: Path) -> None:
     engine = start(num_slots=2)
     assert isinstance(engine, ChunkedEngine)
     long, other = text_prompt(*range(8, 28)), engine.open(text_prompt(8)).slot
@@ -63,7 +63,7 @@ def test_prompts_may_be_read_piece_by_piece_beside_other_slots(start: Start, twi
     np.testing.assert_allclose(last, plain(twin)(long, []), atol=1e-4)
 
 
-def test_more_branches_than_llama_cpp_has_are_refused_and_change_no_slot(start: Start, twin: Path):
+def test_more_branches_than_llama_cpp_has_are_refused_and_change_no_slot(start: Start, twin: Path) -> None:
     engine = start(num_slots=5)
     slots = [engine.open(text_prompt(8 + index)).slot for index in range(5)]
     trees = [Extension(slot, list(range(10, 70)), TreeShape((0,) * 60)) for slot in slots]
@@ -74,7 +74,7 @@ def test_more_branches_than_llama_cpp_has_are_refused_and_change_no_slot(start: 
 
 
 @pytest.mark.parametrize("end", ["crop", "keep_path", "close"])
-def test_branches_come_back_when_a_tree_is_decided_or_its_slot_closed(start: Start, end: str):
+def test_branches_come_back_when_a_tree_is_decided_or_its_slot_closed(start: Start, end: str) -> None:
     engine = start()
     for _ in range(2):
         slot = engine.open(text_prompt(8)).slot
@@ -88,11 +88,11 @@ def test_branches_come_back_when_a_tree_is_decided_or_its_slot_closed(start: Sta
         engine.close(slot)
 
 
-def test_an_overflow_leaves_all_slots_as_they_were(start: Start, twin: Path):
+def test_an_overflow_leaves_all_slots_as_they_were(start: Start, twin: Path) -> None:
     contract.check_that_an_overflow_changes_no_slot(start(num_slots=2, max_length=6), plain(twin), 1e-4)
 
 
-def test_all_slots_can_be_filled_to_their_last_index(start: Start, twin: Path):
+def test_all_slots_can_be_filled_to_their_last_index(start: Start, twin: Path) -> None:
     engine = start(num_slots=16, max_length=16)  # 256 cells: as many as llama.cpp's cache then has
     slots = [engine.open(text_prompt(8 + index)).slot for index in range(16)]
     all_rows = engine.extend([Extension.chain(slot, list(range(20, 35))) for slot in slots])
@@ -100,7 +100,7 @@ def test_all_slots_can_be_filled_to_their_last_index(start: Start, twin: Path):
     np.testing.assert_allclose(all_rows[15], expected, atol=1e-4)
 
 
-def test_a_failed_pass_leaves_all_slots_as_they_were(start: Start, twin: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_pass_leaves_all_slots_as_they_were(start: Start, twin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import llama_cpp
 
     engine = start(num_slots=2)
@@ -121,7 +121,7 @@ def test_a_failed_pass_leaves_all_slots_as_they_were(start: Start, twin: Path, m
     np.testing.assert_allclose(last, plain(twin)(text_prompt(9), [14])[1:], atol=1e-4)
 
 
-def test_what_is_no_number_stays_in_its_slot(twin: Path, tmp_path: Path):
+def test_what_is_no_number_stays_in_its_slot(twin: Path, tmp_path: Path) -> None:
     from tests.llamacpp import files
 
     tokens = files.sentencepiece_tokens()
@@ -147,7 +147,7 @@ def test_what_is_no_number_stays_in_its_slot(twin: Path, tmp_path: Path):
     np.testing.assert_allclose(rows[0], plain(twin)(text_prompt(8, 9), [12, 13, 14, 15])[-1], atol=1e-4)
 
 
-def test_wrong_use_is_refused(start: Start):
+def test_wrong_use_is_refused(start: Start) -> None:
     engine = start()
     slot = engine.open(text_prompt(8)).slot
     engine.extend([Extension(slot, [9, 10], TreeShape((0, 0)))])
@@ -166,11 +166,11 @@ def test_wrong_use_is_refused(start: Start):
         engine.close(slot)
 
 
-def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(start: Start):
+def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(start: Start) -> None:
     contract.check_that_rejected_prompts_take_no_slot(start())
 
 
-def test_logits_are_the_callers_to_keep(start: Start):
+def test_logits_are_the_callers_to_keep(start: Start) -> None:
     engine = start()
     slot, logits = engine.open(text_prompt(8))
     before = logits.copy()

@@ -115,7 +115,8 @@ cloud_messages = st.one_of(openeds, verdicts, tokens, faults, st.builds(messages
 def drawn_tokens(draw: st.DrawFn, num_tokens: int, lattice: core.Lattice, max_size: int = 4) -> packing.DrawnTokens:
     """Tokens with the distributions that they were drawn from, of every size that the lattice has."""
     largest, random = min(lattice.top_k, lattice.denominator, num_tokens), Random(draw(st.integers(0, 2**32)))
-    drawn, distributions = [], []
+    drawn: list[int] = []
+    distributions: list[core.LatticeDistribution] = []
     for size in draw(st.lists(st.just(largest) | st.integers(1, largest), max_size=max_size)):
         cuts = sorted(random.sample(range(1, lattice.denominator), size - 1))
         weights = tuple(after - before for before, after in zip([0, *cuts], [*cuts, lattice.denominator], strict=True))

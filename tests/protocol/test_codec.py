@@ -96,9 +96,15 @@ GOLDEN: list[tuple[Message, str]] = [
 IS_EDGE = (messages.Open, messages.Offer, messages.Generate, messages.Close)
 
 
+def tag_of(kind: type[Message]) -> int:
+    tag = kind.__struct_config__.tag
+    assert isinstance(tag, int)
+    return tag
+
+
 def decode_any(data: bytes, limits: FrameLimits = codec.DEFAULT_LIMITS) -> Message:
     """Decode as the side that may receive a message with this tag."""
-    is_edge = len(data) > 1 and data[1] <= messages.Close.__struct_config__.tag
+    is_edge = len(data) > 1 and data[1] <= tag_of(messages.Close)
     return codec.decode_edge_message(data, limits) if is_edge else codec.decode_cloud_message(data, limits)
 
 
@@ -210,7 +216,7 @@ def refused_or_message(decode: Callable[[bytes], Message], data: bytes) -> None:
         assert decode(codec.encode(message)) == message
 
 
-OPEN = (1, 2, 0, [151_936, b"d" * 16], [], "exact", [[0, b""]])
+OPEN: tuple[object, ...] = (1, 2, 0, [151_936, b"d" * 16], [], "exact", [[0, b""]])
 
 
 def with_field(fields: tuple[object, ...], index: int, value: object) -> bytes:
@@ -381,11 +387,11 @@ def test_refusing_takes_bounded_time() -> None:
 @pytest.mark.parametrize("version", [0, 1, 3, 127])
 @pytest.mark.parametrize("rest", [b"", b"\xc0", b"\xff\xff\xff"])
 def test_another_version_is_found_whatever_its_other_fields_are(version: int, rest: bytes) -> None:
-    frame = bytes([0x93, messages.Open.__struct_config__.tag, version]) + rest
+    frame = bytes([0x93, tag_of(messages.Open), version]) + rest
     with pytest.raises(VersionMismatch) as caught:
         codec.decode_edge_message(frame)
     assert (caught.value.ours, caught.value.theirs) == (2, version)
-    answer = bytes([0x93, messages.Opened.__struct_config__.tag, version]) + rest
+    answer = bytes([0x93, tag_of(messages.Opened), version]) + rest
     with pytest.raises(VersionMismatch):
         codec.decode_cloud_message(answer)
 

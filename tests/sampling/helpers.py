@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from skydraft.core import SamplingParams
+from skydraft.sampling.arrays import Array
 from skydraft.sampling.noise import Stream, gumbel
 from skydraft.sampling.warp import warp
+
+ToArray: TypeAlias = Callable[[np.ndarray], Array]  # makes an array of the library under test
+
+
+class Cut(TypedDict, total=False):
+    """What SamplingParams cut off a distribution."""
+
+    top_k: int
+    top_p: float
+
 
 FALSE_ALARM = 1e-4  # how often a statistical test here would fail on right code if its seed were drawn anew
 
@@ -31,11 +43,12 @@ some_params = st.builds(
 )
 
 
-def perturbed(logits: np.ndarray, params: SamplingParams, positions: list[int]) -> np.ndarray:
+def perturbed(logits: np.ndarray, params: SamplingParams, positions: Sequence[int]) -> np.ndarray:
     """Warped logits plus the noise of every token: the definition."""
     warped = warp(logits, params)
     noise = gumbel(params.seed, np.array(positions)[:, None], np.arange(logits.shape[1])[None, :], Stream.TARGET)
-    return warped + noise
+    sums: np.ndarray = warped + noise
+    return sums
 
 
 def assert_law(counts: np.ndarray, probs: np.ndarray) -> None:
@@ -52,7 +65,8 @@ def assert_law(counts: np.ndarray, probs: np.ndarray) -> None:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
+    probs: np.ndarray = weights / weights.sum(axis=-1, keepdims=True)
+    return probs
 
 
 class ContextModel:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from skydraft.core import (
 from skydraft.errors import EngineError, RemoteProtocolError
 from skydraft.sampling.acceptance import Judgement, judge
 from skydraft.sampling.choice import target_choices
-from tests.sampling.helpers import ContextModel, softmax
+from tests.sampling.helpers import ContextModel, ToArray, softmax
 
 VOCAB_SIZE = 6
 CONTEXT = (3, 4)
@@ -101,7 +101,7 @@ def test_rounds_of_any_drafts_write_the_targets_own_text(
     assert text == own_text(model, params, [], params.max_tokens)
 
 
-def test_judgements_are_the_same_in_numpy_and_torch(to_array: Callable[[np.ndarray], object]) -> None:
+def test_judgements_are_the_same_in_numpy_and_torch(to_array: ToArray) -> None:
     model = ContextModel(VOCAB_SIZE, 3)
     params = SamplingParams(temperature=0.9, seed=4)
     text = own_text(model, params, [], 3)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +7,8 @@ from hypothesis import strategies as st
 
 from skydraft.sampling import arrays
 from skydraft.sampling.arrays import largest, largest_values, measure_tokens, row_blocks, some_largest, take_rows
+from tests.sampling.helpers import ToArray
+from tests.spy import spy_on
 
 few_values = st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 2.0]), min_size=1, max_size=12).filter(
     lambda row: max(row) > -np.inf
@@ -24,13 +24,13 @@ def test_the_largest_come_first_and_of_equals_the_first(row: list[float], count:
     assert values[0].tolist() == [row[i] for i in expected] == values[1].tolist()
 
 
-def test_the_largest_are_the_same_in_torch(to_array: Callable[[np.ndarray], object]) -> None:
+def test_the_largest_are_the_same_in_torch(to_array: ToArray) -> None:
     row = np.random.default_rng(0).integers(-5, 5, 1000).astype(np.float64)
     expected = sorted(range(1000), key=lambda i: (-row[i], i))[:250]
     assert largest(to_array(row[None]), 250)[1].tolist() == [expected]
 
 
-def test_largest_values_come_largest_first(to_array: Callable[[np.ndarray], object]) -> None:
+def test_largest_values_come_largest_first(to_array: ToArray) -> None:
     x = np.random.default_rng(0).standard_normal((3, 50))
     assert largest_values(to_array(x), 7).tolist() == np.sort(x, axis=-1)[:, ::-1][:, :7].tolist()
 
@@ -61,9 +61,7 @@ def test_the_largest_of_long_rows_are_those_of_a_sort(kind: str, count: int) -> 
 def test_long_rows_are_not_partitioned(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take 20 to 100 times as long as reading them."""
     monkeypatch.setattr(np, "argpartition", None)
-    sizes = []
-    partition = np.partition
-    monkeypatch.setattr(np, "partition", lambda x, *args, **named: sizes.append(x.size) or partition(x, *args, **named))
+    sizes = spy_on(monkeypatch, np, "partition", lambda x, *args, **named: x.size)
     for rows in LONG_ROWS.values():
         largest(rows, 100)
     assert max(sizes) <= LONG.size / 4
@@ -77,7 +75,7 @@ def test_the_largest_of_a_long_row_with_nan_are_as_many_as_of_others(count: int)
 
 
 @pytest.mark.parametrize("rows", [[0], [2, 3, 4], [0, 2, 4], [3, 1, 1]])
-def test_rows_are_taken_in_the_order_asked(rows: list[int], to_array: Callable[[np.ndarray], object]) -> None:
+def test_rows_are_taken_in_the_order_asked(rows: list[int], to_array: ToArray) -> None:
     x = np.arange(10.0).reshape(5, 2)
     assert take_rows(to_array(x), rows).tolist() == x[rows].tolist()
 

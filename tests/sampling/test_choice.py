@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from msgspec.structs import replace
 
 from skydraft.core import SamplingParams
 from skydraft.errors import EngineError
@@ -18,19 +17,21 @@ from skydraft.sampling.choice import (
     target_choices,
 )
 from skydraft.sampling.gumbel_max import greedy_choices
-from skydraft.sampling.noise import Stream, gumbel
+from skydraft.sampling.noise import Stream, gumbel, rough_gumbel
 from skydraft.sampling.warp import warp
 from tests.sampling.helpers import (
     FLAT,
     PEAKED,
     POSITIONS,
     UNIFORM,
+    ToArray,
     assert_law,
     perturbed,
     softmax,
     some_params,
     total_variation,
 )
+from tests.spy import spy_on
 
 
 @pytest.mark.parametrize("logits", [PEAKED, FLAT, UNIFORM], ids=["peaked", "flat", "uniform"])
@@ -42,14 +43,15 @@ def test_choices_are_the_largest_of_all_perturbed_logits(logits: np.ndarray, par
     assert target_choices(torch.from_numpy(logits), params, POSITIONS) == expected
 
 
-def wanted_of_many(rng: np.random.Generator, to_array: Callable[[np.ndarray], object]) -> list[ChoiceRequest]:
+def wanted_of_many(rng: np.random.Generator, to_array: ToArray) -> list[ChoiceRequest]:
     """Texts of many kinds: peaked and flat, of none to five rows, vocabularies of 3000 and 2990, some alike."""
-    kinds = [{}, {"temperature": 0.8}, {"temperature": 0.8, "top_k": 40}, {"temperature": 1.3, "top_p": 0.9}]
+    warm = SamplingParams(temperature=0.8)
+    kinds = [SamplingParams(), warm, replace(warm, top_k=40), SamplingParams(temperature=1.3, top_p=0.9)]
     wanted = []
     for number in range(40):
         num_rows = int(rng.integers(0, 6))
         logits = to_array((PEAKED if number % 3 else FLAT).astype(np.float32)[rng.permutation(5)[:num_rows]])
-        params = SamplingParams(**kinds[rng.integers(4)], seed=int(rng.integers(2**64, dtype=np.uint64)))
+        params = replace(kinds[rng.integers(4)], seed=int(rng.integers(2**64, dtype=np.uint64)))
         cut = 2990 if number % 5 == 0 else 3000
         wanted.append(ChoiceRequest(logits[:, :cut], params, rng.integers(0, 2**20, num_rows).tolist()))
     return wanted
@@ -57,7 +59,7 @@ def wanted_of_many(rng: np.random.Generator, to_array: Callable[[np.ndarray], ob
 
 @pytest.mark.parametrize("block_elements", [2**22, 20_000])
 def test_choices_for_many_texts_together_are_those_of_each_alone(
-    block_elements: int, to_array: Callable[[np.ndarray], object], monkeypatch: pytest.MonkeyPatch
+    block_elements: int, to_array: ToArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrays, "_BLOCK_ELEMENTS", block_elements)
     wanted = wanted_of_many(np.random.default_rng(8), to_array)
@@ -67,20 +69,16 @@ def test_choices_for_many_texts_together_are_those_of_each_alone(
 
 
 def test_texts_that_differ_in_nothing_but_seeds_are_one_race(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-    real = choice.gumbel_argmax
-    monkeypatch.setattr(choice, "gumbel_argmax", lambda *args: sizes.append(args[0].shape[0]) or real(*args))
-    cuts = [{"temperature": 0.8}, {"temperature": 0.8, "top_k": 3}]
-    choices_together(
-        [ChoiceRequest(FLAT, SamplingParams(**cuts[seed % 2], seed=seed), POSITIONS) for seed in range(10)]
-    )
+    sizes = spy_on(monkeypatch, choice, "gumbel_argmax", lambda rows, *_: len(rows))
+    warm = SamplingParams(temperature=0.8)
+    cuts = [warm, replace(warm, top_k=3)]
+    choices_together([ChoiceRequest(FLAT, replace(cuts[seed % 2], seed=seed), POSITIONS) for seed in range(10)])
     assert sizes == [25, 25]
 
 
 def test_what_is_joined_at_a_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
     monkeypatch.setattr(arrays, "_BLOCK_ELEMENTS", 3 * FLAT.size)
-    monkeypatch.setattr(choice, "greedy_choices", lambda rows: sizes.append(rows.shape[0]) or [0] * rows.shape[0])
+    sizes = spy_on(monkeypatch, choice, "greedy_choices", len)
     choices_together([ChoiceRequest(FLAT, SamplingParams(), POSITIONS)] * 8)
     assert sizes == [15, 15, 10]
 
@@ -104,17 +102,9 @@ def rows_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gumbel_max, "_SMALL_SIZE", 0)
 
 
-def sizes_of(name: str, size_of: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What a function of the race will be asked for."""
-    sizes: list[int] = []
-    real = getattr(gumbel_max, name)
-    monkeypatch.setattr(gumbel_max, name, lambda *args: sizes.append(size_of(*args)) or real(*args))
-    return sizes
-
-
 @pytest.mark.usefixtures("rows_are_large")
 def test_a_flat_row_does_not_cost_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = sizes_of("vocabulary_uniform", lambda seed, positions, *_: len(positions), monkeypatch)
+    sizes = spy_on(monkeypatch, gumbel_max, "vocabulary_uniform", lambda seed, positions, *_: len(positions))
     mixed = np.where(np.arange(5)[:, None] == 3, FLAT, 3 * PEAKED)
     params = SamplingParams(temperature=1.0, seed=3)
     assert sampled_choices(mixed, params, POSITIONS) == perturbed(mixed, params, POSITIONS).argmax(axis=-1).tolist()
@@ -133,7 +123,7 @@ def test_both_ways_to_narrow_the_race_keep_the_winner(monkeypatch: pytest.Monkey
 
 @pytest.mark.usefixtures("rows_are_large")
 def test_noise_is_computed_for_few_tokens_of_a_peaked_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = sizes_of("uniform", lambda seed, positions, token_ids, _: len(token_ids), monkeypatch)
+    sizes = spy_on(monkeypatch, gumbel_max, "uniform", lambda seed, positions, token_ids, _: len(token_ids))
     monkeypatch.setattr(gumbel_max, "vocabulary_uniform", None)
     sampled_choices(3 * PEAKED, SamplingParams(temperature=1.0, seed=3), POSITIONS)
     sampled_choices(FLAT, SamplingParams(temperature=1.0, seed=3, top_k=4), POSITIONS)
@@ -142,7 +132,7 @@ def test_noise_is_computed_for_few_tokens_of_a_peaked_row(monkeypatch: pytest.Mo
 
 
 def test_rows_of_one_place_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = sizes_of("vocabulary_uniform", lambda seed, positions, *_: len(positions), monkeypatch)
+    sizes = spy_on(monkeypatch, gumbel_max, "vocabulary_uniform", lambda seed, positions, *_: len(positions))
     params, positions = SamplingParams(temperature=1.0, seed=3), [7, 8, 8, 7, 9]
     assert sampled_choices(FLAT, params, positions) == perturbed(FLAT, params, positions).argmax(axis=-1).tolist()
     assert sizes == [3]
@@ -153,9 +143,8 @@ def test_exact_noise_decides_where_rough_noise_cannot(error: float, monkeypatch:
     """Two tokens whose sums differ by 1e-11, and rough noise that is wrong by more."""
     noise = gumbel(3, 5, np.arange(9), Stream.TARGET)
     row = np.where(np.arange(9) < 2, -noise, -99.0) + np.where(np.arange(9) == 1, 1e-11, 0.0)
-    sizes = sizes_of("gumbel", lambda seed, positions, token_ids, _: len(token_ids), monkeypatch)
-    real = gumbel_max.rough_gumbel
-    monkeypatch.setattr(gumbel_max, "rough_gumbel", lambda u: real(u) + np.where(np.arange(9) == 0, error, 0.0))
+    sizes = spy_on(monkeypatch, gumbel_max, "gumbel", lambda seed, positions, token_ids, _: len(token_ids))
+    monkeypatch.setattr(gumbel_max, "rough_gumbel", lambda u: rough_gumbel(u) + np.where(np.arange(9) == 0, error, 0.0))
     assert gumbel_max.gumbel_argmax(row[None], [(3, 5)], Stream.TARGET) == [1]
     assert sizes == [2]
 
@@ -166,9 +155,7 @@ def test_exact_noise_is_hardly_ever_needed(monkeypatch: pytest.MonkeyPatch) -> N
         sampled_choices(FLAT, SamplingParams(temperature=1.0, seed=seed), POSITIONS)
 
 
-def test_a_choice_depends_on_its_row_and_position_only(
-    to_array: Callable[[np.ndarray], object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_choice_depends_on_its_row_and_position_only(to_array: ToArray, monkeypatch: pytest.MonkeyPatch) -> None:
     params = SamplingParams(temperature=0.8, top_p=0.9, seed=77)
     logits = to_array(PEAKED.astype(np.float32))
     together = target_choices(logits, params, POSITIONS)
@@ -185,10 +172,10 @@ def test_narrow_logits_are_chosen_from_as_the_same_values_in_float64(dtype: torc
         assert target_choices(logits, params, POSITIONS) == target_choices(logits.double(), params, POSITIONS)
 
 
-@pytest.mark.parametrize("cut", [{}, {"top_k": 4}, {"top_p": 0.7}, {"temperature": 2.0}])
-def test_choices_over_many_positions_have_the_law_of_the_warped_logits(cut: dict[str, float]) -> None:
+@pytest.mark.parametrize("changes", [{}, {"top_k": 4}, {"top_p": 0.7}, {"temperature": 2.0}])
+def test_choices_over_many_positions_have_the_law_of_the_warped_logits(changes: dict[str, float]) -> None:
     row = np.random.default_rng(1).standard_normal(8) * 1.5
-    params = SamplingParams(**{"temperature": 0.8, "seed": 1, **cut})
+    params = replace(SamplingParams(temperature=0.8, seed=1), **changes)
     chosen = sampled_choices(np.tile(row, (40_000, 1)), params, range(40_000))
     assert_law(np.bincount(chosen, minlength=8), softmax(warp(row, params)))
 
@@ -207,7 +194,7 @@ def test_choices_of_neighbouring_positions_are_independent() -> None:
     assert_law(np.bincount(pairs, minlength=16), np.outer(softmax(row), softmax(row)).ravel())
 
 
-def test_greedy_takes_the_lowest_id_of_equal_logits(to_array: Callable[[np.ndarray], object]) -> None:
+def test_greedy_takes_the_lowest_id_of_equal_logits(to_array: ToArray) -> None:
     logits = to_array(np.array([[0.0, 2.0, 1.0, 2.0], [3.0, 3.0, 3.0, 3.0], [-np.inf, -np.inf, 0.0, 0.0]]))
     assert greedy_choices(logits) == [1, 0, 2]
     assert target_choices(logits, SamplingParams(seed=9), [0, 1, 2]) == [1, 0, 2]
@@ -215,9 +202,7 @@ def test_greedy_takes_the_lowest_id_of_equal_logits(to_array: Callable[[np.ndarr
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=["nan", "inf", "all -inf"])
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_a_row_without_a_finite_largest_logit_is_an_error(
-    bad: float, temperature: float, to_array: Callable[[np.ndarray], object]
-) -> None:
+def test_a_row_without_a_finite_largest_logit_is_an_error(bad: float, temperature: float, to_array: ToArray) -> None:
     logits = np.zeros((3, 16))
     logits[1, slice(None) if bad == -np.inf else 4] = bad
     params = SamplingParams(temperature=temperature, top_k=3, top_p=0.9)

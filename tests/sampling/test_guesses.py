@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,7 @@ from skydraft.sampling import guesses as guessing
 from skydraft.sampling.choice import target_choices
 from skydraft.sampling.guesses import best_guesses
 from skydraft.sampling.warp import warp
-from tests.sampling.helpers import FLAT, PEAKED, perturbed, some_params
+from tests.sampling.helpers import FLAT, PEAKED, Cut, ToArray, perturbed, some_params
 
 
 @pytest.fixture
@@ -24,8 +22,9 @@ def large_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def log_scores(row: np.ndarray, params: SamplingParams, position: int) -> np.ndarray:
     """Log-probabilities plus noise."""
-    warped = warp(row, params)
-    return perturbed(row[None, :], params, [position])[0] - np.log(np.exp(warped).sum())
+    log_total: float = np.log(np.exp(warp(row, params)).sum())
+    scores: np.ndarray = perturbed(row[None, :], params, [position])[0] - log_total
+    return scores
 
 
 @settings(max_examples=50)
@@ -50,7 +49,7 @@ def test_the_best_guess_of_a_model_is_its_own_choice(params: SamplingParams) -> 
     assert [each.token_ids[0] for each in guesses] == target_choices(PEAKED[:2], params, [6, 9])
 
 
-def test_greedy_guesses_are_the_most_probable_tokens_in_order(to_array: Callable[[np.ndarray], object]) -> None:
+def test_greedy_guesses_are_the_most_probable_tokens_in_order(to_array: ToArray) -> None:
     row = to_array(np.array([0.0, 3.0, 1.0, 3.0, 2.0]))
     assert best_guesses(row[None], SamplingParams(), [0], 4)[0].token_ids == (1, 3, 4, 2)
     assert best_guesses(row[None], SamplingParams(), [0], 9)[0].token_ids == (1, 3, 4, 2, 0)
@@ -73,9 +72,7 @@ def test_of_a_large_vocabulary_the_most_probable_candidates_are_guessed_only() -
 @pytest.mark.parametrize(
     "cut", [{}, {"top_k": 3}, {"top_k": 1000}, {"top_p": 0.3}, {"top_p": 0.95}, {"top_k": 40, "top_p": 0.8}]
 )
-def test_guesses_of_a_real_vocabulary_are_the_best_of_the_most_probable(
-    cut: dict[str, float], to_array: Callable[[np.ndarray], object]
-) -> None:
+def test_guesses_of_a_real_vocabulary_are_the_best_of_the_most_probable(cut: Cut, to_array: ToArray) -> None:
     rng = np.random.default_rng(5)
     rows = np.where(rng.random((3, 50_000)) < 0.002, 6.0, 0.0) + 2 * rng.standard_normal((3, 50_000))
     params, positions = SamplingParams(temperature=0.8, seed=4, **cut), [3, 4, 4]
@@ -95,7 +92,8 @@ def test_guesses_with_a_cut_read_a_row_about_as_often_as_without(monkeypatch: py
     """Rows are warped in float64 for nobody: only their most probable tokens are."""
     monkeypatch.setattr(guessing, "warp", None)
     rows = np.random.default_rng(5).standard_normal((2, 50_000)).astype(np.float32)
-    for cut in ({"top_k": 40}, {"top_p": 0.95}, {"top_k": 40, "top_p": 0.95}):
+    cuts: tuple[Cut, ...] = ({"top_k": 40}, {"top_p": 0.95}, {"top_k": 40, "top_p": 0.95})
+    for cut in cuts:
         best_guesses(rows, SamplingParams(temperature=0.8, **cut), [0, 1], 4)
 
 
@@ -111,7 +109,7 @@ def test_asking_for_no_guess_is_an_error(count: int, max_candidates: int) -> Non
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_row_without_a_finite_largest_logit_is_an_error(
-    bad: float, params: SamplingParams, dtype: type, to_array: Callable[[np.ndarray], object]
+    bad: float, params: SamplingParams, dtype: type[np.floating], to_array: ToArray
 ) -> None:
     logits = np.zeros((3, 16), dtype)
     logits[1, slice(None) if bad == -np.inf else 4] = bad

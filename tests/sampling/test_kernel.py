@@ -20,11 +20,20 @@ from skydraft.sampling.choice import ChoiceRequest, choices_together, target_cho
 from skydraft.sampling.guesses import best_guesses
 from skydraft.sampling.kernel import Kernel, kernel, rows_for
 from skydraft.sampling.noise import Stream, gumbel
-from tests.sampling.helpers import assert_law, perturbed, softmax
+from skydraft.sampling.warp import warp
+from tests.sampling.helpers import Cut, assert_law, perturbed, softmax
 
 needs_kernel = pytest.mark.skipif(kernel() is None, reason="needs a C compiler")
 
-WARPS: list[dict[str, float]] = [
+
+def the_kernel() -> Kernel:
+    """Where a test needs it."""
+    found = kernel()
+    assert found is not None
+    return found
+
+
+WARPS: list[Cut] = [
     {},
     {"top_k": 1},
     {"top_k": 40},
@@ -44,7 +53,8 @@ def way(request: pytest.FixtureRequest, plain_kernel: Kernel | None, monkeypatch
         pytest.skip("needs a C compiler")
     found = {"compiled": kernel(), "compiled without vectors": plain_kernel, "numpy": None}[request.param]
     monkeypatch.setattr(kernels, "kernel", lambda: found)
-    return request.param
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +109,7 @@ def test_choices_of_real_vocabularies_are_the_largest_in_every_way(vocab_size: i
     noise = gumbel(11, np.array(positions)[:, None], np.arange(vocab_size)[None], Stream.TARGET)
     for cut in WARPS[0], WARPS[2], WARPS[4], WARPS[7]:
         params = SamplingParams(temperature=0.8, seed=11, **cut)
-        assert target_choices(logits, params, positions) == (choice.warp(logits, params) + noise).argmax(-1).tolist()
+        assert target_choices(logits, params, positions) == (warp(logits, params) + noise).argmax(-1).tolist()
 
 
 @needs_kernel
@@ -111,7 +121,7 @@ def test_choices_of_real_vocabularies_are_the_largest_in_every_way(vocab_size: i
     sharpness=st.floats(0.1, 30),
 )
 def test_the_kernel_chooses_as_arrays_do(
-    seed: int, temperature: float, cut: dict[str, float], vocab_size: int, sharpness: float
+    seed: int, temperature: float, cut: Cut, vocab_size: int, sharpness: float
 ) -> None:
     rng = np.random.default_rng(seed)
     logits = (sharpness * rng.standard_normal((2, vocab_size))).astype(np.float32)
@@ -127,7 +137,7 @@ def test_hardly_a_choice_is_left_open() -> None:
         params = SamplingParams(temperature=0.8, seed=4, **cut)
         for kind in ("flat", "peaked", "Zipf"):
             logits = np.tile(rows_of(kind, 2000, 1), (200, 1))
-            assert kernel().choose(logits, params, places, Stream.TARGET).count(None) <= 1
+            assert the_kernel().choose(logits, params, places, Stream.TARGET).count(None) <= 1
 
 
 @needs_kernel
@@ -142,7 +152,7 @@ def test_a_choice_that_rounding_errors_leave_open_is_left_to_numpy() -> None:
     params = SamplingParams(temperature=1.0, seed=3)
     sums = perturbed(logits, params, [5])[0]
     assert abs(sums[pair[0]] - sums[pair[1]]) < 1e-9
-    assert kernel().choose(logits, params, [(3, 5)], Stream.TARGET) == [None]
+    assert the_kernel().choose(logits, params, [(3, 5)], Stream.TARGET) == [None]
     assert target_choices(logits, params, [5]) == [int(sums.argmax())]
 
 
@@ -152,18 +162,18 @@ def test_of_a_nucleus_that_ends_within_rounding_errors_numpy_knows_the_edge() ->
     left_open = 0
     for seed in range(50):
         params = SamplingParams(temperature=1.0, top_p=0.75, seed=seed)
-        left_open += kernel().choose(logits, params, [(seed, 0)], Stream.TARGET) == [None]
+        left_open += the_kernel().choose(logits, params, [(seed, 0)], Stream.TARGET) == [None]
         assert target_choices(logits, params, [0]) == perturbed(logits, params, [0]).argmax(-1).tolist()
     assert left_open > 0
 
 
 @needs_kernel
 @pytest.mark.parametrize("cut", [{}, {"top_k": 4}, {"top_p": 0.7}])
-def test_compiled_choices_have_the_law_of_the_warped_logits(cut: dict[str, float]) -> None:
+def test_compiled_choices_have_the_law_of_the_warped_logits(cut: Cut) -> None:
     row = (1.5 * np.random.default_rng(1).standard_normal(8)).astype(np.float32)
     params = SamplingParams(temperature=0.8, seed=1, **cut)
     chosen = target_choices(np.tile(row, (40_000, 1)), params, range(40_000))
-    assert_law(np.bincount(chosen, minlength=8), softmax(choice.warp(row, params)))
+    assert_law(np.bincount(chosen, minlength=8), softmax(warp(row, params)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -208,20 +218,20 @@ def test_a_row_without_a_finite_largest_logit_is_an_error_in_every_way(
 ) -> None:
     logits = rows_of("flat", vocab_size)
     logits[1, slice(None) if bad == -np.inf else vocab_size - 3] = bad
-    for make in (target_choices, lambda *args: best_guesses(*args, 2)):
+    for make in (target_choices, lambda logits, params, positions: best_guesses(logits, params, positions, 2)):
         with np.errstate(invalid="ignore"), pytest.raises(EngineError, match="not a finite number"):
             make(logits, params, [0, 1, 2])
 
 
 @needs_kernel
 @pytest.mark.parametrize("cut", WARPS)
-def test_nan_is_found_wherever_it_stands(cut: dict[str, float]) -> None:
+def test_nan_is_found_wherever_it_stands(cut: Cut) -> None:
     for seed in range(60):
         logits = rows_of("peaked", 9001, 1)
         logits[0, seed * 9001 // 60 if seed else 9000] = np.nan
         params = SamplingParams(temperature=0.8, seed=seed, **cut)
-        assert kernel().choose(logits, params, [(seed, 0)], Stream.TARGET) == [None]
-        assert kernel().guess(logits, params, [0], 4, 256) is None
+        assert the_kernel().choose(logits, params, [(seed, 0)], Stream.TARGET) == [None]
+        assert the_kernel().guess(logits, params, [0], 4, 256) is None
 
 
 @needs_kernel

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +9,7 @@ from skydraft.core import Lattice, LatticeDistribution, Rejection, SamplingParam
 from skydraft.errors import EngineError
 from skydraft.sampling.lattice import draw, round_to_lattice, to_lattice
 from skydraft.sampling.noise import Stream, gumbel
-from tests.sampling.helpers import assert_law, softmax, total_variation
+from tests.sampling.helpers import ToArray, assert_law, softmax, total_variation
 
 SAMPLED = SamplingParams(temperature=1.0)
 ROW = np.random.default_rng(4).standard_normal(500) * 2
@@ -57,7 +55,7 @@ def test_no_weights_on_the_lattice_are_nearer(probs: list[float], lattice: int) 
     assert distance <= np.abs(others - exact).sum(axis=1).min() + 1e-9
 
 
-def test_the_support_is_the_most_probable_tokens_in_ascending_order(to_array: Callable[[np.ndarray], object]) -> None:
+def test_the_support_is_the_most_probable_tokens_in_ascending_order(to_array: ToArray) -> None:
     rule = Rejection(top_k=8, lattice=4096)
     distribution = to_lattice(to_array(ROW), SAMPLED, rule.draft_lattice)
     support = np.sort(np.argsort(-ROW)[:8])

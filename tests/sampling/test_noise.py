@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skydraft.sampling import noise
+from skydraft.sampling.logarithm import log
 from skydraft.sampling.noise import (
     LARGEST_GUMBEL,
     LEAST_GUMBEL,
@@ -19,7 +18,7 @@ from skydraft.sampling.noise import (
     uniform,
     vocabulary_uniform,
 )
-from tests.sampling.helpers import assert_law
+from tests.sampling.helpers import ToArray, assert_law
 
 # Random123, tests/kat_vectors, the lines of philox4x32 with 10 rounds: counter, key, result.
 KNOWN_ANSWERS = [
@@ -42,16 +41,16 @@ def plain_philox(counter: list[int], key: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("line", KNOWN_ANSWERS)
-def test_philox_gives_the_published_answers(line: str, to_array: Callable[[np.ndarray], object]) -> None:
+def test_philox_gives_the_published_answers(line: str, to_array: ToArray) -> None:
     numbers = [int(word, 16) for word in line.split()]
-    counter = tuple(to_array(np.array([word], dtype=np.int64)) for word in numbers[:4])
-    assert [int(word[0]) for word in philox(counter, (numbers[4], numbers[5]))] == numbers[6:]
+    c0, c1, c2, c3 = (to_array(np.array([word], dtype=np.int64)) for word in numbers[:4])
+    assert [int(word[0]) for word in philox((c0, c1, c2, c3), (numbers[4], numbers[5]))] == numbers[6:]
 
 
 @given(counter=st.lists(words32, min_size=4, max_size=4), key=st.lists(words32, min_size=2, max_size=2))
 def test_philox_agrees_with_plain_integers(counter: list[int], key: list[int]) -> None:
-    arrays = tuple(np.array([word]) for word in counter)
-    assert [int(word[0]) for word in philox(arrays, (key[0], key[1]))] == plain_philox(counter, key)
+    c0, c1, c2, c3 = (np.array([word]) for word in counter)
+    assert [int(word[0]) for word in philox((c0, c1, c2, c3), (key[0], key[1]))] == plain_philox(counter, key)
 
 
 @given(word=words32, multiplier=st.sampled_from(noise._MULTIPLIERS))
@@ -76,9 +75,7 @@ def test_streams_are_numbered_as_the_design_says() -> None:
 
 
 @pytest.mark.parametrize("vocab_size", [1, 2, 3, 4, 5, 131])
-def test_contiguous_numbers_are_those_of_each_token_alone(
-    vocab_size: int, to_array: Callable[[np.ndarray], object]
-) -> None:
+def test_contiguous_numbers_are_those_of_each_token_alone(vocab_size: int, to_array: ToArray) -> None:
     positions = to_array(np.array([0, 7, 2**32 - 1]))
     together = vocabulary_uniform(2**63 + 5, positions, vocab_size, Stream.TARGET)
     alone = [uniform(2**63 + 5, positions, to_array(np.array([i])), Stream.TARGET) for i in range(vocab_size)]
@@ -106,8 +103,8 @@ def test_extreme_words_give_finite_noise_of_equal_bits_below_the_stated_bound() 
     u = noise._to_unit(words)
     assert u.min() > 0
     assert u.max() < 1
-    values = -noise.log(-noise.log(u))
-    theirs = -noise.log(-noise.log(noise._to_unit(torch.from_numpy(words))))
+    values = -log(-log(u))
+    theirs = -log(-log(noise._to_unit(torch.from_numpy(words))))
     assert np.array_equal(values.view(np.int64), theirs.numpy().view(np.int64))
     assert values[-1] == pytest.approx(33 * np.log(2))
     assert values[-1] < LARGEST_GUMBEL
@@ -144,7 +141,7 @@ def test_gumbel_noise_has_the_mean_and_variance_of_its_law() -> None:
 SEEDS = [0, 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
 
 
-def test_a_seed_for_each_row_gives_the_bits_of_that_seed_alone(to_array: Callable[[np.ndarray], object]) -> None:
+def test_a_seed_for_each_row_gives_the_bits_of_that_seed_alone(to_array: ToArray) -> None:
     positions = to_array(np.arange(len(SEEDS)) * 1000)
     seeds = seeds_like(SEEDS, positions)
     together = vocabulary_uniform(seeds, positions, 13, Stream.TARGET)

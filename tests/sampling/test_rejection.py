@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from skydraft.core import Draft, LatticeDistribution, Rejection, SamplingParams, TreeShape
 from skydraft.errors import RemoteProtocolError
@@ -16,7 +15,7 @@ from skydraft.sampling.gumbel_max import greedy_choices
 from skydraft.sampling.lattice import draw, to_lattice
 from skydraft.sampling.noise import Stream, gumbel, uniform
 from skydraft.sampling.warp import warp
-from tests.sampling.helpers import ContextModel, assert_law, softmax
+from tests.sampling.helpers import ContextModel, ToArray, assert_law, softmax
 
 VOCAB_SIZE = 8
 RULE = Rejection(top_k=4, lattice=16)
@@ -44,7 +43,8 @@ def emitted_law(target: np.ndarray, distribution: LatticeDistribution, params: S
     law = np.zeros(VOCAB_SIZE)
     law[token_ids] = drafted * held
     residual = softmax(rejection.log_residual(warp(target, params), distribution))
-    return law + (drafted * (1 - held)).sum() * residual
+    law += (drafted * (1 - held)).sum() * residual
+    return law
 
 
 @settings(max_examples=80)
@@ -53,12 +53,12 @@ def emitted_law(target: np.ndarray, distribution: LatticeDistribution, params: S
     draft=logit_rows,
     top_k=st.integers(1, 9),
     lattice=st.integers(1, 300),
-    cut=st.sampled_from([{}, {"top_k": 3}, {"top_p": 0.7}, {"temperature": 0.3}]),
+    changes=st.sampled_from([{}, {"top_k": 3}, {"top_p": 0.7}, {"temperature": 0.3}]),
 )
 def test_the_emitted_law_is_the_targets_for_any_draft_cut_and_lattice(
-    target: np.ndarray, draft: np.ndarray, top_k: int, lattice: int, cut: dict[str, float]
+    target: np.ndarray, draft: np.ndarray, top_k: int, lattice: int, changes: dict[str, float]
 ) -> None:
-    params = SamplingParams(**{"temperature": 1.0, **cut})
+    params = replace(SamplingParams(temperature=1.0), **changes)
     distribution = to_lattice(draft, params, Rejection(top_k, lattice).draft_lattice)
     np.testing.assert_allclose(emitted_law(target, distribution, params), softmax(warp(target, params)), atol=1e-12)
 
@@ -75,7 +75,7 @@ def test_a_token_holds_strictly_below_the_ratio() -> None:
     assert not rejection.accepts(1e-10, 0.0, 0.5)
 
 
-def test_the_residual_is_what_the_draft_leaves_of_the_target(to_array: Callable[[np.ndarray], object]) -> None:
+def test_the_residual_is_what_the_draft_leaves_of_the_target(to_array: ToArray) -> None:
     warped = np.log(np.array([0.5, 0.3, 0.2]))
     weights = np.exp(np.asarray(rejection.log_residual(to_array(warped), LatticeDistribution((0, 2), (4, 4)))))
     np.testing.assert_allclose(weights, [0.0, 0.3, 0.0], atol=1e-15)
@@ -90,7 +90,7 @@ def test_a_residual_of_nothing_falls_back_to_the_target() -> None:
     np.testing.assert_allclose(softmax(residual), [0.25, 0.75], atol=1e-12)
 
 
-def test_the_residual_is_sampled_with_noise_of_its_own_stream(to_array: Callable[[np.ndarray], object]) -> None:
+def test_the_residual_is_sampled_with_noise_of_its_own_stream(to_array: ToArray) -> None:
     row = np.random.default_rng(8).standard_normal(VOCAB_SIZE)
     distribution = LatticeDistribution((0, 1), (8, 8))
     for seed in range(20):

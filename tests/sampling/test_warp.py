@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 from skydraft.core import SamplingParams
 from skydraft.sampling.choice import sampled_choices
 from skydraft.sampling.warp import log_probabilities, probabilities, warp
-from tests.sampling.helpers import softmax
+from tests.sampling.helpers import ToArray, softmax
 
 SETTINGS = list(itertools.product([0.3, 1.0, 2.5], [0, 1, 5, 64, 1000], [1.0, 0.95, 0.5, 1e-9]))
 RNG = np.random.default_rng(7)
@@ -28,7 +27,8 @@ def theirs(logits: np.ndarray, params: SamplingParams) -> np.ndarray:
         scores = TopKLogitsWarper(params.top_k)(None, scores)
     if params.top_p < 1:
         scores = TopPLogitsWarper(params.top_p)(None, scores)
-    return scores.numpy()
+    warped: np.ndarray = scores.numpy()
+    return warped
 
 
 @pytest.mark.parametrize("logits", [SMOOTH, MASKED], ids=["smooth", "masked"])
@@ -87,13 +87,13 @@ def test_temperature_and_top_k_have_equal_bits_in_numpy_and_torch() -> None:
     assert np.array_equal(warp(logits, params), warp(torch.from_numpy(logits), params).numpy())
 
 
-def test_any_leading_shape_is_warped_row_by_row(to_array: Callable[[np.ndarray], object]) -> None:
+def test_any_leading_shape_is_warped_row_by_row(to_array: ToArray) -> None:
     params = SamplingParams(temperature=0.7, top_k=20, top_p=0.9)
     expected = np.stack([np.asarray(warp(to_array(row), params)) for row in SMOOTH])
     assert np.array_equal(np.asarray(warp(to_array(SMOOTH.reshape(2, 4, 64)), params)), expected.reshape(2, 4, 64))
 
 
-def test_warping_leaves_its_input_alone(to_array: Callable[[np.ndarray], object]) -> None:
+def test_warping_leaves_its_input_alone(to_array: ToArray) -> None:
     logits = to_array(SMOOTH.copy())
     warp(logits, SamplingParams(temperature=0.5, top_k=3, top_p=0.9))
     probabilities(logits)
@@ -113,7 +113,7 @@ def test_warping_to_temperature_zero_is_an_error() -> None:
         warp(SMOOTH, SamplingParams(temperature=0.0))
 
 
-def test_probabilities_are_the_softmax_and_sum_to_one(to_array: Callable[[np.ndarray], object]) -> None:
+def test_probabilities_are_the_softmax_and_sum_to_one(to_array: ToArray) -> None:
     for logits in (SMOOTH, MASKED, SMOOTH + 1e5):
         probs = np.asarray(probabilities(to_array(logits)))
         np.testing.assert_allclose(probs, softmax(logits), rtol=1e-12)

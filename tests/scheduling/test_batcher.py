@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
-from skydraft.engines.base import ChunkedEngine, PromptChunk
-from skydraft.engines.emulated.table import TableEngine
+from skydraft.engines.base import ChunkedEngine, Engine, Extension, PromptChunk
+from skydraft.engines.emulated.table import Floats, TableEngine
 from skydraft.errors import EngineError
 from skydraft.protocol import messages, offers
 from skydraft.scheduling.batcher import Batcher, PassResult
@@ -251,7 +253,7 @@ def test_memory_of_a_pass_does_not_outlive_it() -> None:
     """A session may keep a row; a view would keep the rows of all."""
 
     class Recorder(TableEngine):
-        def extend(self, extensions):
+        def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Floats]:
             self.last = [rows.copy() for rows in super().extend(extensions)]
             return self.last
 
@@ -260,6 +262,7 @@ def test_memory_of_a_pass_does_not_outlive_it() -> None:
     session = admitted(batcher, new_session())
     passes(batcher)
     tail = session._tail_logits
+    assert tail is not None
     assert tail.tolist() == recorder.last[0][-1].tolist()
     assert (tail.base if tail.base is not None else tail).nbytes == tail.nbytes
 
@@ -285,16 +288,14 @@ def round_s(batcher: Batcher, session: CloudSession) -> float:
     return time.process_time() - begin_s
 
 
-class WholePrompts:
+def whole_prompts(engine: TableEngine) -> Engine:
     """An engine that reads prompts whole only, as one that knows nothing of chunks does."""
-
-    def __init__(self, whole: TableEngine) -> None:
-        for name in ("name", "vocabulary", "limits", "open", "extend", "crop", "keep_path", "close"):
-            setattr(self, name, getattr(whole, name))
+    names = ("name", "vocabulary", "limits", "open", "extend", "crop", "keep_path", "close")
+    return cast(Engine, SimpleNamespace(**{name: getattr(engine, name) for name in names}))
 
 
 def test_an_engine_that_reads_prompts_whole_reads_one_at_a_time_between_passes() -> None:
-    whole = WholePrompts(engine(2))
+    whole = whole_prompts(engine(2))
     assert not isinstance(whole, ChunkedEngine)
     batcher = Batcher(whole, prefill_tokens=2)
     sessions = [admitted(batcher, new_session(seed, max_tokens=100)) for seed in range(4)]
@@ -311,7 +312,7 @@ def test_an_engine_that_reads_prompts_whole_reads_one_at_a_time_between_passes()
 
 def test_a_failing_engine_fails_the_session_that_it_fails_for() -> None:
     class Fragile(TableEngine):
-        def extend(self, extensions):
+        def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Floats]:
             if any(isinstance(item, PromptChunk) and item.num_tokens == 13 for item in extensions):
                 raise RuntimeError("the device failed")
             return super().extend(extensions)

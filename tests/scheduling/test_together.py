@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from skydraft.core import AcceptanceRule, Draft, Exact, MinProb, Rank, SamplingParams
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
-from skydraft.engines.emulated.table import TableEngine
+from skydraft.engines.base import Extension, PromptChunk
+from skydraft.engines.emulated.table import Floats, TableEngine
 from skydraft.protocol import messages, offers
 from skydraft.scheduling import batcher as batching
 from skydraft.scheduling.batcher import Batcher
 from tests.linked import PROMPT, cloud_only, random_tree, table
+from tests.spy import spy_on
 
 MODEL = "table:vocab=8,seed=5,order=2"
 LIMITS = messages.Limits(100_000, 64, 8)
-SAMPLINGS = [{}, {"temperature": 0.8}, {"temperature": 0.8, "top_k": 3}, {"temperature": 1.2, "top_p": 0.8}]
+WARM = SamplingParams(temperature=0.8, max_tokens=40)
+SAMPLINGS = [
+    replace(WARM, temperature=0.0),
+    WARM,
+    replace(WARM, top_k=3),
+    replace(WARM, temperature=1.2, top_p=0.8),
+]
 RULES: list[AcceptanceRule] = [Exact(), Exact(), Exact(), Rank(2), MinProb(0.2)]
 
 
@@ -25,7 +35,7 @@ def mixed_sessions(rng: Random, count: int) -> list[CloudSession]:
     """Some know one token less than the target."""
     sessions = []
     for _ in range(count):
-        sampling = SamplingParams(**rng.choice(SAMPLINGS), seed=rng.getrandbits(64), max_tokens=40)
+        sampling = replace(rng.choice(SAMPLINGS), seed=rng.getrandbits(64))
         terms = SessionTerms(PROMPT, sampling, rng.choice(RULES), 8, rng.choice([7, 8, 8]))
         sessions.append(CloudSession(terms, LIMITS))
     return sessions
@@ -46,7 +56,7 @@ def act(rng: Random, session: CloudSession) -> None:
             session.receive(offers.to_wire(draft, 0, 8, session.terms.rule))
 
 
-def talk(seed: int) -> tuple[list[list[int]], list[list[messages.CloudMessage]]]:
+def talk(seed: int) -> tuple[list[list[int]], list[list[messages.Verdict | messages.Tokens | messages.Fault]]]:
     """A crowd's texts and what the cloud said in each pass."""
     rng = Random(seed)
     sessions = mixed_sessions(rng, 12)
@@ -78,9 +88,7 @@ def test_a_crowd_of_chains_trees_and_credit_hears_what_each_would_hear_alone(
 
 
 def test_the_choices_of_a_pass_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-    real = batching.choices_together
-    monkeypatch.setattr(batching, "choices_together", lambda wanted: sizes.append(len(wanted)) or real(wanted))
+    sizes = spy_on(monkeypatch, batching, "choices_together", len)
     batcher = Batcher(table(MODEL))
     sessions = [
         CloudSession(SessionTerms(PROMPT, SamplingParams(temperature=0.8, seed=i, max_tokens=3), Exact(), 8, 8), LIMITS)
@@ -100,7 +108,7 @@ def test_the_choices_of_a_pass_are_made_at_once(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_a_session_whose_logits_are_not_finite_falls_alone(temperature: float) -> None:
     class Broken(TableEngine):
-        def extend(self, extensions):
+        def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Floats]:
             all_logits = super().extend(extensions)
             return [
                 np.full_like(rows, np.nan) if 5 in getattr(item, "token_ids", ()) else rows

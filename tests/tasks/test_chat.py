@@ -4,7 +4,7 @@ import pytest
 
 from skydraft.core import Prompt, SegmentKind, ShareLevel, TokenSegment
 from skydraft.errors import ConfigError
-from skydraft.tasks.chat import chat_prompts
+from skydraft.tasks.chat import Render, chat_prompts
 
 DIARY = "Tuesday: saw the doctor."
 ASKED = "What did I do on Tuesday?"
@@ -45,7 +45,7 @@ def layout(prompt: Prompt | None) -> list[tuple[str, SegmentKind]]:
     return parts
 
 
-def asked(text: str, render=chatml, is_raw: bool = False) -> str:
+def asked(text: str, render: Render | None = chatml, is_raw: bool = False) -> str:
     """What the cloud reads."""
     ((shown, kind),) = layout(chat_prompts(ENCODER, text, ShareLevel.TOKENS, render, is_raw=is_raw).cloud)
     assert kind is SegmentKind.INSTRUCTION
@@ -143,7 +143,9 @@ def test_a_blank_prompt_is_refused(text: str, context: str | None) -> None:
 
 
 @pytest.mark.parametrize(("render", "times"), [(lambda text: "constant", 0), (lambda text: text + text, 2)])
-def test_a_format_that_does_not_hold_the_words_once_takes_no_context_and_no_special_tokens(render, times) -> None:
+def test_a_format_that_does_not_hold_the_words_once_takes_no_context_and_no_special_tokens(
+    render: Render, times: int
+) -> None:
     with pytest.raises(ConfigError, match=f"repeats the user's words {times} times"):
         chat_prompts(ENCODER, ASKED, ShareLevel.TOKENS, render, DIARY)
     with pytest.raises(ConfigError, match="a text with the name of a special token in it needs one place"):
