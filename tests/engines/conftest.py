@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from transformers.utils import logging
 
 from skydraft.engines.huggingface.slot_engine import SlotEngine
@@ -17,7 +18,7 @@ from tests.engines import folders
 
 @pytest.fixture(scope="session", autouse=True)
 def no_progress_bars() -> None:
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +28,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 
     def folder(kind: str) -> Path:
         if kind == "target":
-            return request.getfixturevalue("text_pair") / "target"
+            pair: Path = request.getfixturevalue("text_pair")
+            return pair / "target"
         if kind not in made:
             torch.manual_seed(0)
             made[kind] = getattr(folders, f"save_{kind}")(tmp_path_factory.mktemp(kind))
@@ -41,7 +43,7 @@ def start(saved: Callable[[str], Path]) -> Callable[..., SlotEngine]:
     """Load one of the saved models: start("llama", num_slots=4)."""
 
     def load(kind: str, **settings: object) -> SlotEngine:
-        engine = load_engine(str(saved(kind)), "target", EngineSettings(**settings))
+        engine = load_engine(str(saved(kind)), "target", replace(EngineSettings(), **settings))
         assert isinstance(engine, SlotEngine)
         return engine
 

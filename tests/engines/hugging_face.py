@@ -17,7 +17,8 @@ from tests.engines.operations import FromScratch
 def hugging_face(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    return model.eval()
 
 
 def plain(folder: Path) -> FromScratch:
@@ -29,6 +30,7 @@ def plain(folder: Path) -> FromScratch:
     def from_scratch(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
         before = text_ids(prompt)
         with torch.no_grad():
-            return model(torch.tensor([before + token_ids])).logits[0, len(before) - 1 :].numpy()
+            rows: np.ndarray = model(torch.tensor([before + token_ids])).logits[0, len(before) - 1 :].numpy()
+        return rows
 
     return from_scratch

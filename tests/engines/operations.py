@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 
@@ -18,6 +20,12 @@ MakePrompt = Callable[[np.random.Generator], Prompt]
 
 def text_prompt(*token_ids: int) -> Prompt:
     return Prompt((TokenSegment(token_ids),))
+
+
+def whole_prompts(engine: Engine) -> Engine:
+    """An engine that reads prompts whole only, as one that knows nothing of chunks does."""
+    names = ("name", "vocabulary", "limits", "row_promise", "open", "extend", "crop", "keep_path", "close")
+    return cast(Engine, SimpleNamespace(**{name: getattr(engine, name) for name in names}))
 
 
 @dataclass

@@ -105,6 +105,7 @@ class Computing:
         max_req_input_len: int = 200,
     ) -> None:
         self._row_after = row_after
+        self._max_input_len = max_req_input_len
         self._info = {
             "model_path": "/models/served",
             "tokenizer_path": tokenizer_path,
@@ -122,7 +123,7 @@ class Computing:
             return Reply(404, {"detail": "Not Found"})
         texts, starts, widths = body["input_ids"], body["logprob_start_len"], body["top_logprobs_num"]
         longest = max(map(len, texts))
-        if longest >= self._info["max_req_input_len"]:
+        if longest >= self._max_input_len:
             return Reply(400, {"error": {"message": f"Input length ({longest} tokens) exceeds the maximum"}})
         self.num_texts += len(texts)
         self.widths.update(widths)

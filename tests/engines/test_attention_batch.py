@@ -19,6 +19,7 @@ from skydraft.scheduling.batcher import Batcher
 from tests.engines.operations import text_prompt
 from tests.engines.test_omni import heard, log_mel
 from tests.linked import cloud_only, random_tree
+from tests.spy import spy_on
 
 Start = Callable[..., SlotEngine]
 KINDS = ["llama", "qwen2", pytest.param("target", marks=pytest.mark.text)]
@@ -91,14 +92,12 @@ def test_a_wide_extension_has_a_batch_of_its_own(start: Start, monkeypatch: pyte
     engine = start("llama", num_slots=4)
     monkeypatch.setattr(kv_cache, "WIDE", 4)
     slots = [engine.open(text_prompt(8, 9)).slot for _ in range(3)]
-    shapes: list[tuple[int, int]] = []
-    attend = torch.nn.functional.scaled_dot_product_attention
-
-    def watch(query: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
-        shapes.append((query.shape[0], query.shape[2]))
-        return attend(query, *arguments, **options)
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watch)
+    shapes = spy_on(
+        monkeypatch,
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda query, *_, **__: (query.shape[0], query.shape[2]),
+    )
     long = list(range(10, 22))
     rows = engine.extend(
         [Extension.chain(slots[0], [8]), Extension.chain(slots[1], long), Extension.chain(slots[2], [8])]

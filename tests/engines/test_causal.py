@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from skydraft.engines.base import Extension
+from skydraft.engines.huggingface.kv_cache import SlotLayer
 from skydraft.engines.huggingface.slot_engine import SlotEngine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
@@ -15,6 +16,7 @@ from skydraft.text.tokenizer import FolderTokenizer
 from tests.engines import contract
 from tests.engines.hugging_face import hugging_face, plain
 from tests.engines.operations import RandomOperations, text_prompt
+from tests.spy import spy_on
 
 Start = Callable[..., SlotEngine]
 Saved = Callable[[str], Path]
@@ -81,20 +83,24 @@ def test_only_the_last_row_of_a_prompt_goes_through_the_head(start: Start) -> No
     assert rows == [1, 3]
 
 
+def stores_of(engine: SlotEngine) -> list[torch.Tensor]:
+    """Keys and values of every layer."""
+    layers = engine._cache.layers
+    return [store for layer in layers if isinstance(layer, SlotLayer) for store in layer.stores]
+
+
 def test_slots_that_lie_together_are_attended_to_without_a_copy(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start("llama", num_slots=4)
     slots = [engine.open(text_prompt(8, 9)).slot for _ in range(4)]
-    stores = [store.untyped_storage().data_ptr() for layer in engine._cache.layers for store in layer.stores]
-    seen: list[int] = []
-    attend = torch.nn.functional.scaled_dot_product_attention
-
-    def watch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: object) -> torch.Tensor:
-        seen.extend(tensor.untyped_storage().data_ptr() for tensor in (key, value))
-        return attend(query, key, value, **options)
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watch)
+    stores = [store.untyped_storage().data_ptr() for store in stores_of(engine)]
+    calls = spy_on(
+        monkeypatch,
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda query, key, value, **_: [tensor.untyped_storage().data_ptr() for tensor in (key, value)],
+    )
     engine.extend([Extension.chain(slots[i], [8, 9][: 1 + i % 2]) for i in (2, 0, 1)])
-    assert seen == stores
+    assert [seen for call in calls for seen in call] == stores
 
 
 def test_a_batch_of_slots_that_lie_apart_is_the_same(start: Start, saved: Saved) -> None:
@@ -153,7 +159,7 @@ def test_a_closed_slot_holds_nothing_of_its_text(start: Start) -> None:
     slot = engine.open(text_prompt(8, 9)).slot
     engine.extend([Extension.chain(slot, [10, 11, 12])])
     engine.crop(slot, 1)
-    stores = [store for layer in engine._cache.layers for store in layer.stores]
+    stores = stores_of(engine)
     assert all(store[slot].any() for store in stores)
     engine.close(slot)
     assert not any(store.any() for store in stores)

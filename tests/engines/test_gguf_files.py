@@ -1,22 +1,26 @@
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 
-from skydraft.engines.llamacpp import kind
 from skydraft.engines.llamacpp.kind import LLAMA_CPP, find_gguf
 from skydraft.engines.load import load_chat_format, load_engine, load_tokenizer
 from skydraft.errors import ModelLoadError
+from skydraft.text.checkpoint import Role
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kind.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
 
 
 @pytest.mark.parametrize("load", [load_engine, load_tokenizer, load_chat_format])
-def test_a_missing_extra_comes_with_the_command(monkeypatch: pytest.MonkeyPatch, load: object) -> None:
-    monkeypatch.setattr(kind.importlib.util, "find_spec", lambda _: None)
+def test_a_missing_extra_comes_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, load: Callable[[str, Role], object]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ModelLoadError, match=r"x.gguf needs llama-cpp-python.*pip install 'skydraft\[llamacpp\]'"):
         load("x.gguf", "draft")
 

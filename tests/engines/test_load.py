@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 import torch
+from msgspec.structs import replace
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2_5OmniThinkerForConditionalGeneration
 from transformers.utils import logging
@@ -25,7 +26,7 @@ from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError
 from skydraft.text import checkpoint
 from skydraft.text.checkpoint import Checkpoint, require_rollback
-from tests.engines.folders import change_config, word_tokenizer
+from tests.engines.folders import change_config, save_text_model, word_tokenizer
 from tests.engines.operations import text_prompt
 
 Saved = Callable[[str], Path]
@@ -39,7 +40,7 @@ def copied(saved: Saved, tmp_path: Path) -> Callable[[str], Path]:
 
 def refused(folder: Path, **settings: object) -> str:
     with pytest.raises((ConfigError, ModelLoadError)) as caught:
-        load_engine(str(folder), "target", EngineSettings(**settings))
+        load_engine(str(folder), "target", replace(EngineSettings(), **settings))
     return str(caught.value)
 
 
@@ -71,13 +72,13 @@ def test_a_folder_is_loaded_as_what_its_config_names(saved: Saved, kind: str) ->
 
 def test_loading_says_nothing(saved: Saved, capfd: pytest.CaptureFixture[str]) -> None:
     saved("omni")
-    logging.enable_progress_bar()
+    logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         load_engine(str(saved("llama")), "draft", EngineSettings(quantize=True))
         load_engine(str(saved("omni")), "target")
         assert logging.is_progress_bar_enabled()
     finally:
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     assert capfd.readouterr() == ("", "")
 
 
@@ -106,6 +107,7 @@ def test_a_whole_omni_folder_gives_its_thinker(saved: Saved, tmp_path: Path) -> 
 def test_the_part_of_an_omni_that_sees_is_not_kept(saved: Saved) -> None:
     engine = load_engine(str(saved("omni")), "target")
     whole = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(saved("omni"))
+    assert isinstance(engine, SlotEngine)
     assert any("visual" in name for name, _ in whole.named_parameters())
     assert not any("visual" in name for name, _ in engine._model.model.named_parameters())
 
@@ -245,15 +247,14 @@ def test_the_length_is_bounded_by_what_the_model_was_made_for(saved: Saved) -> N
         ),
     ],
 )
-def test_the_longest_text_is_read_from_the_config(config: dict, longest: int) -> None:
+def test_the_longest_text_is_read_from_the_config(config: dict[str, object], longest: int) -> None:
     limits = EngineSettings().limits("m", *Checkpoint("m", Path(), config).longest_text)
     assert limits.max_length == longest
 
 
 def test_a_model_whose_attention_cannot_be_replaced_is_refused(tmp_path: Path) -> None:
     config = AutoConfig.for_model("bloom", vocab_size=64, hidden_size=16, n_head=2, n_layer=1)
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    word_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    save_text_model(config, tmp_path)
     assert "BloomForCausalLM, which does not take an attention function" in refused(tmp_path)
 
 
@@ -272,8 +273,7 @@ def test_a_model_that_needs_more_of_attention_is_refused(tmp_path: Path) -> None
         eos_token_id=None,
         pad_token_id=None,
     )
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    word_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    save_text_model(config, tmp_path)
     assert "needs s_aux" in refused(tmp_path)
 
 
@@ -351,9 +351,9 @@ def test_threads_are_set_when_asked_for(saved: Saved, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "wrong", [{"num_slots": 0}, {"max_length": -1}, {"dtype": "int4"}, {"num_threads": -1}, {"prefill_chunk": 0}]
 )
-def test_wrong_settings_are_refused(wrong: dict) -> None:
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        EngineSettings(**wrong)
+        replace(EngineSettings(), **wrong)
 
 
 def _save_sharded(tensors: dict[str, torch.Tensor], folder: Path) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from transformers import WhisperFeatureExtractor
 
+from skydraft.core import TensorSegment
 from skydraft.engines.huggingface.log_mel import LogMel, load_log_mel
 from skydraft.errors import AudioError
 from skydraft.text import checkpoint
@@ -13,10 +14,11 @@ from skydraft.text.checkpoint import Checkpoint
 
 def tone(num_samples: int, seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal(num_samples) * 0.05
-    return (0.5 * np.sin(np.arange(num_samples) * 0.3) + noise).astype(np.float32)
+    samples: np.ndarray = (0.5 * np.sin(np.arange(num_samples) * 0.3) + noise).astype(np.float32)
+    return samples
 
 
-def features(segment) -> np.ndarray:
+def features(segment: TensorSegment) -> np.ndarray:
     return np.frombuffer(segment.data, "<f2").reshape(segment.shape).astype(np.float32)
 
 
@@ -32,8 +34,9 @@ def test_equal_samples_give_equal_features() -> None:
 
 
 def test_features_equal_those_of_the_padding_processor_but_for_the_last_two_frames_and_rounding() -> None:
+    extractor = WhisperFeatureExtractor(feature_size=128)  # type: ignore[no-untyped-call]
     samples = tone(32_000)
-    padded = WhisperFeatureExtractor(feature_size=128)(samples, sampling_rate=16_000)["input_features"][0][:, :200]
+    padded = extractor(samples, sampling_rate=16_000)["input_features"][0][:, :200]
     difference = np.abs(features(LogMel()(samples)) - padded)
     assert difference[:, :198].max() <= 0.0005
     assert difference.max() < 2
@@ -81,7 +84,9 @@ def test_the_shortest_recording_gives_three_frames() -> None:
         ({"config": {"audio_config": {"num_mel_bins": 16}}, "preprocessor_config": {"feature_size": 80}}, 80),
     ],
 )
-def test_a_folder_says_how_many_bands_its_model_hears(tmp_path: Path, files: dict, num_mel_bins: int) -> None:
+def test_a_folder_says_how_many_bands_its_model_hears(
+    tmp_path: Path, files: dict[str, object], num_mel_bins: int
+) -> None:
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     assert load_log_mel(Checkpoint.open(tmp_path))(tone(1_600)).shape[0] == num_mel_bins

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,20 +15,26 @@ from skydraft.engines.huggingface.log_mel import load_log_mel
 from skydraft.engines.huggingface.slot_engine import SlotEngine
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.errors import CacheOverflow, ModelLoadError, PromptRejected
-from skydraft.text.checkpoint import find_checkpoint
+from skydraft.text.checkpoint import Role, find_checkpoint
 from tests.engines.folders import AUDIO_BOS_ID, AUDIO_EOS_ID, AUDIO_ID, NUM_MEL_BINS
 from tests.engines.operations import RandomOperations, text_prompt
 
 Start = Callable[..., SlotEngine]
 
 
+def loaded(folder: Path) -> Qwen2_5OmniThinkerForConditionalGeneration:
+    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
+
+
 @pytest.fixture(scope="module")
 def model(saved: Callable[[str], Path]) -> Qwen2_5OmniThinkerForConditionalGeneration:
-    return Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(saved("omni")).eval()
+    return loaded(saved("omni"))
 
 
 @pytest.mark.parametrize("role", ["draft", "target"])
-def test_the_embedded_pair_hears_as_hugging_face_does(role: str) -> None:
+def test_the_embedded_pair_hears_as_hugging_face_does(role: Role) -> None:
     checkpoint = find_checkpoint("embedded", role)
     if not (checkpoint.folder / "model.safetensors").is_file():
         pytest.skip(f"the embedded {role} has no weights yet")
@@ -35,9 +42,10 @@ def test_the_embedded_pair_hears_as_hugging_face_does(role: str) -> None:
     samples = np.random.default_rng(0).standard_normal(20_000).astype(np.float32) * np.float32(0.1)
     sound = load_log_mel(find_checkpoint("embedded", role))(samples)
     bos, eos = (tokenizer.token_id(token) for token in ("<|audio_bos|>", "<|audio_eos|>"))
+    assert bos is not None
+    assert eos is not None
     prompt = Prompt((TokenSegment((bos,)), sound, TokenSegment((eos, 20, 21))))
-    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
-    expected = from_scratch(model, prompt, [])[-1]
+    expected = from_scratch(loaded(checkpoint.folder), prompt, [])[-1]
     logits = load_engine("embedded", role).open(prompt).logits
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -58,7 +66,7 @@ def heard(sound: TensorSegment, instruction: tuple[int, ...] = (20, 21), before:
     )
 
 
-def hugging_face_inputs(prompt: Prompt, audio_id: int = AUDIO_ID) -> dict[str, torch.Tensor]:
+def hugging_face_inputs(prompt: Prompt, audio_id: int = AUDIO_ID) -> dict[str, Any]:
     """What Qwen2_5OmniProcessor would give: placeholder ids, features padded to the longest, and their mask."""
     ids: list[int] = []
     features = []
@@ -86,7 +94,8 @@ def from_scratch(model: Qwen2_5OmniThinkerForConditionalGeneration, prompt: Prom
     inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([token_ids], dtype=torch.long)], 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     with torch.no_grad():
-        return model(**inputs).logits[0, prompt_length - 1 :].numpy()
+        rows: np.ndarray = model(**inputs).logits[0, prompt_length - 1 :].numpy()
+    return rows
 
 
 # Around the tower's chunk of 40 frames, and around the roundings of its two strides.
@@ -145,7 +154,8 @@ def test_greedy_text_equals_generate(start: Start, model: Qwen2_5OmniThinkerForC
         written.append(int(engine.extend([Extension.chain(slot, written[-1:])])[0][0].argmax()))
     inputs = hugging_face_inputs(prompt)
     model.model.rope_deltas = None
-    texts = model.generate(**inputs, do_sample=False, max_new_tokens=20, eos_token_id=None, pad_token_id=0)
+    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": 20, "eos_token_id": None, "pad_token_id": 0}
+    texts = model.generate(**inputs, **options)  # type: ignore[misc]  # its self is a protocol that it does not meet
     assert written == texts[0, inputs["input_ids"].shape[1] :].tolist()
 
 

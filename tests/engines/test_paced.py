@@ -1,6 +1,7 @@
 import statistics
 import time
-from types import SimpleNamespace
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,11 +14,10 @@ from skydraft.engines.emulated.table_spec import load_table
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import CacheOverflow, ModelLoadError
-from tests.engines.operations import text_prompt
+from tests.engines.operations import text_prompt, whole_prompts
 
 TABLE = "table:vocab=64,seed=3,order=2,tensors=1"
 PACE = Pace(step_ms=30, node_ms=0.5, prompt_ms=2)
-WHOLE = ("name", "vocabulary", "limits", "row_promise", "open", "extend", "crop", "keep_path", "close")
 LIMITS = EngineLimits(num_slots=4, max_length=64)
 LOG_MEL = TensorSegment("log_mel", "float16", (2, 7), bytes(28))
 
@@ -57,12 +57,14 @@ class Computing:
 class Bench:
     """A paced table with a made-up clock."""
 
-    def __init__(self, compute_s: float = 0.0, limits: EngineLimits = LIMITS, make=PacedEngine) -> None:
+    def __init__(
+        self, compute_s: float = 0.0, limits: EngineLimits = LIMITS, make: type[PacedEngine] = PacedEngine
+    ) -> None:
         self.clock = Clock()
         inner = Computing(load_table(TABLE, limits), self.clock, compute_s)
-        self.engine = make(inner, PACE, clock=self.clock, sleep=self.clock.sleep)
+        self.engine = make(cast(Engine, inner), PACE, clock=self.clock, sleep=self.clock.sleep)
 
-    def took_ms(self, call) -> float:
+    def took_ms(self, call: Callable[[], object]) -> float:
         start_s = self.clock.now_s
         call()
         return 1000 * (self.clock.now_s - start_s)
@@ -106,24 +108,23 @@ def test_crop_keep_path_close_and_an_empty_pass_are_free() -> None:
 
 def test_prompts_in_chunks_share_a_pass_with_texts_and_count_token_by_token() -> None:
     bench = Bench(make=PacedChunkedEngine)
-    slot = bench.engine.open(text_prompt(1)).slot
+    engine = bench.engine
+    assert isinstance(engine, PacedChunkedEngine)
+    slot = engine.open(text_prompt(1)).slot
     prompt = Prompt((TokenSegment((1, 2, 3, 4)), LOG_MEL))
-    assert bench.took_ms(lambda: bench.engine.measure(prompt)) == 0
-    reserved = bench.engine.reserve(prompt)
+    assert bench.took_ms(lambda: engine.measure(prompt)) == 0
+    reserved = engine.reserve(prompt)
     chunk = PromptChunk(reserved, 3)
-    assert bench.took_ms(lambda: bench.engine.extend([chunk, Extension.chain(slot, [5, 6])])) == pytest.approx(
-        30 + 0.5 + 6
-    )
-    assert bench.took_ms(lambda: bench.engine.extend([PromptChunk(reserved, 1)])) == pytest.approx(30 + 2)
-    num_tokens = bench.engine.measure(prompt)
-    assert bench.took_ms(lambda: bench.engine.open(prompt)) == pytest.approx(30 + 2 * num_tokens)
+    assert bench.took_ms(lambda: engine.extend([chunk, Extension.chain(slot, [5, 6])])) == pytest.approx(30 + 0.5 + 6)
+    assert bench.took_ms(lambda: engine.extend([PromptChunk(reserved, 1)])) == pytest.approx(30 + 2)
+    num_tokens = engine.measure(prompt)
+    assert bench.took_ms(lambda: engine.open(prompt)) == pytest.approx(30 + 2 * num_tokens)
 
 
 def test_an_engine_reads_prompts_in_chunks_where_the_one_within_does() -> None:
     chunked = load_table(TABLE, LIMITS)
     assert isinstance(pace_engine(chunked, PACE), ChunkedEngine)
-    whole = SimpleNamespace(**{name: getattr(chunked, name) for name in WHOLE})
-    assert not isinstance(pace_engine(whole, PACE), ChunkedEngine)
+    assert not isinstance(pace_engine(whole_prompts(chunked), PACE), ChunkedEngine)
 
 
 def test_a_pass_that_computes_longer_than_its_pace_is_counted_and_not_shortened() -> None:

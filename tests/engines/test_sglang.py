@@ -5,16 +5,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import httpx
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from skydraft.core import AcceptanceRule, Exact, MinProb, Rank, Rejection, SamplingParams
+from skydraft.core import AcceptanceRule, Exact, MinProb, Prompt, Rank, Rejection, SamplingParams
 from skydraft.core.tree_shape import TreeShape
 from skydraft.decoding.edge_session import EdgeSession
-from skydraft.engines.base import Extension, NarrowEngine
+from skydraft.engines.base import Engine, Extension, NarrowEngine, Prefilled
 from skydraft.engines.external import sglang
 from skydraft.engines.external.text_engine import TIE_MARGIN, TextEngine
 from skydraft.engines.load import load_engine
@@ -22,12 +24,12 @@ from skydraft.engines.settings import EngineSettings
 from skydraft.errors import CloudFault, ConfigError, EngineError, ModelLoadError
 from tests.engines.folders import word_tokenizer
 from tests.engines.operations import RandomOperations, text_prompt
-from tests.engines.sglang_stand_in import Answerer, Computing, Recorded, Reply, serving
+from tests.engines.sglang_stand_in import Answerer, Computing, Json, Recorded, Reply, serving
 from tests.engines.test_text_engine import from_scratch, row_after
 from tests.linked import PROMPT, Linked, cloud_only, random_tree
 
 EXCHANGE = Path(__file__).with_name("sglang_exchange.json")
-Start = Callable[..., NarrowEngine]
+Start = Callable[..., TextEngine]
 
 
 def save_tokenizer(folder: Path, vocab_size: int) -> Path:
@@ -42,16 +44,23 @@ def tokenizer(tmp_path: Path) -> Path:
     return save_tokenizer(tmp_path, 300)
 
 
+def close(engine: Engine) -> None:
+    """Its connections to the server."""
+    assert isinstance(engine, TextEngine)
+    assert isinstance(engine._reader, sglang.SglangReader)
+    engine._reader._client.close()
+
+
 @pytest.fixture
 def start(tokenizer: Path) -> Iterator[Start]:
     """Serve answers and load an engine that asks for them."""
     with ExitStack() as stack:
 
-        def load(answer: Answerer, **settings: object) -> NarrowEngine:
+        def load(answer: Answerer, **settings: object) -> TextEngine:
             url = stack.enter_context(serving(answer))
-            engine = load_engine(f"sglang:{url}#{tokenizer}", "target", EngineSettings(**settings))
+            engine = load_engine(f"sglang:{url}#{tokenizer}", "target", replace(EngineSettings(), **settings))
             assert isinstance(engine, TextEngine)
-            stack.callback(engine._reader._client.close)
+            stack.callback(close, engine)
             return engine
 
         yield load
@@ -101,13 +110,14 @@ def test_ragged_batches_of_chains_and_trees_have_the_rows_of_texts_read_from_scr
     with serving(Computing(row_after, str(folder))) as url:
         engine = load_engine(f"sglang:{url}", "target", EngineSettings(num_slots=4))
 
-        def log_probs(prompt: object, token_ids: list[int]) -> np.ndarray:
-            rows = from_scratch(prompt, token_ids).astype(np.float64)
-            return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+        def log_probs(prompt: Prompt, token_ids: list[int]) -> np.ndarray:
+            rows: np.ndarray = from_scratch(prompt, token_ids).astype(np.float64)
+            rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
+            return rows
 
         operations = RandomOperations(engine, log_probs, seed=3, vocab_size=24, tolerance=1e-5)
         operations.run(40)
-        engine._reader._client.close()
+        close(engine)
     assert operations.largest_difference > 0
 
 
@@ -121,7 +131,7 @@ def test_ragged_batches_of_chains_and_trees_have_the_rows_of_texts_read_from_scr
 def test_a_hybrid_text_equals_the_texts_own_model(start: Start, sampling: SamplingParams, rule: Exact) -> None:
     computing = Computing(wide_row_after, "unused")
     engine = start(computing, num_slots=2)
-    truth = cloud_only(_Whole(engine), sampling)
+    truth = cloud_only(cast(Engine, _Whole(engine)), sampling)
     linked, rng = Linked(EdgeSession(engine.vocabulary, PROMPT, sampling, rule), engine), Random(1)
     linked.open()
     computing.widths.clear()
@@ -141,13 +151,14 @@ class _Whole:
         self._engine = engine
         self.extend, self.close = engine.extend, engine.close
 
-    def open(self, prompt: object) -> object:
+    def open(self, prompt: Prompt) -> Prefilled:
         return self._engine.open_narrow(prompt, sglang.MAX_LOGITS)
 
 
 def write(linked: Linked) -> None:
     linked.open()
-    linked.send(linked.session.generate(5))
+    linked.session.give_credit(5)
+    linked.send_due()
     linked.settle()
 
 
@@ -174,9 +185,14 @@ def test_a_session_that_needs_more_logits_than_a_server_tells_is_refused_before_
 
 
 def test_the_whole_of_a_batch_is_one_request(start: Start) -> None:
-    requests = []
+    requests: list[str] = []
     computing = Computing(wide_row_after, "unused")
-    engine = start(lambda *request: requests.append(request) or computing(*request), num_slots=3)
+
+    def noted(method: str, path: str, body: Json) -> Reply:
+        requests.append(path)
+        return computing(method, path, body)
+
+    engine = start(noted, num_slots=3)
     slots = [engine.open_narrow(text_prompt(5, length), 1).slot for length in range(3)]
     requests.clear()
     engine.extend([Extension.chain(slot, [7, 8]) for slot in slots])
@@ -245,7 +261,13 @@ def test_a_server_that_is_gone_or_slow_is_one_sentence(
     with pytest.raises(ModelLoadError, match=re.escape(f"server at {url} did not answer")):
         load_engine(f"sglang:{url}#{tokenizer}", "target")
     monkeypatch.setattr(sglang, "TIMEOUT", httpx.Timeout(0.2))
-    engine = start(lambda *request: time.sleep(0.6 * (request[0] == "POST")) or Computing(wide_row_after, "")(*request))
+    computing = Computing(wide_row_after, "")
+
+    def slow(method: str, path: str, body: Json) -> Reply:
+        time.sleep(0.6 * (method == "POST"))
+        return computing(method, path, body)
+
+    engine = start(slow)
     with pytest.raises(EngineError, match="did not answer"):
         engine.open_narrow(text_prompt(5), 1)
 
@@ -273,7 +295,7 @@ def test_the_servers_tokenizer_is_found_by_its_name_or_asked_for(tmp_path: Path)
     folder = save_tokenizer(tmp_path, 64)
     with serving(Computing(wide_row_after, str(folder))) as url:
         engine = load_engine(f"sglang:{url}", "target")
-        engine._reader._client.close()
+        close(engine)
     assert engine.vocabulary.size == 64
     with (
         serving(Computing(wide_row_after, "/models/elsewhere")) as url,

@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
-from skydraft.engines.base import ChunkedEngine, Engine, Extension, PromptChunk
+from skydraft.engines.base import ChunkedEngine, Extension, PromptChunk
 from skydraft.engines.emulated.table import Floats, TableEngine
 from skydraft.errors import EngineError
 from skydraft.protocol import messages, offers
 from skydraft.scheduling.batcher import Batcher, PassResult
+from tests.engines.operations import whole_prompts
 from tests.linked import PROMPT, cloud_only, table
 
 MODEL = "table:vocab=8,seed=5,order=2"
@@ -286,12 +285,6 @@ def round_s(batcher: Batcher, session: CloudSession) -> float:
     offer(batcher, session, [1, 2, 3])
     batcher.step()
     return time.process_time() - begin_s
-
-
-def whole_prompts(engine: TableEngine) -> Engine:
-    """An engine that reads prompts whole only, as one that knows nothing of chunks does."""
-    names = ("name", "vocabulary", "limits", "open", "extend", "crop", "keep_path", "close")
-    return cast(Engine, SimpleNamespace(**{name: getattr(engine, name) for name in names}))
 
 
 def test_an_engine_that_reads_prompts_whole_reads_one_at_a_time_between_passes() -> None:
