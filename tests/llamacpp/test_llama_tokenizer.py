@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skydraft.engines.load import load_chat_format, load_tokenizer
+from skydraft.engines.load import load_chat_format, load_engine, load_tokenizer
+from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ModelLoadError
 from skydraft.text.tokenizer import FolderTokenizer, TextStream, Tokenizer
 from skydraft.text.vocabulary import fit
@@ -171,3 +172,32 @@ def test_a_text_that_begins_with_the_start_token_gets_no_second_one(pieces: Toke
     again = pieces.encode(f"{start}once", add_special=True)
     assert again.count(1) == 1
     assert again[0] == 1
+
+
+def test_a_device_opens_a_file_twice_and_reads_its_vocabulary_once(written: Written, monkeypatch: pytest.MonkeyPatch):
+    import llama_cpp
+
+    path, opened, spelled = written(seed=7), list[bytes](), list[int]()
+    load, spell = llama_cpp.llama_model_load_from_file, llama_cpp.llama_vocab_get_text
+    monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", lambda *args: opened.append(args[0]) or load(*args))
+    monkeypatch.setattr(llama_cpp, "llama_vocab_get_text", lambda *args: spelled.append(args[1]) or spell(*args))
+    tokenizer = load_tokenizer(str(path), "draft")
+    engine = load_engine(str(path), "draft", EngineSettings(num_threads=1))
+    num_spelled = len(spelled)
+    template = load_chat_format(str(path), "draft")
+    assert len(opened) == 2  # without weights, to be compared with the cloud's, and with them
+    assert num_spelled == tokenizer.vocabulary.size
+    assert engine.vocabulary is tokenizer.vocabulary
+    assert template is not None
+
+
+def test_a_file_that_was_written_again_is_read_again(tmp_path: Path):
+    from tests.llamacpp import files
+
+    def load(tokens: files.Tokens) -> Tokenizer:
+        files.write_gguf(tmp_path / "model.gguf", files.random_weights(0, len(tokens.pieces)), tokens)
+        return load_tokenizer(str(tmp_path / "model.gguf"), "draft")
+
+    before, after = load(files.byte_tokens()), load(files.sentencepiece_tokens())
+    assert before.vocabulary.num_tokens == 260
+    assert after.vocabulary.tokens == tuple(files.sentencepiece_tokens().pieces)

@@ -38,7 +38,7 @@ class LlamaCppEngine:
         # Not at exit, as in LlamaFile; the file is an argument so that it outlives the context.
         weakref.finalize(self, _free, context, file).atexit = False
         self._memory = llama_cpp.llama_get_memory(context)
-        self.vocabulary = file.read_vocabulary()
+        self.vocabulary = file.vocabulary
         self.name = self.vocabulary.name
         self.limits = limits
         self.row_promise = RowPromise(False, "llama.cpp computes rows with other kernels when there are more of them")

@@ -9,8 +9,9 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llama_cpp
 
@@ -47,6 +48,34 @@ def reason(lines: list[str]) -> str:
     return _FUNCTION_NAME.sub("", lines[0]).rstrip(".") if lines else "it does not say why"
 
 
+class _FileState(NamedTuple):
+    """Which file it is, as it is now: another one may be written to the same path."""
+
+    path: Path
+    num_bytes: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> _FileState:
+        status = path.stat()
+        return cls(path.absolute(), status.st_size, status.st_mtime_ns)
+
+
+# The files that something in this process uses. Weak, so that it keeps none of them: what is in here only saves time.
+_in_use: weakref.WeakValueDictionary[_FileState, LlamaFile] = weakref.WeakValueDictionary()
+
+
+def open_without_weights(path: Path) -> LlamaFile:
+    """Read what a file says of itself; a file that is in use is not opened again.
+
+    Of a vocabulary of 151,665 tokens that takes 0.8 s of a core, until Python knows it.
+
+    Raises:
+        ModelLoadError: as LlamaFile.
+    """
+    return _in_use.get(_FileState.of(path)) or LlamaFile(path)
+
+
 class LlamaFile:
     """A model in memory; given back when the object is.
 
@@ -69,6 +98,8 @@ class LlamaFile:
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         if not llama_cpp.llama_vocab_n_tokens(self.vocab):
             raise ModelLoadError(f"{path} has no tokenizer: convert the model together with its tokenizer")
+        self._state = _FileState.of(path)
+        _in_use.setdefault(self._state, self)
 
     @property
     def chat_template(self) -> str | None:
@@ -104,8 +135,13 @@ class LlamaFile:
         }
         return {name: self._spelling(index) for name, index in ids.items() if index != llama_cpp.LLAMA_TOKEN_NULL}
 
-    def read_vocabulary(self) -> Vocabulary:
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
         """The id -> token map; tokens are spelled as in a tokenizer.json of the same model."""
+        same = _in_use.get(self._state, self)
+        return self._read_vocabulary() if same is self else same.vocabulary
+
+    def _read_vocabulary(self) -> Vocabulary:
         size = llama_cpp.llama_vocab_n_tokens(self.vocab)
         end_ids = tuple(index for index in range(size) if llama_cpp.llama_vocab_is_eog(self.vocab, index))
         return Vocabulary(self.name, tuple(map(self._token, range(size))), size, end_ids)

@@ -10,7 +10,7 @@ from typing import Any
 
 import llama_cpp
 
-from skydraft.engines.llamacpp.file import LlamaFile
+from skydraft.engines.llamacpp.file import LlamaFile, open_without_weights
 from skydraft.errors import ModelLoadError
 from skydraft.text.chat_template import ChatTemplate
 
@@ -27,7 +27,7 @@ class GgufTokenizer:
 
     def __init__(self, file: LlamaFile) -> None:
         self._file = file
-        self.vocabulary = file.read_vocabulary()
+        self.vocabulary = file.vocabulary
         self._ids = {token: index for index, token in enumerate(self.vocabulary.tokens) if token is not None}
         self._has_space_before = file.has_space_before_text
         self._spells_all = not file.is_sentencepiece or all(f"<0x{byte:02X}>" in self._ids for byte in range(256))
@@ -97,7 +97,7 @@ def load_gguf_tokenizer(path: Path) -> GgufTokenizer:
     Raises:
         ModelLoadError: it is no GGUF file that llama.cpp can read.
     """
-    return GgufTokenizer(LlamaFile(path))
+    return GgufTokenizer(open_without_weights(path))
 
 
 def load_gguf_chat_template(path: Path) -> ChatTemplate | None:
@@ -106,7 +106,7 @@ def load_gguf_chat_template(path: Path) -> ChatTemplate | None:
     Raises:
         ModelLoadError: it is no GGUF file that llama.cpp can read, or its template has an error.
     """
-    file = LlamaFile(path)
+    file = open_without_weights(path)
     return None if file.chat_template is None else ChatTemplate(file.chat_template, file.special_tokens())
 
 
