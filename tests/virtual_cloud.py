@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import queue
 import time
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
@@ -49,7 +47,8 @@ async def virtual_cloud(engine: Engine, settings: CloudSettings | None = None, *
     async with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=2**23) as server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     scheduling.cancel()
-    await asyncio.gather(scheduling, return_exceptions=True)
+    with suppress(asyncio.CancelledError):
+        await scheduling
 
 
 class LoopScheduler(Scheduler):
@@ -57,42 +56,20 @@ class LoopScheduler(Scheduler):
 
     def __init__(self, registry: SessionRegistry) -> None:
         super().__init__(registry)
-        self._inbox: Any = _Inbox()
+        self._calls: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        self._inbox: Any = SimpleNamespace(put=self._calls.put_nowait)
         self._thread: Any = SimpleNamespace(is_alive=lambda: True)
 
     async def run(self) -> None:
         while True:
-            for call in self._arrived(wait=False):
-                assert call is not None
-                call()
+            while not self._calls.empty():
+                self._calls.get_nowait()()
             if self._registry.is_busy:
                 self._send(await asyncio.to_thread(self._registry.step))
             else:
-                await self._inbox.wait(EXPIRY_PERIOD_S)
+                with suppress(TimeoutError):
+                    (await asyncio.wait_for(self._calls.get(), EXPIRY_PERIOD_S))()
             self._send(self._registry.expire() + self._registry.reassure())
-
-
-class _Inbox:
-    """As `queue.SimpleQueue`, without threads."""
-
-    def __init__(self) -> None:
-        self._items = deque[Any]()
-        self._has_items = asyncio.Event()
-
-    def put(self, item: Any) -> None:
-        self._items.append(item)
-        self._has_items.set()
-
-    def get_nowait(self) -> Any:
-        if not self._items:
-            self._has_items.clear()
-            raise queue.Empty
-        return self._items.popleft()
-
-    async def wait(self, timeout_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._has_items.wait()
 
 
 class _StarletteSocket:
