@@ -1,19 +1,50 @@
-"""Reports that no model wrote."""
+"""Reports that no model wrote, and consoles that keep what is printed."""
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal, cast
+
+from rich.console import Console
 
 from skydraft.core import Mode, Origin, ShareLevel, Token
 from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.report import Report
 from skydraft.engines.load import load_tokenizer
+from skydraft.text.tokenizer import Tokenizer
 
 END_ID = 5
 TOKENIZER = load_tokenizer(f"table:vocab=64,end={END_ID}", "draft")
 
 EDGE, ACCEPTED, CORRECTED, CLOUD = Origin.EDGE, Origin.ACCEPTED, Origin.CORRECTED, Origin.CLOUD
+
+
+class _Bytes:
+    """A token is a byte: characters of several bytes take several tokens."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return bytes(token_ids).decode(errors="replace")
+
+
+BYTES = cast(Tokenizer, _Bytes())  # what prints a text only decodes
+
+
+def console(is_terminal: bool = False, width: int = 80, colours: Literal["256", "truecolor"] = "256") -> Console:
+    """Keeps what is printed; on a terminal with colours."""
+    return Console(
+        file=io.StringIO(),
+        highlight=False,
+        force_terminal=is_terminal,
+        color_system=colours if is_terminal else None,
+        width=width,
+    )
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def report(

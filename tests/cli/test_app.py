@@ -1,13 +1,16 @@
+from pathlib import Path
+
 import pytest
 
 import skydraft
 from skydraft.cli import run
+from skydraft.config import DeviceSettings
 from skydraft.core import Mode
 
 COMMANDS = ("demo", "cloud", "caption", "generate", "doctor")
 
 
-def test_help_names_every_command(capsys) -> None:
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
     assert all(f"\n  {command} " in out for command in COMMANDS)
@@ -15,7 +18,7 @@ def test_help_names_every_command(capsys) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_flag_has_a_help_text(capsys, command) -> None:
+def test_every_flag_has_a_help_text(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert run([command, "--help"]) == 0
     options = capsys.readouterr().out.partition("\nOptions:\n")[2].rstrip().split("\n  -")
     assert len(options) > 10
@@ -23,7 +26,7 @@ def test_every_flag_has_a_help_text(capsys, command) -> None:
     assert "--with-stdin" not in "".join(options)
 
 
-def test_version(capsys) -> None:
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"skydraft {skydraft.__version__}\n"
 
@@ -45,7 +48,7 @@ def test_version(capsys) -> None:
         (["cloud", "--ray", "1025"], "1025 is not 1 to 1024"),
     ],
 )
-def test_wrong_usage_is_status_2(capsys, arguments, sentence) -> None:
+def test_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str) -> None:
     assert run(arguments) == 2
     out, err = capsys.readouterr()
     assert sentence in err
@@ -71,7 +74,9 @@ def test_wrong_usage_is_status_2(capsys, arguments, sentence) -> None:
         ["cloud-key", "add", "a", "--keys", "keys.toml", "--max-sessions", "0"],
     ],
 )
-def test_a_wrong_value_is_status_2_whoever_refuses_it(capsys, monkeypatch, tmp_path, arguments) -> None:
+def test_a_wrong_value_is_status_2_whoever_refuses_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(arguments) == 2
     out, err = capsys.readouterr()
@@ -80,19 +85,24 @@ def test_a_wrong_value_is_status_2_whoever_refuses_it(capsys, monkeypatch, tmp_p
     assert "Traceback" not in err
 
 
-def test_a_wrong_setting_is_one_sentence(capsys) -> None:
+def test_a_wrong_setting_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", "a", "--temperature", "-2"]) == 2
     assert capsys.readouterr() == ("", "Error: temperature is -2.0 and must be 0 to 100\n")
 
 
-def test_the_statuses_are_documented(capsys) -> None:
+def test_the_statuses_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
     run(["--help"])
     assert "2: a flag, an argument or a settings file is wrong" in " ".join(capsys.readouterr().out.split())
 
 
-def test_commands_get_their_arguments_and_flags(monkeypatch) -> None:
-    seen = []
-    monkeypatch.setattr("skydraft.cli.caption.run_caption", lambda *given: seen.append(given) or 1)
+def test_commands_get_their_arguments_and_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[tuple[str, ...], DeviceSettings, bool]] = []
+
+    def run_caption(files: tuple[str, ...], settings: DeviceSettings, is_json: bool) -> int:
+        seen.append((files, settings, is_json))
+        return 1
+
+    monkeypatch.setattr("skydraft.cli.caption.run_caption", run_caption)
     assert run(["caption", "a.wav", "--mode", "edge", "--json", "b.wav", "--top-k", "4", "--offline-wait", "1.5"]) == 1
     [(files, settings, is_json)] = seen
     assert files == ("a.wav", "b.wav")

@@ -1,10 +1,11 @@
-import io
 import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from skydraft.audio.read import Clip
 from skydraft.cli import caption
@@ -13,11 +14,13 @@ from skydraft.cli.ready_device import deaf_cloud
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
-from skydraft.edge.device import CaptionedWindow
+from skydraft.edge.device import CaptionedWindow, OnWindow
+from skydraft.edge.writer import Notify, OnTokens
 from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, TransportError
-from tests.cli.made_up import TOKENIZER, report
+from tests.cli.made_up import TOKENIZER, console, printed, report
 
 SOUND = np.ones(16_000, np.float32)
+Errors: TypeAlias = Mapping[str, Exception]  # by the name of the clip
 
 
 class MadeUpDevice:
@@ -25,10 +28,16 @@ class MadeUpDevice:
 
     tokenizer = TOKENIZER
 
-    def __init__(self, errors) -> None:
+    def __init__(self, errors: Errors) -> None:
         self.errors = errors
 
-    async def caption(self, clip, on_tokens=lambda _: None, notify=lambda _: None, on_window=lambda *_: None):
+    async def caption(
+        self,
+        clip: Clip,
+        on_tokens: OnTokens = lambda _: None,
+        notify: Notify = lambda _: None,
+        on_window: OnWindow = lambda start_s, end_s: None,
+    ) -> list[CaptionedWindow]:
         if clip.name in self.errors:
             raise self.errors[clip.name]
         made = report((1, 2))
@@ -36,43 +45,51 @@ class MadeUpDevice:
         return [CaptionedWindow(0.0, clip.duration_s, made)]
 
 
-@pytest.fixture
-def make_batch(monkeypatch, capsys):
-    """Makes a batch of made-up clips; `batch.num_loads` counts the devices that were loaded."""
+class CountedBatch(CaptionBatch):
+    num_loads = 0  # of devices
 
-    def make(files, errors, is_json=False, is_terminal=False):
-        def read(path):
+
+class MakeBatch(Protocol):
+    def __call__(
+        self, files: Sequence[str], errors: Errors, is_json: bool = False, is_terminal: bool = False
+    ) -> CountedBatch: ...
+
+
+@pytest.fixture
+def make_batch(monkeypatch: pytest.MonkeyPatch) -> MakeBatch:
+    """Makes a batch of made-up clips."""
+
+    def make(files: Sequence[str], errors: Errors, is_json: bool = False, is_terminal: bool = False) -> CountedBatch:
+        def read(path: Path) -> Clip:
             if path.name.startswith("bad"):
                 raise AudioError(f"{path.name} is no sound")
             return Clip(path.name, SOUND, ("2 channels averaged to one",) if "stereo" in path.name else ())
 
         @asynccontextmanager
-        async def ready_device(settings, screen):
+        async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterator[MadeUpDevice]:
             batch.num_loads += 1
             yield MadeUpDevice(errors)
 
         monkeypatch.setattr(caption, "read_clip", read)
         monkeypatch.setattr(caption, "ready_device", ready_device)
-        options = {"force_terminal": is_terminal, "color_system": "256" if is_terminal else None, "width": 80}
-        streams = (Console(file=io.StringIO(), highlight=False, **options) for _ in range(2))
-        batch = CaptionBatch(files, DeviceSettings(), Screen(*streams), is_json)
-        batch.num_loads = 0
+        screen = Screen(console(is_terminal), console(is_terminal))
+        batch = CountedBatch(files, DeviceSettings(), screen, is_json)
         return batch
 
     return make
 
 
-def shown(batch):
-    return batch.screen.out.file.getvalue(), batch.screen.err.file.getvalue()
+def shown(batch: CaptionBatch) -> tuple[str, str]:
+    return printed(batch.screen.out), printed(batch.screen.err)
 
 
-async def test_one_file_is_one_line_of_text_and_nothing_else(make_batch) -> None:
+async def test_one_file_is_one_line_of_text_and_nothing_else(make_batch: MakeBatch) -> None:
     batch = make_batch(["a.wav"], {})
     await batch.run()
     assert shown(batch) == ("be bi\n", "")
 
 
-async def test_a_bad_file_does_not_stop_the_others(make_batch, capsys) -> None:
+async def test_a_bad_file_does_not_stop_the_others(make_batch: MakeBatch, capsys: pytest.CaptureFixture[str]) -> None:
     batch = make_batch(["a.wav", "bad.wav", "b.wav"], {})
     await batch.run()
     assert shown(batch)[0] == "a.wav: be bi\nb.wav: be bi\n"
@@ -80,13 +97,13 @@ async def test_a_bad_file_does_not_stop_the_others(make_batch, capsys) -> None:
     assert (batch.num_captioned, batch.num_failed, batch.num_loads) == (2, 1, 1)
 
 
-async def test_a_file_name_cannot_turn_break_or_fake_a_line(make_batch) -> None:
+async def test_a_file_name_cannot_turn_break_or_fake_a_line(make_batch: MakeBatch) -> None:
     batch = make_batch(["a\u202egpj.wav", "b.wav\nc.wav: lies\x1b[2J"], {})
     await batch.run()
     assert shown(batch)[0] == "agpj.wav: be bi\nb.wav c.wav: lies [2J: be bi\n"
 
 
-async def test_json_has_an_object_for_each_file_in_order(make_batch) -> None:
+async def test_json_has_an_object_for_each_file_in_order(make_batch: MakeBatch) -> None:
     batch = make_batch(["bad1.wav", "a.wav", "bad2.wav", "b.wav"], {"b.wav": PromptRejected("too long")}, is_json=True)
     await batch.run()
     lines = [json.loads(line) for line in shown(batch)[0].splitlines()]
@@ -96,34 +113,34 @@ async def test_json_has_an_object_for_each_file_in_order(make_batch) -> None:
     assert batch.num_failed == 3
 
 
-async def test_nothing_is_loaded_for_files_that_cannot_be_read(make_batch) -> None:
+async def test_nothing_is_loaded_for_files_that_cannot_be_read(make_batch: MakeBatch) -> None:
     batch = make_batch(["bad1.wav", "bad2.wav"], {})
     await batch.run()
     assert (batch.num_loads, batch.num_failed) == (0, 2)
 
 
 @pytest.mark.parametrize("error", [CacheOverflow("full"), CloudFault("limit", "too long"), CloudFault("prompt", "no")])
-async def test_what_is_wrong_with_one_clip_does_not_stop_the_others(make_batch, error) -> None:
+async def test_what_is_wrong_with_one_clip_does_not_stop_the_others(make_batch: MakeBatch, error: Exception) -> None:
     batch = make_batch(["a.wav", "b.wav"], {"a.wav": error})
     await batch.run()
     assert shown(batch)[0] == "b.wav: be bi\n"
 
 
 @pytest.mark.parametrize("error", [TransportError("gone"), CloudFault("vocabulary", "another")])
-async def test_what_is_wrong_with_the_cloud_stops_the_batch(make_batch, error) -> None:
+async def test_what_is_wrong_with_the_cloud_stops_the_batch(make_batch: MakeBatch, error: Exception) -> None:
     batch = make_batch(["a.wav", "b.wav", "c.wav"], {"b.wav": error}, is_json=True)
     with pytest.raises(type(error)):
         await batch.run()
     assert [json.loads(line)["file"] for line in shown(batch)[0].splitlines()] == ["a.wav", "b.wav"]
 
 
-async def test_what_was_converted_is_a_note_and_no_result(make_batch) -> None:
+async def test_what_was_converted_is_a_note_and_no_result(make_batch: MakeBatch) -> None:
     batch = make_batch(["stereo.wav"], {})
     await batch.run()
     assert shown(batch) == ("be bi\n", "stereo.wav: 2 channels averaged to one\n")
 
 
-async def test_a_terminal_shows_the_text_in_colours_and_what_left_the_device(make_batch) -> None:
+async def test_a_terminal_shows_the_text_in_colours_and_what_left_the_device(make_batch: MakeBatch) -> None:
     batch = make_batch(["a.wav", "b.wav"], {}, is_terminal=True)
     await batch.run()
     out, err = shown(batch)
@@ -139,8 +156,10 @@ async def test_a_terminal_shows_the_text_in_colours_and_what_left_the_device(mak
         (DeviceSettings(accept="rejection"), "has not heard"),
     ],
 )
-def test_a_caption_of_a_cloud_that_has_not_heard_the_clip_is_announced(settings, words) -> None:
-    assert words in deaf_cloud(settings, "heard the clip", "hear")
+def test_a_caption_of_a_cloud_that_has_not_heard_the_clip_is_announced(settings: DeviceSettings, words: str) -> None:
+    sentence = deaf_cloud(settings, "heard the clip", "hear")
+    assert sentence is not None
+    assert words in sentence
 
 
 @pytest.mark.parametrize(
@@ -153,5 +172,5 @@ def test_a_caption_of_a_cloud_that_has_not_heard_the_clip_is_announced(settings,
         DeviceSettings(accept="exact", share=ShareLevel.FEATURES),
     ],
 )
-def test_nothing_is_announced_where_the_device_or_the_cloud_has_heard(settings) -> None:
+def test_nothing_is_announced_where_the_device_or_the_cloud_has_heard(settings: DeviceSettings) -> None:
     assert deaf_cloud(settings, "heard the clip", "hear") is None

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from skydraft.cli import run
@@ -15,7 +17,7 @@ from skydraft.cli import run
     ],
 )
 def test_a_cloud_that_would_be_open_or_is_set_up_wrongly_is_refused_before_its_model_is_loaded(
-    flags, words, replicas, capsys
+    flags: list[str], words: str, replicas: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["cloud", "--model", "a-model-that-nobody-has", "--port", "0", *replicas, *flags]) == 2
     out, err = capsys.readouterr()
@@ -26,7 +28,9 @@ def test_a_cloud_that_would_be_open_or_is_set_up_wrongly_is_refused_before_its_m
         raise ValueError(err)
 
 
-def test_beyond_this_machine_keys_are_not_enough_without_tls(tmp_path, capsys) -> None:
+def test_beyond_this_machine_keys_are_not_enough_without_tls(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     keys = tmp_path / "keys.toml"
     assert run(["cloud-key", "add", "phone", "--keys", str(keys)]) == 0
     capsys.readouterr()
@@ -34,7 +38,9 @@ def test_beyond_this_machine_keys_are_not_enough_without_tls(tmp_path, capsys) -
     assert "pass unencrypted: give --tls-cert and --tls-key, or say --behind-proxy" in capsys.readouterr().err
 
 
-def test_a_new_key_is_all_that_is_printed_and_the_note_goes_to_standard_error(tmp_path, capsys) -> None:
+def test_a_new_key_is_all_that_is_printed_and_the_note_goes_to_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["cloud-key", "add", "phone", "--keys", str(tmp_path / "keys.toml")]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("skydraft.phone.")
@@ -50,7 +56,9 @@ def test_a_new_key_is_all_that_is_printed_and_the_note_goes_to_standard_error(tm
         (["remove", "phone"], "cannot be read"),
     ],
 )
-def test_what_is_wrong_with_a_key_is_one_sentence(arguments, words, tmp_path, capsys) -> None:
+def test_what_is_wrong_with_a_key_is_one_sentence(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["cloud-key", *arguments, "--keys", str(tmp_path / "keys.toml")]) == 2
     err = capsys.readouterr().err
     assert err.startswith("Error: ")

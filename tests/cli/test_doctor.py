@@ -1,9 +1,7 @@
-import io
 import json
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from skydraft.cli import run
 from skydraft.cli.doctor import as_json, show
@@ -18,6 +16,7 @@ from skydraft.edge.machine import Machine, Speed, drafting_capacity
 from skydraft.engines.accelerator import Accelerator
 from skydraft.policies.strategy import Decision
 from skydraft.policies.tiers import propose
+from tests.cli.made_up import console, printed
 from tests.system.processes import free_port, running_cloud
 
 MODEL = "table:vocab=64,seed=3,order=2"
@@ -31,7 +30,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "MEASURE_S", 0.1)
 
 
-def made_up(accelerator=None, battery_share=None, bytes_per_s=20e9) -> Checkup:
+def made_up(
+    accelerator: Accelerator | None = None, battery_share: float | None = None, bytes_per_s: float = 20e9
+) -> Checkup:
     machine = Machine("Linux x86_64", 4, 0.0, 16 * 2**30, 8 * 2**30, battery_share, battery_share is None, accelerator)
     speed = Speed(bytes_per_s, 0.02, 300e9 if accelerator else None)
     checkup = Checkup(machine, speed, propose(drafting_capacity(machine, speed)))
@@ -45,10 +46,10 @@ def made_up(accelerator=None, battery_share=None, bytes_per_s=20e9) -> Checkup:
     return checkup
 
 
-def shown(checkup: Checkup, width: int = 80, **options) -> str:
-    console = Console(file=io.StringIO(), width=width, highlight=False, **options)
-    show(checkup, Screen(console, console))
-    return console.file.getvalue()
+def shown(checkup: Checkup, width: int = 80, is_terminal: bool = False) -> str:
+    stream = console(is_terminal, width, "truecolor")
+    show(checkup, Screen(stream, stream))
+    return printed(stream)
 
 
 def test_each_check_has_its_state_its_name_and_its_sentence() -> None:
@@ -87,7 +88,7 @@ def test_a_machine_that_should_not_draft_is_told_so() -> None:
 
 
 def test_states_have_colours_on_a_terminal_only() -> None:
-    assert "\x1b[" in shown(made_up(), force_terminal=True, color_system="truecolor")
+    assert "\x1b[" in shown(made_up(), is_terminal=True)
     assert "\x1b[" not in shown(made_up())
 
 
@@ -107,14 +108,16 @@ def test_json_has_every_number_under_its_name() -> None:
     assert facts["rounds"] is None
 
 
-def test_an_address_that_is_none_is_refused_before_anything_is_measured(capsys) -> None:
+def test_an_address_that_is_none_is_refused_before_anything_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--cloud", "ftp://host"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("Error: unknown form of a cloud's address 'ftp://host'")
 
 
-def test_a_cloud_in_order_is_status_0_and_one_line_for_a_program(capsys, quick) -> None:
+def test_a_cloud_in_order_is_status_0_and_one_line_for_a_program(
+    capsys: pytest.CaptureFixture[str], quick: None
+) -> None:
     with running_cloud(MODEL) as (_, address):
         assert run(["doctor", "--cloud", address, "--draft", MODEL, "--json"]) == 0
     out, err = capsys.readouterr()
@@ -125,7 +128,9 @@ def test_a_cloud_in_order_is_status_0_and_one_line_for_a_program(capsys, quick) 
     assert facts["rounds"]["num_accepted"] == facts["rounds"]["num_drafted"] > 0
 
 
-def test_a_cloud_out_of_reach_is_status_1_and_one_clear_sentence(capsys, quick) -> None:
+def test_a_cloud_out_of_reach_is_status_1_and_one_clear_sentence(
+    capsys: pytest.CaptureFixture[str], quick: None
+) -> None:
     port = free_port()
     assert run(["doctor", "--cloud", f"ws://127.0.0.1:{port}", "--draft", MODEL]) == 1
     out, err = capsys.readouterr()

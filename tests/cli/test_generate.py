@@ -7,7 +7,7 @@ from skydraft.cli import run
 NOWHERE = "a-model-that-nobody-has"
 
 
-def refusal(capsys, *flags):
+def refusal(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
     assert run(["generate", "Once upon a time,", *flags]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -27,19 +27,23 @@ def refusal(capsys, *flags):
         ("--draft", "paced:step_ms=9:embedded"),
     ],
 )
-def test_the_captioning_models_continue_no_text(capsys, flags) -> None:
+def test_the_captioning_models_continue_no_text(capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]) -> None:
     assert "give --draft MODEL and --target MODEL, two language models" in refusal(capsys, *flags)
 
 
 @pytest.mark.parametrize("flags", [(), ("--mode", "cloud"), ("--mode", "auto"), ("--target", "embedded")])
-def test_a_draft_without_a_target_is_told_what_to_give(capsys, flags) -> None:
+def test_a_draft_without_a_target_is_told_what_to_give(
+    capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]
+) -> None:
     sentence = refusal(capsys, "--draft", NOWHERE, *flags)
     assert f"{NOWHERE} has no target: give --target MODEL" in sentence
     assert "--cloud URL" in sentence
     assert "--mode edge" in sentence
 
 
-def test_a_text_too_long_is_refused_before_anything_is_loaded(capsys, monkeypatch) -> None:
+def test_a_text_too_long_is_refused_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("skydraft.edge.device.Device.load", lambda *_: pytest.fail("something was loaded"))
     flags = ("--draft", "table:vocab=64", "--target", "table:vocab=64", "--max-tokens", "100000")
     assert "a text of 100,000 tokens was asked for" in refusal(capsys, *flags)

@@ -1,42 +1,32 @@
-import io
 import re
 
 import pytest
-from rich.console import Console
 
 from skydraft.cli.live_text import LiveText
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import STYLES
-from skydraft.core import Token
-from tests.cli.made_up import ACCEPTED, CLOUD, CORRECTED, EDGE, TOKENIZER
+from skydraft.core import Origin, Token
+from tests.cli.made_up import ACCEPTED, BYTES, CLOUD, CORRECTED, EDGE, TOKENIZER, console, printed
 
 PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"  # "I want", with the sign that keeps two letters apart
 ESCAPE_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-class ByteTokenizer:
-    """A token is a byte: characters of several bytes take several tokens."""
-
-    def decode(self, token_ids):
-        return bytes(token_ids).decode(errors="replace")
+def make_screen(is_terminal: bool = False, width: int = 80) -> Screen:
+    return Screen(console(is_terminal, width), console(is_terminal, width))
 
 
-def make_screen(is_terminal=False, width=80):
-    options = {"force_terminal": is_terminal, "color_system": "256" if is_terminal else None, "width": width}
-    return Screen(*(Console(file=io.StringIO(), highlight=False, **options) for _ in range(2)))
+def written(screen: Screen) -> str:
+    return printed(screen.out)
 
 
-def written(screen):
-    return screen.out.file.getvalue()
-
-
-def tokens(text, origin=EDGE):
+def tokens(text: str, origin: Origin = EDGE) -> list[Token]:
     return [Token(byte, origin) for byte in text.encode("utf-8", "surrogatepass")]
 
 
-def write(text, **options):
-    screen = make_screen(**options)
-    with LiveText(screen, ByteTokenizer()) as live:
+def write(text: str, is_terminal: bool = False, width: int = 80) -> str:
+    screen = make_screen(is_terminal, width)
+    with LiveText(screen, BYTES) as live:
         live.add(tokens(text))
     return written(screen)
 
@@ -54,7 +44,7 @@ def test_tokens_are_written_as_they_come_also_into_a_pipe() -> None:
 
 def test_on_a_terminal_each_origin_has_its_colour_and_spaces_have_none() -> None:
     screen = make_screen(is_terminal=True)
-    with LiveText(screen, ByteTokenizer()) as live:
+    with LiveText(screen, BYTES) as live:
         for text, origin in (("A", EDGE), (" m", ACCEPTED), ("!", CORRECTED), (" ", CORRECTED), ("w", CLOUD)):
             live.add(tokens(text, origin))
     codes = {origin: str(screen.out.get_style(style)) for origin, style in STYLES.items()}
@@ -72,8 +62,9 @@ def test_a_text_on_a_terminal_is_appended_and_nothing_else() -> None:
 
 
 def test_a_character_of_several_tokens_is_written_whole() -> None:
-    screen, shown = make_screen(), []
-    with LiveText(screen, ByteTokenizer()) as live:
+    screen = make_screen()
+    shown: list[str] = []
+    with LiveText(screen, BYTES) as live:
         for token in tokens("é日\U0001f469\u200d\U0001f680"):
             live.add([token])
             shown.append(written(screen))
@@ -89,7 +80,7 @@ def test_a_character_of_several_tokens_is_written_whole() -> None:
 
 def test_a_text_cut_within_a_character_ends_in_its_sign() -> None:
     screen = make_screen()
-    with LiveText(screen, ByteTokenizer()) as live:
+    with LiveText(screen, BYTES) as live:
         live.add(tokens("aé")[:-1])
         assert written(screen) == "a"
     assert written(screen) == "a\ufffd\n"
@@ -107,7 +98,7 @@ def test_joiners_are_kept_where_a_script_needs_them_and_the_letter_came_before()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_a_text_cut_short_stays_and_ends_its_line(error) -> None:
+def test_a_text_cut_short_stays_and_ends_its_line(error: type[BaseException]) -> None:
     screen = make_screen()
     live = LiveText(screen, TOKENIZER)
     with pytest.raises(error), live:  # noqa: PT012
@@ -137,7 +128,7 @@ def test_windows_are_apart() -> None:
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
-def test_an_indented_text_is_broken_between_words(is_terminal) -> None:
+def test_an_indented_text_is_broken_between_words(is_terminal: bool) -> None:
     screen = make_screen(is_terminal, width=40)
     with LiveText(screen, TOKENIZER, indent=3) as live:
         live.add([Token(index % 60, EDGE) for index in range(100)])

@@ -7,14 +7,7 @@ from skydraft.core import Origin, Token
 from skydraft.edge.device import CaptionedWindow
 from skydraft.errors import AudioError
 from skydraft.text.tokenizer import UNFINISHED
-from tests.cli.made_up import ACCEPTED, CLOUD, CORRECTED, EDGE, TOKENIZER, features_record, record, report
-
-
-class ByteTokenizer:
-    """A token is a byte: characters of several bytes take several tokens."""
-
-    def decode(self, token_ids):
-        return bytes(token_ids).decode(errors="replace")
+from tests.cli.made_up import ACCEPTED, BYTES, CLOUD, CORRECTED, EDGE, TOKENIZER, features_record, record, report
 
 
 def test_token_texts_concatenate_to_the_text() -> None:
@@ -24,12 +17,12 @@ def test_token_texts_concatenate_to_the_text() -> None:
 
 
 def test_a_character_of_several_tokens_belongs_to_its_last() -> None:
-    pieces = pieces_of([Token(byte, Origin.EDGE) for byte in "aé".encode()], ByteTokenizer())
+    pieces = pieces_of([Token(byte, Origin.EDGE) for byte in "aé".encode()], BYTES)
     assert [piece.text for piece in pieces] == ["a", "", "é"]
 
 
 def test_an_unfinished_character_at_the_end_is_not_lost() -> None:
-    pieces = pieces_of([Token(byte, Origin.EDGE) for byte in "aé".encode()[:-1]], ByteTokenizer())
+    pieces = pieces_of([Token(byte, Origin.EDGE) for byte in "aé".encode()[:-1]], BYTES)
     assert [piece.text for piece in pieces] == ["a", UNFINISHED]
 
 
@@ -61,7 +54,7 @@ def test_json_has_the_promised_keys_and_values() -> None:
 
 
 def test_json_says_when_evidence_left() -> None:
-    shown = as_json({}, result_of_text(report(disclosure=features_record()), TOKENIZER))
+    shown = json.loads(to_line(as_json({}, result_of_text(report(disclosure=features_record()), TOKENIZER))))
     assert shown["disclosure"]["has_evidence"] is True
     assert shown["disclosure"]["share"] == "features"
 

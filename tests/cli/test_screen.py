@@ -3,16 +3,15 @@ import io
 from rich.console import Console
 
 from skydraft.cli.screen import Screen
+from tests.cli.made_up import console, printed
 
 
-def make_screen(is_out_terminal=False, is_err_terminal=False):
-    return Screen(
-        *(Console(file=io.StringIO(), force_terminal=is_it, width=20) for is_it in (is_out_terminal, is_err_terminal))
-    )
+def make_screen(is_out_terminal: bool = False, is_err_terminal: bool = False) -> Screen:
+    return Screen(console(is_out_terminal, width=20), console(is_err_terminal, width=20))
 
 
-def shown(screen):
-    return screen.out.file.getvalue(), screen.err.file.getvalue()
+def shown(screen: Screen) -> tuple[str, str]:
+    return printed(screen.out), printed(screen.err)
 
 
 def test_a_result_is_neither_wrapped_nor_read_as_markup() -> None:
@@ -58,13 +57,13 @@ def test_a_single_file_and_results_on_the_screen_need_no_bar() -> None:
 
 
 def test_a_note_on_the_terminal_of_a_growing_text_has_a_line_of_its_own() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=40)
-    screen = Screen(console, console)
+    terminal = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=40)
+    screen = Screen(terminal, terminal)
     screen.append(("half", ""))
     screen.note("a note")
     screen.append((" a line", ""))
     screen.end_line()
-    assert console.file.getvalue() == "half\na note\n a line\n"
+    assert printed(terminal) == "half\na note\n a line\n"
 
 
 def test_a_note_beside_a_pipe_does_not_break_its_line() -> None:

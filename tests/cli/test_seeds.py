@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +20,12 @@ ALONE = ("--draft", MODEL, "--mode", "edge", "--json", "--max-tokens", "12")
 SAMPLED = (*ALONE, "--temperature", "1")
 
 
-def answers(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict]:
+def answers(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
     assert run([str(argument) for argument in arguments]) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def ids(answer: dict) -> list[int]:
+def ids(answer: dict[str, Any]) -> list[int]:
     return [token["id"] for token in answer["tokens"]]
 
 

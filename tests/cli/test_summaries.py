@@ -1,41 +1,54 @@
-import io
+from collections.abc import Sequence
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.table import Table
 
-from skydraft.cli.results import result_of_text
+from skydraft.cli.results import Result, result_of_text
 from skydraft.cli.summaries import MEANINGS, STYLES, Column, comparison, disclosure, legend, summary
 from skydraft.core import Mode, Origin
-from tests.cli.made_up import ACCEPTED, CLOUD, EDGE, TOKENIZER, features_record, record, report
+from tests.cli.made_up import (
+    ACCEPTED,
+    CLOUD,
+    EDGE,
+    END_ID,
+    TOKENIZER,
+    console,
+    features_record,
+    printed,
+    record,
+    report,
+)
 
 
-def drawn(renderable, is_coloured=False, width=80):
-    console = Console(
-        file=io.StringIO(), width=width, force_terminal=is_coloured, color_system="truecolor" if is_coloured else None
-    )
-    console.print(renderable)
-    return console.file.getvalue()
+def drawn(renderable: RenderableType, width: int = 80) -> str:
+    stream = console(width=width)
+    stream.print(renderable)
+    return printed(stream)
 
 
-def result(*args, **facts):
-    return result_of_text(report(*args, **facts), TOKENIZER)
+def result(
+    token_ids: Sequence[int] = (1, 2, 3, END_ID), origins: Sequence[Origin] = (ACCEPTED,), **facts: object
+) -> Result:
+    return result_of_text(report(token_ids, origins, **facts), TOKENIZER)
 
 
-def rows(table):
+def rows(table: Table) -> dict[str, list[str]]:
     """The table by its labels, the first of a name."""
     lines = [line for line in drawn(table).splitlines() if line[:21].strip()]
     return {line[:21].strip(): line[21:].split() for line in reversed(lines)}
 
 
-def luminance(triplet):
+def luminance(triplet: Sequence[int]) -> float:
     channels = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in triplet]
     return 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
 
 
 @pytest.mark.parametrize("origin", Origin)
-def test_colours_can_be_read_on_black_and_on_white(origin) -> None:
-    colour = Console().get_style(STYLES[origin]).color.get_truecolor()
-    light = luminance(colour)
+def test_colours_can_be_read_on_black_and_on_white(origin: Origin) -> None:
+    colour = Console().get_style(STYLES[origin]).color
+    assert colour is not None
+    light = luminance(colour.get_truecolor())
     assert (light + 0.05) / 0.05 > 3.7
     assert 1.05 / (light + 0.05) > 3.7
 

@@ -14,7 +14,7 @@ def test_safe_text_keeps_lines_and_tabs() -> None:
 @pytest.mark.parametrize(
     "sign", ["\u202e", "\u202a", "\u2066", "\u2069", "\u200e", "\u061c", "\u200b", "\u2060", "\ufeff"]
 )
-def test_signs_that_turn_text_or_take_no_place_are_left_out(sign) -> None:
+def test_signs_that_turn_text_or_take_no_place_are_left_out(sign: str) -> None:
     assert safe_text(f"user{sign}nimda") == "usernimda"
     assert safe_line(f"user{sign}nimda") == "usernimda"
 
@@ -29,7 +29,7 @@ def test_signs_that_turn_text_or_take_no_place_are_left_out(sign) -> None:
         "\u0600\u0661\u0662",  # a sign of the category of the invisible ones that is seen
     ],
 )
-def test_safe_text_and_safe_line_keep_what_languages_need(text) -> None:
+def test_safe_text_and_safe_line_keep_what_languages_need(text: str) -> None:
     assert safe_text(text) == text
     assert safe_line(text) == text
 
@@ -42,10 +42,10 @@ def test_joiners_hide_in_no_ascii_word_and_do_not_pile_up() -> None:
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 tokens"), (1, "1 token"), (1234, "1,234 tokens")])
-def test_nouns_agree_with_their_numbers(number, text) -> None:
+def test_nouns_agree_with_their_numbers(number: int, text: str) -> None:
     assert counted(number, "token") == text
 
 
 @pytest.mark.parametrize(("time_s", "text"), [(0.004, "0.00 s"), (9.99, "9.99 s"), (61.25, "61.2 s")])
-def test_seconds_have_as_many_digits_as_matter(time_s, text) -> None:
+def test_seconds_have_as_many_digits_as_matter(time_s: float, text: str) -> None:
     assert seconds(time_s) == text

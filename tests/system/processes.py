@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from skydraft.edge.local_cloud import ANNOUNCEMENT
 
@@ -18,14 +19,22 @@ COMMAND = [sys.executable, "-m", "skydraft"]
 PATIENCE_S = 120.0  # on a busy machine
 
 
-def skydraft(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+class Process(subprocess.Popen[str]):
+    """Its streams are piped, so that they are there."""
+
+    stdin: IO[str]
+    stdout: IO[str]
+    stderr: IO[str]
+
+
+def skydraft(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, with nothing to read and no terminal."""
     options = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": PATIENCE_S} | options
     return subprocess.run([*COMMAND, *map(str, arguments)], **options)
 
 
 @contextlib.contextmanager
-def started(*arguments: str, **options) -> Iterator[subprocess.Popen[str]]:
+def started(*arguments: object, **options: Any) -> Iterator[Process]:
     """A command under way; killed at the end of the context."""
     options = {
         "stdin": subprocess.DEVNULL,
@@ -33,7 +42,7 @@ def started(*arguments: str, **options) -> Iterator[subprocess.Popen[str]]:
         "stderr": subprocess.PIPE,
         "text": True,
     } | options
-    with subprocess.Popen([*COMMAND, *map(str, arguments)], **options) as process:
+    with Process([*COMMAND, *map(str, arguments)], **options) as process:
         try:
             yield process
         finally:
@@ -41,7 +50,7 @@ def started(*arguments: str, **options) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextlib.contextmanager
-def running_cloud(model: str, port: int = 0, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running_cloud(model: str, port: int = 0, *flags: str) -> Iterator[tuple[Process, str]]:
     """A cloud and its address."""
     arguments = ("--model", model, "--port", str(port), "--with-stdin", *flags)
     with started("cloud", *arguments, stdin=subprocess.PIPE) as process:
