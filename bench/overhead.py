@@ -19,9 +19,10 @@ from skydraft.core import Draft, Exact, Prompt, SamplingParams, ShareLevel, Toke
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.cloud_client import CloudClient, Patience
+from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.drafter import Block
 from skydraft.edge.local_cloud import local_cloud
+from skydraft.edge.patience import Patience
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
 from skydraft.protocol import codec, messages, offers

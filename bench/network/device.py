@@ -17,7 +17,7 @@ from bench.network.texts import Prompts, row_of, sampling_of
 from skydraft.config import DeviceSettings
 from skydraft.core import Exact, Mode, Prompt, ShareLevel, Token, TokenSegment
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.cloud_client import Patience
+from skydraft.edge.patience import Patience
 from skydraft.edge.writer import Job, Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.emulated.paced import PacedEngine

@@ -13,7 +13,6 @@ from skydraft.config import CloudSettings
 from skydraft.core import Draft, Exact, Objective, SamplingParams
 from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession, Phase
-from skydraft.decoding.guess_tree import Node
 from skydraft.edge.drafter import Drafter
 from skydraft.edge.tree_reader import DraftStep
 from skydraft.policies.confidence import Confidence
@@ -40,7 +39,7 @@ class Bench:
         self.planner = Planner(fixed=way)
         self.drafting = Drafting(self.session, self.planner, now_s=0.0)
         self.now_s = 0.0
-        self.step: tuple[list[Node], DraftStep] | None = None
+        self.step: DraftStep | None = None
         self.num_offers = self.length = self.num_positions = 0
 
     def connect(self) -> None:
@@ -53,12 +52,11 @@ class Bench:
     def think(self) -> None:
         """The device begins a draft step, or ends the one under way; and sends what is to be sent."""
         if self.step is not None:
-            nodes, reading = self.step
-            guesses = self.drafter.guess(reading, nodes, self.drafting.way.num_guesses, self.session.num_shared_ids)
-            self.drafting.saw_draft_step(nodes, guesses, len(reading.token_ids), 0.01)
+            guesses = self.drafter.guess(self.step, self.drafting.way.num_guesses, self.session.num_shared_ids)
+            self.drafting.saw_draft_step(self.step.nodes, guesses, len(self.step.token_ids), 0.01)
             self.step = None
         elif nodes := self.drafting.next_step():
-            self.step = nodes, self.drafter.plan(self.drafting.tree, nodes)
+            self.step = self.drafter.plan(self.drafting.tree, nodes)
         self.drafting.offer()
         self.num_offers += sum(isinstance(message, messages.Offer) for message in self.send_due())
 
@@ -296,9 +294,9 @@ def offered_under(objective: Objective) -> tuple[list[Draft], list[int]]:
     while not bench.session.is_complete:
         for _ in range(6):
             if nodes := bench.drafting.next_step():
-                reading = bench.drafter.plan(bench.drafting.tree, nodes)
-                guesses = bench.drafter.guess(reading, nodes, bench.drafting.way.num_guesses, 8)
-                bench.drafting.saw_draft_step(nodes, guesses, len(reading.token_ids), 0.01)
+                step = bench.drafter.plan(bench.drafting.tree, nodes)
+                guesses = bench.drafter.guess(step, bench.drafting.way.num_guesses, 8)
+                bench.drafting.saw_draft_step(nodes, guesses, len(step.token_ids), 0.01)
         bench.drafting.offer()
         bench.session.give_credit(len(bench.session.token_ids) + 1)
         sent += [

@@ -15,10 +15,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
 from skydraft.core import Mode, Origin, Prompt, Rank, SamplingParams, SegmentKind, TokenSegment
-from skydraft.edge.answer_time import AnswerLimits
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.cloud_client import Patience
 from skydraft.edge.mismatch import explain_mismatch
+from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
 from skydraft.engines.base import Engine
@@ -198,7 +197,7 @@ async def test_a_vocabulary_page_that_is_no_http_leaves_the_mismatch() -> None:
 # Whether it gets anywhere
 
 SILENCE_S = 0.3
-SILENT_SOON = Patience("fail", 0, AnswerLimits(SILENCE_S, 1.5))
+SILENT_SOON = Patience("fail", 0, SILENCE_S, 1.5)
 LONG_PROMPT = Prompt((TokenSegment((1, 2) * 100),))
 
 

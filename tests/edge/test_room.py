@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from skydraft.config import CloudSettings
 from skydraft.core import Exact, MinProb, Mode, Objective, Origin, Prompt, Rank, Rejection, TokenSegment
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.cloud_client import Patience
+from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
 from skydraft.errors import CacheOverflow, CloudFault, TransportError

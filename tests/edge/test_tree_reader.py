@@ -116,7 +116,7 @@ def test_drafting_a_chain_and_following_a_tree_take_turns_on_one_slot() -> None:
     for _ in range(3):
         nodes = tree.best_to_read(2, 1e-6, 200)
         tree.read(nodes)
-        for node, guesses in zip(nodes, drafter.guess(drafter.plan(tree, nodes), nodes, 2, 8), strict=True):
+        for node, guesses in zip(nodes, drafter.guess(drafter.plan(tree, nodes), 2, 8), strict=True):
             tree.grow(node, guesses, 8)
     assert next(iter(tree.root.children)) == expected[5]
     assert drafter.draft(text, 7, 8).token_ids == expected[5:]

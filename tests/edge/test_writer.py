@@ -23,7 +23,7 @@ from skydraft.core import (
     TokenSegment,
 )  # fmt: skip
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.cloud_client import Patience
+from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, Writer
 from skydraft.errors import ConfigError, DisclosureError, TransportError, VocabularyMismatch

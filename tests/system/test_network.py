@@ -18,7 +18,7 @@ from bench.link.pipe import Address
 from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.core import Mode, Origin, SamplingParams, Token
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.cloud_client import Patience
+from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Writer
 from skydraft.engines.emulated.paced import Pace

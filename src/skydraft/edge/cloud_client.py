@@ -24,16 +24,14 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
 
-from skydraft.config import Offline
 from skydraft.decoding.edge_session import EdgeSession, Phase
-from skydraft.edge.answer_time import AnswerLimits, AnswerTime
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.drafter import Block
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.edge.padded import Channel, PaddedConnection
+from skydraft.edge.patience import AnswerTime, Patience
 from skydraft.errors import CloudFault, TransportError, VocabularyMismatch
 from skydraft.policies.planner import Planner
 from skydraft.protocol import messages
@@ -42,19 +40,6 @@ from skydraft.transport.websocket import connect
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 ROUTE_ID_BYTES = 16
-
-
-class Patience(NamedTuple):
-    """What to do about a lost cloud.
-
-    offline: "wait" takes the session up again; otherwise the caller handles the loss.
-    wait_s: how long "wait" tries.
-    answer: when a cloud is lost though its connection stands.
-    """
-
-    offline: Offline
-    wait_s: float
-    answer: AnswerLimits = AnswerLimits()
 
 
 class CloudClient:
@@ -93,7 +78,7 @@ class CloudClient:
         self._pause_s = FIRST_PAUSE_S
         self._has_spoken = False
         self._is_cloud_idle = True  # it has no offer to judge
-        self._answer_time = AnswerTime(session, address.url, patience.answer)
+        self._answer_time = AnswerTime(session, address.url, patience)
 
     @property
     def is_connected(self) -> bool:
@@ -130,20 +115,19 @@ class CloudClient:
         length = len(self.session.token_ids)
         await self._persist(lambda: self._exchange(lambda: len(self.session.token_ids) > length))
 
-    async def connect(self) -> None:
-        """Connect, once, where there is no connection. Raises: TransportError."""
-        if self._connection is None:
-            connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
-            self._connection = PaddedConnection(connection, self._border.record) if self._pads else connection
-            self._is_cloud_idle = True
-            self._planner.saw_connection()
+    async def connect(self) -> Channel:
+        """Connect, once; there is no connection yet. Raises: TransportError."""
+        connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
+        self._connection = PaddedConnection(connection, self._border.record) if self._pads else connection
+        self._is_cloud_idle = True
+        self._planner.saw_connection()
+        return self._connection
 
     async def send_due(self) -> None:
         """Send what the session lists, over a new connection where there is none. Raises: TransportError, at once."""
-        await self.connect()
-        assert self._connection is not None
+        connection = self._connection or await self.connect()
         for message in self.session.to_send():
-            await self._connection.send(self._border.let_out(message))
+            await connection.send(self._border.let_out(message))
             self._has_spoken = True
             self._answer_time.asked()
             if self._is_cloud_idle and isinstance(message, messages.Offer):
@@ -185,12 +169,7 @@ class CloudClient:
         Raises:
             TransportError, CloudFault: `error`, where patience has ended or would not help.
         """
-        least_s = 0.0  # to be waited, as the cloud says
-        if isinstance(error, CloudFault):
-            if error.retry_after_s is None:
-                raise error
-            least_s = error.retry_after_s
-        await self._drop()
+        least_s = await self._lose(error)
         if self._patience.offline != "wait":
             raise error
         now_s = time.monotonic()
@@ -201,8 +180,7 @@ class CloudClient:
         left_s = self._lost_at_s + self._patience.wait_s - now_s
         if left_s < least_s:
             raise error
-        await asyncio.sleep(min(least_s or self._pause_s, left_s))
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        await self._pause(min(least_s or self._pause_s, left_s))
 
     async def come_back(self) -> None:
         """Try to have the session opened, for as long as it takes.
@@ -211,22 +189,14 @@ class CloudClient:
             CloudFault: the cloud refuses for good.
             RemoteProtocolError, VocabularyMismatch: as EdgeSession.receive.
         """
-        pause_s = FIRST_PAUSE_S
+        self._pause_s = FIRST_PAUSE_S
         while True:
-            wait_s = pause_s
             try:
                 await self._open()
                 self.num_reconnects += 1
                 return
-            except TransportError:
-                await self._drop()
-            except CloudFault as fault:
-                if fault.retry_after_s is None:
-                    raise
-                wait_s = max(pause_s, fault.retry_after_s)
-                await self._drop()
-            await asyncio.sleep(wait_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            except (TransportError, CloudFault) as error:
+                await self._pause(max(self._pause_s, await self._lose(error)))
 
     async def leave(self) -> None:
         """The device goes on alone: what the cloud may still say of this text does not count any more."""
@@ -261,6 +231,21 @@ class CloudClient:
                 return await attempt()
             except (TransportError, CloudFault) as error:
                 await self.recover(error)
+
+    async def _lose(self, error: TransportError | CloudFault) -> float:
+        """Drop the connection; returns how many seconds the cloud wants to be left alone. Raises: `error`, for good."""
+        least_s = 0.0
+        if isinstance(error, CloudFault):
+            if error.retry_after_s is None:
+                raise error
+            least_s = error.retry_after_s
+        await self._drop()
+        return least_s
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt, and before the one after it longer."""
+        await asyncio.sleep(seconds)
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     async def _drop(self) -> None:
         self.session.disconnect()

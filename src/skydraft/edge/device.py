@@ -12,7 +12,7 @@ from skydraft.audio.windows import split_windows
 from skydraft.config import DeviceSettings, require_rule_fits
 from skydraft.core import AcceptanceRule, Exact, Mode, Rank, SamplingParams, parse_rule
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.cloud_client import Patience
+from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, OnTokens, Writer
 from skydraft.engines.base import Engine

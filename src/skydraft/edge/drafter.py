@@ -63,8 +63,8 @@ class Drafter:
         assert self._reader is not None, "follow the text first"
         return self._reader.plan(tree, nodes)
 
-    def guess(self, reading: DraftStep, nodes: Sequence[Node], num_guesses: int, num_shared_ids: int) -> list[Guesses]:
-        """What may follow each of the nodes that a reading was planned for.
+    def guess(self, step: DraftStep, num_guesses: int, num_shared_ids: int) -> list[Guesses]:
+        """What may follow each of the nodes of a step.
 
         Args:
             num_guesses: for each, at most.
@@ -73,8 +73,8 @@ class Drafter:
             CacheOverflow: the slot is full; its tree is lost.
         """
         assert self._reader is not None, "follow the text first"
-        rows = self._reader.run(reading)[-len(nodes) :, :num_shared_ids]
-        return best_guesses(rows, self._sampling, [node.position + 1 for node in nodes], num_guesses)
+        rows = self._reader.run(step)[-len(step.nodes) :, :num_shared_ids]
+        return best_guesses(rows, self._sampling, [node.position + 1 for node in step.nodes], num_guesses)
 
     def draft(self, text_ids: Sequence[int], num_tokens: int, num_shared_ids: int) -> Block:
         """Guess what follows the text.

@@ -26,11 +26,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import NamedTuple
 
 from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession
-from skydraft.decoding.guess_tree import Node
 from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.drafter import Drafter
 from skydraft.edge.measuring import timed
@@ -40,14 +38,6 @@ from skydraft.policies.planner import Planner
 from skydraft.sampling.guesses import Guesses
 
 WITHOUT_DRAFT = "the draft model has no room for this text, so the cloud writes on alone"
-
-
-class _StepUnderWay(NamedTuple):
-    """A draft step under way. It gives the guesses after each node and the seconds that it took."""
-
-    nodes: list[Node]
-    reading: DraftStep
-    result: asyncio.Future[tuple[list[Guesses], float]]
 
 
 class ExactWriter:
@@ -78,7 +68,8 @@ class ExactWriter:
         self._show = show
         self._drafting = Drafting(session, planner, time.monotonic())
         self._wake = asyncio.Event()
-        self._step: _StepUnderWay | None = None
+        # The draft step under way, and what it will give: the guesses after each node, and the seconds that it took.
+        self._step: tuple[DraftStep, asyncio.Future[tuple[list[Guesses], float]]] | None = None
         self.is_full = False
 
     async def write(self, reading_prompt: asyncio.Task[None], goes_on: Callable[[], bool]) -> None:
@@ -103,7 +94,7 @@ class ExactWriter:
         finally:
             self._planner.stop_drafting()
             if self._step is not None:
-                await asyncio.gather(self._step.result, return_exceptions=True)
+                await asyncio.gather(self._step[1], return_exceptions=True)
 
     async def _converse(self, reading_prompt: asyncio.Task[None], goes_on: Callable[[], bool]) -> None:
         """Over one connection."""
@@ -162,21 +153,20 @@ class ExactWriter:
         nodes = self._drafting.next_step()
         if not nodes:
             return
-        reading = self._drafter.plan(self._drafting.tree, nodes)
+        step = self._drafter.plan(self._drafting.tree, nodes)
         num_guesses, num_ids = self._drafting.way.num_guesses, self._session.num_shared_ids
-        call = timed(lambda: self._drafter.guess(reading, nodes, num_guesses, num_ids))
+        call = timed(lambda: self._drafter.guess(step, num_guesses, num_ids))
         result = asyncio.get_running_loop().run_in_executor(self._worker, call)
         result.add_done_callback(lambda _: self._wake.set())
-        self._step = _StepUnderWay(nodes, reading, result)
+        self._step = step, result
 
     def _finish_step(self) -> None:
-        step = self._step
-        if step is None or not step.result.done():
+        if self._step is None or not self._step[1].done():
             return
-        self._step = None
+        (step, result), self._step = self._step, None
         try:
-            guesses, seconds = step.result.result()
+            guesses, seconds = result.result()
         except CacheOverflow as overflow:
             self._give_up(overflow)
             return
-        self._drafting.saw_draft_step(step.nodes, guesses, len(step.reading.token_ids), seconds)
+        self._drafting.saw_draft_step(step.nodes, guesses, len(step.token_ids), seconds)

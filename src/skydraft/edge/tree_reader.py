@@ -20,13 +20,16 @@ class DraftStep:
 
     start: of the slot's tree, in generated tokens, before this step.
     path, rest: of the nodes read so far, those to keep: None keeps all.
-    token_ids: to append; empty where only the logits after the prompt are asked for.
+    nodes: that are read; guesses are wanted after each.
+    token_ids: to append, those that the slot lacks before the nodes first; empty where only the logits after the
+        prompt are asked for.
     shape: of the slot's tree then.
     """
 
     start: int
     path: tuple[int, ...] | None
     rest: tuple[int, ...]
+    nodes: tuple[Node, ...]
     token_ids: tuple[int, ...]
     shape: TreeShape
 
@@ -65,15 +68,15 @@ class TreeReader:
             self._row_of[node] = len(self._row_of) + 1
         shape = TreeShape(tuple(self._row_of.get(node.parent, 0) if node.parent else 0 for node in self._row_of))
         token_ids = tuple(node.token_id for node in new if node.token_id is not None)
-        return DraftStep(start, path, rest, token_ids, shape)
+        return DraftStep(start, path, rest, tuple(nodes), token_ids, shape)
 
-    def run(self, reading: DraftStep) -> Array:
+    def run(self, step: DraftStep) -> Array:
         """Returns the logits [num_tokens, vocab_size] after each token read; [1, vocab_size] after the prompt."""
-        if reading.path is not None:
-            self._engine.keep_path(self._slot, reading.start, reading.path, reading.rest)
-        if not reading.token_ids:
+        if step.path is not None:
+            self._engine.keep_path(self._slot, step.start, step.path, step.rest)
+        if not step.token_ids:
             return self._prompt_row[None, :]
-        return self._engine.extend([Extension(self._slot, reading.token_ids, reading.shape)])[0]
+        return self._engine.extend([Extension(self._slot, step.token_ids, step.shape)])[0]
 
     def _missing(self, root: Node) -> list[Node]:
         """Tokens of the text that the slot has not read, the last of them the root."""

@@ -16,11 +16,12 @@ from skydraft.core import AcceptanceRule, Exact, Mode, Objective, Origin, Prompt
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.cloud_client import CloudClient, Patience
+from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.drafter import Block, Drafter
 from skydraft.edge.exact_writer import WITHOUT_DRAFT, ExactWriter
 from skydraft.edge.measuring import LOOK_S, LOOK_TOKENS, look_at_cloud, timed, watch_link
 from skydraft.edge.mode_choice import ModeChoice
+from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
 from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError

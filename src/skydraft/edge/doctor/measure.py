@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from skydraft.core import Exact, Origin, Prompt, SamplingParams, ShareLevel, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession
-from skydraft.edge.answer_time import AnswerLimits
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.cloud_client import CloudClient, Patience
+from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.drafter import Drafter
+from skydraft.edge.patience import Patience
 from skydraft.engines.base import Engine, Extension
 from skydraft.engines.prompt_checks import text_ids
 from skydraft.text.vocabulary import Vocabulary
@@ -30,7 +30,7 @@ NUM_ROUNDS = 8
 BLOCK_LENGTH = 5
 NUM_CLOUD_TOKENS = 24
 NUM_TEXT_TOKENS = NUM_ROUNDS * (BLOCK_LENGTH + 1)
-PATIENCE = Patience("fail", 0.0, AnswerLimits(silence_s=30.0, standstill_s=300.0))
+PATIENCE = Patience("fail", 0.0, silence_s=30.0, standstill_s=300.0)
 
 _Result = TypeVar("_Result")
 

@@ -1,4 +1,4 @@
-"""How long the device waits for a cloud that owes an answer."""
+"""How long the device waits for a cloud: for one that owes an answer, and for one that is lost."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from skydraft.config import Offline
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.errors import TransportError
 from skydraft.protocol import messages
 
 
-class AnswerLimits(NamedTuple):
-    """When a cloud is lost, though its connection stands.
+class Patience(NamedTuple):
+    """When a cloud is lost, though its connection stands, and what to do about it.
 
-    silence_s: it has neither written nor said that it works on it for so long.
-    standstill_s: it has written nothing for so long, whatever it says.
+    offline: "wait" takes the session up again; otherwise the caller handles the loss.
+    wait_s: how long "wait" tries.
+    silence_s: a cloud is lost that has neither written nor said that it works on it for so long.
+    standstill_s: one is lost that has written nothing for so long, whatever it says.
     """
 
+    offline: Offline
+    wait_s: float
     silence_s: float = 120.0
     standstill_s: float = 1800.0
 
@@ -34,10 +39,10 @@ class AnswerTime:
         url: of the cloud, for error messages.
     """
 
-    def __init__(self, session: EdgeSession, url: str, limits: AnswerLimits) -> None:
+    def __init__(self, session: EdgeSession, url: str, patience: Patience) -> None:
         self._session = session
         self._url = url
-        self._limits = limits
+        self._patience = patience
         self._sign_s = self._progress_s = time.monotonic()
         self._waiting = asyncio.timeout(None)
 
@@ -76,11 +81,11 @@ class AnswerTime:
     def _left_s(self) -> float | None:
         if not self._session.is_owed:
             return None
-        silence_s, standstill_s = self._limits
-        return min(self._sign_s + silence_s, self._progress_s + standstill_s) - time.monotonic()
+        patience = self._patience
+        return min(self._sign_s + patience.silence_s, self._progress_s + patience.standstill_s) - time.monotonic()
 
     @property
     def _complaint(self) -> str:
-        silence_s, standstill_s = self._limits
+        _, _, silence_s, standstill_s = self._patience
         is_silent = self._sign_s + silence_s <= self._progress_s + standstill_s
         return f"has not answered for {silence_s:g} s" if is_silent else f"has written nothing for {standstill_s:g} s"
