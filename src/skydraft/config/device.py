@@ -1,0 +1,225 @@
+"""The settings of a device."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from skydraft.config.shared import MODELS, DeviceName, Dtype, MaxLength
+from skydraft.core import (
+    AcceptanceRule,
+    Exact,
+    Mode,
+    Objective,
+    Rank,
+    SamplingParams,
+    Setting,
+    ShareLevel,
+    check_settings,
+    parse_rule,
+)
+from skydraft.engines.settings import require_place
+from skydraft.errors import ConfigError, require
+from skydraft.policies.draft_length import MAX_DRAFT_LENGTH, UgsdDraftLength
+from skydraft.policies.gate import AlwaysGate, EntropyGate, choose_gate, parse_gate
+from skydraft.policies.way import parse_way
+from skydraft.transport.address import session_url
+
+Offline = Literal["wait", "edge", "fail"]
+ADAPTIVE = UgsdDraftLength()
+
+
+class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings of a device: table [device] of a settings file, and options of the commands that are a device."""
+
+    mode: Annotated[
+        Mode,
+        Setting(
+            "Where the text is generated. hybrid: the device drafts and the cloud verifies. edge: on the device alone. "
+            "cloud: in the cloud alone. auto: whichever serves the objective best.",
+            "--mode",
+        ),
+    ] = Mode.HYBRID
+    objective: Annotated[
+        Objective,
+        Setting(
+            "What --mode auto and drafting optimise. latency: the earliest text. cost: the least work in the cloud. "
+            "energy: the least work on the device. privacy: the least data that leaves the device.",
+            "--objective",
+        ),
+    ] = Objective.LATENCY
+    cloud: Annotated[
+        str | None,
+        Setting(
+            "Address of the cloud, HOST:PORT (with TLS unless it is this machine) or a URL.",
+            "--cloud",
+            "URL",
+            unset="a cloud is started on this machine",
+        ),
+    ] = None
+    key: Annotated[str | None, Setting("API key of the cloud.", "--key", "KEY", envvar="SKYDRAFT_KEY")] = None
+    draft: Annotated[str, Setting(f"The draft model, on the device: {MODELS}.", "--draft", "MODEL")] = "embedded"
+    target: Annotated[str, Setting("The target model, if a cloud is started on this machine.", "--target", "MODEL")] = (
+        "embedded"
+    )
+    share: Annotated[
+        ShareLevel,
+        Setting(
+            "What may leave the device. none: nothing (with --mode edge). tokens: token ids, but no evidence. "
+            "features: model inputs too, from which speech can be reconstructed.",
+            "--share",
+        ),
+    ] = ShareLevel.TOKENS
+    accept: Annotated[
+        str | None,
+        Setting(
+            "When a drafted token is accepted: exact, rejection, rank:R or prob:X.",
+            "--accept",
+            "RULE",
+            unset=f"{Exact()}; {Rank()} if the cloud does not get the evidence",
+        ),
+    ] = None
+    gate: Annotated[
+        str | None,
+        Setting(
+            "Which drafted blocks go to the cloud: entropy:NATS, margin:PROB, logprob:NATS, always or never.",
+            "--gate",
+            "GATE",
+            unset=f"{AlwaysGate()}; {EntropyGate()} if the cloud does not get the evidence",
+        ),
+    ] = None
+    temperature: Annotated[
+        float,
+        Setting("Sampling temperature: 0 is greedy, 1 samples as the model predicts.", "--temperature", "T"),
+    ] = 0.0
+    top_k: Annotated[int, Setting("Sample from the K most probable tokens.", "--top-k", "K", unset="from all")] = 0
+    top_p: Annotated[
+        float, Setting("Sample from the fewest tokens that have probability P together.", "--top-p", "P")
+    ] = 1.0
+    seed: Annotated[
+        int | None,
+        Setting(
+            "Random seed: the same seed gives the same text.",
+            "--seed",
+            "N",
+            unset="drawn for each text or file; the summary and --json name it",
+        ),
+    ] = None
+    max_tokens: Annotated[int, Setting("Maximum number of tokens to generate.", "--max-tokens", "N")] = 128
+    max_length: MaxLength = 0
+    way: Annotated[
+        str,
+        Setting(
+            "How drafts are made under the rule exact. auto: chosen by measurement. wait:N, pipelined:N, prepared:N: "
+            "chains of N tokens. tree: trees, one after the other. free: trees, without waiting for an answer. cloud: "
+            "no drafts.",
+            "--way",
+            "WAY",
+        ),
+    ] = "auto"
+    max_escalated: Annotated[
+        float,
+        Setting(
+            "Maximum share of the tokens that go to the cloud under the rules rank and prob, 0 to 1.",
+            "--max-escalated",
+            "SHARE",
+            bounds=(0, 1),
+        ),
+    ] = 1.0
+    block_length: Annotated[
+        int,
+        Setting(
+            "Number of tokens in a drafted block.",
+            "--block-length",
+            "N",
+            unset=f"{ADAPTIVE.base}, adapting between {ADAPTIVE.after_correction} and {ADAPTIVE.after_agreement}",
+            bounds=(0, MAX_DRAFT_LENGTH),
+        ),
+    ] = 0
+    offline: Annotated[
+        Offline,
+        Setting(
+            "What to do when the cloud cannot be reached. wait: try again and resume. edge: continue on the device "
+            "until the cloud is back. fail: stop with an error.",
+            "--offline",
+        ),
+    ] = "wait"
+    offline_wait_s: Annotated[
+        float, Setting("How long --offline wait tries again.", "--offline-wait", "SECONDS", bounds=(0, 86400))
+    ] = 30.0
+    pad: Annotated[
+        bool,
+        Setting(
+            "Pad messages to a few sizes and send them at a fixed pace, so that an observer of the connection learns "
+            "less: takes 5 kB/s in each direction and adds 50 ms to a round trip.",
+            "--pad",
+        ),
+    ] = False
+    num_threads: Annotated[
+        int,
+        Setting(
+            "Threads that the model computes with.",
+            "--threads",
+            "N",
+            unset="one per core; half as many if a cloud is started on this machine",
+            bounds=(0, 1024),
+        ),
+    ] = 0
+    device: DeviceName = "cpu"
+    dtype: Dtype = "float32"
+    quantize: Annotated[bool, Setting("Quantize the draft model to 8 bits: less memory, CPU only.", "--quantize")] = (
+        False
+    )
+    raw: Annotated[
+        bool,
+        Setting(
+            "Continue the prompt without the model's chat format; names of special tokens in it are read as such.",
+            "--raw",
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        check_settings(self, "device.")
+        for name in ("draft", "target"):
+            require(bool(getattr(self, name)), f"device.{name}", "''", "the name of a model")
+        require_place(self.device, self.dtype, self.quantize)
+        SamplingParams(
+            max_tokens=self.max_tokens,
+            seed=self.seed or 0,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+        )
+        parse_way(self.way)
+        if self.gate is not None:
+            parse_gate(self.gate)
+        if self.accept is not None:
+            require_rule_fits(self, parse_rule(self.accept))
+        if self.cloud is not None:
+            session_url(self.cloud)
+        if self.share is ShareLevel.NONE and self.mode not in (Mode.EDGE, Mode.AUTO):
+            raise ConfigError(
+                f"share level none lets nothing leave the device, and mode {self.mode.value} needs a cloud: "
+                "use mode edge, or share tokens or features"
+            )
+
+
+def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule) -> None:
+    """Refuse a gate or a cap that would commit tokens unjudged under a rule that promises the cloud's text, and a rule
+    that tells more than the objective privacy allows.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    choose_gate(settings.gate, settings.share, rule, settings.objective)
+    if settings.objective is Objective.PRIVACY and settings.mode is Mode.HYBRID and rule.draft_lattice is not None:
+        raise ConfigError(
+            f"the objective is privacy, and under the rule {rule} the device sends with each token what else it might "
+            "have drafted: use the rule exact, or mode edge or cloud"
+        )
+    if settings.max_escalated < 1 and settings.mode is not Mode.EDGE and rule.promises_cloud_text:
+        raise ConfigError(
+            f"max_escalated is {settings.max_escalated:g}, and under the rule {rule} the cloud judges every token: "
+            "use the rule rank:R or prob:x, or leave max_escalated out"
+        )

@@ -1,0 +1,49 @@
+"""A settings file (TOML), and flags over it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from skydraft.config.cloud import CloudSettings
+from skydraft.config.device import DeviceSettings
+from skydraft.errors import ConfigError
+
+AnySettings = TypeVar("AnySettings", CloudSettings, DeviceSettings)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A settings file: tables [device] and [cloud]."""
+
+    device: DeviceSettings = DeviceSettings()
+    cloud: CloudSettings = CloudSettings()
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Read a TOML file; None gives the defaults.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or has an unknown key or a wrong value.
+    """
+    if path is None:
+        return Settings()
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Settings)
+    except OSError as error:
+        raise ConfigError(f"the settings file {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the settings file {path} is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the settings file {path} has a wrong setting: {error}") from error
+
+
+def with_flags(settings: AnySettings, **flags: object) -> AnySettings:
+    """Settings with flags over them; flags that are None were not given."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return msgspec.convert({**msgspec.structs.asdict(settings), **given}, type(settings))
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"wrong setting: {error}") from error
