@@ -18,7 +18,6 @@ from websockets.frames import Frame, Opcode
 
 from bench.fuzz_frames import upgrade_request
 from skydraft.core import Draft, Exact, LatticeDistribution, Prompt, Rejection, SamplingParams, TokenSegment
-from skydraft.decoding.edge_session import mark_of
 from skydraft.engines.load import load_engine
 from skydraft.errors import LocalProtocolError
 from skydraft.protocol import codec, messages, offers, packing, padding, segments
@@ -226,7 +225,7 @@ def _num_ids() -> int:
 
 
 async def _send_offers(target: Target, rule: Rejection | Exact, offer: bytes, bytes_per_s: float = 300_000.0) -> None:
-    mark = mark_of(load_engine(MODEL, "target").vocabulary)
+    mark = messages.VocabularyMark.of(load_engine(MODEL, "target").vocabulary)
     prompt = segments.to_wire(Prompt((TokenSegment((1, 2, 3)),)), packing.id_bits(mark.num_tokens))
     text = SamplingParams(max_tokens=4000)
     opening = codec.encode(messages.Open(messages.PROTOCOL_VERSION, 0, mark, text, str(rule), prompt))

@@ -42,7 +42,7 @@ from bench.observed import ObservedCloud, Sample
 from bench.replay import write_alone
 from skydraft.cloud.access.keys import KeyGrant, add_key
 from skydraft.core import Exact, Prompt, SamplingParams, TokenSegment
-from skydraft.decoding.edge_session import EdgeSession, mark_of
+from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines.load import load_engine
 from skydraft.errors import SkydraftError
 from skydraft.protocol import codec, messages
@@ -164,7 +164,9 @@ class Attack:
         self._headers = {"Authorization": f"Bearer {key}"}
         self._rng = Random(seed)
         self._result = result
-        self.fuzzer = FrameFuzzer(seed, mark_of(load_engine(MODEL, "target").vocabulary), CLOUD_LIMITS)
+        self.fuzzer = FrameFuzzer(
+            seed, messages.VocabularyMark.of(load_engine(MODEL, "target").vocabulary), CLOUD_LIMITS
+        )
 
     async def run(self, num_frames: int) -> None:
         """Until at least so many frames were sent."""

@@ -10,7 +10,6 @@ from bench.network.model_cache import Path, Thinking
 from bench.network.profiles import Takes
 from skydraft.core import parse_rule
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms, Step
-from skydraft.decoding.edge_session import mark_of
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import messages, packing, segments
 
@@ -71,7 +70,7 @@ class VirtualCloud:
         return Pass(outcome.message, self._pace.pass_s(num_tokens) if num_tokens else 0.0)
 
     def _open(self, message: messages.Open) -> messages.Opened:
-        mark = mark_of(self._minds.vocabulary)
+        mark = messages.VocabularyMark.of(self._minds.vocabulary)
         terms = SessionTerms(
             segments.from_wire(message.segments, message.vocabulary.num_tokens),
             message.sampling,

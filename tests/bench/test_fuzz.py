@@ -10,7 +10,6 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from bench import fuzz
 from bench.fuzz_frames import NEVER_OPENED, NUM_SESSIONS, PROBE, Episode, FrameFuzzer
-from skydraft.decoding.edge_session import mark_of
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import MAX_TEXT_TOKENS, FrameLimits
@@ -21,7 +20,7 @@ KEY = b"sixteen bytes of"
 
 
 def fuzzer(seed: int = 1) -> FrameFuzzer:
-    made = FrameFuzzer(seed, mark_of(table(fuzz.MODEL).vocabulary), LIMITS)
+    made = FrameFuzzer(seed, messages.VocabularyMark.of(table(fuzz.MODEL).vocabulary), LIMITS)
     made.hear(KEY)
     return made
 

@@ -24,7 +24,7 @@ def linked(sampling: SamplingParams = SAMPLING, settings: CloudSettings | None =
 
 
 def origins(joined: Linked) -> list[str]:
-    return [token.origin.value for token in joined.session.tokens]
+    return [token.origin.value for token in joined.session.tokens()]
 
 
 def lose_verdict(joined: Linked, token_ids: list[int]) -> None:

@@ -84,7 +84,7 @@ def test_credit_alone_writes_the_clouds_text(sampling: SamplingParams) -> None:
     linked.send_due()
     linked.settle()
     assert list(linked.session.token_ids) == cloud_only(table(MODEL), sampling)
-    assert {token.origin for token in linked.session.tokens} == {Origin.CLOUD}
+    assert {token.origin for token in linked.session.tokens()} == {Origin.CLOUD}
 
 
 def test_sessions_of_one_connection_do_not_mix() -> None:
@@ -122,7 +122,7 @@ def test_origins_say_who_decided() -> None:
     linked.session.offer([truth[3], truth[4]])
     linked.send_due()
     linked.settle()
-    assert [token.origin.value for token in linked.session.tokens] == [
+    assert [token.origin.value for token in linked.session.tokens()] == [
         "accepted", "accepted", "corrected", "accepted", "accepted", "cloud",
     ]  # fmt: skip
     assert linked.session.num_rounds == 2
@@ -144,7 +144,7 @@ def test_guesses_that_a_slot_has_no_room_for_are_not_judged() -> None:
     assert list(linked.session.token_ids) == truth[:5]
     assert linked.session.is_complete
     assert linked.session.is_cut_short
-    assert [token.origin.value for token in linked.session.tokens] == ["accepted", "cloud", *["accepted"] * 3]
+    assert [token.origin.value for token in linked.session.tokens()] == ["accepted", "cloud", *["accepted"] * 3]
 
 
 def test_a_count_that_no_text_needs_is_refused_before_it_is_unpacked() -> None:
@@ -177,7 +177,7 @@ def test_a_lost_verdict_keeps_its_origins() -> None:
     linked.think()
     linked.cut()
     linked.open()
-    assert [token.origin.value for token in linked.session.tokens] == ["accepted", "accepted", "corrected"]
+    assert [token.origin.value for token in linked.session.tokens()] == ["accepted", "accepted", "corrected"]
 
 
 def test_what_the_device_commits_travels_as_forced_tokens() -> None:
@@ -361,4 +361,4 @@ def test_a_tree_behind_a_long_text_that_the_device_committed_is_numbered_alike_o
     linked.send_due()
     linked.settle()
     assert session.cloud_length == 42
-    assert [token.origin for token in session.tokens_from(40)] == [Origin.ACCEPTED, Origin.CLOUD]
+    assert [token.origin for token in session.tokens(40)] == [Origin.ACCEPTED, Origin.CLOUD]

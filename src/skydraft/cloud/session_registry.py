@@ -26,18 +26,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import msgspec
-
 from skydraft.cloud.access.account import Account
 from skydraft.cloud.access.keys import LOCAL_USER, Holder
 from skydraft.cloud.metrics import Metrics
+from skydraft.cloud.opening import new_session, require_shared_vocabulary
 from skydraft.config import CloudSettings
-from skydraft.core import Prompt, TokenSegment, parse_rule
-from skydraft.decoding.cloud_session import CloudSession, SessionTerms
-from skydraft.decoding.edge_session import mark_of
+from skydraft.core import TokenSegment
+from skydraft.decoding.cloud_session import CloudSession
 from skydraft.engines.base import Engine
-from skydraft.errors import CacheOverflow, CloudFault, PromptRejected, RemoteProtocolError
-from skydraft.protocol import messages, packing, segments
+from skydraft.errors import CloudFault, RemoteProtocolError
+from skydraft.protocol import messages, packing
 from skydraft.protocol.messages import FaultCode
 from skydraft.scheduling.batcher import Batcher
 
@@ -98,7 +96,7 @@ class SessionRegistry:
         self._settings = settings
         self._metrics = metrics or Metrics()
         self._clock = clock
-        self._mark = mark_of(engine.vocabulary)
+        self._mark = messages.VocabularyMark.of(engine.vocabulary)
         self._limits = messages.Limits(engine.limits.max_length, settings.max_draft_tokens, settings.max_in_flight)
         self._num_bytes = 0
         self._accounts: dict[str, Account] = {}  # as many as there are keys
@@ -240,18 +238,15 @@ class SessionRegistry:
         address = (connection, message.session)
         if address in self._by_address:
             raise RemoteProtocolError(f"session {message.session} is open on this connection already")
-        self._check_vocabulary(message.vocabulary)
+        require_shared_vocabulary(message.vocabulary, self._engine.vocabulary)
         account = self._account(connection)
         if wait_s := account.wait_s(self._clock()):
             raise _spent(account, wait_s)
         if message.resume is not None:
             return self._resume(address, account, message.resume)
-        terms = self._terms(message)
-        num_prompt = self._measure(terms.prompt)
-        limits = self._limits_beside(num_prompt)
-        num_bytes = _num_bytes(terms, limits.max_tokens)
+        session, num_prompt = new_session(message, self._mark, self._limits, self._batcher.measure)
+        num_bytes = _num_bytes(session)
         self._make_room(account, num_bytes)
-        session = CloudSession(terms, limits, message.session)
         resume_key = secrets.token_bytes(RESUME_KEY_BYTES)
         record = SessionRecord(session, resume_key, account, num_bytes, address, self._clock())
         self._batcher.admit(session, account, num_prompt)
@@ -289,48 +284,6 @@ class SessionRegistry:
             limits=record.session.limits if record else self._limits,
             model=self._engine.vocabulary.name,
         )
-
-    def _terms(self, message: messages.Open) -> SessionTerms:
-        num_edge_ids = message.vocabulary.num_tokens
-        return SessionTerms(
-            prompt=segments.from_wire(message.segments, num_edge_ids),
-            sampling=message.sampling,
-            rule=parse_rule(message.rule),
-            num_edge_ids=num_edge_ids,
-            num_shared_ids=min(num_edge_ids, self._mark.num_tokens),
-        )
-
-    def _check_vocabulary(self, theirs: messages.VocabularyMark) -> None:
-        if theirs.num_tokens > self._mark.num_tokens:
-            return  # the device, whose map is larger, checks
-        if self._engine.vocabulary.digest(theirs.num_tokens) != theirs.digest:
-            raise CloudFault(
-                FaultCode.VOCABULARY,
-                f"the draft model and the target model {self._engine.vocabulary.name} do not share a vocabulary",
-            )
-
-    def _measure(self, prompt: Prompt) -> int:
-        try:
-            return self._batcher.measure(prompt)
-        except PromptRejected as error:
-            raise CloudFault(FaultCode.PROMPT, str(error)) from error
-        except CacheOverflow as error:
-            raise CloudFault(FaultCode.LIMIT, str(error)) from error
-
-    def _limits_beside(self, num_prompt: int) -> messages.Limits:
-        """What a session may write: its text ends where the slot is full.
-
-        Raises:
-            CloudFault: the prompt leaves no room.
-        """
-        room = self._limits.max_tokens - num_prompt
-        if room < 1:
-            raise CloudFault(
-                FaultCode.LIMIT,
-                f"the prompt has {num_prompt} tokens and a slot of this cloud has room for {self._limits.max_tokens}, "
-                "the text included: shorten the prompt",
-            )
-        return msgspec.structs.replace(self._limits, max_tokens=room)
 
     def _make_room(self, account: Account, num_bytes: int) -> None:
         """Where a limit is reached, forget the sessions that have been away longest: their devices can begin again."""
@@ -420,9 +373,10 @@ def _spent(account: Account, wait_s: float) -> CloudFault:
     return CloudFault(FaultCode.BUSY, sentence, wait_s)
 
 
-def _num_bytes(terms: SessionTerms, max_tokens: int) -> int:
-    """What a session's prompt and text of at most so many tokens may take, in memory."""
-    return TOKEN_BYTES * min(terms.sampling.max_tokens, max_tokens) + sum(
+def _num_bytes(session: CloudSession) -> int:
+    """What a session's prompt and text may take, in memory."""
+    terms = session.terms
+    return TOKEN_BYTES * min(terms.sampling.max_tokens, session.limits.max_tokens) + sum(
         TOKEN_BYTES * len(segment.token_ids) if isinstance(segment, TokenSegment) else len(segment.data)
         for segment in terms.prompt.segments
     )

@@ -107,13 +107,8 @@ class EdgeSession:
         """The text so far."""
         return self._ids
 
-    @property
-    def tokens(self) -> tuple[Token, ...]:
-        """The text so far, with where each token came from."""
-        return self.tokens_from(0)
-
-    def tokens_from(self, start: int) -> tuple[Token, ...]:
-        """The text from a position on."""
+    def tokens(self, start: int = 0) -> tuple[Token, ...]:
+        """The text from a position on, with where each token came from."""
         return tuple(map(Token, self._ids[start:], self._origins[start:]))
 
     @property
@@ -228,7 +223,7 @@ class EdgeSession:
         return messages.Open(
             version=messages.PROTOCOL_VERSION,
             session=self._number,
-            vocabulary=mark_of(self.vocabulary),
+            vocabulary=messages.VocabularyMark.of(self.vocabulary),
             sampling=self.sampling,
             rule=str(self.rule),
             segments=() if resume else segments.to_wire(self._prompt, self._id_bits),
@@ -246,7 +241,7 @@ class EdgeSession:
         """Take tokens into the text without asking the cloud."""
         self._ids.extend(token_ids)
         self._origins.extend([Origin.EDGE] * len(token_ids))
-        return self.tokens_from(len(self._ids) - len(token_ids))
+        return self.tokens(len(self._ids) - len(token_ids))
 
     def end_here(self) -> None:
         """The text can grow no more: it ends with what there is, a token or more."""
@@ -408,8 +403,3 @@ class EdgeSession:
         # Rule 1: the cloud drops the others in silence.
         self._in_flight = deque() if self.is_complete else without_stale(self._in_flight, self._cloud_ids)
         return tuple(map(Token, new_ids, new_origins))
-
-
-def mark_of(vocabulary: Vocabulary) -> messages.VocabularyMark:
-    """What the other side needs to compare vocabularies."""
-    return messages.VocabularyMark(vocabulary.num_tokens, vocabulary.digest())

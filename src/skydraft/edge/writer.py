@@ -281,7 +281,7 @@ class TextRun:
         total_s = time.perf_counter() - self._started_s
         return Report(
             text=self._job.decode(self._session.token_ids),
-            tokens=self._session.tokens,
+            tokens=self._session.tokens(),
             mode=self._job.settings.mode,
             is_alone=self._is_alone,
             seed=None if self._job.sampling.is_greedy else self._job.sampling.seed,
@@ -357,7 +357,7 @@ class TextRun:
         """Have a block judged; returns how many of its tokens were accepted."""
         length = len(self._session.token_ids)
         await client.ask(block)
-        origins = [token.origin for token in self._session.tokens_from(length)]
+        origins = [token.origin for token in self._session.tokens(length)]
         return min(origins.count(Origin.ACCEPTED), len(block.token_ids))
 
     async def _draft(self, num_tokens: int) -> Block:
@@ -379,7 +379,7 @@ class TextRun:
         return await asyncio.get_running_loop().run_in_executor(self._worker, call)
 
     def _show(self) -> None:
-        new_tokens = self._session.tokens_from(self._num_shown)
+        new_tokens = self._session.tokens(self._num_shown)
         if new_tokens:
             self._first_token_s = self._first_token_s or time.perf_counter() - self._started_s
             self._num_shown += len(new_tokens)

@@ -31,6 +31,7 @@ from skydraft.protocol.limits import (
     MAX_VERSION,
     MAX_VOCABULARY,
 )
+from skydraft.text.vocabulary import Vocabulary
 
 PROTOCOL_VERSION = 2
 
@@ -73,6 +74,10 @@ class VocabularyMark(WireStruct, frozen=True):
 
     num_tokens: Annotated[int, Meta(ge=1, le=MAX_VOCABULARY)]
     digest: Digest
+
+    @staticmethod
+    def of(vocabulary: Vocabulary) -> VocabularyMark:
+        return VocabularyMark(vocabulary.num_tokens, vocabulary.digest())
 
 
 class WireTokens(WireStruct, frozen=True, tag=0):

@@ -160,9 +160,9 @@ class Measurement:
         finally:
             drafter.close()
             await client.close()
-        num_accepted = sum(token.origin is Origin.ACCEPTED for token in session.tokens)
+        num_accepted = sum(token.origin is Origin.ACCEPTED for token in session.tokens())
         draft_s, round_s = statistics.median(draft_times_s), statistics.median(round_times_s)
-        tokens_per_s = len(session.tokens) / len(round_times_s) / (draft_s + round_s)
+        tokens_per_s = len(session.tokens()) / len(round_times_s) / (draft_s + round_s)
         return Rounds(open_s, draft_s, round_s, num_drafted, num_accepted, tokens_per_s)
 
     async def write_in_cloud(self) -> float:
