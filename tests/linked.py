@@ -10,8 +10,8 @@ from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, SamplingParams, TokenSegment, TreeShape
 from skydraft.decoding.edge_session import EdgeSession, Phase
-from skydraft.engines.base import Engine, EngineLimits, Extension
-from skydraft.engines.emulated.table import TableEngine
+from skydraft.engines.base import Engine, EngineLimits, Extension, PromptChunk
+from skydraft.engines.emulated.table import Floats, TableEngine
 from skydraft.engines.emulated.table_spec import load_table
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import FrameLimits
@@ -23,6 +23,26 @@ LIMITS = FrameLimits()
 
 def table(model: str, num_slots: int = 8, max_length: int = 4096) -> TableEngine:
     return load_table(model, EngineLimits(num_slots, max_length))
+
+
+class CountingTable(TableEngine):
+    """Counts what it is asked to do."""
+
+    num_passes = num_prompt_tokens = num_tokens_extended = 0
+
+    def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Floats]:
+        self.num_passes += 1
+        for item in extensions:
+            if isinstance(item, PromptChunk):
+                self.num_prompt_tokens += item.num_tokens
+            else:
+                self.num_tokens_extended += len(item.token_ids)
+        return super().extend(extensions)
+
+
+def counting(engine: TableEngine) -> CountingTable:
+    """The same table in an engine that counts."""
+    return CountingTable(engine._table, engine._order, limits=engine.limits, vocabulary=engine.vocabulary)
 
 
 class Linked:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from skydraft.cloud.limits import sliced_stream as module
+from skydraft.cloud.limits.allowance import Allowance
 from skydraft.cloud.limits.sliced_stream import (
     KEY_SAVED_S,
     MAX_REQUEST_BYTES,
     SAVED_S,
     SLICE_BYTES,
-    KeyTimes,
     SlicedStream,
     UnfinishedMessages,
 )
@@ -76,7 +76,7 @@ class Line:
         self.reader, self.transport = Reader(kinds.get("work", lambda: None)), Transport()
         strangers, stranger = Strangers(9), Stranger("peer", lambda: None)
         strangers.enter(stranger)
-        times = kinds.get("times", KeyTimes())
+        times = kinds.get("times", {})
         self.stream = SlicedStream(self.reader, stranger, strangers, times, unfinished or UnfinishedMessages(2**20))
         self.stream.connection_made(self.transport)
         if key is not None:
@@ -131,7 +131,7 @@ async def test_who_has_used_its_time_waits_and_loses_nothing(is_small: bool) -> 
 
 
 async def test_the_connections_of_a_key_share_its_time_and_those_of_others_do_not() -> None:
-    times = KeyTimes()
+    times: dict[str, Allowance] = {}
     busy = Line(times=times, work=lambda: compute(KEY_SAVED_S + 0.01))
     busy.stream.data_received(b"x")
     same, other = Line(times=times), Line("laptop", times=times)

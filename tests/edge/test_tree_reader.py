@@ -15,7 +15,7 @@ from skydraft.edge.tree_reader import TreeReader
 from skydraft.engines.base import Engine, Extension
 from skydraft.policies.confidence import Confidence
 from skydraft.sampling.guesses import best_guesses
-from tests.linked import PROMPT, table
+from tests.linked import PROMPT, counting, table
 
 GREEDY = SamplingParams(max_tokens=200)
 
@@ -86,7 +86,7 @@ def test_rows_are_those_of_each_path_alone_with_a_real_model(text_pair: object) 
 
 
 def test_what_was_read_before_the_text_moved_is_not_read_again() -> None:
-    engine = table("table:vocab=8,seed=5")
+    engine = counting(table("table:vocab=8,seed=5"))
     tree = GuessTree(Confidence())
     slot, row = engine.open(PROMPT)[:2]
     reader = TreeReader(engine, slot, row, 0)
@@ -95,13 +95,13 @@ def test_what_was_read_before_the_text_moved_is_not_read_again() -> None:
         tree.read(nodes)
         rows = reader.run(reader.plan(tree, nodes))[-1:]
         tree.grow(nodes[0], best_guesses(rows, GREEDY, [nodes[0].position + 1], 1)[0], 8)
-    num_before = engine.counters.num_tokens_extended
+    num_before = engine.num_tokens_extended
     (first,) = tree.root.children
     tree.advance([first])
     nodes = tree.best_to_read(1, 1e-6, 200)
     tree.read(nodes)
     reader.run(reader.plan(tree, nodes))
-    assert engine.counters.num_tokens_extended == num_before + 1
+    assert engine.num_tokens_extended == num_before + 1
 
 
 def test_drafting_a_chain_and_following_a_tree_take_turns_on_one_slot() -> None:

@@ -86,15 +86,6 @@ def test_evidence_changes_the_logits() -> None:
     assert not np.array_equal(heard, silent)
 
 
-def test_counters_count_passes_and_tokens() -> None:
-    engine = load_table("table:", LIMITS)
-    first, second = engine.open(text_prompt(1, 2)).slot, engine.open(text_prompt(3)).slot
-    engine.extend([Extension.chain(first, [1, 2, 3]), Extension.chain(second, [4])])
-    engine.extend([])
-    counters = engine.counters
-    assert (counters.num_prompt_tokens, counters.num_tokens_extended, counters.num_passes) == (3, 4, 3)
-
-
 def test_an_overflow_leaves_all_slots_as_they_were() -> None:
     table = random_table(parse_table("table:order=2"))
     engine = TableEngine(table, 2, limits=EngineLimits(2, 6))

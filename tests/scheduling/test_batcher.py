@@ -17,7 +17,7 @@ from skydraft.protocol import messages, offers
 from skydraft.scheduling.batcher import Batcher, PassResult
 from tests.effort import effort_of
 from tests.engines.operations import whole_prompts
-from tests.linked import PROMPT, cloud_only, table
+from tests.linked import PROMPT, cloud_only, counting, table
 
 MODEL = "table:vocab=8,seed=5,order=2"
 WIDE_OPEN = messages.Limits(300_000, 64, 8)
@@ -71,18 +71,18 @@ def faults(done: Iterable[PassResult]) -> dict[CloudSession, messages.Fault]:
 
 
 def test_prompts_offers_and_credit_of_many_sessions_are_one_forward_pass() -> None:
-    target = engine()
+    target = counting(engine())
     batcher = Batcher(target)
     old = [admitted(batcher, new_session(seed)) for seed in (1, 2)]
     passes(batcher)
-    before = target.counters.num_passes
+    before = target.num_passes
     offer(batcher, old[0], [1, 2, 3])
     credit(batcher, old[1], 2)
     batcher.step()  # the first token on credit needs no pass, and is said at once
     admitted(batcher, new_session(3))
     offer(batcher, old[0], [1, 2, 3])
     done = batcher.step()
-    assert target.counters.num_passes == before + 2
+    assert target.num_passes == before + 2
     assert done.num_sessions == 3
     assert {type(outcome.message) for outcome in done.outcomes.values()} == {messages.Tokens, messages.Verdict}
     assert sorted(outcome.num_offered for outcome in done.outcomes.values()) == [0, 3]
@@ -146,7 +146,7 @@ def test_a_key_with_many_sessions_does_not_slow_down_a_key_with_one() -> None:
 
 
 def test_the_session_that_has_been_idle_longest_loses_its_slot() -> None:
-    target = engine(2)
+    target = counting(engine(2))
     batcher = Batcher(target)
     first, second = (admitted(batcher, new_session(seed)) for seed in (1, 2))
     passes(batcher)
@@ -154,14 +154,14 @@ def test_the_session_that_has_been_idle_longest_loses_its_slot() -> None:
     passes(batcher)
     third = admitted(batcher, new_session(3))
     assert sum(one.num_evicted for one in passes(batcher)) == 1
-    before = target.counters.num_prompt_tokens
+    before = target.num_prompt_tokens
     offer(batcher, first, [1])
     offer(batcher, third, [1])
     passes(batcher)
-    assert target.counters.num_prompt_tokens == before  # these two still have theirs
+    assert target.num_prompt_tokens == before  # these two still have theirs
     offer(batcher, second, [1])
     done = passes(batcher)
-    assert target.counters.num_prompt_tokens == before + 3
+    assert target.num_prompt_tokens == before + 3
     assert sum(one.num_restored for one in done) == 1
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -12,13 +11,6 @@ from prometheus_client.samples import Sample
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _POWERS_OF_2 = tuple(float(2**exponent) for exponent in range(13))
-
-
-class _Waits(NamedTuple):
-    """Of all work so far. Replaced as a whole, so that another thread never sees half of it."""
-
-    num: int = 0
-    total_s: float = 0.0
 
 
 class Metrics:
@@ -51,8 +43,9 @@ class Metrics:
         self._evictions = counter("evictions", "Idle sessions that lost their KV cache to others")
         self._restorations = counter("restorations", "Evicted sessions that were prefilled again")
         self._faults = counter("faults", "What was refused, by the fault's code", "code")
-        self._waits = _Waits()
-        self._waits_told = _Waits()
+        # How much work came to its pass, and how long it waited in all. Replaced as a whole: threads see no half of it.
+        self._waits: tuple[int, float] = (0, 0.0)
+        self._waits_told = self._waits
 
     @contextmanager
     def connection(self, key_name: str) -> Iterator[None]:
@@ -89,13 +82,14 @@ class Metrics:
     def waited(self, queue_s: float) -> None:
         """Work came to its forward pass after this time."""
         self._queue_s.observe(queue_s)
-        self._waits = _Waits(self._waits.num + 1, self._waits.total_s + queue_s)
+        num, total_s = self._waits
+        self._waits = num + 1, total_s + queue_s
 
     def recent_queue_s(self) -> float:
         """Mean of `waited` since this was last asked, in seconds; 0 where nothing waited."""
-        now, before = self._waits, self._waits_told
-        self._waits_told = now
-        return (now.total_s - before.total_s) / (now.num - before.num) if now.num > before.num else 0.0
+        (num, total_s), (num_told, told_s) = self._waits, self._waits_told
+        self._waits_told = num, total_s
+        return (total_s - told_s) / (num - num_told) if num > num_told else 0.0
 
     def judged(self, num_offered: int, num_accepted: int) -> None:
         """A draft was judged. num_offered: tokens that asked for judgement (of a tree: its nodes)."""

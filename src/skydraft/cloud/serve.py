@@ -17,7 +17,7 @@ from skydraft.cloud.access.keys import KeyRing
 from skydraft.cloud.app import make_app
 from skydraft.cloud.limits.allowance import Allowance
 from skydraft.cloud.limits.listener import NEW_PER_S, Listener
-from skydraft.cloud.limits.sliced_stream import KeyTimes, SlicedStream, UnfinishedMessages
+from skydraft.cloud.limits.sliced_stream import SlicedStream, UnfinishedMessages
 from skydraft.cloud.limits.strangers import Stranger, Strangers
 from skydraft.cloud.limits.uvicorn_limits import GuardedHttp, GuardedSocket
 from skydraft.cloud.logs import flush_logs
@@ -146,7 +146,7 @@ class Server(uvicorn.Server):
         settings = self.service.settings
         num_places = settings.max_connections + SPARE_CONNECTIONS
         strangers, new = Strangers(num_places), Allowance(NEW_PER_S, num_places)
-        key_times, unfinished = KeyTimes(), UnfinishedMessages(settings.max_frame_bytes)
+        key_times, unfinished = dict[str, Allowance](), UnfinishedMessages(settings.max_frame_bytes)
 
         def make_protocol(stranger: Stranger) -> SlicedStream:
             protocol = GuardedHttp(self.config, self.server_state, self.lifespan.state)

@@ -54,18 +54,14 @@ class Placement(NamedTuple):
 
     start: index of the first new token.
     tree: its last nodes are the new tokens.
-    wanted: of how many of the last tokens the logits are wanted; None: of all.
+    num_rows: of how many of the last tokens the logits are wanted.
     """
 
     slot: Slot
     token_ids: Sequence[int]
     start: int
     tree: SlotTree
-    wanted: int | None = None
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.token_ids) if self.wanted is None else self.wanted
+    num_rows: int
 
     @property
     def end(self) -> int:
@@ -224,7 +220,8 @@ class SlotBook:
                 f"{self.limits.max_length}: shorten the text or raise max_length"
             )
         check_token_ids(extension.token_ids, vocabulary_size)
-        return Placement(extension.slot, extension.token_ids, start, tree, extension.num_rows)
+        num_rows = num_new if extension.num_rows is None else extension.num_rows
+        return Placement(extension.slot, extension.token_ids, start, tree, num_rows)
 
     def _place_chunk(self, chunk: PromptChunk) -> Placement:
         state, num_unread = self._state(chunk.slot), self.num_unread(chunk.slot)

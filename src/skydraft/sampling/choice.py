@@ -99,7 +99,8 @@ def _sampled(logits: Array, params: SamplingParams, places: Sequence[Place]) -> 
     compiled = kernel_for(logits)
     if compiled is None:
         return _sampled_by_arrays(logits, params, places)
-    choices = compiled.kernel.choose(compiled.rows, params, places, Stream.TARGET)
+    kernel, rows = compiled
+    choices = kernel.choose(rows, params, places, Stream.TARGET)
     return [
         _sampled_by_arrays(logits[row : row + 1], params, places[row : row + 1])[0] if choice is None else choice
         for row, choice in enumerate(choices)

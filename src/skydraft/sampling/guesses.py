@@ -64,9 +64,9 @@ def _by_kernel(
     """None where there is no kernel for them."""
     if count > MOST_WANTED or (compiled := kernel_for(logits)) is None:
         return None
-    vocab_size = logits.shape[1]
+    (kernel, rows), vocab_size = compiled, logits.shape[1]
     num_candidates = vocab_size if vocab_size <= SMALL_VOCABULARY else max_candidates
-    found = compiled.kernel.guess(compiled.rows, params, positions, count, num_candidates)
+    found = kernel.guess(rows, params, positions, count, num_candidates)
     return None if found is None else [Guesses(*each) for each in found]
 
 

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from ctypes import c_double, c_int, c_int64, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from array_api_compat import is_torch_array
@@ -127,18 +126,11 @@ def rows_for(logits: Array) -> Array | None:
     return rows if rows.strides[1] == rows.itemsize and rows.ctypes.data % 4 == 0 else np.ascontiguousarray(rows)
 
 
-class RowsForKernel(NamedTuple):
-    """rows: as `rows_for` gives them."""
-
-    kernel: Kernel
-    rows: Array
-
-
-def kernel_for(logits: Array) -> RowsForKernel | None:
-    """The kernel and these logits [num_rows, vocab_size] for it; None where arrays are to choose."""
+def kernel_for(logits: Array) -> tuple[Kernel, Array] | None:
+    """The kernel, and these logits [num_rows, vocab_size] as `rows_for` gives them; None where arrays are to choose."""
     compiled = kernel()
     rows = None if compiled is None else rows_for(logits)
-    return None if compiled is None or rows is None else RowsForKernel(compiled, rows)
+    return None if compiled is None or rows is None else (compiled, rows)
 
 
 @cache

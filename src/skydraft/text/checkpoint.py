@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from skydraft.errors import ModelLoadError, first_line
 
@@ -37,13 +37,6 @@ RECURRENT_SETTINGS = (
     "lru_width",
     "mamba_d_state",
 )
-
-
-class LongestText(NamedTuple):
-    """How many tokens a model takes. reason: which setting says so."""
-
-    num_tokens: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -95,8 +88,11 @@ class Checkpoint:
         return size if isinstance(size, int) else None
 
     @property
-    def longest_text(self) -> LongestText:
-        """How many positions the model can tell apart. A sliding window is no limit: engines keep what is beyond it."""
+    def longest_text(self) -> tuple[int, str]:
+        """How many positions the model can tell apart, and what says so.
+
+        A sliding window is no limit: engines keep what is beyond it.
+        """
         config = self.text_config
         known = {name: _positive(config, name) for name in ("max_position_embeddings", "n_positions", "max_seq_len")}
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
@@ -106,9 +102,9 @@ class Checkpoint:
             known[name] = _positive({**config, **rope}, name)
         found = {name: value for name, value in known.items() if value is not None}
         if not found:
-            return LongestText(DEFAULT_MAX_LENGTH, "its config names no limit")
+            return DEFAULT_MAX_LENGTH, "its config names no limit"
         name = min(found, key=lambda key: found[key])
-        return LongestText(found[name], f"{name} of its config")
+        return found[name], f"{name} of its config"
 
 
 def require_rollback(checkpoint: Checkpoint) -> None:

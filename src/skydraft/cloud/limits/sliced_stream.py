@@ -34,16 +34,6 @@ UNCHANGED = (
 )
 
 
-class KeyTimes:
-    """The time for parsing that each key has, by the key's name."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[str, Allowance] = {}
-
-    def of(self, key: str) -> Allowance:
-        return self._by_key.setdefault(key, Allowance(KEY_SHARE, KEY_SAVED_S))
-
-
 class UnfinishedMessages:
     """Bounds the memory of messages whose end has not come, of all connections together.
 
@@ -84,6 +74,7 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
 
     Args:
         protocol: the first; `set_protocol` puts another in its place.
+        key_times: what is left for parsing of the time of each key, by its name; of all connections.
 
     Attributes:
         key: the name of the key that it came in with.
@@ -94,7 +85,7 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
         protocol: asyncio.Protocol,
         stranger: Stranger,
         strangers: Strangers,
-        key_times: KeyTimes,
+        key_times: dict[str, Allowance],
         unfinished: UnfinishedMessages,
     ) -> None:
         super().__init__()
@@ -116,7 +107,7 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
 
     def admit(self, key: str) -> None:
         """The device has come in and is no stranger any more. key: the name of its key."""
-        self.key, self._key_time = key, self._key_times.of(key)
+        self.key, self._key_time = key, self._key_times.setdefault(key, Allowance(KEY_SHARE, KEY_SAVED_S))
         self._strangers.leave(self._stranger)
 
     def charge(self, seconds: float) -> None:

@@ -10,7 +10,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import msgspec
 
@@ -54,13 +53,6 @@ class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __str__(self) -> str:
         return f"step_ms={self.step_ms:g},node_ms={self.node_ms:g},prompt_ms={self.prompt_ms:g}"
-
-
-class PacedName(NamedTuple):
-    """A model's name taken apart. pace: None where it states none."""
-
-    pace: Pace | None
-    model: str
 
 
 @dataclass
@@ -182,14 +174,16 @@ def pace_engine(engine: Engine, pace: Pace) -> PacedEngine:
     return PacedChunkedEngine(engine, pace) if isinstance(engine, ChunkedEngine) else PacedEngine(engine, pace)
 
 
-def split_pace(model: str) -> PacedName:
+def split_pace(model: str) -> tuple[Pace | None, str]:
     """Take `paced:...:MODEL` apart; a name without a pace is its own MODEL.
 
+    Returns:
+        The pace, None where the name states none, and MODEL.
     Raises:
         ModelLoadError: a setting is unknown, missing or wrong, or there is no model in the name.
     """
     if not model.startswith(PREFIX):
-        return PacedName(None, model)
+        return None, model
     settings, _, inner = model.removeprefix(PREFIX).partition(":")
     text = NameSettings(model, WHAT)
     pace = text.read(settings, Pace)
@@ -199,4 +193,4 @@ def split_pace(model: str) -> PacedName:
     text.require(pace.step_ms > 0, "step_ms", pace.step_ms, "above 0")
     is_model = bool(inner) and not inner.startswith(PREFIX)
     text.require(is_model, "MODEL", repr(inner), "a model without a pace of its own")
-    return PacedName(pace, inner)
+    return pace, inner

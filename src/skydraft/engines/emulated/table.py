@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +19,6 @@ Floats = npt.NDArray[np.float32]
 
 DEFAULT_LIMITS = EngineLimits(num_slots=8, max_length=4096)
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio in 64 bits, as in Fibonacci hashing
-
-
-@dataclass
-class Counters:
-    """What an engine was asked to do since it was made."""
-
-    num_prompt_tokens: int = 0
-    num_tokens_extended: int = 0
-    num_passes: int = 0
 
 
 class TableEngine:
@@ -65,7 +55,6 @@ class TableEngine:
         # Entry i of a slot lies at order + i, behind `order` zeros that stand for what is missing.
         self._tokens = np.zeros((limits.num_slots, order + limits.max_length), dtype=np.int64)
         self._shifts = [0] * limits.num_slots
-        self.counters = Counters()
 
     def open(self, prompt: Prompt) -> Prefilled:
         slot = self.reserve(prompt)
@@ -84,13 +73,10 @@ class TableEngine:
 
     def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Floats]:
         placements = self._book.place(extensions, self._vocab_size)
-        if not placements:
-            return []
         for placement in placements:
             begin = self._order + placement.start
             self._tokens[placement.slot, begin : begin + len(placement.token_ids)] = placement.token_ids
         self._book.commit(placements)
-        self._count(extensions, placements)
         return [self._logits(placement) for placement in placements]
 
     def crop(self, slot: Slot, keep_length: int) -> None:
@@ -111,35 +97,21 @@ class TableEngine:
         check_prompt(token_ids, self._vocab_size)
         return token_ids
 
-    def _count(self, extensions: Sequence[Extension | PromptChunk], placements: Sequence[Placement]) -> None:
-        self.counters.num_passes += 1
-        for item, placement in zip(extensions, placements, strict=True):
-            if isinstance(item, PromptChunk):
-                self.counters.num_prompt_tokens += len(placement.token_ids)
-            else:
-                self.counters.num_tokens_extended += len(placement.token_ids)
-
     def _logits(self, placement: Placement) -> Floats:
+        """[num_rows, vocab_size]: by the last tokens up to each new one, along its path."""
         if not placement.num_rows:
             return self._table[:0]
-        if placement.num_rows == 1 and placement.tree.shape.is_chain:
-            return self._last_row(placement.slot, placement.end)
-        return self._table[self._rows(self._windows(placement), placement.slot)]
-
-    def _last_row(self, slot: Slot, length: int) -> Floats:
-        """[1, vocab_size] after the slot's first `length` tokens: a view, whatever the size of the vocabulary."""
-        row = self._rows(self._tokens[slot, length : length + self._order][None], slot)[0]
-        return self._table[row : row + 1]
-
-    def _windows(self, placement: Placement) -> Ints:
-        """int [num_tokens, order]: the last tokens up to each new one, along its path."""
-        tokens = self._tokens[placement.slot]
-        if placement.tree.shape.is_chain:
+        tokens, is_chain = self._tokens[placement.slot], placement.tree.shape.is_chain
+        if placement.num_rows == 1 and is_chain:  # a view, whatever the size of the vocabulary
+            row = self._rows(tokens[placement.end : placement.end + self._order][None], placement.slot)[0]
+            return self._table[row : row + 1]
+        if is_chain:
             last = np.arange(placement.start + 1, placement.end + 1)
             windows: Ints = tokens[last[:, None] + self._offsets]
-            return windows
-        nodes = range(placement.start - placement.tree.start, len(placement.tree.shape))
-        return np.stack([tokens[self._path_indexes(placement, node)] for node in nodes])
+        else:
+            nodes = range(placement.start - placement.tree.start, len(placement.tree.shape))
+            windows = np.stack([tokens[self._path_indexes(placement, node)] for node in nodes])
+        return self._table[self._rows(windows, placement.slot)]
 
     def _path_indexes(self, placement: Placement, node: int) -> list[int]:
         """Where the last `order` tokens up to a node lie."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,19 +131,13 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return states.new_zeros(self._limits.num_slots, num_heads, self._limits.max_length, dim)
 
 
-class _Move(NamedTuple):
-    """Indexes of a slot's entries, and those that they get."""
-
-    sources: Ints
-    targets: Ints
-
-
 class SlotCache(Cache):
     """The layers of a model, and operations on all of them."""
 
     def __init__(self, num_layers: int, limits: EngineLimits) -> None:
         self._slot_layers = [SlotLayer(limits) for _ in range(num_layers)]
-        self._moves: dict[Slot, _Move] = {}  # carried out before the next forward pass
+        # Indexes of a slot's entries, and those that they get: carried out before the next forward pass.
+        self._moves: dict[Slot, tuple[Ints, Ints]] = {}
         super().__init__(layers=list(self._slot_layers))
 
     def use(self, plan: BatchPlan) -> None:
@@ -156,7 +150,7 @@ class SlotCache(Cache):
         """Move the entries at indexes `sources` to a run that begins at `start`, together with those of other slots."""
         if slot in self._moves:
             self._carry_out_moves()
-        self._moves[slot] = _Move(sources, np.arange(start, start + len(sources)))
+        self._moves[slot] = sources, np.arange(start, start + len(sources))
 
     def wipe(self, slot: Slot, length: int) -> None:
         """Zero a slot's entries: neither a secret nor a NaN of one session reaches the next."""
@@ -171,7 +165,7 @@ class SlotCache(Cache):
         if not self._moves:
             return
         stores, moves = self._stores(), self._moves.values()
-        all_slots = np.repeat(list(self._moves), [len(move.sources) for move in moves])
+        all_slots = np.repeat(list(self._moves), [len(sources) for sources, _ in moves])
         all_sources, all_targets = (np.concatenate(indexes) for indexes in zip(*moves, strict=True))
         table = torch.from_numpy(np.stack([all_slots, all_sources, all_targets])).to(stores[0].device)
         slots, sources, targets = table
