@@ -131,21 +131,15 @@ async def _caption(number: int, variant: Variant, device: Device, clip: Clip, sc
 
 def _show_heading(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
     link = Align(Text("←── tokens ──→", "dim"), "center", vertical="middle", width=WIDTHS[1], height=4)
-    heading = Table.grid()
-    heading.add_row(_device_panel(clip, settings), link, _cloud_panel(settings))
-    screen.out.print(Padding(heading, (1, 0, 1, 1)))
-    screen.out.print(Padding(legend(), (0, 0, 1, INDENT)))
-
-
-def _device_panel(clip: Clip, settings: DeviceSettings) -> Panel:
     bars = Text(loudness(clip.samples, WIDTHS[0] - 4), STYLES[Origin.EDGE], no_wrap=True)
     name = Text(f"{safe_line(clip.name)}, {seconds(clip.duration_s)}", no_wrap=True, overflow="ellipsis")
-    return _panel("device", settings.draft, Group(bars, name), WIDTHS[0])
-
-
-def _cloud_panel(settings: DeviceSettings) -> Panel:
     address = Text(safe_line(settings.cloud or ""), no_wrap=True, overflow="ellipsis")
-    return _panel("cloud", settings.target, Group(Text("another process"), address), WIDTHS[2])
+    device = _panel("device", settings.draft, Group(bars, name), WIDTHS[0])
+    cloud = _panel("cloud", settings.target, Group(Text("another process"), address), WIDTHS[2])
+    heading = Table.grid()
+    heading.add_row(device, link, cloud)
+    screen.out.print(Padding(heading, (1, 0, 1, 1)))
+    screen.out.print(Padding(legend(), (0, 0, 1, INDENT)))
 
 
 def _panel(title: str, model: str, body: Group, width: int) -> Panel:
@@ -158,18 +152,10 @@ def _show_comparison(variants: Sequence[Variant], results: Sequence[Result], scr
     columns = [Column(variant.heading(number), result) for number, (variant, result) in enumerate(pairs, 1)]
     screen.out.print(Padding(comparison(columns), (0, 0, 1, 1)))
     remarks = Table.grid(padding=(0, 1))
-    for number, remark in _remarks(results):
-        remarks.add_row(Text(str(number), style="bold"), remark)
+    remarks.add_row(Text("1", style="bold"), disclosure(results[0]))
+    remarks.add_row(Text("3", style="bold"), disclosure(results[2]))
+    if len(results) > 3:  # whether the rule exact gave the cloud's text
+        cloud, hybrid = ([piece.token_id for piece in result.pieces] for result in results[2:4])
+        sameness = f"The text {'is' if cloud == hybrid else 'is NOT'}, token for token, that of the cloud alone."
+        remarks.add_row(Text("4", style="bold"), f"The same data left the device. {sameness}")
     screen.out.print(Padding(remarks, (0, 0, 1, 1)))
-
-
-def _remarks(results: Sequence[Result]) -> list[tuple[int, str]]:
-    """What left the device, and whether the rule exact gave the cloud's text, by the number of the variant."""
-    remarks = [(1, disclosure(results[0])), (3, disclosure(results[2]))]
-    return [*remarks, (4, _sameness(results[2], results[3]))] if len(results) > 3 else remarks
-
-
-def _sameness(cloud: Result, hybrid: Result) -> str:
-    is_same = [piece.token_id for piece in cloud.pieces] == [piece.token_id for piece in hybrid.pieces]
-    verdict = "is" if is_same else "is NOT"
-    return f"The same data left the device. The text {verdict}, token for token, that of the cloud alone."

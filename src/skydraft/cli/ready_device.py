@@ -38,7 +38,8 @@ async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterato
         if warning := None if settings.cloud is None else exposure(settings.cloud, has_key=bool(settings.key)):
             screen.warn(warning)
         await meet_cloud(settings)
-        with screen.busy(_loading(settings)):
+        target = f", starting a cloud with {settings.target}" if starts_cloud(settings) else ""
+        with screen.busy(f"Loading {settings.draft}{target} ..."):
             tokenizer = await _in_thread(lambda: load_tokenizer(settings.draft, "draft"))
             await check_models(settings, tokenizer.vocabulary)
             device = await _load(settings, tokenizer, stack)
@@ -97,11 +98,6 @@ def _cloud_arguments(settings: DeviceSettings) -> list[str]:
     places = ["--device", settings.device, "--dtype", settings.dtype, "--threads", str(settings.num_threads)]
     length = ["--max-length", str(settings.max_length)] if settings.max_length else []
     return ["--slots", "1", *length, *places]
-
-
-def _loading(settings: DeviceSettings) -> str:
-    target = f", starting a cloud with {settings.target}" if starts_cloud(settings) else ""
-    return f"Loading {settings.draft}{target} ..."
 
 
 def _in_thread(call: Callable[[], _Result]) -> asyncio.Future[_Result]:

@@ -39,13 +39,6 @@ class Column(NamedTuple):
     result: Result
 
 
-class Row(NamedTuple):
-    """A line of the table."""
-
-    label: Text
-    cells: list[str]
-
-
 def legend() -> Text:
     """The legend of the colours."""
     return Text("   ").join(Text.assemble(("■", _colour(origin)), " ", _meaning(origin)) for origin in STYLES)
@@ -91,39 +84,28 @@ def comparison(columns: Sequence[Column]) -> Table:
     for column in columns:
         table.add_column(column.title, justify="right", no_wrap=True, min_width=COLUMN_WIDTH)
     results = [column.result for column in columns]
-    for row in (*_time_rows(results), *_origin_rows(results), *_traffic_rows(results)):
-        table.add_row(row.label, *map(_cell, row.cells))
+    counts = [result.num_by_origin for result in results]
+    rows = [
+        (Text("time to first token"), [seconds(result.first_token_s) for result in results]),
+        (Text("total time"), [seconds(result.total_s) for result in results]),
+        (Text("tokens"), [_number(len(result.pieces)) for result in results]),
+        *((_meaning(origin, indent=2), [_number(count[origin]) for count in counts]) for origin in Origin),
+        (Text("rounds"), [_number(result.rounds) for result in results]),
+        *_byte_rows("bytes up", [result.up for result in results], UP_KINDS),
+        *_byte_rows("bytes down", [result.down for result in results], DOWN_KINDS),
+    ]
+    for label, cells in rows:
+        table.add_row(label, *(Text(cell, style="dim" if cell == NONE else "") for cell in cells))
     return table
 
 
-def _time_rows(results: Sequence[Result]) -> list[Row]:
-    return [
-        Row(Text("time to first token"), [seconds(result.first_token_s) for result in results]),
-        Row(Text("total time"), [seconds(result.total_s) for result in results]),
-    ]
-
-
-def _origin_rows(results: Sequence[Result]) -> list[Row]:
-    counts = [result.num_by_origin for result in results]
-    return [
-        Row(Text("tokens"), [_number(len(result.pieces)) for result in results]),
-        *(Row(_meaning(origin, indent=2), [_number(count[origin]) for count in counts]) for origin in Origin),
-    ]
-
-
-def _traffic_rows(results: Sequence[Result]) -> list[Row]:
-    up, down = [result.up for result in results], [result.down for result in results]
-    rounds = Row(Text("rounds"), [_number(result.rounds) for result in results])
-    return [rounds, *_byte_rows("bytes up", up, UP_KINDS), *_byte_rows("bytes down", down, DOWN_KINDS)]
-
-
-def _byte_rows(label: str, counts: Sequence[Counter[str]], order: Sequence[str]) -> list[Row]:
-    """The total, then each kind that occurs, known kinds first."""
+def _byte_rows(label: str, counts: Sequence[Counter[str]], order: Sequence[str]) -> list[tuple[Text, list[str]]]:
+    """Label and cells of the total, then of each kind that occurs, known kinds first."""
     found = sum(counts, Counter[str]())
     kinds = [kind for kind in order if found[kind]] + sorted(set(found) - set(order))
     return [
-        Row(Text(label), [_number(count.total()) for count in counts]),
-        *(Row(Text(f"  {kind}", "dim"), [_number(count[kind]) for count in counts]) for kind in kinds),
+        (Text(label), [_number(count.total()) for count in counts]),
+        *((Text(f"  {kind}", "dim"), [_number(count[kind]) for count in counts]) for kind in kinds),
     ]
 
 
@@ -137,7 +119,3 @@ def _colour(origin: Origin) -> str:
 
 def _number(number: int) -> str:
     return f"{number:,}" if number else NONE
-
-
-def _cell(text: str) -> Text:
-    return Text(text, style="dim" if text == NONE else "")

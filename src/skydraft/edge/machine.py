@@ -78,9 +78,12 @@ def look_at_machine() -> Machine:
 def measure_speed(machine: Machine) -> Speed:
     """Measure for about a second."""
     accelerator = machine.accelerator
+    tall = np.ones((MATRIX_BYTES // 4 // NUM_COLUMNS, NUM_COLUMNS), np.float32)
+    vector = np.ones(NUM_COLUMNS, np.float32)
+    square = np.ones((MATMUL_SIZE, MATMUL_SIZE), np.float32)
     return Speed(
-        memory_bytes_per_s=_memory_bytes_per_s(),
-        matmul_s=_matmul_s(),
+        memory_bytes_per_s=tall.nbytes / _shortest_s(lambda: tall @ vector),
+        matmul_s=_shortest_s(lambda: square @ square),
         accelerator_bytes_per_s=None if accelerator is None else memory_bytes_per_s(accelerator.device),
     )
 
@@ -106,17 +109,6 @@ def look_at_battery() -> tuple[float | None, bool]:
     if battery is None:
         return None, True
     return min(max(battery.percent / 100, 0.0), 1.0), bool(battery.power_plugged)
-
-
-def _memory_bytes_per_s() -> float:
-    matrix = np.ones((MATRIX_BYTES // 4 // NUM_COLUMNS, NUM_COLUMNS), np.float32)
-    vector = np.ones(NUM_COLUMNS, np.float32)
-    return matrix.nbytes / _shortest_s(lambda: matrix @ vector)
-
-
-def _matmul_s() -> float:
-    matrix = np.ones((MATMUL_SIZE, MATMUL_SIZE), np.float32)
-    return _shortest_s(lambda: matrix @ matrix)
 
 
 def _shortest_s(call: Callable[[], object]) -> float:

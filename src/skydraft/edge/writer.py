@@ -80,11 +80,6 @@ class Writer:
     def close(self) -> None:
         self._worker.shutdown()
 
-    def _planner_for(self, job: Job) -> Planner:
-        """What was learnt of a cloud in one text serves the next."""
-        objective = job.settings.objective
-        return self._planners.setdefault((job.address, objective, job.way), Planner(objective, job.way))
-
     async def write(self, job: Job, on_tokens: OnTokens, notify: Notify = lambda _: None) -> Report:
         """Write one text.
 
@@ -99,7 +94,10 @@ class Writer:
             DisclosureError: the share level keeps something on the device that was about to leave.
             EngineError: the draft model cannot take the prompt, and the cloud may not write alone.
         """
-        run = TextRun(job, self._engine, self._planner_for(job), self._worker, on_tokens, notify)
+        objective = job.settings.objective
+        # What was learnt of a cloud in one text serves the next.
+        planner = self._planners.setdefault((job.address, objective, job.way), Planner(objective, job.way))
+        run = TextRun(job, self._engine, planner, self._worker, on_tokens, notify)
         try:
             await run.write()
         finally:
@@ -190,7 +188,8 @@ class TextRun:
                 self._notify(f"{error}; the device goes on alone")
                 await self._write_until_back()
         else:
-            await self._leave_cloud()
+            if self._client is not None and not self._session.is_complete:
+                await self._client.leave()  # another mode goes on: towards the cloud it begins with what is written
 
     def _go_on_without_draft(self, overflow: CacheOverflow) -> None:
         """The draft model has no room for the text, or for more of it: the rest is the cloud's, where it may be.
@@ -198,21 +197,16 @@ class TextRun:
         Raises:
             CacheOverflow: it may not, and nothing was written yet.
         """
-        if self._may_cloud_finish:
-            self._is_draft_full = True
-            self._notify(f"{WITHOUT_DRAFT}: {overflow}")
-        else:
-            self._end_early(overflow, DRAFT_FULL)
-
-    @property
-    def _may_cloud_finish(self) -> bool:
-        """Whether a text that the device cannot write on may be written on by the cloud alone."""
         job = self._job
         sees_all = job.address is not None and job.prompts.does_cloud_see_all
         mode, is_private = job.settings.mode, job.settings.objective is Objective.PRIVACY
         is_kept_here = mode is Mode.EDGE or (mode is Mode.AUTO and is_private)
         is_rationed = job.settings.max_escalated < 1 or isinstance(job.gate, NeverGate)
-        return sees_all and not is_kept_here and not is_rationed
+        if sees_all and not is_kept_here and not is_rationed:
+            self._is_draft_full = True
+            self._notify(f"{WITHOUT_DRAFT}: {overflow}")
+        else:
+            self._end_early(overflow, DRAFT_FULL)
 
     def _end_early(self, error: CacheOverflow | TransportError | CloudFault, reason: str) -> None:
         """The text can grow no more, and what there is of it is the result.
@@ -235,10 +229,13 @@ class TextRun:
 
     async def _write_with_cloud(self, mode: Mode) -> None:
         self._planner.look_again.went_back()
-        watching = asyncio.create_task(watch_link(self._cloud(), self._planner))
+        client = self._cloud()
+        watching = asyncio.create_task(watch_link(client, self._planner))
         try:
             if mode is Mode.CLOUD:
-                await self._write_in_cloud()
+                while self._is_up_to(Mode.CLOUD):
+                    await client.listen(self._job.sampling.max_tokens)
+                    self._show()
             elif self._job.rule.merges_offers:
                 await self._write_exactly()
             else:
@@ -246,11 +243,6 @@ class TextRun:
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-
-    async def _leave_cloud(self) -> None:
-        """Another mode goes on: towards the cloud it begins with what is written."""
-        if self._client is not None and not self._session.is_complete:
-            await self._client.leave()
 
     async def _write_until_back(self) -> None:
         """On the device alone, until the cloud can be reached again."""
@@ -314,12 +306,6 @@ class TextRun:
         client = CloudClient(session, self._border, job.address, patience, pads=job.settings.pad)
         if await look_at_cloud(client, self._planner):
             self._choice.reconsider()
-
-    async def _write_in_cloud(self) -> None:
-        client = self._cloud()
-        while self._is_up_to(Mode.CLOUD):
-            await client.listen(self._job.sampling.max_tokens)
-            self._show()
 
     async def _write_exactly(self) -> None:
         """The cloud's own text, as fast as both can."""

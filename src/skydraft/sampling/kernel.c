@@ -308,40 +308,44 @@ static inline float power(float x) {
     return result;
 }
 
-/* The weight of each value; returns the sum. scale is log2(e) / temperature. */
-static double weigh(const float *values, size_t num, float top, float scale, float *weights) {
+/* The same for x = difference * scale, in less time, or up to ROUGH_EXCESS times that: the bits of a float are its
+   logarithm, with straight lines between powers of 2. */
+static inline float rough_power(float difference, float scale) {
+    const float logarithm = difference * (scale * 0x1p23f) + 127 * 0x1p23f;
+    const int32_t bits = (int32_t)(logarithm > 0x1p23f ? logarithm : 0x1p23f);
+    float result;
+    memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
+/* The sum of the weights of some values, each of which is kept where it is not rough. */
+static inline double sum_weights(const float *values, size_t num, float top, float scale, const int is_rough,
+                                 float *weights) {
     double total = 0;
     for (size_t at = 0; at < num; at += SUM_TILE) {
         const size_t end = at + SUM_TILE < num ? at + SUM_TILE : num;
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (size_t i = at; i < end; i++) {
-            weights[i] = power((values[i] - top) * scale);
-            sum += weights[i];
+            const float difference = values[i] - top;
+            const float weight = is_rough ? rough_power(difference, scale) : power(difference * scale);
+            if (!is_rough)
+                weights[i] = weight;
+            sum += weight;
         }
         total += sum;
     }
     return total;
 }
 
-/* The sum alone, in less time, or up to ROUGH_EXCESS times that: the bits of a float are its logarithm, with straight
-   lines between powers of 2. */
+/* The weight of each value; returns the sum. scale is log2(e) / temperature. */
+static double weigh(const float *values, size_t num, float top, float scale, float *weights) {
+    return sum_weights(values, num, top, scale, 0, weights);
+}
+
+/* The sum alone, in less time, or up to ROUGH_EXCESS times that. */
 static double weigh_roughly(const float *values, size_t num, float top, float scale) {
-    double total = 0;
-    for (size_t at = 0; at < num; at += SUM_TILE) {
-        const size_t end = at + SUM_TILE < num ? at + SUM_TILE : num;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (size_t i = at; i < end; i++) {
-            const float logarithm = (values[i] - top) * (scale * 0x1p23f) + 127 * 0x1p23f;
-            const int32_t bits = (int32_t)(logarithm > 0x1p23f ? logarithm : 0x1p23f);
-            float weight;
-            memcpy(&weight, &bits, sizeof weight);
-            sum += weight;
-        }
-        total += sum;
-    }
-    return total;
+    return sum_weights(values, num, top, scale, 1, NULL);
 }
 
 /* The weight of the values from the bound on. */

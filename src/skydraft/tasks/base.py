@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from skydraft.core import Prompt, SegmentKind, ShareLevel, TokenSegment
+from skydraft.core import Prompt, ShareLevel
 
 Encode: TypeAlias = Callable[[str], Sequence[int]]  # the text of a template -> token ids, without a start token
 
@@ -24,11 +24,6 @@ class PromptPair(NamedTuple):
     def does_cloud_see_all(self) -> bool:
         """Whether the cloud's prompt is the device's, evidence and all."""
         return self.cloud == self.edge
-
-
-def token_segment(encode: Encode, text: str, kind: SegmentKind = SegmentKind.INSTRUCTION) -> TokenSegment:
-    """Encode a text as a segment."""
-    return TokenSegment(tuple(encode(text)), kind)
 
 
 def prompt_pair(with_evidence: Prompt, instruction_only: Prompt, share: ShareLevel) -> PromptPair:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from skydraft.core import Prompt, SegmentKind, ShareLevel, TensorSegment
-from skydraft.tasks.base import Encode, PromptPair, prompt_pair, token_segment
+from skydraft.core import Prompt, SegmentKind, ShareLevel, TensorSegment, TokenSegment
+from skydraft.tasks.base import Encode, PromptPair, prompt_pair
 
 INSTRUCTION = "Describe how the speaker sounds."
 USER_BEGIN = "<|im_start|>user\n"
@@ -29,12 +29,8 @@ def audio_prompt(encode: Encode, features: TensorSegment) -> Prompt:
         features: log_mel [num_mel_bins, num_frames]; marked as evidence here, whatever it was marked before.
     """
     evidence = replace(features, kind=SegmentKind.EVIDENCE)
-    return Prompt((token_segment(encode, BEFORE_AUDIO), evidence, token_segment(encode, AFTER_AUDIO)))
-
-
-def text_only_prompt(encode: Encode) -> Prompt:
-    """The prompt of a model that does not hear the clip."""
-    return Prompt((token_segment(encode, TEXT_ONLY),))
+    before, after = (TokenSegment(tuple(encode(text))) for text in (BEFORE_AUDIO, AFTER_AUDIO))
+    return Prompt((before, evidence, after))
 
 
 def caption_prompts(encode: Encode, features: TensorSegment, share: ShareLevel) -> PromptPair:
@@ -45,4 +41,5 @@ def caption_prompts(encode: Encode, features: TensorSegment, share: ShareLevel) 
         features: log_mel [num_mel_bins, num_frames] of at most 30 s.
         share: `none`: the cloud gets no prompt; `tokens`: the instruction alone; `features`: the same as the edge.
     """
-    return prompt_pair(audio_prompt(encode, features), text_only_prompt(encode), share)
+    text_only = Prompt((TokenSegment(tuple(encode(TEXT_ONLY))),))
+    return prompt_pair(audio_prompt(encode, features), text_only, share)
