@@ -14,7 +14,7 @@ from skydraft.engines.base import ChunkedEngine, Extension, PromptChunk
 from skydraft.engines.emulated.table import Floats, TableEngine
 from skydraft.errors import EngineError
 from skydraft.protocol import messages, offers
-from skydraft.scheduling.batcher import Batcher, PassResult
+from skydraft.scheduling.batcher import Batcher, ForwardPass
 from tests.effort import effort_of
 from tests.engines.operations import whole_prompts
 from tests.linked import PROMPT, cloud_only, counting, table
@@ -52,7 +52,7 @@ def offer(batcher: Batcher, session: CloudSession, token_ids: Iterable[int], num
     batcher.wake(session)
 
 
-def passes(batcher: Batcher) -> list[PassResult]:
+def passes(batcher: Batcher) -> list[ForwardPass]:
     """All until nothing waits."""
     done = []
     while batcher.is_busy:
@@ -65,7 +65,7 @@ def alone(session: CloudSession) -> list[int]:
     return cloud_only(engine(), session.terms.sampling, session.terms.prompt)
 
 
-def faults(done: Iterable[PassResult]) -> dict[CloudSession, messages.Fault]:
+def faults(done: Iterable[ForwardPass]) -> dict[CloudSession, messages.Fault]:
     said = [(session, outcome.message) for one in done for session, outcome in one.outcomes.items()]
     return {session: message for session, message in said if isinstance(message, messages.Fault)}
 

@@ -41,17 +41,15 @@ def plain(text: str, max_chars: int) -> str:
     return text if len(text) <= max_chars else text[: max_chars - 3] + "..."
 
 
-def sendable(message: Message) -> Message:
+def sendable(message: Opened | Fault) -> Opened | Fault:
     """Make what a message says to a person fit to travel, so that the other side never refuses it for that.
 
     The name of a model comes from a folder's and may be anything; a wait may be longer than the protocol can say.
     """
     if isinstance(message, Opened):
         return replace(message, model=plain(message.model, MAX_NAME_CHARS))
-    if isinstance(message, Fault):
-        wait_s = None if message.retry_after_s is None else min(message.retry_after_s, MAX_RETRY_AFTER_S)
-        return replace(message, sentence=plain(message.sentence, MAX_SENTENCE_CHARS), retry_after_s=wait_s)
-    return message
+    wait_s = None if message.retry_after_s is None else min(message.retry_after_s, MAX_RETRY_AFTER_S)
+    return replace(message, sentence=plain(message.sentence, MAX_SENTENCE_CHARS), retry_after_s=wait_s)
 
 
 def check(message: Message, limits: FrameLimits) -> None:

@@ -40,7 +40,8 @@ def encode(message: Message) -> bytes:
 
     What is said to a person is made fit to travel (`checks.sendable`).
     """
-    message = sendable(message)
+    if isinstance(message, (Opened, Fault)):
+        message = sendable(message)
     fields = [_fields(value) if isinstance(value, msgspec.Struct) else value for value in _fields(message)]
     return _encoder.encode([message.__struct_config__.tag, *fields])
 

@@ -39,39 +39,38 @@ MAX_LEAD = 32  # log tokens that a slot lacks, before they are read like a promp
 
 
 @dataclass
-class PassResult:
-    """What a forward pass did.
+class ForwardPass:
+    """A forward pass: what it did, and, while it is put together, what it can still take.
 
+    positions_left: tokens of all sessions together. prefill_left: of these, of prompts and of logs that are read again.
+    has_slots: a user without a slot may get one. is_empty: nothing is part of it yet.
     outcomes: of the sessions that have something to say; a fault where one is over.
     num_sessions: that took part, those whose prompts were read included.
     num_positions: tokens computed.
     num_evicted: sessions that lost their KV cache to others. num_restored: that were given a slot again.
     """
 
+    positions_left: int
+    prefill_left: int
+    has_slots: bool = True
+    is_empty: bool = True
     outcomes: dict[CloudSession, Outcome] = field(default_factory=dict)
     num_sessions: int = 0
     num_positions: int = 0
     num_evicted: int = 0
     num_restored: int = 0
 
-
-@dataclass
-class _Budget:
-    """What a pass that is being put together can still take."""
-
-    positions: int
-    prefill: int
-    has_slots: bool = True
-    is_untouched: bool = True
-
-    def spend(self, num_positions: int, is_prefill: bool) -> None:
-        self.positions -= num_positions
-        self.prefill -= num_positions if is_prefill else 0
-        self.is_untouched = False
+    def take(self, num_positions: int, is_prefill: bool) -> None:
+        """Make work of so many tokens part of it."""
+        self.positions_left -= num_positions
+        self.prefill_left -= num_positions if is_prefill else 0
+        self.num_positions += num_positions
+        self.is_empty = False
 
     @property
     def to_read(self) -> int:
-        return max(0, min(self.positions, self.prefill))
+        """Tokens of prompts and logs that it can still take."""
+        return max(0, min(self.positions_left, self.prefill_left))
 
 
 class _Task(NamedTuple):
@@ -148,37 +147,35 @@ class Batcher:
             self._active.pop(user, None)
             self._lending.take_back(user)
 
-    def step(self) -> PassResult:
+    def step(self) -> ForwardPass:
         """Run what waits as one forward pass.
 
         A session that cannot go on, and no other, gets a fault and is forgotten.
         """
         self._number += 1
-        result, evicted_before = PassResult(), self._lending.num_evicted
-        tasks = self._schedule(result)
+        forward_pass, evicted_before = ForwardPass(self._max_positions, self._prefill_tokens), self._lending.num_evicted
+        tasks = self._schedule(forward_pass)
         known = [task for task in tasks if task.item is None]
         if known:
-            self._settle(known, [None] * len(known), result)  # before the pass: their logits are there already
-        self._run([task for task in tasks if task.item is not None], result)
-        result.num_sessions, result.num_evicted = len(tasks), self._lending.num_evicted - evicted_before
-        return result
+            self._settle(known, [None] * len(known), forward_pass)  # before the pass: their logits are there already
+        self._run([task for task in tasks if task.item is not None], forward_pass)
+        forward_pass.num_sessions, forward_pass.num_evicted = len(tasks), self._lending.num_evicted - evicted_before
+        return forward_pass
 
     # Schedule
 
-    def _schedule(self, result: PassResult) -> list[_Task]:
-        budget = _Budget(self._max_positions, self._prefill_tokens)
+    def _schedule(self, forward_pass: ForwardPass) -> list[_Task]:
         self._active = {user: None for user in self._active if user.is_waiting}
         tasks: list[_Task] = []
         for user in self._fair_queue.order(list(self._active)):
             try:
-                task = self._plan(user, budget, result)
+                task = self._plan(user, forward_pass)
             except Exception as error:
-                self._fail(user, error, result)
+                self._fail(user, error, forward_pass)
                 continue
             if task is not None:
-                budget.spend(task.num_positions, is_prefill=task.step is None)
+                forward_pass.take(task.num_positions, is_prefill=task.step is None)
                 self._fair_queue.charge(user.tenant, task.num_positions)
-                result.num_positions += task.num_positions
                 user.last_pass = self._number
                 tasks.append(task)
         if len(tasks) == len(self._active):
@@ -187,46 +184,45 @@ class Batcher:
             self._active[task.user] = self._active.pop(task.user)
         return tasks
 
-    def _plan(self, user: SlotUser, budget: _Budget, result: PassResult) -> _Task | None:
+    def _plan(self, user: SlotUser, forward_pass: ForwardPass) -> _Task | None:
         """What the user does in this pass; None: it must wait, or has nothing to do after all."""
-        if user.slot is None and not self._lend(user, budget, result):
+        if user.slot is None and not self._lend(user, forward_pass):
             return None
         session, slot = user.session, user.slot
         assert slot is not None
         if user.num_unread:
-            num_tokens = min(user.num_unread, budget.to_read)
+            num_tokens = min(user.num_unread, forward_pass.to_read)
             return _Task(user, PromptChunk(slot, num_tokens), None, num_tokens) if num_tokens else None
         session.take_forced(MAX_LEAD)
         if session.num_lead > MAX_LEAD:  # a part of the log is read again
-            num_tokens = min(session.num_lead - 1, budget.to_read)
+            num_tokens = min(session.num_lead - 1, forward_pass.to_read)
             token_ids = tuple(session.token_ids[session.kv_length : session.kv_length + num_tokens])
             return _Task(user, Extension.chain(slot, token_ids, num_rows=0), None, num_tokens) if num_tokens else None
-        step = session.next_step(None if budget.is_untouched else budget.positions)
+        step = session.next_step(None if forward_pass.is_empty else forward_pass.positions_left)
         if step is None:
             return None
         item = Extension(slot, step.token_ids, step.shape) if step.token_ids else None
         return _Task(user, item, step, len(step.token_ids))
 
-    def _lend(self, user: SlotUser, budget: _Budget, result: PassResult) -> bool:
+    def _lend(self, user: SlotUser, forward_pass: ForwardPass) -> bool:
         """Get the user a slot; False where it must wait."""
-        if not budget.has_slots or not budget.to_read:
+        if not forward_pass.has_slots or not forward_pass.to_read:
             return False
-        budget.has_slots = self._lending.lend(user, self._number)
-        if not budget.has_slots:
+        forward_pass.has_slots = self._lending.lend(user, self._number)
+        if not forward_pass.has_slots:
             return False
-        result.num_restored += not user.is_new
+        forward_pass.num_restored += not user.is_new
         user.last_pass = self._number
         if self._chunked is None:  # the prompt was a pass of its own: one is enough
             user.is_new = False
-            budget.spend(user.num_prompt, is_prefill=True)
-            budget.prefill = 0
+            forward_pass.take(user.num_prompt, is_prefill=True)
+            forward_pass.prefill_left = 0
             self._fair_queue.charge(user.tenant, user.num_prompt)
-            result.num_positions += user.num_prompt
         return True
 
     # Run
 
-    def _run(self, tasks: Sequence[_Task], result: PassResult) -> None:
+    def _run(self, tasks: Sequence[_Task], forward_pass: ForwardPass) -> None:
         """One pass; where it fails, one for each task, so that a bad one fails alone."""
         if not tasks:
             return
@@ -238,16 +234,16 @@ class Batcher:
                 all_logits = self._engine.extend([item for item in items if isinstance(item, Extension)])
         except Exception as error:
             if len(tasks) == 1:
-                self._fail(tasks[0].user, error, result)
+                self._fail(tasks[0].user, error, forward_pass)
             else:
                 for task in tasks:
-                    self._run([task], result)
+                    self._run([task], forward_pass)
             return
-        self._settle(tasks, all_logits, result)
+        self._settle(tasks, all_logits, forward_pass)
 
     # Settle
 
-    def _settle(self, tasks: Sequence[_Task], all_logits: Sequence[Array | None], result: PassResult) -> None:
+    def _settle(self, tasks: Sequence[_Task], all_logits: Sequence[Array | None], forward_pass: ForwardPass) -> None:
         """Take in the logits of each task; the choices of all sessions are made together."""
         prepared: list[tuple[_Task, Prepared]] = []
         for task, logits in zip(tasks, all_logits, strict=True):
@@ -257,13 +253,13 @@ class Batcher:
                 else:
                     prepared.append((task, task.user.session.prepare(task.step, logits)))
             except Exception as error:
-                self._fail(task.user, error, result)
+                self._fail(task.user, error, forward_pass)
         choices = _choices([each.request for _, each in prepared])
         for (task, each), token_ids in zip(prepared, choices, strict=True):
             try:
-                self._settle_step(task, each, token_ids, result)
+                self._settle_step(task, each, token_ids, forward_pass)
             except Exception as error:
-                self._fail(task.user, error, result)
+                self._fail(task.user, error, forward_pass)
 
     def _settle_reading(self, task: _Task, logits: Array) -> None:
         user = task.user
@@ -277,7 +273,9 @@ class Batcher:
             # A row of its own, for a session may keep it: a view would hold the logits of the whole pass.
             user.session.prefilled(array_namespace(logits).asarray(logits[-1], copy=True))
 
-    def _settle_step(self, task: _Task, prepared: Prepared, choices: list[int] | None, result: PassResult) -> None:
+    def _settle_step(
+        self, task: _Task, prepared: Prepared, choices: list[int] | None, forward_pass: ForwardPass
+    ) -> None:
         user, session = task.user, task.user.session
         kv_start = session.kv_length
         outcome = session.finish(prepared, choices)
@@ -289,9 +287,9 @@ class Batcher:
             else:
                 self._engine.keep_path(slot, kv_start, outcome.kept)
         user.num_judged += task.num_positions
-        result.outcomes[session] = outcome
+        forward_pass.outcomes[session] = outcome
 
-    def _fail(self, user: SlotUser, error: Exception, result: PassResult) -> None:
+    def _fail(self, user: SlotUser, error: Exception, forward_pass: ForwardPass) -> None:
         session = user.session
         self.release(session)
         match error:
@@ -304,7 +302,7 @@ class Batcher:
             case _:
                 log.error("a session failed", exc_info=error)
                 code, sentence = messages.FaultCode.INTERNAL, "the cloud failed to judge a draft; its log says why"
-        result.outcomes[session] = Outcome(messages.Fault(code, sentence, session.number))
+        forward_pass.outcomes[session] = Outcome(messages.Fault(code, sentence, session.number))
 
 
 def _choices(requests: Sequence[ChoiceRequest | None]) -> list[list[int] | None]:

@@ -98,20 +98,22 @@ class TableEngine:
         return token_ids
 
     def _logits(self, placement: Placement) -> Floats:
-        """[num_rows, vocab_size]: by the last tokens up to each new one, along its path."""
+        """[num_rows, vocab_size]: by windows [num_tokens, order] of the last tokens up to each new one, on its path."""
         if not placement.num_rows:
             return self._table[:0]
         tokens, is_chain = self._tokens[placement.slot], placement.tree.shape.is_chain
-        if placement.num_rows == 1 and is_chain:  # a view, whatever the size of the vocabulary
-            row = self._rows(tokens[placement.end : placement.end + self._order][None], placement.slot)[0]
-            return self._table[row : row + 1]
         if is_chain:
-            last = np.arange(placement.start + 1, placement.end + 1)
-            windows: Ints = tokens[last[:, None] + self._offsets]
+            first = placement.end if placement.num_rows == 1 else placement.start + 1
+            windows: Ints = tokens[np.arange(first, placement.end + 1)[:, None] + self._offsets]
         else:
             nodes = range(placement.start - placement.tree.start, len(placement.tree.shape))
             windows = np.stack([tokens[self._path_indexes(placement, node)] for node in nodes])
-        return self._table[self._rows(windows, placement.slot)]
+        contexts = (windows.astype(np.uint64) * self._factors).sum(axis=1, dtype=np.uint64)
+        if not self._is_exact:
+            contexts = (contexts * _HASH_FACTOR) >> np.uint64(33)
+        rows: Ints = (contexts.astype(np.int64) + self._shifts[placement.slot]) % self._num_rows
+        # One row is a view, whatever the size of the vocabulary.
+        return self._table[rows[0] : rows[0] + 1] if len(rows) == 1 else self._table[rows]
 
     def _path_indexes(self, placement: Placement, node: int) -> list[int]:
         """Where the last `order` tokens up to a node lie."""
@@ -127,14 +129,6 @@ class TableEngine:
         """uint [order]: what each token of a window counts."""
         base = self._vocab_size if self._is_exact else 2 * self._vocab_size + 1
         return np.array([pow(base, j, 2**64) for j in reversed(range(self._order))], dtype=np.uint64)
-
-    def _rows(self, windows: Ints, slot: Slot) -> Ints:
-        """int [num_tokens]: the table's row for each window [num_tokens, order]."""
-        contexts = (windows.astype(np.uint64) * self._factors).sum(axis=1, dtype=np.uint64)
-        if not self._is_exact:
-            contexts = (contexts * _HASH_FACTOR) >> np.uint64(33)
-        rows: Ints = (contexts.astype(np.int64) + self._shifts[slot]) % self._num_rows
-        return rows
 
 
 def _tensor_digest(prompt: Prompt) -> int:
