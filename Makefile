@@ -7,7 +7,7 @@ VLLM := .venv-vllm
 RAY := .venv-ray
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick lint bench train test-llamacpp test-vllm test-ray clean help
+.PHONY: demo test quick lint bench bench-real train test-llamacpp test-vllm test-ray clean help
 
 help:
 	@echo "make demo    caption a clip with a device and a cloud on this machine"
@@ -15,6 +15,7 @@ help:
 	@echo "make quick   the tests that touch every room, in half a minute"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   the quick benches"
+	@echo "make bench-real      the bench with real models, in the folder that SKYDRAFT_MODELS names; builds llama.cpp, once"
 	@echo "make slow    tests that take long or time something: every clip of the unseen actors, --help"
 	@echo "make train   train the embedded pair again, from ../shared/speech"
 	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
@@ -43,6 +44,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench.overhead --quick
 	$(BIN)/python -m bench.choices --quick
 	$(BIN)/python -m bench.network --quick
+
+bench-real: $(LLAMACPP)/.dev
+	@$(LLAMACPP)/bin/python -m bench.real $(ARGS)
 
 train: $(VENV)/.dev
 	$(BIN)/python -m training --speech ../shared/speech

@@ -70,6 +70,24 @@ class ObservedCloud:
         return self._log.read_text(errors="replace")
 
     @property
+    def cpu_s(self) -> float:
+        """Processor time that it has taken."""
+        return float(sum(psutil.Process(self._process.pid).cpu_times()[:2]))
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End it at once, as a lack of memory or power would."""
+        self._process.kill()
+        self._process.wait()
+
+    def total(self, name: str) -> float:
+        """What a counter of /metrics, or the sum of a histogram, says. Raises: TransportError."""
+        return self._counts()[(f"skydraft_{name}", "")]
+
+    @property
     def rss_bytes(self) -> int:
         """Memory that it holds now."""
         return int(psutil.Process(self._process.pid).memory_info().rss)

@@ -30,6 +30,7 @@ class MadeUpMinds:
     def __init__(self, opening: Opening, agreement: float, seed: int) -> None:
         self.opening = opening
         self.vocabulary = VOCABULARY
+        self.row_size = NUM_TOKENS
         self._shape = (CONCENTRATION * agreement, CONCENTRATION * (1 - agreement))
         self._seed = seed
         self._known: dict[Path, tuple[Guesses, int]] = {}

@@ -53,13 +53,19 @@ class Reader:
 
 
 class Thinking(Protocol):
-    """What a target and a draft say of one text."""
+    """What a target and a draft say of one text.
+
+    row_size: ids from here on are in no text and in no guess.
+    """
 
     @property
     def opening(self) -> Opening: ...
 
     @property
     def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def row_size(self) -> int: ...
 
     def choice(self, path: Path) -> int:
         """The target's, after a path."""
@@ -77,6 +83,7 @@ class Minds:
     def __init__(self, target: Engine, draft: Engine, opening: Opening) -> None:
         self.opening = opening
         self.vocabulary = target.vocabulary
+        self.row_size = target.vocabulary.num_tokens
         self._target = Reader(target, opening.prompt_ids)
         self._draft = Reader(draft, opening.prompt_ids)
         self._choices: dict[Path, int] = {}

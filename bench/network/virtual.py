@@ -250,7 +250,7 @@ class VirtualText:
         seconds = self._clock.now_s - begun_s
         self._is_drafting = False
         count = self._drafting.way.num_guesses
-        guesses = [self._minds.guesses(_path(node), count) for node in nodes]
+        guesses = [self._minds.guesses(path_of(node), count) for node in nodes]
         self._stopwatch.time(lambda: self._drafting.saw_draft_step(nodes, guesses, num_tokens, seconds))
         self._act()
 
@@ -306,7 +306,7 @@ class _NoEngine:
     """The reader only plans here."""
 
 
-def _path(node: Node) -> Path:
+def path_of(node: Node) -> Path:
     """The text from its first token to a node."""
     path: list[int] = []
     above: Node | None = node

@@ -90,6 +90,6 @@ class VirtualCloud:
         return self._rows(paths[1:])
 
     def _rows(self, paths: list[Path]) -> np.ndarray[Any, Any]:
-        rows = np.zeros((len(paths), self._minds.vocabulary.num_tokens), np.float32)
+        rows = np.zeros((len(paths), self._minds.row_size), np.float32)
         rows[np.arange(len(paths)), [self._minds.choice(path) for path in paths]] = 1.0
         return rows

@@ -1,0 +1,236 @@
+"""Is the text of both together the cloud's own, with real models and whatever befalls them?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
+from typing import NamedTuple
+
+import msgspec
+
+from bench.claims import Claim
+from bench.real.pair import KINDS, MAX_LENGTH, Pair, TextKey, text_keys
+from bench.real.row_file import RowFile
+from bench.real.site import CLOUD, OnTokens, Site, open_site
+from skydraft.core import Token
+from skydraft.edge.report import Report
+from skydraft.engines.base import Engine, Extension
+from skydraft.engines.load import load_engine
+from skydraft.engines.settings import EngineSettings
+from skydraft.sampling.guesses import best_guesses
+
+WAYS = ("wait:4", "tree", "auto")
+TURNS = ("wait:4", "auto", "tree", "wait:4", "auto")  # a tree has the cloud read seven positions for each token
+CUT, KILL, CROWD, NONE = "cut", "kill", "crowd", "none"
+# Take turns; a killed cloud takes long to come back.
+TROUBLES = (*[CROWD] * 4, NONE, CUT, KILL, CUT, NONE, CUT, *[CROWD] * 4, NONE, CUT)
+CROWD_SIZE = 4  # devices at once, on a cloud with two slots: they are evicted all the time
+ROUND_TRIP_MS = 20.0
+BEFORE_TROUBLE = (4, 48)  # tokens of the text, from and to
+MAX_REFUSE_S = 0.2  # after a cut
+
+
+class Plan(NamedTuple):
+    """A text to write. trouble: what befalls it."""
+
+    key: TextKey
+    way: str
+    trouble: str
+
+
+class ExactRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One text, written by the cloud alone (way "cloud") or by both.
+
+    token_ids: of the cloud's own text.
+    differs_at: the first position where the text is not the cloud's own; None: it is.
+    gap: between the target's two best there, in logits (scores with the shared noise, times the temperature).
+    reconnects, rounds, positions: as in the report. up, down: payload bytes, the prompt left out.
+    """
+
+    kind: str
+    number: int
+    temperature: float
+    way: str
+    trouble: str
+    tokens: int
+    seconds: float
+    first_token_s: float
+    rounds: int
+    positions: int
+    reconnects: int
+    up: int
+    down: int
+    token_ids: tuple[int, ...] = ()
+    differs_at: int | None = None
+    gap: float | None = None
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(TextKey(self.kind, self.number, self.temperature), self.way, self.trouble)
+
+
+def plans(num_each: int, num_times: int) -> list[Plan]:
+    """Every text so many times, in different ways and troubles; these take turns, and so do kinds and temperatures."""
+    once = text_keys(num_each)
+    keys = once * num_times
+    turns = [at + at // len(KINDS) + at // len(once) for at in range(len(keys))]  # each kind has every way
+    return [
+        Plan(key, TURNS[turn % len(TURNS)], TROUBLES[at % len(TROUBLES)])
+        for at, (key, turn) in enumerate(zip(keys, turns, strict=True))
+    ]
+
+
+class Exactness:
+    """Writes the texts that a file of rows lacks, until a time.
+
+    Args:
+        until_s: of `time.monotonic`; no text begins later.
+    """
+
+    def __init__(self, pair: Pair, file: RowFile[ExactRow], until_s: float, say: Callable[[str], None]) -> None:
+        self._pair, self._file = pair, file
+        self._until_s, self._say = until_s, say
+        self._rng = Random(0)
+        self._target: Engine | None = None
+        self._own = {row.plan.key: row for row in file.rows if row.way == CLOUD}
+
+    def run(self, todo: Sequence[Plan]) -> None:
+        done = {row.plan for row in self._file.rows}
+        missing = [plan for plan in todo if plan not in done]
+        self._say(f"{len(missing)} texts to write, {len(todo) - len(missing)} are there")
+        if missing:
+            asyncio.run(self._write_all(missing))
+
+    async def _write_all(self, missing: Sequence[Plan]) -> None:
+        async with open_site(self._pair) as site:
+            site.set_round_trip(ROUND_TRIP_MS)
+            for group in _groups(missing):
+                site.forget()  # a device that has learnt that drafts do not pay here would offer none
+                if time.monotonic() > self._until_s:
+                    return
+                for plan in group:
+                    await self._write_own(site, plan.key)
+                reports = await asyncio.gather(*(self._write(site, plan, at) for at, plan in enumerate(group)))
+                for plan, report in zip(group, reports, strict=True):
+                    self._note(plan, report)
+
+    async def _write_own(self, site: Site, key: TextKey) -> None:
+        """What the cloud writes alone, once."""
+        if key not in self._own:
+            report = await site.write(key, CLOUD)
+            row = self._row(Plan(key, CLOUD, NONE), report)
+            self._own[key] = msgspec.structs.replace(row, token_ids=tuple(_ids(report)))
+            self._file.add(self._own[key])
+
+    async def _write(self, site: Site, plan: Plan, device: int) -> Report:
+        coming: list[asyncio.Task[None]] = []
+
+        def befall() -> None:
+            if plan.trouble == CUT:
+                site.link.cut(self._rng.uniform(0, MAX_REFUSE_S))
+            elif plan.trouble == KILL:
+                coming.append(asyncio.create_task(site.replace_cloud()))
+
+        report = await site.write(plan.key, plan.way, _after(self._rng.randint(*BEFORE_TROUBLE), befall), device)
+        await asyncio.gather(*coming)
+        return report
+
+    def _note(self, plan: Plan, report: Report) -> None:
+        own_ids, ids = self._own[plan.key].token_ids, _ids(report)
+        row = self._row(plan, report)
+        at = next((at for at, pair in enumerate(zip(ids, own_ids, strict=False)) if pair[0] != pair[1]), None)
+        if at is None and len(ids) != len(own_ids):
+            at = min(len(ids), len(own_ids))
+        gap = None if at is None else self._gap(plan.key, own_ids[:at])
+        row = msgspec.structs.replace(row, differs_at=at, gap=gap)
+        self._file.add(row)
+        word = "equal" if at is None else f"DIFFERS at {at}"
+        self._say(f"{plan.key}, {plan.way}, {plan.trouble}: {word}, {row.tokens} tokens in {row.seconds:.1f} s")
+
+    def _gap(self, key: TextKey, path: tuple[int, ...]) -> float:
+        """Between the target's two best behind a beginning of a text."""
+        if self._target is None:
+            settings = EngineSettings(num_threads=1, max_length=MAX_LENGTH)
+            self._target = load_engine(self._pair.target, "target", settings)
+        slot, row = self._target.open(self._pair.prompt(key))
+        if path:
+            row = self._target.extend([Extension.chain(slot, path)])[0][-1]
+        self._target.close(slot)
+        (guesses,) = best_guesses(row[None, :], key.sampling(()), [len(path)], 2)
+        return (guesses.scores[0] - guesses.scores[1]) * (key.temperature or 1.0)
+
+    def _row(self, plan: Plan, report: Report) -> ExactRow:
+        record = report.disclosure
+        return ExactRow(
+            *plan.key,
+            way=plan.way,
+            trouble=plan.trouble,
+            tokens=len(report.tokens),
+            seconds=round(report.total_s, 3),
+            first_token_s=round(report.first_token_s, 3),
+            rounds=report.rounds,
+            positions=report.num_positions,
+            reconnects=report.reconnects,
+            up=sum(count for what, count in record.up.items() if what != "prompt"),
+            down=sum(record.down.values()),
+        )
+
+
+def exact_claims(rows: Iterable[ExactRow]) -> Iterator[Claim]:
+    """exact_share: of all texts that both wrote; by trouble; and what a token took, where no trouble came."""
+    hybrid = [row for row in rows if row.way != CLOUD]
+    if not hybrid:
+        return
+    yield _share("exact_share", hybrid)
+    for trouble in dict.fromkeys(TROUBLES):
+        if some := [row for row in hybrid if row.trouble == trouble]:
+            yield _share(f"exact_share_{trouble}", some)
+    for way in WAYS:
+        if some := [row for row in hybrid if row.way == way and row.trouble == NONE]:
+            yield from _costs(way.replace(":", "_"), some)
+
+
+def _costs(name: str, rows: Sequence[ExactRow]) -> Iterator[Claim]:
+    count, num_tokens = len(rows), sum(row.tokens for row in rows)
+    if num_rounds := sum(row.rounds for row in rows):  # none where the cloud wrote by itself
+        yield Claim(f"tokens_per_round_{name}", num_tokens / num_rounds, "tokens", count)
+    yield Claim(f"positions_per_token_{name}", sum(row.positions for row in rows) / num_tokens, "positions", count)
+    yield Claim(f"up_per_token_{name}", sum(row.up for row in rows) / num_tokens, "bytes", count)
+    yield Claim(f"down_per_token_{name}", sum(row.down for row in rows) / num_tokens, "bytes", count)
+
+
+def _share(name: str, rows: Sequence[ExactRow]) -> Claim:
+    return Claim(name, sum(row.differs_at is None for row in rows) / len(rows), "of texts", len(rows))
+
+
+def _groups(missing: Sequence[Plan]) -> Iterator[list[Plan]]:
+    """Texts that are written at once: one, or a crowd."""
+    crowd: list[Plan] = []
+    for plan in missing:
+        if plan.trouble != CROWD:
+            yield [plan]
+            continue
+        crowd.append(plan)
+        if len(crowd) == CROWD_SIZE:
+            yield crowd
+            crowd = []
+    if crowd:
+        yield crowd
+
+
+def _after(num_tokens: int, befall: Callable[[], None]) -> OnTokens:
+    """Something happens once, when the text has so many tokens."""
+    left = num_tokens
+
+    def count(tokens: Sequence[Token]) -> None:
+        nonlocal left
+        if left > 0 and (left := left - len(tokens)) <= 0:
+            befall()
+
+    return count
+
+
+def _ids(report: Report) -> list[int]:
+    return [token.token_id for token in report.tokens]

@@ -1,0 +1,134 @@
+"""A cloud with the real target in a process of its own, an emulated link in front of it, and devices with the draft."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+
+from bench.link.link import Link
+from bench.link.pipe import Address
+from bench.link.shaping import LinkSettings, PathSettings
+from bench.observed import ObservedCloud, observed_cloud
+from bench.real.pair import MAX_LENGTH, NUM_TOKENS, Pair, TextKey
+from skydraft.config import DeviceSettings
+from skydraft.core import Exact, Mode, ShareLevel, Token
+from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.patience import Patience
+from skydraft.edge.report import Report
+from skydraft.edge.writer import Job, Writer
+from skydraft.engines.base import Engine
+from skydraft.engines.load import load_engine
+from skydraft.engines.settings import EngineSettings
+from skydraft.policies.gate import choose_gate
+from skydraft.policies.way import parse_way
+from skydraft.tasks.base import PromptPair
+
+CLOUD = "cloud"  # the way of the cloud alone
+RATE_MBPS = 10.0
+PATIENCE_S = 240.0  # until a killed cloud is back, on a busy machine
+FLAGS = ("--slots", "2", "--max-length", str(MAX_LENGTH), "--threads", "1")
+
+OnTokens = Callable[[Sequence[Token]], None]
+Wrap = Callable[[Engine], Engine]
+
+
+class Site:
+    """Made by `open_site`.
+
+    Args:
+        wrap: what is made of each draft engine.
+        is_linked: False: devices speak with the cloud itself.
+    """
+
+    def __init__(self, pair: Pair, stack: ExitStack, wrap: Wrap, is_linked: bool) -> None:
+        self.pair = pair
+        self._wrap, self._is_linked = wrap, is_linked
+        self._stack = stack
+        self._engines: list[Engine] = []
+        self._writers: dict[tuple[int, str], Writer] = {}
+
+    async def start(self) -> None:
+        self.cloud = await self._started()
+        self.link = Link(self._address)
+        await self.link.__aenter__()
+
+    async def close(self) -> None:
+        self.forget()
+        await self.link.__aexit__()
+
+    def forget(self) -> None:
+        """Devices come that have learnt nothing yet."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def set_round_trip(self, round_trip_ms: float) -> None:
+        path = PathSettings(delay_ms=round_trip_ms / 2, rate_mbps=RATE_MBPS)
+        self.link.apply(LinkSettings(up=path, down=path))
+
+    async def replace_cloud(self) -> None:
+        """Kill the cloud (SIGKILL), and start another, which knows nothing of what that did."""
+        self.cloud.kill()
+        self.cloud = await self._started()
+        self.link.upstream = self._address
+
+    async def write(
+        self,
+        key: TextKey,
+        way: str,
+        on_tokens: OnTokens = lambda _: None,
+        device: int = 0,
+        num_tokens: int = NUM_TOKENS,
+    ) -> Report:
+        """Write one text.
+
+        Args:
+            way: to draft; CLOUD: the cloud writes alone.
+            device: that writes it; each has a draft model of its own. What it learnt serves its next text in this way.
+        Raises:
+            SkydraftError: the cloud is lost for good.
+        """
+        while way != CLOUD and len(self._engines) <= device:
+            settings = EngineSettings(num_threads=1, max_length=MAX_LENGTH)
+            engine = await asyncio.to_thread(load_engine, self.pair.draft, "draft", settings)
+            self._engines.append(self._wrap(engine))
+        writer = self._writers.setdefault((device, way), Writer(None if way == CLOUD else self._engines[device]))
+        return await writer.write(self._job(key, way, num_tokens), on_tokens)
+
+    def engine(self, device: int) -> Engine:
+        return self._engines[device]
+
+    def _job(self, key: TextKey, way: str, num_tokens: int) -> Job:
+        prompt, vocabulary = self.pair.prompt(key), self.pair.tokenizer.vocabulary
+        return Job(
+            settings=DeviceSettings(mode=Mode.CLOUD if way == CLOUD else Mode.HYBRID),
+            prompts=PromptPair(prompt, prompt),
+            vocabulary=vocabulary,
+            decode=self.pair.tokenizer.decode,
+            sampling=key.sampling(vocabulary.end_ids, num_tokens),
+            rule=Exact(),
+            gate=choose_gate(None, ShareLevel.TOKENS, Exact()),
+            patience=Patience("wait", PATIENCE_S),
+            address=CloudAddress(f"ws://{self.link.address if self._is_linked else self._address}"),
+            way=None if way == CLOUD else parse_way(way),
+        )
+
+    @property
+    def _address(self) -> Address:
+        return Address.parse(self.cloud.url.removeprefix("ws://"))
+
+    async def _started(self) -> ObservedCloud:
+        return await asyncio.to_thread(self._stack.enter_context, observed_cloud(self.pair.target, *FLAGS))
+
+
+@asynccontextmanager
+async def open_site(pair: Pair, wrap: Wrap = lambda engine: engine, is_linked: bool = True) -> AsyncIterator[Site]:
+    """Raises: TransportError: the cloud did not start."""
+    with ExitStack() as stack:
+        site = Site(pair, stack, wrap, is_linked)
+        await site.start()
+        try:
+            yield site
+        finally:
+            await site.close()
