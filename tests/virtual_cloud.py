@@ -40,7 +40,7 @@ async def virtual_cloud(engine: Engine, settings: CloudSettings | None = None, *
     scheduler, numbers = LoopScheduler(registry), itertools.count()
 
     async def handler(socket: ServerConnection) -> None:
-        starlette: Any = _StarletteSocket(socket)
+        starlette: Any = StarletteSocket(socket)
         await DeviceConnection(next(numbers), starlette, LOCAL_USER, scheduler, settings, Metrics()).serve()
 
     scheduling = asyncio.create_task(scheduler.run())
@@ -72,7 +72,7 @@ class LoopScheduler(Scheduler):
             self._send(self._registry.expire() + self._registry.reassure())
 
 
-class _StarletteSocket:
+class StarletteSocket:
     """What `DeviceConnection` uses of Starlette's WebSocket."""
 
     def __init__(self, socket: ServerConnection) -> None:

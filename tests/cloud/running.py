@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -22,10 +21,10 @@ from skydraft.decoding.edge_session import EdgeSession
 from skydraft.engines.base import Engine
 from skydraft.protocol import codec, messages
 from tests.linked import PROMPT, table
+from tests.waiting import PATIENCE_S, wait_until
 
 MODEL = "table:vocab=8,seed=5,order=2"
 SAMPLING = SamplingParams(temperature=0.7, seed=3, max_tokens=20)
-PATIENCE_S = 20.0
 
 
 class Running(NamedTuple):
@@ -106,7 +105,7 @@ def tell_due(socket: ClientConnection, session: EdgeSession) -> None:
 
 
 def hear(socket: ClientConnection) -> messages.CloudMessage:
-    return codec.decode_cloud_message(socket.recv(timeout=10, decode=False))
+    return codec.decode_cloud_message(socket.recv(timeout=PATIENCE_S, decode=False))
 
 
 def open_session(socket: ClientConnection, session: EdgeSession) -> None:
@@ -120,10 +119,3 @@ def hear_fault(socket: ClientConnection) -> messages.Fault:
     while not isinstance(message := hear(socket), messages.Fault):
         pass
     return message
-
-
-def wait_until(holds: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)

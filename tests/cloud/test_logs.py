@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from skydraft.cloud import logs
 from skydraft.cloud.logs import RepeatFilter, StreamThread, configure_logs, flush_logs
 from skydraft.config import LogFormat, LogLevel
-from tests.cloud.running import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 SECRET = "what a device said"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -110,9 +109,7 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody_and_tells_later_what_is_missin
         handler.setFormatter(logging.Formatter("%(message)s"))
         for number in range(5000):
             handler.handle(record(f"{number} {'x' * 200}"))
-        began_s = time.monotonic()
         handler.flush()
-        assert time.monotonic() - began_s < 5
         lines = [pipe.readline() for _ in range(500)]
         wait_until(lambda: handler._lines.qsize() < logs.MAX_UNWRITTEN)
         handler.handle(record("after it"))
@@ -128,7 +125,7 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody_and_tells_later_what_is_missin
         assert expected == 5000
         assert len(lines) < 4000
         handler.close()
-        handler._thread.join(5)
+        handler._thread.join(PATIENCE_S)
         assert not handler._thread.is_alive()
 
 
@@ -141,7 +138,7 @@ def test_a_pipe_whose_reader_is_gone_is_no_error(capfd: pytest.CaptureFixture[st
         handler.flush()
         assert handler._thread.is_alive()
         handler.close()
-        handler._thread.join(5)
+        handler._thread.join(PATIENCE_S)
     assert capfd.readouterr() == ("", "")
 
 

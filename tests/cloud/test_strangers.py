@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from skydraft.cloud.limits import strangers as module
-from skydraft.cloud.limits.strangers import Stranger, Strangers, peer_of
+from skydraft.cloud.limits.strangers import STRANGER_S, Stranger, Strangers, peer_of
+from tests.virtual_time import in_virtual_time
 
 
 class Crowd:
@@ -55,8 +55,8 @@ async def test_among_peers_that_have_as_many_the_one_who_came_first_loses() -> N
     assert crowd.cut == ["a"]
 
 
-async def test_who_has_come_in_or_is_gone_takes_no_place_and_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STRANGER_S", 0.01)
+@in_virtual_time
+async def test_who_has_come_in_or_is_gone_takes_no_place_and_is_not_cut_off() -> None:
     crowd = Crowd(1)
     for name in ("first", "second"):
         stranger = crowd.enter(name, "a")
@@ -64,16 +64,16 @@ async def test_who_has_come_in_or_is_gone_takes_no_place_and_is_not_cut_off(monk
         for _ in range(2):
             crowd.strangers.leave(stranger)
         assert stranger not in crowd.strangers
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(2 * STRANGER_S)
     assert crowd.cut == []
     assert not crowd.strangers.cut_one()
 
 
-async def test_who_takes_too_long_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STRANGER_S", 0.01)
+@in_virtual_time
+async def test_who_takes_too_long_is_cut_off() -> None:
     crowd = Crowd(5)
     crowd.enter("slow", "a")
-    async with asyncio.timeout(5):
-        while not crowd.cut:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.99 * STRANGER_S)
+    assert crowd.cut == []
+    await asyncio.sleep(0.02 * STRANGER_S)
     assert (crowd.cut, len(crowd.strangers)) == (["slow"], 0)

@@ -19,7 +19,8 @@ from skydraft.core import Mode
 from skydraft.edge.device import Device
 from tests.ray.installed import require_ray
 from tests.ray.replicas import replicas
-from tests.system.processes import free_port, wait_until
+from tests.system.processes import free_port
+from tests.waiting import wait_until
 
 require_ray()
 

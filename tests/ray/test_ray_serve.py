@@ -33,7 +33,8 @@ from skydraft.transport.address import is_loopback_host
 from tests.linked import PROMPT, cloud_only, table
 from tests.ray.installed import require_ray
 from tests.ray.replicas import commands, replicas
-from tests.system.processes import PATIENCE_S, running_cloud, skydraft
+from tests.system.processes import running_cloud, skydraft
+from tests.waiting import PATIENCE_S
 
 require_ray()
 

@@ -8,15 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from skydraft.edge.local_cloud import ANNOUNCEMENT
+from tests.waiting import PATIENCE_S
 
 COMMAND = [sys.executable, "-m", "skydraft"]
-PATIENCE_S = 120.0  # on a busy machine
 
 
 class Process(subprocess.Popen[str]):
@@ -57,14 +56,6 @@ def running_cloud(model: str, port: int = 0, *flags: str) -> Iterator[tuple[Proc
         line = process.stdout.readline()
         assert line.startswith(ANNOUNCEMENT), line + process.stderr.read()
         yield process, line.removeprefix(ANNOUNCEMENT).strip()
-
-
-def wait_until(holds: Callable[[], object], what: str) -> None:
-    """Wait for something to come true."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline_s, f"not within {PATIENCE_S:g} s: {what}"
-        time.sleep(0.05)
 
 
 def free_port() -> int:

@@ -23,17 +23,8 @@ from websockets.sync.server import ServerConnection, serve
 from bench.link.link import Link
 from bench.link.pipe import Address
 from skydraft.protocol import codec, messages
-from tests.system.processes import (
-    PATIENCE_S,
-    children,
-    free_port,
-    interrupt,
-    is_alive,
-    running_cloud,
-    skydraft,
-    started,
-    wait_until,
-)
+from tests.system.processes import children, free_port, interrupt, is_alive, running_cloud, skydraft, started
+from tests.waiting import PATIENCE_S, wait_until
 
 TARGET = "table:vocab=64,seed=3,order=2"
 DRAFT = f"{TARGET},noise=0.8"

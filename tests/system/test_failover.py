@@ -11,7 +11,8 @@ from skydraft.config import DeviceSettings
 from skydraft.core import Mode
 from skydraft.edge.device import Device
 from skydraft.edge.report import Report
-from tests.system.processes import PATIENCE_S, free_port, running_cloud
+from tests.system.processes import free_port, running_cloud
+from tests.waiting import PATIENCE_S
 
 TARGET = "table:vocab=64,seed=3,order=2"
 DRAFT = f"{TARGET},noise=0.8"

@@ -24,7 +24,8 @@ from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.local_cloud import ANNOUNCEMENT
 from skydraft.protocol import codec, messages
 from tests.linked import table
-from tests.system.processes import skydraft, started, wait_until
+from tests.system.processes import skydraft, started
+from tests.waiting import wait_until
 
 LARGE = "table:vocab=60000,seed=5,order=1"  # so that its ids are numbers that a log holds for no other reason
 PROMPT_IDS = (48611, 52207, 39119)
