@@ -70,7 +70,8 @@ class PaddedBatch:
         return self._masks[key]
 
     def _make_mask(self, num_groups: int, dtype: torch.dtype, window: int | None) -> Tensor | None:
-        if window is None and self.width == 1 and self._is_full and self._sees_all:
+        sees_all = all(p.end == self.kv_length and p.tree.shape.is_chain for p in self._placements)
+        if window is None and self.width == 1 and self._is_full and sees_all:
             return None
         visible = self._visible if window is None else self._visible & self._within(window)
         mask = torch.zeros(visible.shape, dtype=dtype, device=self._device)
@@ -78,19 +79,19 @@ class PaddedBatch:
         mask = mask[:, None].expand(-1, num_groups, -1, -1)
         return mask.reshape(self.num_rows, 1, num_groups * self.width, self.kv_length)
 
-    @property
-    def _sees_all(self) -> bool:
-        return all(p.end == self.kv_length and p.tree.shape.is_chain for p in self._placements)
-
     @cached_property
     def _visible(self) -> Tensor:
         """bool [num_rows, width, kv_length]: what the token of a cell may look at; one index for an empty cell."""
         last = np.zeros(self.num_rows * self.width, dtype=np.int64)
         last[self._cells] = np.concatenate([np.arange(p.start, p.end) for p in self._placements])
         visible = torch.arange(self.kv_length, device=self._device) <= self._put(last).view(-1, self.width, 1)
-        trees = [item for item in zip(self._rows, self._placements, strict=True) if not item[1].tree.shape.is_chain]
-        if trees:
-            visible.view(-1)[self._put(np.concatenate([self._hidden(*item) for item in trees]))] = False
+        hidden: list[Ints] = []  # indexes into the flat mask
+        for row, placement in zip(self._rows, self._placements, strict=True):
+            if not placement.tree.shape.is_chain:  # its nodes that stand before others and are not above them
+                tokens, nodes = np.nonzero(~lineage(placement.tree.shape)[-len(placement.token_ids) :])
+                hidden.append((row * self.width + tokens) * self.kv_length + placement.tree.start + nodes)
+        if hidden:
+            visible.view(-1)[self._put(np.concatenate(hidden))] = False
         return visible
 
     def _within(self, window: int) -> Tensor:
@@ -106,11 +107,6 @@ class PaddedBatch:
             if not tree.shape.is_chain:
                 entries[row, tree.start : tree.start + len(tree.shape)] = tree.positions
         return self._put(entries)[:, None] > self._put(own).view(-1, self.width, 1) - window
-
-    def _hidden(self, row: int, placement: Placement) -> Ints:
-        """Indexes into the flat mask: nodes of a tree that stand before others and are not above them."""
-        tokens, nodes = np.nonzero(~lineage(placement.tree.shape)[-len(placement.token_ids) :])
-        return (row * self.width + tokens) * self.kv_length + placement.tree.start + nodes
 
     @cached_property
     def _slot_index(self) -> Tensor:

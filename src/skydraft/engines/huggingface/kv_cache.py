@@ -75,15 +75,15 @@ class BatchPlan:
             placement = self.placements[0]
             store[placement.slot, :, placement.start : placement.end] = states[0]
         else:
-            store[self._write_slots, :, self._write_indexes] = states[0].transpose(0, 1)
+            slots, indexes = self._targets
+            store[slots, :, indexes] = states[0].transpose(0, 1)
 
     @cached_property
-    def _write_slots(self) -> Tensor:
-        return self._put(np.repeat([placement.slot for placement in self.placements], self._counts))
-
-    @cached_property
-    def _write_indexes(self) -> Tensor:
-        return self._put(np.concatenate([np.arange(p.start, p.end) for p in self.placements]))
+    def _targets(self) -> tuple[Tensor, Tensor]:
+        """int [num_tokens], twice: slot and index of each token."""
+        slots = np.repeat([placement.slot for placement in self.placements], self._counts)
+        indexes = np.concatenate([np.arange(p.start, p.end) for p in self.placements])
+        return self._put(slots), self._put(indexes)
 
     def _put(self, values: Ints) -> Tensor:
         return torch.from_numpy(values).to(self._device)
