@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple
 
 from skydraft.audio.read import Clip
 from skydraft.audio.windows import split_windows
 from skydraft.config import DeviceSettings, require_rule_fits
-from skydraft.core import AcceptanceRule, Exact, Mode, Rank, SamplingParams, parse_rule
+from skydraft.core import Exact, Mode, Rank, SamplingParams, parse_rule
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
@@ -150,24 +150,32 @@ class Device:
         return draw_seed() if self.settings.temperature else 0
 
     async def _write(self, prompts: PromptPair, seed: int, on_tokens: OnTokens, notify: Notify) -> Report:
-        return await self._writer.write(self._job(prompts, seed), on_tokens, notify)
-
-    def _job(self, prompts: PromptPair, seed: int) -> Job:
         settings, vocabulary = self.settings, self.tokenizer.vocabulary
-        rule = _rule(settings, prompts)
+        # A cloud that sees as much as the device decides; one that does not only vetoes what it finds unlikely.
+        usual_rule = Exact() if prompts.does_cloud_see_all else Rank()
+        rule = usual_rule if settings.accept is None else parse_rule(settings.accept)
         require_rule_fits(settings, rule)
-        return Job(
+        sampling = SamplingParams(
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+            seed=seed,
+            max_tokens=settings.max_tokens,
+            end_ids=tuple(vocabulary.end_ids),
+        )
+        job = Job(
             settings=settings,
             prompts=prompts,
             vocabulary=vocabulary,
             decode=self.tokenizer.decode,
-            sampling=_sampling(settings, seed, vocabulary.end_ids),
+            sampling=sampling,
             rule=rule,
             gate=choose_gate(settings.gate, settings.share, rule, settings.objective),
             patience=Patience(settings.offline, settings.offline_wait_s),
             way=parse_way(settings.way),
             address=None if settings.cloud is None else CloudAddress(settings.cloud, settings.key),
         )
+        return await self._writer.write(job, on_tokens, notify)
 
 
 def engine_settings(settings: DeviceSettings) -> EngineSettings:
@@ -190,21 +198,3 @@ def _load_render(model: str) -> Render | None:
     """The chat format of a model; None for one without."""
     template = load_chat_format(model, "draft")
     return None if template is None else lambda text: template.render([{"role": "user", "content": text}])
-
-
-def _rule(settings: DeviceSettings, prompts: PromptPair) -> AcceptanceRule:
-    """A cloud that sees as much as the device decides; one that does not only vetoes what it finds unlikely."""
-    if settings.accept is not None:
-        return parse_rule(settings.accept)
-    return Exact() if prompts.does_cloud_see_all else Rank()
-
-
-def _sampling(settings: DeviceSettings, seed: int, end_ids: Sequence[int]) -> SamplingParams:
-    return SamplingParams(
-        temperature=settings.temperature,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
-        seed=seed,
-        max_tokens=settings.max_tokens,
-        end_ids=tuple(end_ids),
-    )

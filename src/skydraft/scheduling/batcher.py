@@ -26,8 +26,8 @@ from array_api_compat import array_namespace
 from skydraft.core import Prompt
 from skydraft.decoding.cloud_session import CloudSession, Outcome, Prepared, Step
 from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, PromptChunk
-from skydraft.engines.prompt_checks import require_finite
-from skydraft.errors import EngineError, PromptRejected, RemoteProtocolError
+from skydraft.engines.prompt_checks import check_prompt, require_finite, text_ids
+from skydraft.errors import CacheOverflow, EngineError, PromptRejected, RemoteProtocolError
 from skydraft.protocol import messages
 from skydraft.sampling.choice import ChoiceRequest, choices_together
 from skydraft.scheduling.fair_queue import FairQueue
@@ -119,12 +119,18 @@ class Batcher:
         return False
 
     def measure(self, prompt: Prompt) -> int:
-        """How many tokens a prompt takes, for `admit`.
+        """How many tokens a prompt takes, for `admit`; for an engine that cannot say, its token ids are counted.
 
         Raises:
             CacheOverflow, PromptRejected: no slot can take it, now or later.
         """
-        return self._lending.measure(prompt)
+        if self._chunked is not None:
+            return self._chunked.measure(prompt)
+        token_ids, most = text_ids(prompt), self._engine.limits.max_length
+        check_prompt(token_ids, self._engine.vocabulary.size)
+        if len(token_ids) > most:
+            raise CacheOverflow(f"the prompt has {len(token_ids)} tokens and a slot has room for {most}: shorten it")
+        return len(token_ids)
 
     def admit(self, session: CloudSession, tenant: Hashable, num_prompt: int) -> None:
         """From now on the session is served; its prompt is read when its turn comes.

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from skydraft.core import AcceptanceRule, Prompt, SamplingParams
 from skydraft.decoding.cloud_session import CloudSession
 from skydraft.engines.base import ChunkedEngine, Engine, NarrowEngine, Prefilled, Slot
-from skydraft.engines.prompt_checks import check_prompt, text_ids
-from skydraft.errors import CacheOverflow
 
 log = logging.getLogger("skydraft.scheduling")
 
@@ -68,22 +66,6 @@ class SlotLending:
         self._engine = engine
         self._chunked = engine if isinstance(engine, ChunkedEngine) else None
         self._users: dict[SlotUser, Slot] = {}
-
-    def measure(self, prompt: Prompt) -> int:
-        """How many tokens a prompt takes; for an engine that cannot say, its token ids are counted.
-
-        Raises:
-            CacheOverflow, PromptRejected: no slot can take it, now or later.
-        """
-        if self._chunked is not None:
-            return self._chunked.measure(prompt)
-        token_ids, limits = text_ids(prompt), self._engine.limits
-        check_prompt(token_ids, self._engine.vocabulary.size)
-        if len(token_ids) > limits.max_length:
-            raise CacheOverflow(
-                f"the prompt has {len(token_ids)} tokens and a slot has room for {limits.max_length}: shorten it"
-            )
-        return len(token_ids)
 
     def lend(self, user: SlotUser, this_pass: int) -> bool:
         """Give a user a slot, another's if need be; False where all are in use.
