@@ -12,6 +12,7 @@ SkydraftError
 ├── EngineError
 │   ├── ModelLoadError         a model folder or name cannot be loaded
 │   ├── VocabularyMismatch     a draft and a target do not share their token ids
+│   ├── NoPromise              a cloud cannot promise its own text, and --strict asks for it
 │   ├── PromptRejected         the engine cannot take this prompt
 │   └── CacheOverflow          no slot, or no room in a slot
 ├── AudioError             a clip cannot be read or has nothing in it
@@ -97,6 +98,19 @@ class VocabularyMismatch(EngineError):
         super().__init__(
             f"the draft model {draft_name} and the target model {target_name} do not share a vocabulary{facts}; "
             "use two models with the same tokenizer"
+        )
+
+
+class NoPromise(EngineError):
+    """A cloud's model does not promise its own text."""
+
+    def __init__(self, model: str, gap_change: float | None) -> None:
+        self.model = model
+        self.gap_change = gap_change
+        seen = "this was not measured" if gap_change is None else f"by up to {gap_change:.2g} when it was measured"
+        super().__init__(
+            f"the cloud cannot promise its own text, as --strict asks: logits of {model} differ with what else is "
+            f"computed ({seen}); serve it by an engine that promises it and without --fast-math, or leave --strict out"
         )
 
 

@@ -57,6 +57,8 @@ def report(
         "tokens": tuple(map(Token, token_ids, all_origins)),
         "mode": Mode.HYBRID,
         "is_alone": False,
+        "is_cloud_text": True,
+        "num_near_ties": 0,
         "ended_early": None,
         "seed": None,
         "first_token_s": 0.25,

@@ -43,6 +43,8 @@ def test_json_has_the_promised_keys_and_values() -> None:
         "rounds": 2,
         "reconnects": 1,
         "is_alone": False,
+        "is_cloud_text": True,
+        "near_ties": 0,
         "ended_early": None,
         "bytes": {"up": {"prompt": 80, "drafts": 20}, "down": {"verdicts": 8}},
         "disclosure": {
@@ -64,6 +66,17 @@ def test_json_is_one_line_of_ascii_that_holds_any_file_name() -> None:
     assert line.isascii()
     assert line.isprintable()
     assert json.loads(line) == {"file": "caf\udcc3\n\x1b[31m.wav", "text": "日本"}
+
+
+def test_windows_are_the_clouds_own_together_and_their_near_ties_are_added() -> None:
+    def joined(*facts: tuple[bool, int | None]) -> tuple[bool, int | None]:
+        reports = [report(is_cloud_text=is_own, num_near_ties=count) for is_own, count in facts]
+        result = result_of_clip("a.wav", [CaptionedWindow(0.0, 1.0, made) for made in reports], TOKENIZER)
+        return result.is_cloud_text, result.num_near_ties
+
+    assert joined((True, 0), (True, 0)) == (True, 0)
+    assert joined((True, 0), (False, 2), (False, 1)) == (False, 3)
+    assert joined((False, 2), (False, None)) == (False, None)
 
 
 def test_windows_are_joined_into_one_result() -> None:

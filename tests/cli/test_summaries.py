@@ -66,8 +66,19 @@ def test_the_legend_fits_and_names_every_origin() -> None:
 def test_the_summary_counts_what_there_is() -> None:
     made = report((1, 2, 3), (EDGE, ACCEPTED), reconnects=1)
     assert summary(result_of_text(made, TOKENIZER)) == (
-        "3 tokens (1 edge, 2 accepted); first after 0.25 s, all in 1.50 s; 2 rounds, 100 bytes up, 8 down; 1 reconnect"
+        "3 tokens (1 edge, 2 accepted); first after 0.25 s, all in 1.50 s; 2 rounds, 100 bytes up, 8 down; "
+        "the cloud's own text; 1 reconnect"
     )
+
+
+def test_the_summary_says_that_a_text_is_the_clouds_own_only_where_it_is() -> None:
+    def said(is_own: bool, num_near_ties: int | None) -> str:
+        return summary(result_of_text(report(is_cloud_text=is_own, num_near_ties=num_near_ties), TOKENIZER))
+
+    assert said(True, 0).endswith("; the cloud's own text")
+    assert said(True, 2).endswith("; the cloud's own text")  # it wrote alone
+    assert said(False, 2).endswith("; 2 near ties")
+    assert said(False, None).endswith("8 down")
 
 
 def test_the_summary_of_a_device_alone_has_no_traffic() -> None:

@@ -107,6 +107,7 @@ def test_health_names_what_is_served(address: str) -> None:
     assert health["ok"] is True
     assert health["model"] == MODEL
     assert health["protocol"] == messages.PROTOCOL_VERSION
+    assert health["rows"] == {"is_invariant": True, "reason": "rows are read from a table", "gap_change": None}
 
 
 def test_health_says_whether_an_emulated_model_kept_its_pace() -> None:

@@ -261,6 +261,12 @@ def test_a_wrong_certificate_is_one_sentence(tmp_path: Path, what: str) -> None:
         make_server(lambda: table(MODEL), settings, print)
 
 
+def test_a_cloud_tests_its_model_when_it_loads_it_unless_it_is_told_not_to() -> None:
+    for model in ("table:vocab=64", "paced:step_ms=60000:table:vocab=64"):  # which waits for no pace
+        assert load_target(CloudSettings(model=model)).row_promise.gap_change == 0.0
+        assert load_target(CloudSettings(model=model, skip_self_test=True)).row_promise.gap_change is None
+
+
 @pytest.mark.parametrize(("kernel", "num_warnings"), [(object(), 0), (None, 1)])
 def test_a_cloud_whose_choices_are_not_compiled_says_so(
     kernel: object, num_warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -16,7 +16,7 @@ from skydraft.edge import machine
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_http import inquire
 from skydraft.edge.doctor import checkup, measure
-from skydraft.edge.doctor.checkup import HEALTH_PATH, Checkup, CloudFacts, FindingState, check_up
+from skydraft.edge.doctor.checkup import HEALTH_PATH, Checkup, CloudFacts, CloudRows, FindingState, check_up
 from skydraft.engines.load import load_tokenizer
 from skydraft.text.vocabulary import Vocabulary
 from tests.system.processes import free_port, running_cloud
@@ -51,7 +51,7 @@ def sentence(result: Checkup, check: str) -> str:
 async def test_a_cloud_in_order_is_measured_in_all_its_parts(cloud: str) -> None:
     result = await check_up(DeviceSettings(draft=DRAFT, cloud=cloud))
     assert result.is_well
-    assert list(findings(result)) == ["draft", "cloud", "link", "vocabulary", "rounds", "cloud alone"]
+    assert list(findings(result)) == ["draft", "cloud", "exactness", "link", "vocabulary", "rounds", "cloud alone"]
     assert result.draft is not None
     assert result.draft.step_s >= 0.002
     assert result.link is not None
@@ -66,6 +66,30 @@ async def test_a_cloud_in_order_is_measured_in_all_its_parts(cloud: str) -> None
     assert result.decision is not None
     is_faster = result.rounds.tokens_per_s >= result.cloud_tokens_per_s  # which other work on the machine may turn
     assert result.decision.mode is (Mode.HYBRID if is_faster else Mode.CLOUD)
+
+
+@pytest.mark.parametrize(
+    ("rows", "state", "words"),
+    [
+        (
+            CloudRows(True, "rows are read from a table", 0.0),
+            FindingState.OK,
+            "promised under the rule exact: rows are",
+        ),
+        (CloudRows(False, "it rounds", 0.25), FindingState.WEAK, "measured when it was loaded: 0.25), for it rounds"),
+        (CloudRows(False, "it rounds", None), FindingState.WEAK, "(not measured), for it rounds: a result says"),
+    ],
+)
+async def test_what_a_cloud_promises_is_told(
+    rows: CloudRows, state: FindingState, words: str, cloud: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(*_: object) -> CloudFacts:
+        return CloudFacts(rows=rows)
+
+    monkeypatch.setattr("skydraft.edge.doctor.checkup.inquire", answer)
+    result = await check_up(DeviceSettings(draft="/nowhere", cloud=cloud))
+    assert findings(result)["exactness"] is state
+    assert words in sentence(result, "exactness")
 
 
 async def test_nothing_is_asked_of_health_that_no_cloud_says(cloud: str) -> None:
@@ -112,7 +136,8 @@ async def test_models_that_share_no_vocabulary_are_told_with_the_ids_that_differ
 
 async def test_a_draft_that_cannot_be_loaded_leaves_the_cloud_to_be_looked_at(cloud: str) -> None:
     result = await check_up(DeviceSettings(draft="/nowhere", cloud=cloud))
-    assert findings(result) == {"draft": FindingState.FAILED, "cloud": FindingState.OK, "link": FindingState.OK}
+    well = dict.fromkeys(("cloud", "exactness", "link"), FindingState.OK)
+    assert findings(result) == {"draft": FindingState.FAILED, **well}
     assert "there is no model folder /nowhere" in sentence(result, "draft")
     assert result.decision is not None
     assert result.decision.mode is Mode.CLOUD

@@ -57,6 +57,8 @@ class Result:
     rounds: int
     reconnects: int
     is_alone: bool
+    is_cloud_text: bool
+    num_near_ties: int | None
     ended_early: str | None
     up: Counter[str]
     down: Counter[str]
@@ -120,6 +122,8 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
         "rounds": result.rounds,
         "reconnects": result.reconnects,
         "is_alone": result.is_alone,
+        "is_cloud_text": result.is_cloud_text,
+        "near_ties": result.num_near_ties,
         "ended_early": result.ended_early,
         "bytes": {"up": dict(result.up), "down": dict(result.down)},
         "disclosure": {
@@ -150,12 +154,20 @@ def _merge(reports: Sequence[Report], tokenizer: Tokenizer, windows: tuple[Windo
         rounds=sum(report.rounds for report in reports),
         reconnects=sum(report.reconnects for report in reports),
         is_alone=any(report.is_alone for report in reports),
+        is_cloud_text=all(report.is_cloud_text for report in reports),
+        num_near_ties=_total(report.num_near_ties for report in reports),
         ended_early=next((report.ended_early for report in reports if report.ended_early), None),
         up=sum((record.up for record in records), Counter()),
         down=sum((record.down for record in records), Counter()),
         contents=sum((record.contents for record in records), Counter()),
         windows=windows,
     )
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)
 
 
 def _joined(texts: Sequence[Sequence[Piece]]) -> tuple[Piece, ...]:

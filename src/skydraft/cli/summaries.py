@@ -55,6 +55,8 @@ def summary(result: Result) -> str:
     if result.up:
         bytes_moved = f"{result.up.total():,} bytes up, {result.down.total():,} down"
         parts.append(f"{counted(result.rounds, 'round')}, {bytes_moved}")
+    if result.up and (fidelity := _fidelity(result)):
+        parts.append(fidelity)
     if result.seed is not None:
         parts.append(f"seed {result.seed}")
     if result.ended_early:
@@ -62,6 +64,13 @@ def summary(result: Result) -> str:
     if result.reconnects:
         parts.append(counted(result.reconnects, "reconnect"))
     return "; ".join(parts)
+
+
+def _fidelity(result: Result) -> str:
+    """Whether the text is the cloud's own, and else how many of its tokens may not be, where that was counted."""
+    if result.is_cloud_text:
+        return "the cloud's own text"
+    return "" if result.num_near_ties is None else counted(result.num_near_ties, "near tie")
 
 
 def disclosure(result: Result) -> str:

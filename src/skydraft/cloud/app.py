@@ -78,6 +78,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
             "version": __version__,
             "protocol": messages.PROTOCOL_VERSION,
             "model": service.engine.name if service.engine else None,
+            "rows": service.engine.row_promise._asdict() if service.engine else None,
             **(service.engine.report() if isinstance(service.engine, ReportingEngine) else {}),
         }
 

@@ -31,6 +31,7 @@ def new_session(
     mark: messages.VocabularyMark,
     limits: messages.Limits,
     measure: Callable[[Prompt], int],
+    gap_change: float | None,
 ) -> tuple[CloudSession, int]:
     """The session that a device asks for, and how many tokens its prompt takes in a slot.
 
@@ -38,6 +39,7 @@ def new_session(
         mark: of the target's vocabulary.
         limits: of the cloud; max_tokens is what a slot has room for, and the session's text ends where it is full.
         measure: tokens of a prompt; raises CacheOverflow, PromptRejected.
+        gap_change: as CloudSession.
     Raises:
         CloudFault: the target cannot take the prompt, or it leaves no room for a text.
     """
@@ -62,4 +64,4 @@ def new_session(
             f"the prompt has {num_prompt} tokens and a slot of this cloud has room for {limits.max_tokens}, "
             "the text included: shorten the prompt",
         )
-    return CloudSession(terms, replace(limits, max_tokens=room), message.session), num_prompt
+    return CloudSession(terms, replace(limits, max_tokens=room), message.session, gap_change), num_prompt

@@ -89,8 +89,12 @@ def load_target(settings: CloudSettings) -> Engine:
         device=settings.device,
         dtype=settings.dtype,
         num_threads=settings.num_threads,
+        fast_math=settings.fast_math,
+        self_test=not settings.skip_self_test,
     )
     engine = load_engine(settings.model, "target", engine_settings)
+    if not engine.row_promise.is_invariant:
+        log.info("texts may differ from the cloud's own: %s", engine.row_promise.reason)
     if kernel() is None:  # looked for now, for it may have to be compiled
         log.warning("choices are not compiled (is there a C compiler?): numpy makes them, which takes 40 times as long")
     return engine

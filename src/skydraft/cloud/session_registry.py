@@ -36,6 +36,7 @@ from skydraft.decoding.cloud_session import CloudSession
 from skydraft.engines.base import Engine
 from skydraft.errors import CloudFault, RemoteProtocolError
 from skydraft.protocol import messages, packing
+from skydraft.protocol.limits import MAX_GAP_CHANGE
 from skydraft.protocol.messages import FaultCode
 from skydraft.scheduling.batcher import Batcher
 
@@ -98,6 +99,9 @@ class SessionRegistry:
         self._clock = clock
         self._mark = messages.VocabularyMark.of(engine.vocabulary)
         self._limits = messages.Limits(engine.limits.max_length, settings.max_draft_tokens, settings.max_in_flight)
+        promise = engine.row_promise
+        self._gap_change = None if promise.gap_change is None else min(promise.gap_change, MAX_GAP_CHANGE)
+        self._counted_gap = None if promise.is_invariant else self._gap_change
         self._num_bytes = 0
         self._accounts: dict[str, Account] = {}  # as many as there are keys
         self._account_of: dict[ConnectionId, Account] = {}
@@ -244,7 +248,7 @@ class SessionRegistry:
             raise _spent(account, wait_s)
         if message.resume is not None:
             return self._resume(address, account, message.resume)
-        session, num_prompt = new_session(message, self._mark, self._limits, self._batcher.measure)
+        session, num_prompt = new_session(message, self._mark, self._limits, self._batcher.measure, self._counted_gap)
         num_bytes = _num_bytes(session)
         self._make_room(account, num_bytes)
         resume_key = secrets.token_bytes(RESUME_KEY_BYTES)
@@ -283,6 +287,8 @@ class SessionRegistry:
             vocabulary=self._mark,
             limits=record.session.limits if record else self._limits,
             model=self._engine.vocabulary.name,
+            is_invariant=self._engine.row_promise.is_invariant,
+            gap_change=self._gap_change,
         )
 
     def _make_room(self, account: Account, num_bytes: int) -> None:

@@ -50,6 +50,21 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
     device: DeviceName = "cpu"
     dtype: Dtype = "float32"
+    fast_math: Annotated[
+        bool,
+        Setting(
+            "Compute as fast as can be, even where logits then depend on what else is computed with them, so that "
+            "texts may differ from what the cloud alone would write.",
+            "--fast-math",
+        ),
+    ] = False
+    skip_self_test: Annotated[
+        bool,
+        Setting(
+            "Load the model without testing whether its logits depend on what else is computed with them.",
+            "--no-self-test",
+        ),
+    ] = False
     grace_s: Annotated[
         float, Setting("How long a session outlives its connection.", "--grace", "SECONDS", bounds=(0, 86400))
     ] = 60.0

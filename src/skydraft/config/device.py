@@ -156,6 +156,13 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "--pad",
         ),
     ] = False
+    strict: Annotated[
+        bool,
+        Setting(
+            "Refuse a cloud that cannot promise its own text, token for token; for the rule exact.",
+            "--strict",
+        ),
+    ] = False
     num_threads: Annotated[
         int,
         Setting(
@@ -198,6 +205,12 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             require_rule_fits(self, parse_rule(self.accept))
         if self.cloud is not None:
             session_url(self.cloud)
+        is_kept_together = self.mode in (Mode.HYBRID, Mode.CLOUD) and self.offline != "edge"
+        if self.strict and not is_kept_together:
+            raise ConfigError(
+                f"strict asks for the cloud's own text, and with mode {self.mode.value} and offline {self.offline} the "
+                "device may write alone: use mode hybrid or cloud and offline wait or fail, or leave strict out"
+            )
         if self.share is ShareLevel.NONE and self.mode not in (Mode.EDGE, Mode.AUTO):
             raise ConfigError(
                 f"share level none lets nothing leave the device, and mode {self.mode.value} needs a cloud: "
@@ -206,8 +219,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule) -> None:
-    """Refuse a gate or a cap that would commit tokens unjudged under a rule that promises the cloud's text, and a rule
-    that tells more than the objective privacy allows.
+    """Refuse a gate or a cap that would commit tokens unjudged under a rule that promises the cloud's text, a rule that
+    tells more than the objective privacy allows, and one that does not promise what strict asks for.
 
     Raises:
         ConfigError: naming both.
@@ -217,6 +230,11 @@ def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule) -> None:
         raise ConfigError(
             f"the objective is privacy, and under the rule {rule} the device sends with each token what else it might "
             "have drafted: use the rule exact, or mode edge or cloud"
+        )
+    if settings.strict and not rule.promises_cloud_tokens:
+        raise ConfigError(
+            f"strict asks for the cloud's own text and the rule {rule} does not promise it: use the rule exact, or "
+            "leave strict out"
         )
     if settings.max_escalated < 1 and settings.mode is not Mode.EDGE and rule.promises_cloud_text:
         raise ConfigError(

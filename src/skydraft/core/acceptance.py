@@ -33,6 +33,7 @@ class AcceptanceRule(msgspec.Struct, frozen=True):
 
     name, form: as `parse_rule` reads it.
     promises_cloud_text: the text, or its distribution, is the cloud's own, so the cloud judges every token.
+    promises_cloud_tokens: each token is the cloud's choice, so the text is the cloud's own, token for token.
     merges_offers: an offer is a set of guesses, so that several may be judged as one and any of them may be left out.
     draft_lattice: what drafted tokens are drawn from; None where the device offers its best guess.
     """
@@ -40,6 +41,7 @@ class AcceptanceRule(msgspec.Struct, frozen=True):
     name: ClassVar[str]
     form: ClassVar[str]
     promises_cloud_text: ClassVar[bool] = False
+    promises_cloud_tokens: ClassVar[bool] = False
     merges_offers: ClassVar[bool] = False
 
     @property
@@ -70,6 +72,7 @@ class Exact(AcceptanceRule, frozen=True):
     name: ClassVar[str] = "exact"
     form: ClassVar[str] = "exact"
     promises_cloud_text: ClassVar[bool] = True
+    promises_cloud_tokens: ClassVar[bool] = True
     merges_offers: ClassVar[bool] = True
 
     @classmethod

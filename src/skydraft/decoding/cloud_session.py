@@ -28,9 +28,10 @@ from skydraft.decoding.offer_merging import extension, fitting, is_ahead, merge_
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import messages, offers, packing
 from skydraft.sampling.acceptance import choice_request, judge, judge_by_choices
-from skydraft.sampling.arrays import Array
+from skydraft.sampling.arrays import Array, take_rows
 from skydraft.sampling.choice import ChoiceRequest, target_choices
 from skydraft.sampling.draft_tree import DraftTree
+from skydraft.sampling.near_ties import near_ties
 
 
 class SessionTerms(NamedTuple):
@@ -97,12 +98,15 @@ class CloudSession:
     Args:
         limits: its max_tokens is what a slot has room for beside the prompt: the text ends there at the latest.
         number: the device's number for it within its connection.
+        gap_change: choices that were decided by less are counted (`sampling/near_ties`); None: none are.
 
     Attributes:
         kv_length: how many tokens of the log the slot holds.
     """
 
-    def __init__(self, terms: SessionTerms, limits: messages.Limits, number: int = 0) -> None:
+    def __init__(
+        self, terms: SessionTerms, limits: messages.Limits, number: int = 0, gap_change: float | None = None
+    ) -> None:
         self.terms = terms
         self.limits = limits
         self.number = number
@@ -113,6 +117,8 @@ class CloudSession:
         self._tail_logits: Array | None = None  # [num_shared_ids] after the log, where the KV cache holds all of it
         self._credit = 0
         self._waiting: deque[Draft] = deque()
+        self._gap_change = gap_change
+        self._near_ties: list[int] = []  # positions of the choices that were decided by less
 
     @property
     def token_ids(self) -> Sequence[int]:
@@ -160,7 +166,8 @@ class CloudSession:
         self.number = number
         self.detach()
         missing_ids = self._log[resume.length :]
-        return self._tokens(resume.length, missing_ids) if missing_ids else None
+        num_near_ties = sum(position >= resume.length for position in self._near_ties)
+        return self._tokens(resume.length, missing_ids, num_near_ties) if missing_ids else None
 
     def detach(self) -> None:
         """The device is away: it will say again what it wants."""
@@ -281,6 +288,7 @@ class CloudSession:
             path, token_id = judge_by_choices(step.draft, target_choices(*request) if choices is None else choices)
         own_ids = [] if token_id is None else [token_id]
         last_row = path[-1] + 1 if path else 0
+        num_near_ties = 0 if request is None else self._note_near_ties(prepared, path, own_ids)
         kept = (*range(step.num_lead), *(step.num_lead + node for node in path))
         self.kv_length += len(kept)
         # A row of its own: a view would hold the logits of the whole pass.
@@ -288,9 +296,11 @@ class CloudSession:
         self._log += [draft.token_ids[node] for node in path] + own_ids
         self._waiting = without_stale(self._waiting, self._log)
         if not step.num_offers:
-            return Outcome(self._tokens(start, own_ids), kept, num_emitted=len(own_ids))
+            return Outcome(self._tokens(start, own_ids, num_near_ties), kept, num_emitted=len(own_ids))
         node = None if draft.shape.is_chain else last_row
-        verdict = messages.Verdict(len(self._log), token_id, self.number, node, num_offers=step.num_offers)
+        verdict = messages.Verdict(
+            len(self._log), token_id, self.number, node, num_offers=step.num_offers, num_near_ties=num_near_ties
+        )
         num_accepted = len(path) - draft.num_forced
         return Outcome(verdict, kept, num_accepted + len(own_ids), draft.num_judged, num_accepted)
 
@@ -299,5 +309,20 @@ class CloudSession:
         """Whether the device says what comes next: what it has committed is not the cloud's to choose."""
         return any(draft.num_forced and not is_ahead(draft, self._log) for draft in self._waiting)
 
-    def _tokens(self, start: int, token_ids: Sequence[int]) -> messages.Tokens:
-        return messages.Tokens(start, packing.pack(token_ids, self._id_bits), self.number)
+    def _note_near_ties(self, prepared: Prepared, path: Sequence[int], own_ids: Sequence[int]) -> int:
+        """How many of the target's choices along a path, and of its own token behind it, were near a tie."""
+        if self._gap_change is None:
+            return 0
+        tree = prepared.step.draft
+        judged = path[tree.draft.num_forced :]
+        rows = [tree.draft.shape.parents[node] for node in judged]
+        if own_ids:
+            rows.append(path[-1] + 1 if path else 0)
+        positions = [tree.position(row) for row in rows]
+        choices = [*(tree.draft.token_ids[node] for node in judged), *own_ids]
+        near = near_ties(take_rows(prepared.rows, rows), self._sampling, positions, choices, self._gap_change)
+        self._near_ties += [positions[index] for index in near]
+        return len(near)
+
+    def _tokens(self, start: int, token_ids: Sequence[int], num_near_ties: int) -> messages.Tokens:
+        return messages.Tokens(start, packing.pack(token_ids, self._id_bits), self.number, num_near_ties)

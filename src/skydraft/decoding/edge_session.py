@@ -38,7 +38,7 @@ from skydraft.core import (
     TreeShape,
 )
 from skydraft.decoding.offer_merging import extension, fitting, merge_offers, without_stale
-from skydraft.errors import CloudFault, LocalProtocolError, RemoteProtocolError, VocabularyMismatch
+from skydraft.errors import CloudFault, LocalProtocolError, NoPromise, RemoteProtocolError, VocabularyMismatch
 from skydraft.protocol import messages, offers, packing, segments
 from skydraft.text.vocabulary import Vocabulary
 
@@ -58,11 +58,14 @@ class EdgeSession:
         vocabulary: of the draft model, or of the tokenizer where there is none.
         prompt: what the cloud's model is conditioned on.
         number: of this session within its connection.
+        is_strict: a cloud that cannot promise its own text is refused.
 
     Attributes:
         sampling: as asked for; the text ends earlier where the cloud's slot has no room for more.
         limits: of the cloud. num_shared_ids: ids from here on only one of the two models has.
         cloud_length: how many tokens of the text the cloud is known to hold.
+        num_near_ties: choices of the cloud's that were decided by less than its logits are known to, as it said; None:
+            it could not say, or another rule than its choices decides.
         num_rounds: verdicts. num_positions: that the cloud computed for this text, as far as its answers tell.
     """
 
@@ -73,6 +76,7 @@ class EdgeSession:
         sampling: SamplingParams,
         rule: AcceptanceRule,
         number: int = 0,
+        is_strict: bool = False,
     ) -> None:
         self.vocabulary = vocabulary
         self.sampling = sampling
@@ -83,6 +87,9 @@ class EdgeSession:
         self.num_shared_ids = vocabulary.num_tokens
         self.num_rounds = 0
         self.num_positions = 0
+        self.num_near_ties: int | None = 0 if rule.promises_cloud_tokens else None
+        self._is_strict = is_strict
+        self._is_invariant = True  # each cloud that opened this text so far
         self._id_bits = packing.id_bits(vocabulary.num_tokens)
         self._prompt = prompt
         self._asked_tokens = sampling.max_tokens
@@ -101,6 +108,12 @@ class EdgeSession:
         """Whether the text ended because a slot was full: not by itself, and before it was as long as asked for."""
         has_end = bool(self._ids) and self._ids[-1] in self.sampling.end_ids
         return self.is_complete and not has_end and len(self._ids) < self._asked_tokens
+
+    @property
+    def is_cloud_text(self) -> bool:
+        """Whether the text so far is, token for token, what the cloud writes alone."""
+        is_promised = self.rule.promises_cloud_tokens and self._is_invariant
+        return Origin.EDGE not in self._origins and (is_promised or not self.num_rounds)
 
     @property
     def token_ids(self) -> Sequence[int]:
@@ -297,6 +310,12 @@ class EdgeSession:
             raise VocabularyMismatch(ours.name, opened.model, [])
         if not opened.resume_key and not self._resume_key:
             raise RemoteProtocolError("the cloud opened a new session without a key to resume it by")
+        if not opened.is_invariant:
+            if self._is_strict:
+                raise NoPromise(opened.model, opened.gap_change)
+            self._is_invariant = False
+            if opened.gap_change is None:
+                self.num_near_ties = None
         self.limits = opened.limits
         self.sampling = self.sampling.up_to(opened.limits.max_tokens)
         # Rule 1: the cloud drops an offer of unshared ids that left before the device knew them.
@@ -342,6 +361,7 @@ class EdgeSession:
         if num_accepted < draft.num_forced:
             raise RemoteProtocolError(f"the cloud refused {draft.num_forced - num_accepted} tokens that are committed")
         self.num_rounds += 1
+        self._add_near_ties(verdict.num_near_ties)
         self.num_positions += 1 + draft.num_judged
         new_ids = [draft.token_ids[node] for node in path]
         origins = [Origin.ACCEPTED] * num_accepted
@@ -363,7 +383,12 @@ class EdgeSession:
             )
         new_ids = token_ids[len(known_ids) :]
         self.num_positions += len(new_ids)
+        self._add_near_ties(message.num_near_ties)
         return self._grow(new_ids, self._origins_of(new_ids))
+
+    def _add_near_ties(self, count: int) -> None:
+        if self.num_near_ties is not None:
+            self.num_near_ties += count
 
     def _origins_of(self, new_ids: Sequence[int]) -> list[Origin]:
         """Of tokens that no verdict brought: the cloud's own, but for those of a verdict that was lost on the way."""

@@ -18,6 +18,9 @@ class Report:
     first_token_s, total_s: from the start of the run, the prompt's prefill included.
     rounds: verdicts. num_positions: that the cloud computed.
     reconnects: how often the connection was lost and taken up again.
+    is_cloud_text: it is, token for token, what the cloud writes alone: promised by rule and cloud, or it wrote alone.
+    num_near_ties: choices that the cloud's model decided by less than its logits are known to, so that the cloud alone
+        might have made another one there; 0 where its rows are invariant; None: it has not measured that.
     ended_early: why the text ended before one of its end tokens and before it was as long as asked for; None: it did
         not.
     """
@@ -32,6 +35,8 @@ class Report:
     rounds: int
     num_positions: int
     reconnects: int
+    is_cloud_text: bool
+    num_near_ties: int | None
     ended_early: str | None
     disclosure: DisclosureRecord
 

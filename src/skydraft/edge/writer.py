@@ -46,7 +46,8 @@ Notify = Callable[[str], None]
 class Job:
     """A text to write: the device's settings, and what has been made of them for this text.
 
-    settings: of them a job needs mode, share, objective, block_length, max_escalated and pad.
+    settings: of them a job needs mode, share, objective, block_length, max_escalated, pad and
+        strict.
     vocabulary: of the draft model, or of the tokenizer where the cloud writes alone.
     decode: token ids -> text.
     address: of the cloud; None in mode edge.
@@ -129,7 +130,13 @@ class TextRun:
         self._is_draft_full = False
         self._ended_early: str | None = None
         self._border = Border(job.settings.share)
-        self._session = EdgeSession(job.vocabulary, job.prompts.cloud or Prompt(()), job.sampling, job.rule)
+        self._session = EdgeSession(
+            job.vocabulary,
+            job.prompts.cloud or Prompt(()),
+            job.sampling,
+            job.rule,
+            is_strict=job.settings.strict,
+        )
         self._drafter = None if engine is None else Drafter(engine, job.sampling, job.rule)
         self._choice = ModeChoice(
             mode=job.settings.mode,
@@ -282,6 +289,8 @@ class TextRun:
             rounds=self._session.num_rounds,
             num_positions=self._session.num_positions,
             reconnects=0 if self._client is None else self._client.num_reconnects,
+            is_cloud_text=self._session.is_cloud_text,
+            num_near_ties=self._session.num_near_ties,
             ended_early=self._ended_early,
             disclosure=self._border.record,
         )

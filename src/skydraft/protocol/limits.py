@@ -28,6 +28,7 @@ MAX_KEY_BYTES = 64
 MAX_DIGEST_BYTES = 32  # of a vocabulary
 LOG_DIGEST_BYTES = 8
 MAX_RETRY_AFTER_S = 86400.0
+MAX_GAP_CHANGE = 1e6
 
 
 class FrameLimits(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from skydraft.protocol.limits import (
     MAX_DIGEST_BYTES,
     MAX_DIMENSIONS,
     MAX_DRAFT_TOKENS,
+    MAX_GAP_CHANGE,
     MAX_IN_FLIGHT,
     MAX_KEY_BYTES,
     MAX_NAME_CHARS,
@@ -179,6 +180,10 @@ class Opened(WireStruct, frozen=True, tag=5):
     length, digest: of the log that the cloud holds. Tokens that the device lacks follow in `Tokens`.
     vocabulary: of the target model, for the device to check where its own is larger.
     model: its name, for error messages. A device does not tell the name of its own.
+    is_invariant: a row's logits do not depend on what else is read with it, before it, or on what was rejected: under
+        the rule exact the text is the cloud's own.
+    gap_change: where they do, by how much the difference of two of a row's logits was seen to change, at most; None:
+        that was not measured.
     """
 
     version: Version
@@ -189,6 +194,8 @@ class Opened(WireStruct, frozen=True, tag=5):
     vocabulary: VocabularyMark
     limits: Limits
     model: Name = ""
+    is_invariant: bool = False
+    gap_change: Annotated[float, Meta(ge=0, le=MAX_GAP_CHANGE)] | None = None
 
 
 class Verdict(WireStruct, frozen=True, tag=6):
@@ -199,6 +206,7 @@ class Verdict(WireStruct, frozen=True, tag=6):
     node: for a tree: 0 for none, or i + 1 for the last node i that was accepted.
     is_final: False is reserved for verdicts that a later one may take back.
     num_offers: how many offers were judged together, the first that extended the log.
+    num_near_ties: how many of the target's choices were decided by less than `Opened.gap_change`.
     """
 
     length: Position
@@ -207,14 +215,19 @@ class Verdict(WireStruct, frozen=True, tag=6):
     node: NodeRow | None = None
     is_final: bool = True
     num_offers: Annotated[int, Meta(ge=1, le=MAX_IN_FLIGHT)] = 1
+    num_near_ties: Position = 0
 
 
 class Tokens(WireStruct, frozen=True, tag=7):
-    """What the cloud wrote on credit, or what a resumed device lacks. Cloud to device."""
+    """What the cloud wrote on credit, or what a resumed device lacks. Cloud to device.
+
+    num_near_ties: as in `Verdict`; of what a resumed device lacks, all that were not told before.
+    """
 
     start: Position
     packed_ids: bytes
     session: SessionNumber = 0
+    num_near_ties: Position = 0
 
 
 class Fault(WireStruct, frozen=True, tag=8):

@@ -34,7 +34,7 @@ from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.errors import SkydraftError, TransportError, VocabularyMismatch
 from skydraft.policies.strategy import Decision, Situation, choose_mode
 from skydraft.policies.tiers import LEAST_DRAFT_TOKENS_PER_S, Proposal, propose
-from skydraft.protocol.limits import MAX_NAME_CHARS
+from skydraft.protocol.limits import MAX_NAME_CHARS, MAX_SENTENCE_CHARS
 from skydraft.transport.websocket import Connection, connect
 
 HEALTH_PATH = "/healthz"
@@ -63,6 +63,14 @@ class Finding:
     sentence: str
 
 
+class CloudRows(msgspec.Struct, frozen=True):
+    """What /healthz says of the model's rows: `engines.base.RowPromise`."""
+
+    is_invariant: bool
+    reason: Annotated[str, Meta(max_length=MAX_SENTENCE_CHARS)] = ""
+    gap_change: float | None = None
+
+
 class CloudFacts(msgspec.Struct, frozen=True):
     """What /healthz answers; clouds of other versions may say less."""
 
@@ -71,6 +79,7 @@ class CloudFacts(msgspec.Struct, frozen=True):
     protocol: int | None = None
     model: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
     pace: dict[str, float] | None = None
+    rows: CloudRows | None = None
 
 
 @dataclass
@@ -191,6 +200,21 @@ async def _check_health(checkup: Checkup, address: CloudAddress) -> None:
     sentence = f"{facts.model or 'a model'} on skydraft {facts.version or 'unknown'}"
     advice = f"this side is {__version__}; update the older of the two"
     checkup.note("cloud", sentence, None if is_same else advice)
+    if facts.rows is not None:
+        _note_promise(checkup, facts.rows)
+
+
+def _note_promise(checkup: Checkup, rows: CloudRows) -> None:
+    if rows.is_invariant:
+        checkup.note("exactness", f"promised under the rule exact: {rows.reason}")
+        return
+    measured = "not measured" if rows.gap_change is None else f"measured when it was loaded: {rows.gap_change:.2g}"
+    checkup.note(
+        "exactness",
+        f"texts may differ from the cloud's own where two tokens' logits are about as near to each other as rounding "
+        f"({measured}), for {rows.reason}",
+        "a result says how many choices were so near; --strict refuses such a cloud",
+    )
 
 
 async def _check_link(checkup: Checkup, connection: Connection) -> bool:
