@@ -52,11 +52,27 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folders.save_twin(tmp_path_factory.mktemp("twin"), files.random_weights(0, len(tokens.pieces)), tokens)
 
 
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The file of a random quantised llama of four layers: miniature("Q4_K_S")."""
+    made: dict[str, Path] = {}
+
+    def path(kind: str) -> Path:
+        from tests.llamacpp import files
+
+        if kind not in made:
+            made[kind] = files.write_miniature(tmp_path_factory.mktemp("miniature") / f"{kind.lower()}.gguf", kind)
+        return made[kind]
+
+    return path
+
+
 @pytest.fixture
 def start(written: Callable[..., Path]) -> Callable[..., Engine]:
-    """Load the first file: start(num_slots=4), or another: start("Q8_0")."""
+    """Load the first file: start(num_slots=4), or another: start("Q8_0"); with a cache of float32."""
 
     def load(kind: str = "F32", **settings: object) -> Engine:
-        return load_engine(str(written(kind)), "target", EngineSettings(**{"num_threads": 1, **settings}))
+        asked = {"num_threads": 1, "fast_math": True, **settings}
+        return load_engine(str(written(kind)), "target", EngineSettings(**asked))
 
     return load

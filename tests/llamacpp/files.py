@@ -23,6 +23,14 @@ CONFIG = {
     "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
 }
+# Deep enough to make differences of the last bit large, and wide enough for blocks of 256 weights, as K-quants have.
+MINIATURE = {
+    **CONFIG,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "max_position_embeddings": 2048,
+}
 SPECIAL = ("<unk>", "<s>", "</s>")
 CHAT = "{% for message in messages %}{{ bos_token }}[{{ message.content }}]{% endfor %}"
 
@@ -77,11 +85,13 @@ def byte_tokens() -> Tokens:
     return Tokens("gpt2", pieces, types, merges=["Ġ w", "Ġw o"])
 
 
-def random_weights(seed: int, vocab_size: int, scale: float = 0.3) -> dict[str, np.ndarray]:
-    """Of a llama with CONFIG; far from 0 everywhere, so that what a token must not see would show."""
+def random_weights(
+    seed: int, vocab_size: int, scale: float = 0.3, config: Mapping[str, Any] = CONFIG
+) -> dict[str, np.ndarray]:
+    """Of a llama; far from 0 everywhere, so that what a token must not see would show."""
     random = np.random.default_rng(seed)
-    hidden, middle = CONFIG["hidden_size"], CONFIG["intermediate_size"]
-    keys = hidden * CONFIG["num_key_value_heads"] // CONFIG["num_attention_heads"]
+    hidden, middle = config["hidden_size"], config["intermediate_size"]
+    keys = hidden * config["num_key_value_heads"] // config["num_attention_heads"]
     shapes = {
         "input_layernorm": (hidden,),
         "post_attention_layernorm": (hidden,),
@@ -95,7 +105,7 @@ def random_weights(seed: int, vocab_size: int, scale: float = 0.3) -> dict[str, 
     }
     named = {
         f"model.layers.{layer}.{name}.weight": shape
-        for layer in range(int(CONFIG["num_hidden_layers"]))
+        for layer in range(int(config["num_hidden_layers"]))
         for name, shape in shapes.items()
     }
     named |= {
@@ -133,6 +143,19 @@ def write_gguf(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
+
+
+def write_miniature(path: Path, kind: str) -> Path:
+    """Write a random llama with MINIATURE, quantised by llama.cpp: "Q4_K_S", all matrices in one type."""
+    import llama_cpp
+
+    tokens = sentencepiece_tokens()
+    weights = random_weights(7, len(tokens.pieces), 0.08, MINIATURE)
+    whole = write_gguf(path.with_suffix(".f32.gguf"), weights, tokens, MINIATURE)
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.nthread, params.pure = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}"), 1, True
+    assert llama_cpp.llama_model_quantize(bytes(whole), bytes(path), params) == 0
     return path
 
 

@@ -121,7 +121,9 @@ def test_more_slots_than_llama_cpp_keeps_are_refused(written: Written) -> None:
 
 def test_a_cache_that_does_not_fit_says_so(tmp_path: Path) -> None:
     path = write(tmp_path / "long.gguf", context_length=2**30)
-    assert "needs a KV cache of 3221225472 tokens and 2061.6 GB, and " in refused(path, max_length=2**30, num_slots=3)
+    asked = {"max_length": 2**30, "num_slots": 3}
+    assert "needs a KV cache of 3221226240 tokens and 1237.0 GB, and " in refused(path, **asked)
+    assert "needs a KV cache of 3221225472 tokens and 2061.6 GB, and " in refused(path, fast_math=True, **asked)
 
 
 def test_what_llama_cpp_cannot_allocate_is_said_in_its_words(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +135,7 @@ def test_what_llama_cpp_cannot_allocate_is_said_in_its_words(written: Written, m
 
     make = llama_cpp.llama_init_from_model
     monkeypatch.setattr(llama_cpp, "llama_init_from_model", fail)
-    assert "cannot make a KV cache of 256 tokens for llama-f32-0 (n_batch and n_ubatch cannot both" in refused(
+    assert "cannot make a KV cache of 512 tokens for llama-f32-0 (n_batch and n_ubatch cannot both" in refused(
         written()
     )
 

@@ -75,11 +75,18 @@ class BranchBook:
     Args:
         num_slots: sequences 0 to num_slots - 1 are the slots' own.
         num_sequences: in all.
+        holds_rejected: rejected nodes whose cells lie before those of kept ones stay in the cache, in one more
+            sequence, number num_sequences. Later tokens would get their cells, and the slot's cells would not ascend
+            any more: its sums would run in another order than those of the same text read at once. For one slot.
+
+    num_held: cells that are held.
     """
 
-    def __init__(self, num_slots: int, num_sequences: int) -> None:
+    def __init__(self, num_slots: int, num_sequences: int, holds_rejected: bool = False) -> None:
+        self.num_held = 0
         self._free = list(range(num_slots, num_sequences))
         self._grown: dict[Slot, _Grown] = {}
+        self._graveyard = num_sequences if holds_rejected else None
 
     def plan(self, placements: Sequence[Placement]) -> list[BranchPlan]:
         """Spread new tokens over sequences; nothing is lent yet.
@@ -124,13 +131,13 @@ class BranchBook:
         owners = tuple(grown.owners[node] for node in rest)
         # The positions of a sequence's nodes ascend with their numbers: its last node is where it ends.
         ends = {owner: grown.positions[node] + 1 for owner, node in zip(owners, rest, strict=True)}
-        steps: list[Copy | Cut] = []
+        steps: list[Copy | Cut] = list(self._hold(grown, {*path, *rest}))
         if slot not in ends:
             path_owner = grown.owners[path[-1]] if path else slot
             if path_owner == slot:
-                steps = [Cut(slot, start)]
+                steps += [Cut(slot, start)]
             else:
-                steps = [Cut(slot, grown.start), Copy(slot, path_owner, grown.start, start)]
+                steps += [Cut(slot, grown.start), Copy(slot, path_owner, grown.start, start)]
         steps += [Cut(sequence, ends.get(sequence, 0)) for sequence in grown.branches]
         if slot in ends:
             steps.append(Cut(slot, ends[slot]))
@@ -143,7 +150,22 @@ class BranchBook:
 
     def close(self, slot: Slot) -> list[Copy | Cut]:
         """Forget a slot; returns the cache operations for it."""
-        return [Cut(slot, 0), *self._release(slot)]
+        steps: list[Copy | Cut] = [Cut(slot, 0), *self._release(slot)]
+        if self._graveyard is not None:
+            self.num_held = 0
+            steps.append(Cut(self._graveyard, 0))
+        return steps
+
+    def _hold(self, grown: _Grown, kept: set[int]) -> list[Copy]:
+        """Have the rejected nodes before the last kept one held; nodes lie in the cache in their order."""
+        if self._graveyard is None:
+            return []
+        rejected = [node for node in range(max(kept, default=0)) if node not in kept]
+        self.num_held += len(rejected)
+        return [
+            Copy(self._graveyard, grown.owners[node], grown.positions[node], grown.positions[node] + 1)
+            for node in rejected
+        ]
 
     def _release(self, slot: Slot) -> list[Cut]:
         grown = self._grown.pop(slot, None)

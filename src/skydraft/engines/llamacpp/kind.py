@@ -40,7 +40,7 @@ def _load_engine(source: str, role: Role, settings: EngineSettings) -> Engine:
     path = find_gguf(source)
     from skydraft.engines.llamacpp.load import load_llamacpp
 
-    return load_llamacpp(path, settings)
+    return load_llamacpp(path, role, settings)
 
 
 def _load_tokenizer(source: str, role: Role) -> Tokenizer:

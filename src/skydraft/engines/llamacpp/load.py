@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,20 @@ import psutil
 
 from skydraft.core import Prompt, TokenSegment
 from skydraft.core.tree_shape import TreeShape
-from skydraft.engines.base import EngineLimits, Extension
-from skydraft.engines.llamacpp.engine import Floats, LlamaCppEngine
+from skydraft.engines.base import EngineLimits, Extension, RowPromise
+from skydraft.engines.llamacpp.branches import BranchBook
+from skydraft.engines.llamacpp.cache import Floats, LlamaCache
+from skydraft.engines.llamacpp.engine import Invariance, LlamaCppEngine
 from skydraft.engines.llamacpp.file import LlamaFile, complaints, reason
 from skydraft.engines.settings import EngineSettings, num_cores
+from skydraft.engines.slots import Placement, SlotTree
 from skydraft.errors import ConfigError, EngineError, ModelLoadError
+from skydraft.text.checkpoint import Role
 
 NUM_BRANCHES = 64  # of a slot's tree: what one offer of a cloud's default size can need
+NUM_HELD = 256  # cells of rejected nodes that a slot's cache has room for, until its text is written anew
+MAX_ROWS = 3  # of texts and trees in a pass of an invariant engine
+TESTED_MACHINES = ("x86_64", "amd64")
 CELLS_PAD = 256  # llama.cpp rounds the size of its cache up to a multiple of this
 CELL_BYTES = 128  # what llama.cpp notes of a cell, besides keys and values
 PROBE_LENGTH = 5
@@ -30,8 +38,8 @@ CACHE_TYPES = {
 }
 
 
-def load_llamacpp(path: Path, settings: EngineSettings) -> LlamaCppEngine:
-    """Load a GGUF file. The dtype of the settings is that of the KV cache: the file says which its weights have.
+def load_llamacpp(path: Path, role: Role, settings: EngineSettings) -> LlamaCppEngine:
+    """Load a GGUF file.
 
     Raises:
         ModelLoadError: llama.cpp cannot load it, or skydraft cannot run its kind of model.
@@ -46,14 +54,87 @@ def load_llamacpp(path: Path, settings: EngineSettings) -> LlamaCppEngine:
     file = LlamaFile(path, _model_params(settings, on_gpu))
     _require_rollback(file)
     limits = _find_limits(file, settings)
-    num_sequences = min(limits.num_slots * (1 + NUM_BRANCHES), llama_cpp.llama_max_parallel_sequences())
-    params = _context_params(settings, limits, num_sequences, on_gpu)
-    if not on_gpu:
-        _require_memory(file, params)
-    context = _make_context(file, params)
-    engine = LlamaCppEngine(file, context, limits, num_sequences)
+    if role == "target" and not settings.fast_math and not on_gpu:
+        engine = _invariant_engine(file, limits, settings)
+    else:
+        engine = _fast_engine(file, limits, settings, on_gpu)
     _check_trees(engine)
     return engine
+
+
+def _fast_engine(file: LlamaFile, limits: EngineLimits, settings: EngineSettings, on_gpu: bool) -> LlamaCppEngine:
+    """All slots in one cache: a pass reads the tokens of all of them."""
+    num_sequences = min(limits.num_slots * (1 + NUM_BRANCHES), llama_cpp.llama_max_parallel_sequences())
+    params = _context_params(settings, limits.num_slots * limits.max_length, num_sequences)
+    dtype = ("float16" if on_gpu else "float32") if settings.dtype == "auto" else settings.dtype
+    params.type_k = params.type_v = CACHE_TYPES[dtype]
+    # On a CPU its sums would depend on how the cache is cut into blocks.
+    flash = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO if on_gpu else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.flash_attn_type = flash
+    params.offload_kqv = params.op_offload = on_gpu
+    if not on_gpu:
+        _require_memory(file, params)
+    cache = LlamaCache(file, _make_context(file, params), BranchBook(limits.num_slots, num_sequences))
+    promise = RowPromise(False, "llama.cpp computes rows with other kernels when there are more of them")
+    return LlamaCppEngine(file.vocabulary, [cache], limits, promise)
+
+
+def _invariant_engine(file: LlamaFile, limits: EngineLimits, settings: EngineSettings) -> LlamaCppEngine:
+    """A cache for each slot, and in it passes and sums that are the same whatever else is read.
+
+    The causes, and what mends each (docs/engines.md has the measurements):
+
+    1. Without flash attention, llamafile's kernels multiply scores and values from 2 rows on: with it they do not.
+    2. Flash attention of 64 rows or more goes by tiles, and one row after 512 cells is split among threads, where keys
+       and values have one type: they have two here.
+    3. Repacked weights have another kernel from 4 rows on, K-quants from 8: texts and trees are read in passes of at
+       most 3, or fewer where this model's rows differ (float weights: llamafile has another kernel from 2 rows on).
+       A prompt is read in the same chunks from its start.
+    4. A sum runs over a text's cells in their order, and cells that rejected nodes or another slot left in between
+       would be filled by later tokens: each slot has its own cache, which holds them (`BranchBook`).
+    """
+    num_sequences = 1 + NUM_BRANCHES
+    params = _context_params(settings, limits.max_length + NUM_HELD, num_sequences + 1)
+    params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    params.type_k, params.type_v = CACHE_TYPES["float16"], CACHE_TYPES["bfloat16"]
+    params.offload_kqv = params.op_offload = False
+    _require_memory(file, params, limits.num_slots)
+    caches = [
+        LlamaCache(file, _make_context(file, params), BranchBook(1, num_sequences, holds_rejected=True))
+        for _ in range(limits.num_slots)
+    ]
+    invariance = Invariance(_find_max_rows(caches[0], file), settings.prefill_chunk)
+    reason = (
+        f"each slot has its own cache, at most {invariance.max_rows} rows are read at once, and prompts in chunks of "
+        f"{invariance.prompt_chunk}"
+    )
+    if platform.machine().lower() in TESTED_MACHINES:
+        promise = RowPromise(True, reason)
+    else:
+        promise = RowPromise(False, f"llama.cpp was not tested on {platform.machine()}")
+    return LlamaCppEngine(file.vocabulary, caches, limits, promise, invariance)
+
+
+def _find_max_rows(cache: LlamaCache, file: LlamaFile) -> int:
+    """How many rows a pass may have: as many as give the bits of one by one.
+
+    Raises:
+        ModelLoadError: the model gives no logits.
+    """
+    size = llama_cpp.llama_vocab_n_tokens(file.vocab)
+    token_ids = [index % size for index in range(1, PROBE_LENGTH + 1)]
+    text = Placement(0, token_ids, 0, SlotTree(0, TreeShape.chain(PROBE_LENGTH)), PROBE_LENGTH)
+    one_by_one = b""
+    for num_rows in range(1, MAX_ROWS + 1):
+        try:
+            (rows,) = cache.read([text], num_rows)
+        except EngineError as error:
+            raise ModelLoadError(f"skydraft cannot run {file.name}: {error}") from error
+        cache.undo()
+        one_by_one = one_by_one or rows.tobytes()
+        if rows.tobytes() != one_by_one:
+            return num_rows - 1
+    return MAX_ROWS
 
 
 def _uses_gpu(settings: EngineSettings) -> bool:
@@ -82,37 +163,33 @@ def _model_params(settings: EngineSettings, on_gpu: bool) -> Any:
     return params
 
 
-def _context_params(settings: EngineSettings, limits: EngineLimits, num_sequences: int, on_gpu: bool) -> Any:
+def _context_params(settings: EngineSettings, num_cells: int, num_sequences: int) -> Any:
     params = llama_cpp.llama_context_default_params()
-    num_cells = -(-limits.num_slots * limits.max_length // CELLS_PAD) * CELLS_PAD
-    # All slots in one cache: a branch shares the cells of what stands before it, and any slot may fill any cell.
+    # All sequences in one cache: a branch shares the cells of what stands before it, and any may fill any cell.
     params.kv_unified = True
-    params.n_ctx = params.n_batch = num_cells
+    params.n_ctx = params.n_batch = -(-num_cells // CELLS_PAD) * CELLS_PAD
     params.n_ubatch = settings.prefill_chunk
     params.n_seq_max = num_sequences
     params.n_threads = params.n_threads_batch = settings.num_threads or num_cores()
-    dtype = ("float16" if on_gpu else "float32") if settings.dtype == "auto" else settings.dtype
-    params.type_k = params.type_v = CACHE_TYPES[dtype]
-    # On a CPU its sums would depend on how the cache is cut into blocks.
-    flash = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO if on_gpu else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    params.flash_attn_type = flash
-    params.offload_kqv = params.op_offload = on_gpu
     return params
 
 
-def _require_memory(file: LlamaFile, params: Any) -> None:
-    """Refuse a KV cache that does not fit: llama.cpp writes to all of it when it is made, and would be killed.
+def _require_memory(file: LlamaFile, params: Any, num_caches: int = 1) -> None:
+    """Refuse KV caches that do not fit: llama.cpp writes to all of them when they are made, and would be killed.
 
     Raises:
         ModelLoadError: saying how much it takes and how much there is.
     """
     value_bytes = 4 if params.type_k == CACHE_TYPES["float32"] else 2
-    needed = params.n_ctx * (file.num_cache_values * value_bytes + CELL_BYTES)
+    cache_bytes = params.n_ctx * (file.num_cache_values * value_bytes + CELL_BYTES)
+    output_bytes = 4 * params.n_seq_max * llama_cpp.llama_vocab_n_tokens(file.vocab)  # a row for each sequence
+    needed = num_caches * (cache_bytes + output_bytes)
     available = psutil.virtual_memory().available
+    smaller = ", or a smaller dtype" if value_bytes == 4 else ""
     if needed > available:
         raise ModelLoadError(
-            f"{file.name} needs a KV cache of {params.n_ctx} tokens and {needed / 1e9:.1f} GB, and "
-            f"{available / 1e9:.1f} GB of memory are free: use fewer or shorter slots, or a smaller dtype"
+            f"{file.name} needs a KV cache of {num_caches * params.n_ctx} tokens and {needed / 1e9:.1f} GB, and "
+            f"{available / 1e9:.1f} GB of memory are free: use fewer or shorter slots{smaller}"
         )
 
 
