@@ -4,6 +4,7 @@
 
 - `loop.time()`, `time.monotonic()`, `time.perf_counter()` and `time.sleep()` are of the virtual clock, which jumps to
   the next timer when nothing else is to be done. A turn of the loop takes TURN_S, so that who polls sees time pass.
+  Computing takes no time but what `VirtualLoop.compute` says, which `time.thread_time()` counts.
 - Connections are made in memory, between servers and clients of this loop. They carry bytes in order and at once, make
   a sender wait that is ahead of its reader, and end as TCP's do.
 - Work for threads is done in the loop; its answer comes after the time that it slept.
@@ -42,6 +43,7 @@ def in_virtual_time(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_
             patch.setattr(time, "monotonic", loop.time)
             patch.setattr(time, "perf_counter", loop.time)
             patch.setattr(time, "sleep", loop.pass_time)
+            patch.setattr(time, "thread_time", lambda: loop.computed_s)
             runner.run(test(*args, **kwargs))
 
     return run
@@ -51,6 +53,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop with a clock and a network of its own."""
 
     def __init__(self) -> None:
+        self.computed_s = 0.0
         self._now_s = 1000.0
         self._servers: dict[tuple[str, int], Callable[[], asyncio.Protocol]] = {}
         self._workers: dict[object, asyncio.Lock] = {}
@@ -61,6 +64,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def pass_time(self, seconds: float) -> None:
         self._now_s += seconds
+
+    def compute(self, seconds: float) -> None:
+        """As if the processor had been busy for so long."""
+        self.computed_s += seconds
+        self.pass_time(seconds)
 
     # Threads
 

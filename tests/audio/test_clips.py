@@ -11,6 +11,7 @@ import pytest
 from skydraft.audio.clips import bundled_clips
 from skydraft.audio.read import read_clip
 from skydraft.errors import AudioError
+from tests.waiting import PATIENCE_S
 
 MAKE_CLIPS = Path(__file__).parents[2] / "tools" / "make_clips.py"
 
@@ -49,7 +50,7 @@ def test_an_installation_without_the_clips_says_so(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed: apt-get install espeak-ng")
 def test_the_script_makes_the_clips_again(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, str(MAKE_CLIPS), "--out", str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, str(MAKE_CLIPS), "--out", str(tmp_path)], check=True, timeout=PATIENCE_S)
     for path in bundled_clips():
         ours, theirs = read_clip(path), read_clip(tmp_path / path.name)
         assert theirs.duration_s == pytest.approx(ours.duration_s, abs=0.3)  # versions of espeak-ng differ a little

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from skydraft.audio.read import Clip, read_clip
 from skydraft.errors import AudioError
 from tests.audio.sounds import RATE_HZ, pcm16, pcm_wav, tone, write
+from tests.waiting import PATIENCE_S
 
 SUFFIXES = ("wav", "flac", "ogg", "mp3", "aiff")
 
@@ -111,7 +112,6 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no named pipes")
-@pytest.mark.timeout(10)
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     assert "is a pipe or a device" in refusal(tmp_path / "pipe.wav")
@@ -393,7 +393,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
 
 def test_audio_packages_are_not_imported_before_a_clip_is_read() -> None:
     code = "import sys, skydraft.audio.read, skydraft.audio.windows; print({'soundfile', 'soxr'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     assert done.stdout == "set()\n"
 
 

@@ -10,6 +10,7 @@ import pytest
 from bench import flooded, floods
 from bench.flooded import Flooded
 from bench.floods import FLOODS, TLS_FLOODS, Target
+from tests.waiting import until
 
 
 class Victim:
@@ -34,7 +35,7 @@ class Victim:
 
 
 async def attacked(name: str, monkeypatch: pytest.MonkeyPatch) -> Victim:
-    """A flood until it is felt, 20 s at most. The silent ones are felt by their number."""
+    """A flood until it is felt. The silent ones are felt by their number."""
     victim = Victim()
     monkeypatch.setattr(floods, "NUM_SILENT", 50)
     monkeypatch.setattr(floods, "NUM_HALF", 2)
@@ -42,15 +43,11 @@ async def attacked(name: str, monkeypatch: pytest.MonkeyPatch) -> Victim:
         target = Target("127.0.0.1", server.sockets[0].getsockname()[1], "key")
         flood = asyncio.ensure_future(FLOODS[name](target))
         try:
-            async with asyncio.timeout(20):
-                while not victim.is_hit.is_set() and victim.num_connections < 40:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+            await until(lambda: victim.is_hit.is_set() or victim.num_connections >= 40)
         finally:
             flood.cancel()
             await asyncio.gather(flood, return_exceptions=True)
-            async with asyncio.timeout(20):
-                while victim.num_ended < victim.num_connections:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+            await until(lambda: victim.num_ended == victim.num_connections)
     return victim
 
 

@@ -90,7 +90,6 @@ Handler = Callable[[ServerConnection], Awaitable[None]]
 
 async def attack(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> fuzz.FuzzResult:
     """Some episodes at a cloud that does as the handler says, all by strangers who listen."""
-    monkeypatch.setattr(fuzz, "PATIENCE_S", 0.3)
     for name in ("SHARE_DEAF", "SHARE_GARBAGE"):
         monkeypatch.setattr(fuzz, name, 0.0)
     result = fuzz.FuzzResult()
@@ -119,6 +118,7 @@ async def test_a_cloud_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     async def hang(socket: ServerConnection) -> None:
         await socket.wait_closed()
 
+    monkeypatch.setattr(fuzz, "PATIENCE_S", 0.3)
     monkeypatch.setattr(fuzz.Attack, "is_enough", lambda self, _: self._result.num_failures > 0, raising=True)
     result = await attack(hang, monkeypatch)
     assert "no answer within 0.3 s" in result.failures[0]

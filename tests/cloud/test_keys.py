@@ -15,6 +15,7 @@ from msgspec.structs import asdict
 
 from skydraft.cloud.access.keys import KeyGrant, KeyRing, add_key, read_keys, remove_key
 from skydraft.errors import ConfigError
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -244,7 +245,7 @@ def test_processes_that_change_the_file_at_once_lose_no_key(path: Path) -> None:
     for worker in workers:
         assert worker.stdin is not None
         worker.stdin.close()
-    assert [worker.wait(60) for worker in workers] == [0] * 4
+    assert [worker.wait(PATIENCE_S) for worker in workers] == [0] * 4
     expected = {f"{worker}-{number}" for worker in range(4) for number in range(1, 10)}
     assert set(read_keys(path)) == expected
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,6 +18,8 @@ from skydraft.cloud.limits.sliced_stream import (
     UnfinishedMessages,
 )
 from skydraft.cloud.limits.strangers import Stranger, Strangers
+from tests.virtual_time import VirtualLoop, in_virtual_time
+from tests.waiting import until
 
 
 class Transport(asyncio.Transport):
@@ -64,9 +64,9 @@ class Reader(asyncio.Protocol):
 
 
 def compute(seconds: float) -> None:
-    until_s = time.thread_time() + seconds
-    while time.thread_time() < until_s:
-        pass
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.compute(seconds)
 
 
 class Line:
@@ -83,17 +83,12 @@ class Line:
             self.stream.admit(key)
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-
-
 async def turns(num: int) -> None:
     for _ in range(num):
         await asyncio.sleep(0)
 
 
+@in_virtual_time
 async def test_a_large_piece_comes_in_slices_and_whole() -> None:
     line = Line()
     sent = bytes(range(256)) * 100
@@ -103,6 +98,7 @@ async def test_a_large_piece_comes_in_slices_and_whole() -> None:
     assert line.transport.is_reading_now
 
 
+@in_virtual_time
 async def test_others_have_their_turn_between_slices_that_take_long() -> None:
     line = Line(work=lambda: compute(2 * module.TURN_S))
     seen: list[int] = []
@@ -117,6 +113,7 @@ async def test_others_have_their_turn_between_slices_that_take_long() -> None:
 
 
 @pytest.mark.parametrize("is_small", [False, True])
+@in_virtual_time
 async def test_who_has_used_its_time_waits_and_loses_nothing(is_small: bool) -> None:
     line = Line()
     line.stream.charge(SAVED_S + 0.005)
@@ -130,6 +127,7 @@ async def test_who_has_used_its_time_waits_and_loses_nothing(is_small: bool) -> 
     assert line.transport.is_reading_now
 
 
+@in_virtual_time
 async def test_the_connections_of_a_key_share_its_time_and_those_of_others_do_not() -> None:
     times: dict[str, Allowance] = {}
     busy = Line(times=times, work=lambda: compute(KEY_SAVED_S + 0.01))
@@ -141,6 +139,7 @@ async def test_the_connections_of_a_key_share_its_time_and_those_of_others_do_no
     await until(lambda: same.reader.data == b"x")
 
 
+@in_virtual_time
 async def test_a_protocol_that_pauses_gets_no_more_and_the_rest_when_it_goes_on() -> None:
     line = Line()
     line.reader.work = line.stream.pause_reading
@@ -155,6 +154,7 @@ async def test_a_protocol_that_pauses_gets_no_more_and_the_rest_when_it_goes_on(
     assert line.transport.is_reading_now
 
 
+@in_virtual_time
 async def test_another_protocol_gets_what_comes_after_the_first() -> None:
     line, second = Line(), Reader()
     line.reader.work = lambda: line.stream.set_protocol(second)
@@ -163,6 +163,7 @@ async def test_another_protocol_gets_what_comes_after_the_first() -> None:
     assert (len(line.reader.data), len(second.data)) == (SLICE_BYTES, SLICE_BYTES)
 
 
+@in_virtual_time
 async def test_a_stranger_that_sends_more_than_a_request_is_cut_off() -> None:
     line, device = Line(key=None), Line()
     for _ in range(MAX_REQUEST_BYTES // 2**10):
@@ -175,6 +176,7 @@ async def test_a_stranger_that_sends_more_than_a_request_is_cut_off() -> None:
     assert (line.transport.is_aborted, device.transport.is_aborted) == (True, False)
 
 
+@in_virtual_time
 async def test_a_connection_that_is_lost_gets_nothing_more() -> None:
     line = Line(work=lambda: compute(2 * module.TURN_S))
     line.stream.data_received(bytes(10 * SLICE_BYTES))
@@ -193,6 +195,7 @@ def unfinished(monkeypatch: pytest.MonkeyPatch) -> UnfinishedMessages:
     return UnfinishedMessages(100)
 
 
+@in_virtual_time
 async def test_the_key_that_holds_most_loses_the_connection_of_which_nothing_came_for_longest(
     unfinished: UnfinishedMessages,
 ) -> None:
@@ -207,6 +210,7 @@ async def test_the_key_that_holds_most_loses_the_connection_of_which_nothing_cam
     assert [line.transport.is_aborted for line in (modest, *greedy)] == [False, False, True, False]
 
 
+@in_virtual_time
 async def test_messages_that_came_to_their_end_and_lost_connections_hold_nothing(
     unfinished: UnfinishedMessages,
 ) -> None:
@@ -221,6 +225,7 @@ async def test_messages_that_came_to_their_end_and_lost_connections_hold_nothing
     assert unfinished._num_bytes == 0
 
 
+@in_virtual_time
 async def test_two_messages_of_any_size_that_is_taken_may_be_under_way() -> None:
     large = UnfinishedMessages(2**30)
     lines = [Line("phone", large) for _ in range(2)]

@@ -89,5 +89,5 @@ def test_a_collector_that_is_not_there_is_no_error() -> None:
 def test_without_an_endpoint_nothing_of_opentelemetrys_sdk_is_imported() -> None:
     assert type(make_metrics(None)) is Metrics
     code = "import sys, skydraft.cloud.tracing; print([name for name in sys.modules if 'opentelemetry' in name])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     assert done.stdout.strip() == "[]"

@@ -20,6 +20,7 @@ from skydraft.core import (
     read_int,
 )
 from skydraft.errors import ConfigError
+from tests.waiting import PATIENCE_S
 
 WITHOUT_EXTRAS = """
 import asyncio, sys
@@ -120,6 +121,6 @@ def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused() -> None:
 
 
 def test_a_device_without_torch_writes_text() -> None:
-    run = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, timeout=PATIENCE_S)
     assert run.stderr == ""
     assert run.stdout == "12\n"

@@ -18,6 +18,7 @@ from skydraft.cli.app import app
 from skydraft.cloud.ray import scaling as ray_scaling
 from skydraft.cloud.ray.serve import DEPLOYMENT, make_application
 from skydraft.config import CloudSettings, with_flags
+from tests.waiting import PATIENCE_S
 
 yaml = pytest.importorskip("yaml", reason="needs PyYAML, which skydraft[torch] brings")
 
@@ -56,10 +57,12 @@ def test_systemd_understands_the_unit_and_finds_it_hardened(tmp_path: Path) -> N
     unit = tmp_path / "skydraft-cloud.service"
     text = (DEPLOY / unit.name).read_text()
     unit.write_text(text.replace("/opt/skydraft/bin/skydraft", "/bin/true"))  # verify wants a program that is there
-    verified = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)
+    command = ["systemd-analyze", "verify", str(unit)]
+    verified = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert (verified.returncode, verified.stderr) == (0, "")
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]
-    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0  # exposure 2.0 of 10 at most
+    rated = subprocess.run(command, capture_output=True, timeout=PATIENCE_S)
+    assert rated.returncode == 0  # exposure 2.0 of 10 at most
 
 
 # Container

@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -81,16 +80,14 @@ async def test_no_redirect_is_followed_and_the_key_goes_nowhere_else(status: int
 async def test_one_deadline_stands_over_the_whole_answer_however_it_drips(before: bytes) -> None:
     async def drip(writer: asyncio.StreamWriter) -> None:
         writer.write(before)
-        for _ in range(1000):
+        while True:
             writer.write(b"x")
             await writer.drain()
             await asyncio.sleep(0.01)
 
     async with answering(drip) as asked:
-        begin_s = time.monotonic()
         with pytest.raises(TransportError, match=r"no whole answer within 0\.2 s"):
             await inquire(asked.address, "/v1/vocabulary", Answer, timeout_s=0.2)
-        assert time.monotonic() - begin_s < 2
 
 
 async def test_an_answer_that_is_too_large_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:

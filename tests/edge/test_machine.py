@@ -1,6 +1,8 @@
+import itertools
 import os
 from collections import namedtuple
 from dataclasses import replace
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -14,6 +16,7 @@ Battery = namedtuple("Battery", "percent secsleft power_plugged")
 
 PLAIN = Machine("Linux x86_64", 2, 0.1, 16 * 10**9, 8 * 10**9, None, True, None)
 SPEED = Speed(memory_bytes_per_s=20e9, matmul_s=0.02, accelerator_bytes_per_s=None)
+TICK_S = 0.004
 GPU = Accelerator("Some GPU", "cuda", 80 * 10**9, 70 * 10**9)
 
 
@@ -54,17 +57,26 @@ def test_a_system_that_knows_no_batteries_and_no_affinity_has_facts_all_the_same
     assert facts.num_cores == os.cpu_count()
 
 
-def test_speeds_are_those_of_any_machine_of_this_century():
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is timed takes TICK_S."""
+    clock = SimpleNamespace(perf_counter=itertools.count(0, TICK_S).__next__)
+    for module in (machine, accelerator):
+        monkeypatch.setattr(module, "time", clock)
+
+
+@pytest.mark.usefixtures("ticking")
+def test_speeds_are_bytes_read_and_multiplications_in_the_time_they_take():
     speed = measure_speed(PLAIN)
-    assert 1e8 < speed.memory_bytes_per_s < 1e13
-    assert 1e-6 < speed.matmul_s < 100
+    assert speed.memory_bytes_per_s == pytest.approx(machine.MATRIX_BYTES / TICK_S)
+    assert speed.matmul_s == pytest.approx(TICK_S)
     assert speed.accelerator_bytes_per_s is None
 
 
+@pytest.mark.usefixtures("ticking")
 def test_an_accelerator_is_measured_where_it_is():
     speed = measure_speed(replace(PLAIN, accelerator=replace(GPU, device="cpu")))
-    assert speed.accelerator_bytes_per_s is not None
-    assert 1e6 < speed.accelerator_bytes_per_s < 1e14
+    assert speed.accelerator_bytes_per_s == pytest.approx(accelerator.MATRIX_BYTES / TICK_S)
 
 
 def test_without_torch_there_is_no_accelerator(monkeypatch):

@@ -21,6 +21,7 @@ from skydraft.engines.load import load_tokenizer
 from skydraft.errors import CloudBusy, ConfigError, TransportError, VocabularyMismatch
 from tests.cloud.running import running
 from tests.linked import table
+from tests.waiting import PATIENCE_S
 
 SMALL, LARGE = "table:vocab=64", "table:vocab=80"  # the larger vocabulary extends the smaller
 
@@ -124,7 +125,7 @@ async def test_a_cloud_that_still_loads_is_waited_for_unless_the_settings_say_ot
     is_over = threading.Event()
 
     def load() -> Engine:
-        is_over.wait(20)
+        is_over.wait(PATIENCE_S)
         return table(SMALL)
 
     with running(CloudSettings(port=0), load, is_ready=False) as cloud:
@@ -147,7 +148,7 @@ async def test_a_cloud_that_answers_something_else_is_found_out_when_the_text_is
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if answer is None:
-                is_over.wait(10)
+                is_over.wait(PATIENCE_S)
                 return
             self.send_response(200)
             self.end_headers()

@@ -28,6 +28,7 @@ from skydraft.text import checkpoint
 from skydraft.text.checkpoint import Checkpoint, require_rollback
 from tests.engines.folders import change_config, save_text_model, word_tokenizer
 from tests.engines.operations import text_prompt
+from tests.waiting import PATIENCE_S
 
 Saved = Callable[[str], Path]
 
@@ -52,7 +53,7 @@ def test_a_table_is_loaded_without_torch() -> None:
         "assert engine.limits == (3, 9); load_tokenizer('table:vocab=20', 'draft');"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_S)
 
 
 def test_a_table_has_the_slots_and_room_that_the_settings_say() -> None:

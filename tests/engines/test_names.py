@@ -17,6 +17,7 @@ from skydraft.engines.names import parse_name
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError
 from tests.engines.folders import word_tokenizer
+from tests.waiting import PATIENCE_S
 
 
 @pytest.mark.parametrize(
@@ -145,4 +146,4 @@ def test_names_are_read_without_vllm_httpx_or_torch() -> None:
         "parse_name('vllm:x'); sources.parse_vllm('vllm:x'); sources.parse_sglang('sglang:http://x');"
         "assert not {'vllm', 'httpx', 'torch'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_S)

@@ -1,6 +1,6 @@
 import json
 import re
-import time
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +27,7 @@ from tests.engines.operations import RandomOperations, text_prompt
 from tests.engines.sglang_stand_in import Answerer, Computing, Json, Recorded, Reply, serving
 from tests.engines.test_text_engine import from_scratch, row_after
 from tests.linked import PROMPT, Linked, cloud_only, random_tree
+from tests.waiting import PATIENCE_S
 
 EXCHANGE = Path(__file__).with_name("sglang_exchange.json")
 Start = Callable[..., TextEngine]
@@ -253,23 +254,27 @@ def test_another_answer_is_one_sentence_and_takes_no_slot(start: Start, reply: R
         assert "\n" not in str(caught.value)
 
 
-def test_a_server_that_is_gone_or_slow_is_one_sentence(
-    start: Start, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_is_gone_is_one_sentence(tokenizer: Path) -> None:
     with serving(Computing(wide_row_after, "unused")) as url:
         pass
     with pytest.raises(ModelLoadError, match=re.escape(f"server at {url} did not answer")):
         load_engine(f"sglang:{url}#{tokenizer}", "target")
-    monkeypatch.setattr(sglang, "TIMEOUT", httpx.Timeout(0.2))
-    computing = Computing(wide_row_after, "")
 
-    def slow(method: str, path: str, body: Json) -> Reply:
-        time.sleep(0.6 * (method == "POST"))
+
+def test_a_server_that_does_not_answer_is_one_sentence(start: Start) -> None:
+    computing, has_given_up = Computing(wide_row_after, ""), threading.Event()
+
+    def answer(method: str, path: str, body: Json) -> Reply:
+        if method == "POST":
+            has_given_up.wait(PATIENCE_S)
         return computing(method, path, body)
 
-    engine = start(slow)
+    engine = start(answer)
+    assert isinstance(engine._reader, sglang.SglangReader)
+    engine._reader._client.timeout = httpx.Timeout(0.2)
     with pytest.raises(EngineError, match="did not answer"):
         engine.open_narrow(text_prompt(5), 1)
+    has_given_up.set()
 
 
 def test_an_older_servers_info_is_found(start: Start) -> None:

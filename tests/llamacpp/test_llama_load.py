@@ -15,6 +15,7 @@ from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError
 from tests.engines.operations import text_prompt
 from tests.llamacpp.installed import require_llamacpp
+from tests.waiting import PATIENCE_S
 
 require_llamacpp()
 
@@ -56,7 +57,7 @@ def test_loading_and_computing_say_nothing(written: Written) -> None:
         "engine.open(Prompt((TokenSegment((8, 9)),)));"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_S, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("", "")
 
 

@@ -20,7 +20,7 @@ from skydraft.edge.device import Device
 from tests.ray.installed import require_ray
 from tests.ray.replicas import replicas
 from tests.system.processes import free_port
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 require_ray()
 
@@ -53,7 +53,7 @@ def deployed(config: Path) -> Iterator[int]:
         finally:
             left = psutil.Process(process.pid).children(recursive=True)
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE_S)
             psutil.wait_procs(left, 30)
 
 

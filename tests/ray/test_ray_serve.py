@@ -148,7 +148,8 @@ def test_guards_work_behind_rays_proxy(cloud: Cloud) -> None:
     assert refused.value.response.body == b"nobody has this API key"
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(
-            urllib.request.Request(f"{cloud.http}/metrics", headers={"X-Forwarded-For": "127.0.0.1"}), timeout=20
+            urllib.request.Request(f"{cloud.http}/metrics", headers={"X-Forwarded-For": "127.0.0.1"}),
+            timeout=PATIENCE_S,
         )
 
 
@@ -181,13 +182,13 @@ def test_rays_own_ports_answer_nobody_without_its_token(cloud: Cloud) -> None:
 
 def refusal(port: int, method: str) -> grpc.StatusCode:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary(method)(b"", timeout=20)
+        channel.unary_unary(method)(b"", timeout=PATIENCE_S)
     return refused.value.code()
 
 
 def test_health_and_metrics_are_answered(cloud: Cloud) -> None:
     for path, words in (("/healthz", b'"ok":true'), ("/readyz", b'"ready"'), ("/metrics", b"skydraft_queue_seconds")):
-        with urllib.request.urlopen(cloud.http + path, timeout=20) as response:
+        with urllib.request.urlopen(cloud.http + path, timeout=PATIENCE_S) as response:
             assert words in response.read()
 
 
@@ -250,7 +251,7 @@ def test_no_replica_outlives_a_command_that_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path, 1) as cloud:
         left = [psutil.Process(number) for number in replicas(cloud.process_id)]
         cloud.process.kill()
-        _, alive = psutil.wait_procs(left, timeout=30)
+        _, alive = psutil.wait_procs(left, timeout=PATIENCE_S)
     assert left
     assert alive == []
 

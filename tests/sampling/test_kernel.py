@@ -22,6 +22,7 @@ from skydraft.sampling.kernel import Kernel, kernel, rows_for
 from skydraft.sampling.noise import Stream, gumbel
 from skydraft.sampling.warp import warp
 from tests.sampling.helpers import Cut, assert_law, perturbed, softmax
+from tests.waiting import PATIENCE_S
 
 needs_kernel = pytest.mark.skipif(kernel() is None, reason="needs a C compiler")
 
@@ -364,7 +365,12 @@ def test_a_process_without_a_compiler_chooses_the_same(tmp_path: Path) -> None:
     environments = [{}, {"CC": "false", "XDG_CACHE_HOME": str(tmp_path)}]
     told = [
         subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | env, capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, "-c", code],
+            env=os.environ | env,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE_S,
         ).stdout.split(" ", 1)
         for env in environments
     ]

@@ -12,7 +12,7 @@ from skydraft.core import Mode
 from skydraft.edge.device import Device
 from skydraft.edge.report import Report
 from tests.system.processes import free_port, running_cloud
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 TARGET = "table:vocab=64,seed=3,order=2"
 DRAFT = f"{TARGET},noise=0.8"
@@ -48,12 +48,6 @@ async def truths(cloud: str) -> list[list[int]]:
     """What the cloud writes alone for each device."""
     alone = [replace(settings(number, cloud), mode=Mode.CLOUD) for number in range(len(MODES))]
     return [ids(await write(one)) for one in alone]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_every_device_finishes_its_text_with_another_cloud_when_its_own_is_killed() -> None:
