@@ -9,11 +9,13 @@ from skydraft.cli.results import to_line
 from skydraft.cli.screen import Screen
 from skydraft.core import Mode
 from skydraft.edge import machine
+from skydraft.edge.cloud_http import CloudFacts
 from skydraft.edge.doctor import measure
-from skydraft.edge.doctor.checkup import Checkup, CloudFacts
+from skydraft.edge.doctor.checkup import Checkup
 from skydraft.edge.doctor.measure import DraftSpeed, LinkSpeed, Rounds
 from skydraft.edge.machine import Machine, Speed, drafting_capacity
 from skydraft.engines.accelerator import Accelerator
+from skydraft.policies.known_models import propose_known_draft
 from skydraft.policies.strategy import Decision
 from skydraft.policies.tiers import propose
 from tests.cli.made_up import console, printed
@@ -58,6 +60,17 @@ def test_each_check_has_its_state_its_name_and_its_sentence() -> None:
     assert "weak link slow: move" in lines
     assert "failed vocabulary id 0 is 'a [31m' here and 'b' there" in lines
     assert "mode --mode edge: it is so" in lines
+
+
+def test_a_known_draft_for_the_clouds_model_is_proposed_and_what_requantizing_gains() -> None:
+    checkup = made_up()
+    checkup.known_draft = propose_known_draft("Qwen2.5-7B", drafting_capacity(checkup.machine, checkup.speed))
+    text = " ".join(shown(checkup, width=500).split())
+    assert "draft --draft Qwen/Qwen2.5-1.5B-Instruct-GGUF/qwen2.5-1.5b-instruct-q4_k_m.gguf (1.5 billion" in text
+    assert "requantized to Q4_0 it drafts in two thirds of the time" in text
+    line = json.loads(to_line(as_json(checkup)))
+    assert line["known_draft"]["pair"]["draft"]["name"] == "Qwen2.5-1.5B"
+    assert line["known_draft"]["pair"]["is_tested"] is False
 
 
 def test_the_machine_is_described_with_what_to_draft_with() -> None:

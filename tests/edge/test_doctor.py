@@ -14,9 +14,9 @@ from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 from skydraft.edge import machine
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.cloud_http import inquire
+from skydraft.edge.cloud_http import HEALTH_PATH, CloudFacts, CloudRows, inquire
 from skydraft.edge.doctor import checkup, measure
-from skydraft.edge.doctor.checkup import HEALTH_PATH, Checkup, CloudFacts, CloudRows, FindingState, check_up
+from skydraft.edge.doctor.checkup import Checkup, FindingState, check_up
 from skydraft.engines.load import load_tokenizer
 from skydraft.text.vocabulary import Vocabulary
 from tests.system.processes import free_port, running_cloud

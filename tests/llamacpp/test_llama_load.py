@@ -195,3 +195,13 @@ def test_the_cache_may_have_half_precision(start: Start, dtype: str) -> None:
     rows = [engine.extend([Extension.chain(engine.open(text_prompt(8, 9)).slot, [10])])[0] for engine in (exact, half)]
     difference = np.linalg.norm(rows[1] - rows[0]) / np.linalg.norm(rows[0])
     assert difference == 0 if dtype == "auto" else 1e-6 < difference < 0.05
+
+
+def test_the_command_of_the_docs_requantizes_a_draft(written: Written, tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs/engines.md").read_text()
+    code = page.split('python -c "')[1].split('" draft')[0].replace("\\\n", "")  # as a shell does
+    given, made = written("Q8_0"), tmp_path / "draft-q4_0.gguf"
+    done = subprocess.run([sys.executable, "-c", code, str(given), str(made)], timeout=60, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert made.stat().st_size < given.stat().st_size
+    assert load(made).vocabulary.tokens == load(given).vocabulary.tokens

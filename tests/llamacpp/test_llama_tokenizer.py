@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skydraft.config import DeviceSettings
+from skydraft.edge.draft_choice import choose_draft
 from skydraft.engines.load import load_chat_format, load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ModelLoadError
@@ -201,3 +203,16 @@ def test_a_file_that_was_written_again_is_read_again(tmp_path: Path):
     before, after = load(files.byte_tokens()), load(files.sentencepiece_tokens())
     assert before.vocabulary.num_tokens == 260
     assert after.vocabulary.tokens == tuple(files.sentencepiece_tokens().pieces)
+
+
+async def test_auto_takes_the_gguf_file_that_has_the_tokens_of_the_clouds_model(
+    written: Written, twin: Path, tmp_path: Path
+):
+    from tests.llamacpp import files
+
+    tokens = files.byte_tokens()
+    files.write_gguf(tmp_path / "a-smaller-one.gguf", files.random_weights(0, len(tokens.pieces)), tokens)
+    for kind in ("F32", "Q8_0"):
+        (tmp_path / f"{kind}.gguf").symlink_to(written(kind))
+    settings = DeviceSettings(draft="auto", models=str(tmp_path), target=str(twin))
+    assert (await choose_draft(settings)).draft == str(tmp_path / "Q8_0.gguf")

@@ -15,6 +15,7 @@ from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings, with_flags
 from skydraft.core import Mode, ShareLevel, parse_rule
 from skydraft.edge.device import Device
+from skydraft.edge.draft_choice import choose_draft
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.edge.preflight import check_models, meet_cloud
 from skydraft.engines.load import load_tokenizer
@@ -31,6 +32,7 @@ async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterato
 
     Raises:
         VocabularyMismatch, ConfigError: as `check_models`, before weights are loaded.
+        ConfigError, ModelLoadError, TransportError: as `choose_draft`.
         ModelLoadError: a model cannot be loaded.
         TransportError, CloudFault: the cloud does not start, or as `meet_cloud`.
     """
@@ -38,6 +40,7 @@ async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterato
         if warning := None if settings.cloud is None else exposure(settings.cloud, has_key=bool(settings.key)):
             screen.warn(warning)
         await meet_cloud(settings)
+        settings = await choose_draft(settings)
         target = f", starting a cloud with {settings.target}" if starts_cloud(settings) else ""
         with screen.busy(f"Loading {settings.draft}{target} ..."):
             tokenizer = await _in_thread(lambda: load_tokenizer(settings.draft, "draft"))

@@ -4,10 +4,11 @@ Each field says all there is to say about its setting; the options of the comman
 """
 
 from skydraft.config.cloud import CloudSettings, LogFormat, LogLevel
-from skydraft.config.device import DeviceSettings, Offline, require_rule_fits
+from skydraft.config.device import AUTO_DRAFT, DeviceSettings, Offline, require_rule_fits
 from skydraft.config.file import Settings, load_settings, with_flags
 
 __all__ = [
+    "AUTO_DRAFT",
     "CloudSettings",
     "DeviceSettings",
     "LogFormat",

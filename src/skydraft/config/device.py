@@ -27,6 +27,7 @@ from skydraft.policies.way import parse_way
 from skydraft.transport.address import session_url
 
 Offline = Literal["wait", "edge", "fail"]
+AUTO_DRAFT = "auto"
 ADAPTIVE = UgsdDraftLength()
 
 
@@ -59,7 +60,25 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
     key: Annotated[str | None, Setting("API key of the cloud.", "--key", "KEY", envvar="SKYDRAFT_KEY")] = None
-    draft: Annotated[str, Setting(f"The draft model, on the device: {MODELS}.", "--draft", "MODEL")] = "embedded"
+    draft: Annotated[
+        str,
+        Setting(
+            f"The draft model, on the device: {MODELS}; {AUTO_DRAFT}: the smallest on this machine that has the tokens "
+            "of the cloud's model.",
+            "--draft",
+            "MODEL",
+        ),
+    ] = "embedded"
+    models: Annotated[
+        str | None,
+        Setting(
+            f"Folder in which --draft {AUTO_DRAFT} looks for models, beside those fetched from Hugging Face.",
+            "--models",
+            "FOLDER",
+            unset="none",
+            envvar="SKYDRAFT_MODELS",
+        ),
+    ] = None
     target: Annotated[str, Setting("The target model, if a cloud is started on this machine.", "--target", "MODEL")] = (
         "embedded"
     )

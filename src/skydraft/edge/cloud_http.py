@@ -4,21 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.errors import TransportError, first_line
+from skydraft.protocol.limits import MAX_NAME_CHARS, MAX_SENTENCE_CHARS
 from skydraft.transport.address import SESSION_PATH, is_loopback, session_url
 
 if TYPE_CHECKING:
     import httpx
 
+HEALTH_PATH = "/healthz"
 MAX_BYTES = 2**23  # a vocabulary of 250,000 tokens takes 3 MB
 TIMEOUT_S = 10.0  # for everything, from the host's name to the last byte
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
+
+
+class CloudRows(msgspec.Struct, frozen=True):
+    """What /healthz says of the model's rows: `engines.base.RowPromise`."""
+
+    is_invariant: bool
+    reason: Annotated[str, Meta(max_length=MAX_SENTENCE_CHARS)] = ""
+    gap_change: float | None = None
+
+
+class CloudFacts(msgspec.Struct, frozen=True):
+    """What /healthz answers; clouds of other versions may say less."""
+
+    ok: bool = True
+    version: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
+    protocol: int | None = None
+    model: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
+    pace: dict[str, float] | None = None
+    rows: CloudRows | None = None
 
 
 async def inquire(address: CloudAddress, path: str, answer_type: type[Answer], timeout_s: float = TIMEOUT_S) -> Answer:

@@ -31,6 +31,19 @@ class CloudTerms(msgspec.Struct):
     digest: str
     max_tokens: int
 
+    def are_met_by(self, ours: Vocabulary) -> bool:
+        """Whether those ids mean the same to us."""
+        return 0 < self.num_tokens <= ours.num_tokens and ours.digest(self.num_tokens).hex() == self.digest
+
+
+async def ask_terms(address: CloudAddress, ours: Vocabulary) -> CloudTerms:
+    """Ask a cloud for its terms, as far as our vocabulary goes.
+
+    Raises:
+        TransportError: it does not say.
+    """
+    return await inquire(address, f"{TERMS_PATH}?num_tokens={ours.num_tokens}", CloudTerms, ANSWER_S)
+
 
 async def meet_cloud(settings: DeviceSettings) -> None:
     """Knock at the cloud, so that a wrong address, path or key is told before a model is loaded and patience begins.
@@ -84,10 +97,10 @@ def _check_target(settings: DeviceSettings, ours: Vocabulary) -> None:
 async def _check_cloud(settings: DeviceSettings, address: CloudAddress, ours: Vocabulary) -> None:
     """Of one that runs. Whether it can be reached is not told here: patience may be asked for, or the device alone."""
     try:
-        terms = await inquire(address, f"{TERMS_PATH}?num_tokens={ours.num_tokens}", CloudTerms, ANSWER_S)
+        terms = await ask_terms(address, ours)
     except TransportError:
         return
-    if not 0 < terms.num_tokens <= ours.num_tokens or ours.digest(terms.num_tokens).hex() != terms.digest:
+    if not terms.are_met_by(ours):
         raise await explain_mismatch(address, ours)
     _require_room(settings, f"of the cloud at {address.url}", terms.max_tokens, "lower --max-tokens")
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import enum
 import time
 from dataclasses import dataclass, field
-from typing import Annotated
 
-import msgspec
-from msgspec import Meta
 from msgspec.structs import replace
 
 from skydraft import __version__
 from skydraft.config import DeviceSettings
 from skydraft.core import Prompt, ShareLevel
 from skydraft.edge.cloud_address import CloudAddress
-from skydraft.edge.cloud_http import inquire
+from skydraft.edge.cloud_http import HEALTH_PATH, CloudFacts, CloudRows, inquire
 from skydraft.edge.device import engine_settings
 from skydraft.edge.doctor.measure import (
     BATCH_SIZE,
@@ -28,16 +25,16 @@ from skydraft.edge.doctor.measure import (
     measure_link,
     measurement_prompt,
 )
+from skydraft.edge.draft_choice import choose_draft
 from skydraft.edge.machine import Machine, Speed, drafting_capacity, look_at_machine, measure_speed
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.errors import SkydraftError, TransportError, VocabularyMismatch
+from skydraft.policies.known_models import DraftProposal, propose_known_draft
 from skydraft.policies.strategy import Decision, Situation, choose_mode
 from skydraft.policies.tiers import LEAST_DRAFT_TOKENS_PER_S, Proposal, propose
-from skydraft.protocol.limits import MAX_NAME_CHARS, MAX_SENTENCE_CHARS
 from skydraft.transport.websocket import Connection, connect
 
-HEALTH_PATH = "/healthz"
 # A round waits for the link once: from here on that alone takes as long as people read a token.
 LONG_ROUND_TRIP_S = 0.2
 # Of the round trip; below a few milliseconds it is the scheduling of both machines.
@@ -63,30 +60,12 @@ class Finding:
     sentence: str
 
 
-class CloudRows(msgspec.Struct, frozen=True):
-    """What /healthz says of the model's rows: `engines.base.RowPromise`."""
-
-    is_invariant: bool
-    reason: Annotated[str, Meta(max_length=MAX_SENTENCE_CHARS)] = ""
-    gap_change: float | None = None
-
-
-class CloudFacts(msgspec.Struct, frozen=True):
-    """What /healthz answers; clouds of other versions may say less."""
-
-    ok: bool = True
-    version: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
-    protocol: int | None = None
-    model: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
-    pace: dict[str, float] | None = None
-    rows: CloudRows | None = None
-
-
 @dataclass
 class Checkup:
     """What was measured, as far as the look came, and what was found.
 
     handshake_s: connection, TLS and WebSocket together. cloud_tokens_per_s: of the cloud alone.
+    known_draft: for the cloud's model, where that is a published one that skydraft knows.
     """
 
     machine: Machine
@@ -97,6 +76,7 @@ class Checkup:
     handshake_s: float | None = None
     link: LinkSpeed | None = None
     cloud: CloudFacts | None = None
+    known_draft: DraftProposal | None = None
     rounds: Rounds | None = None
     cloud_tokens_per_s: float | None = None
     decision: Decision | None = None
@@ -136,7 +116,7 @@ async def check_up(settings: DeviceSettings) -> Checkup:
     speed = measure_speed(machine)
     checkup = Checkup(machine, speed, propose(drafting_capacity(machine, speed)))
     _check_load(checkup)
-    model = _check_draft(checkup, settings)
+    model = await _check_draft(checkup, settings)
     if settings.cloud is not None:
         await _check_cloud(checkup, CloudAddress(settings.cloud, settings.key), model, settings.share)
     _recommend(checkup, settings, has_draft=model is not None)
@@ -150,9 +130,9 @@ def _check_load(checkup: Checkup) -> None:
         checkup.note("machine", sentence, "what is measured now is slower than it could be; look again when it is idle")
 
 
-def _check_draft(checkup: Checkup, settings: DeviceSettings) -> _DraftModel | None:
+async def _check_draft(checkup: Checkup, settings: DeviceSettings) -> _DraftModel | None:
     try:
-        model = _DraftModel(settings)
+        model = _DraftModel(await choose_draft(settings))
         draft = measure_draft(model.engine, model.prompt)
     except SkydraftError as error:
         checkup.fail("draft", error)
@@ -202,6 +182,8 @@ async def _check_health(checkup: Checkup, address: CloudAddress) -> None:
     checkup.note("cloud", sentence, None if is_same else advice)
     if facts.rows is not None:
         _note_promise(checkup, facts.rows)
+    if facts.model is not None:
+        checkup.known_draft = propose_known_draft(facts.model, drafting_capacity(checkup.machine, checkup.speed))
 
 
 def _note_promise(checkup: Checkup, rows: CloudRows) -> None:
