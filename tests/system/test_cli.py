@@ -22,9 +22,10 @@ from websockets.sync.server import ServerConnection, serve
 
 from bench.link.link import Link
 from bench.link.pipe import Address
+from bench.link.shaping import LinkSettings
 from skydraft.protocol import codec, messages
 from tests.system.processes import children, free_port, interrupt, is_alive, running_cloud, skydraft, started
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import PATIENCE_S, until, wait_until
 
 TARGET = "table:vocab=64,seed=3,order=2"
 DRAFT = f"{TARGET},noise=0.8"
@@ -33,6 +34,8 @@ HELP_MODULES = 240  # 194 with Python 3.11; asyncio alone would add 53, numpy 90
 HELP_CPU_S = 0.3
 PROMPT = "ba de fi"
 LONG = 100  # tokens of a text in which something happens
+# In the midst of such a text: 900 bytes pass before its first token, and 2000 in all. Nothing passes afterwards.
+CUT = LinkSettings(cut_after_bytes=1500, refuse_s=86400)
 TONE = np.sin(np.arange(16_000) / 20).astype(np.float32) / 2
 
 linux_only = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="looks at processes through /proc")
@@ -227,9 +230,9 @@ def test_a_cloud_of_another_version_is_one_sentence_that_names_both():
 
 async def test_a_device_that_loses_its_cloud_finishes_alone(cloud):
     with running_cloud(SLOW + TARGET) as (process, address):
-        async with Link(upstream(address)) as link:
+        async with Link(upstream(address), CUT) as link:
             with writing_through(link, "--offline", "edge") as device:
-                await rounds(link)
+                await cut(link)
                 process.kill()
                 out, err = await asyncio.to_thread(device.communicate, timeout=PATIENCE_S)
     answer = json.loads(out)
@@ -247,12 +250,13 @@ async def test_a_device_that_loses_its_cloud_finishes_alone(cloud):
 async def test_a_device_waits_for_a_lost_cloud_and_writes_the_same_text(cloud):
     port = free_port()
     with running_cloud(SLOW + TARGET, port) as (process, address):
-        async with Link(upstream(address)) as link:
-            with writing_through(link, "--offline", "wait") as device:
-                await rounds(link)
+        async with Link(upstream(address), CUT) as link:
+            with writing_through(link, "--offline", "wait", "--offline-wait", "3600") as device:
+                await cut(link)
                 process.kill()
                 process.wait()
                 with running_cloud(TARGET, port):
+                    link.cut(refuse_s=0)  # from now on it lets connections through
                     out, err = await asyncio.to_thread(device.communicate, timeout=PATIENCE_S)
     answer = json.loads(out)
     assert (device.returncode, answer["is_alone"], answer["reconnects"]) == (0, False, 1)
@@ -276,12 +280,9 @@ def writing_through(link: Link, *flags: str) -> contextlib.AbstractContextManage
     return started("generate", PROMPT, "--draft", SLOW + DRAFT, "--cloud", cloud, *length, "--json", *flags)
 
 
-async def rounds(link: Link) -> None:
-    """Wait until the text is under way: bytes came for a question, the handshake, the session and some tokens."""
-    seen = set[int]()
-    while len(seen) < 12:
-        seen.add(link.carried.down_bytes)
-        await asyncio.sleep(0.01)
+async def cut(link: Link) -> None:
+    """Wait until the link has broken off."""
+    await until(lambda: link.carried.up_bytes + link.carried.down_bytes == CUT.cut_after_bytes)
 
 
 @linux_only
@@ -333,7 +334,7 @@ def test_a_text_comes_out_of_a_pipe_as_it_is_written_and_stays_when_it_is_interr
         interrupt(process)
         rest, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (130, "")
-    words = json_of("--mode", "edge", draft=DRAFT, num_tokens=200)["text"]
+    words = json_of("--mode", "edge", draft=DRAFT, num_tokens=3000)["text"]
     text = shown.decode() + rest
     assert text.endswith("\n")
     assert words.startswith(text.rstrip("\n"))
