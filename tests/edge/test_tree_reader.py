@@ -38,14 +38,25 @@ def alone(engine: Engine, token_ids: list[int]) -> np.ndarray:
     return np.asarray(row)
 
 
-def follow(engine: Engine, seed: int, num_moves: int, check: Callable[[Node, np.ndarray], None]) -> None:
-    """Grow a tree and move its root at random; the rows of all nodes that are read go to `check`."""
+def follow(
+    engine: Engine, seed: int, num_moves: int, check: Callable[[Node, np.ndarray], None], num_shared: int = 10**6
+) -> None:
+    """Grow a tree and move its root at random; the rows of all nodes that are read go to `check`.
+
+    Args:
+        num_shared: after three moves the target turns out to know ids below this only.
+    """
     rng = Random(seed)
     tree = GuessTree(Confidence())
     slot, row = engine.open(PROMPT)[:2]
     reader = TreeReader(engine, slot, row, 0)
-    for _ in range(num_moves):
+    for move in range(num_moves):
+        if move == 3:
+            tree.forget_ids(num_shared)
         nodes = tree.best_to_read(rng.randint(1, 5), 1e-6, 200)
+        if not nodes:  # all that was guessed is unknown
+            tree.advance([rng.randrange(5)])
+            continue
         tree.read(nodes)
         reading = reader.plan(tree, nodes)
         rows = reader.run(reading)[-len(nodes) :]
@@ -53,8 +64,8 @@ def follow(engine: Engine, seed: int, num_moves: int, check: Callable[[Node, np.
         for node, row in zip(nodes, rows, strict=True):
             check(node, np.asarray(row))
         for node, guess in zip(nodes, guesses, strict=True):
-            tree.grow(node, guess, 10**6)
-        if rng.random() < 0.4:
+            tree.grow(node, guess, num_shared if move >= 3 else 10**6)
+        if (move >= 3 or num_shared > 8) and rng.random() < 0.4:
             known = [node for node in tree.nodes() if node is not tree.root]
             goal = rng.choice(known)
             ids = path_of(goal)[tree.length :]
@@ -71,6 +82,16 @@ def test_rows_are_those_of_each_path_alone(seed: int) -> None:
         assert np.array_equal(row, alone(other, path_of(node)))
 
     follow(engine, seed, 40, check)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_nodes_that_the_tree_let_go_of_keep_their_places_in_the_slot(seed: int) -> None:
+    engine, other = table("table:vocab=8,seed=5,order=4"), table("table:vocab=8,seed=5,order=4")
+
+    def check(node: Node, row: np.ndarray) -> None:
+        assert np.array_equal(row, alone(other, path_of(node)))
+
+    follow(engine, seed, 12, check, num_shared=5)
 
 
 def test_rows_are_those_of_each_path_alone_with_a_real_model(text_pair: object) -> None:

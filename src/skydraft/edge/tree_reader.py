@@ -47,7 +47,8 @@ class TreeReader:
         self._slot = slot
         self._prompt_row = prompt_row
         self._start = num_held  # generated tokens in the trunk
-        self._row_of: dict[Node, int] = {}  # nodes that the slot holds behind its trunk, in order; 1 is the first
+        self._row_of: dict[Node, int] = {}  # nodes that the slot holds behind its trunk; 1 is the first
+        self._shape = TreeShape.chain(0)  # that they make in the slot: the guess tree may have let go of some
 
     @property
     def num_held(self) -> int:
@@ -64,11 +65,13 @@ class TreeReader:
         missing = self._missing(root)
         path, rest = self._drop(tree, missing)
         new = [*missing, *(node for node in nodes if node is not root and node.position >= self._start)]
+        parents = list(self._shape.parents)
         for node in new:
-            self._row_of[node] = len(self._row_of) + 1
-        shape = TreeShape(tuple(self._row_of.get(node.parent, 0) if node.parent else 0 for node in self._row_of))
+            parents.append(self._row_of.get(node.parent, 0) if node.parent else 0)
+            self._row_of[node] = len(parents)
+        self._shape = TreeShape(tuple(parents))
         token_ids = tuple(node.token_id for node in new if node.token_id is not None)
-        return DraftStep(start, path, rest, tuple(nodes), token_ids, shape)
+        return DraftStep(start, path, rest, tuple(nodes), token_ids, self._shape)
 
     def run(self, step: DraftStep) -> Array:
         """Returns the logits [num_tokens, vocab_size] after each token read; [1, vocab_size] after the prompt."""
@@ -97,6 +100,7 @@ class TreeReader:
         below = [] if missing else [node for node in self._row_of if node is not tree.root and tree.contains(node)]
         kept_path = tuple(self._row_of[node] - 1 for node in path)
         kept_rest = tuple(self._row_of[node] - 1 for node in below)
+        self._shape = self._shape.subtree(kept_path[-1] + 1 if kept_path else 0, kept_rest)
         self._start += len(path)
         self._row_of = {node: row for row, node in enumerate(below, start=1)}
         return kept_path, kept_rest
