@@ -1,4 +1,4 @@
-"""The look at machine, draft and cloud, against a cloud in a process of its own."""
+"""The look at machine, draft and cloud, against a cloud in a process of its own; what is measured, in virtual time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_http import HEALTH_PATH, CloudFacts, CloudRows, inquire
 from skydraft.edge.doctor import checkup, measure
 from skydraft.edge.doctor.checkup import Checkup, FindingState, check_up
+from skydraft.engines.emulated.paced import Pace
 from skydraft.engines.load import load_tokenizer
+from skydraft.policies.tiers import LEAST_DRAFT_TOKENS_PER_S
 from skydraft.text.vocabulary import Vocabulary
+from tests.edge.test_machine import PLAIN, SPEED
+from tests.linked import table
 from tests.system.processes import free_port, running_cloud
+from tests.virtual_cloud import in_pace, virtual_cloud
+from tests.virtual_time import in_virtual_time
 
 TABLE = "table:vocab=64,seed=3,order=2"
 TARGET = f"paced:step_ms=30:{TABLE}"
@@ -37,7 +43,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "LOOK_S", 0.01)
     monkeypatch.setattr(machine, "MEASURE_S", 0.01)
     monkeypatch.setattr(measure, "MEASURE_S", 0.1)
+    # Nothing is found fault with for being slow on a machine that is.
     monkeypatch.setattr(checkup, "BUSY_SHARE", 1.0)
+    monkeypatch.setattr(checkup, "LEAST_DRAFT_TOKENS_PER_S", 1e-9)
+    for limit in ("LONG_ROUND_TRIP_S", "LEAST_JITTER_S"):
+        monkeypatch.setattr(checkup, limit, 1e9)
 
 
 def findings(result: Checkup) -> dict[str, FindingState]:
@@ -55,17 +65,43 @@ async def test_a_cloud_in_order_is_measured_in_all_its_parts(cloud: str) -> None
     assert result.draft is not None
     assert result.draft.step_s >= 0.002
     assert result.link is not None
-    assert 0 < result.link.round_trip_s < 0.5
+    assert result.link.round_trip_s > 0
     assert result.link.num_pings == 20
     assert result.rounds is not None
     assert result.rounds.round_s >= 0.030
     assert result.rounds.draft_s >= 0.008  # five tokens from four passes: the first one's logits were there
     assert result.rounds.num_accepted == result.rounds.num_drafted  # the same table on either side
     assert result.cloud_tokens_per_s is not None
-    assert 0 < result.cloud_tokens_per_s <= 34
+    assert result.cloud_tokens_per_s > 0
     assert result.decision is not None
-    is_faster = result.rounds.tokens_per_s >= result.cloud_tokens_per_s  # which other work on the machine may turn
-    assert result.decision.mode is (Mode.HYBRID if is_faster else Mode.CLOUD)
+
+
+@in_virtual_time
+async def test_what_is_measured_is_what_draft_link_and_cloud_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def healthy(*_: object) -> CloudFacts:
+        return CloudFacts()
+
+    monkeypatch.setattr(checkup, "look_at_machine", lambda: PLAIN)
+    monkeypatch.setattr(checkup, "measure_speed", lambda _: SPEED)
+    monkeypatch.setattr(checkup, "load_engine", lambda *_: in_pace(table(TABLE), Pace(step_ms=2)))
+    monkeypatch.setattr(checkup, "inquire", healthy)
+    path = LinkSettings(PathSettings(delay_ms=10), PathSettings(delay_ms=10))
+    async with (
+        virtual_cloud(in_pace(table(TABLE), Pace(step_ms=30))) as url,
+        Link(Address.parse(url.removeprefix("ws://")), path) as link,
+    ):
+        result = await check_up(DeviceSettings(draft=TABLE, cloud=f"ws://{link.address}"))
+    assert result.is_well
+    assert result.draft is not None
+    assert result.draft.step_s == pytest.approx(0.002)
+    assert result.link is not None
+    assert result.link.round_trip_s == pytest.approx(0.02, abs=0.001)
+    assert result.rounds is not None
+    assert result.rounds.draft_s == pytest.approx(0.010, abs=0.001)
+    assert result.rounds.round_s == pytest.approx(0.05, abs=0.001)
+    assert result.cloud_tokens_per_s == pytest.approx(1 / 0.03, rel=0.01)
+    assert result.decision is not None
+    assert result.decision.mode is Mode.HYBRID
 
 
 @pytest.mark.parametrize(
@@ -149,7 +185,8 @@ async def test_where_nobody_can_write_nothing_is_recommended() -> None:
     assert not result.is_well
 
 
-async def test_a_slow_draft_is_weak_and_the_way_out_is_named() -> None:
+async def test_a_slow_draft_is_weak_and_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup, "LEAST_DRAFT_TOKENS_PER_S", LEAST_DRAFT_TOKENS_PER_S)
     result = await check_up(DeviceSettings(draft=f"paced:step_ms=120:{TABLE}"))
     assert findings(result) == {"draft": FindingState.WEAK}
     assert "choose a smaller --draft" in sentence(result, "draft")
@@ -159,12 +196,13 @@ async def test_a_slow_draft_is_weak_and_the_way_out_is_named() -> None:
 async def test_a_long_way_to_the_cloud_is_weak(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "NUM_PINGS", 3)
     monkeypatch.setattr(measure, "NUM_TEXT_TOKENS", 12)
+    monkeypatch.setattr(checkup, "LONG_ROUND_TRIP_S", 0.2)
     path = PathSettings(delay_ms=105)
     upstream = Address("127.0.0.1", int(cloud.rpartition(":")[2]))
     async with Link(upstream, LinkSettings(path, path)) as link:
         result = await check_up(DeviceSettings(draft=DRAFT, cloud=f"ws://127.0.0.1:{link.address.port}"))
     assert result.link is not None
-    assert 0.21 <= result.link.round_trip_s < 0.4
+    assert result.link.round_trip_s >= 0.21
     assert findings(result)["link"] is FindingState.WEAK
     assert "take a cloud nearer by" in sentence(result, "link")
 
