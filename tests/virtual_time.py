@@ -21,8 +21,9 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec, TypeVar, TypeVarTuple, cast
 
 import pytest
 
@@ -31,6 +32,8 @@ PIECE_BYTES = 2**16  # that a reader gets at once
 UNREAD_BYTES = 2**17  # that a reader's system keeps for it; what is more waits at the sender's
 
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 
 def in_virtual_time(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]:
@@ -72,8 +75,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     # Threads
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
-        answer = self.create_future()
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
+        answer: asyncio.Future[_T] = self.create_future()
         worker = asyncio.Lock() if executor is None else self._workers.setdefault(executor, asyncio.Lock())
         self.create_task(self._work(worker, functools.partial(func, *args), answer))
         return answer
@@ -103,7 +106,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             sock = socket.socket()
             sock.bind((host, port))
         self._servers[sock.getsockname()] = protocol_factory
-        return _Server(sock, lambda: self._servers.pop(sock.getsockname(), None))
+        return _Server(sock, lambda: self._servers.pop(sock.getsockname(), None))  # type: ignore[abstract]  # it serves
 
     async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         await asyncio.sleep(0)
@@ -117,7 +120,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return here, here.protocol
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Selector(selectors.DefaultSelector):
     """Never waits, and lets time pass instead."""
 
     def __init__(self, pass_time: Callable[[float], None]) -> None:
@@ -134,7 +137,7 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
 
 class _Server(asyncio.AbstractServer):
     def __init__(self, sock: socket.socket, close: Callable[[], object]) -> None:
-        self.sockets = (sock,)
+        self.sockets: tuple[socket.socket, ...] = (sock,)
         self._close = close
 
     def close(self) -> None:

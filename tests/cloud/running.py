@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.sync.client import ClientConnection
 
 from skydraft.cloud.metrics import Metrics
@@ -53,6 +54,13 @@ def running(
         server.should_exit = True
         thread.join(PATIENCE_S)
     assert not thread.is_alive()
+
+
+def the_websocket(cloud: Running) -> WebSocketsSansIOProtocol:
+    """The cloud's end of its only connection."""
+    (protocol,) = cloud.server.server_state.connections
+    assert isinstance(protocol, WebSocketsSansIOProtocol)
+    return protocol
 
 
 class Answer(NamedTuple):

@@ -7,16 +7,18 @@ import json
 import socket as sockets
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from msgspec.structs import replace
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
+from websockets.typing import Origin
 
 from skydraft.cloud import connection
 from skydraft.cloud.access.guard import require_guards
@@ -79,15 +81,20 @@ def cloud(keys_file: Path, keys: dict[str, str]) -> Iterator[Running]:
         yield cloud
 
 
-def connect(cloud: Running, key: str | None = None, **options) -> ClientConnection:
-    headers = dict(options.pop("additional_headers", {})) | (bearer(key) if key else {})
-    return connect_websocket(cloud.address + "/v1/session", additional_headers=headers, **options)
+def connect(
+    cloud: Running, key: str | None = None, origin: str | None = None, headers: Mapping[str, str] | None = None
+) -> ClientConnection:
+    headers = dict(headers or {}) | (bearer(key) if key else {})
+    page = None if origin is None else Origin(origin)
+    return connect_websocket(cloud.address + "/v1/session", origin=page, additional_headers=headers)
 
 
-def refusal(cloud: Running, key: str | None = None, **options) -> tuple[int, str]:
+def refusal(
+    cloud: Running, key: str | None = None, origin: str | None = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """The status and sentence of a handshake that fails."""
     with pytest.raises(InvalidStatus) as caught:
-        connect(cloud, key, **options)
+        connect(cloud, key, origin, headers)
     response = caught.value.response
     return response.status_code, (response.body or b"").decode()
 
@@ -100,7 +107,7 @@ def test_without_a_key_or_with_a_wrong_one_nobody_comes_in(cloud: Running, keys:
     for wrong in (keys["phone"][:-1], keys["phone"].replace("phone", "laptop"), "x"):
         assert refusal(cloud, wrong) == (401, "nobody has this API key")
     for scheme in ("Basic ", "", "Bearer"):
-        status, _ = refusal(cloud, additional_headers={"Authorization": scheme + keys["phone"]})
+        status, _ = refusal(cloud, headers={"Authorization": scheme + keys["phone"]})
         assert status == 401
     assert not cloud.server.service.connections
 
@@ -274,7 +281,7 @@ def test_an_allowed_web_page_comes_in_with_a_key_only(cloud: Running, keys: dict
 def test_a_cloud_without_keys_serves_nobody_through_a_proxy(address: str, header: str) -> None:
     cloud_of_conftest = Running(address, None, None)  # type: ignore[arg-type]
     sentence = "this cloud has no keys and serves its own machine only"
-    assert refusal(cloud_of_conftest, additional_headers={header: "127.0.0.1"}) == (403, sentence)
+    assert refusal(cloud_of_conftest, headers={header: "127.0.0.1"}) == (403, sentence)
     assert get(address, "/metrics", **{header: "127.0.0.1"}).status == 403
     assert get(address, "/metrics").status == 200
 
@@ -420,7 +427,9 @@ def test_a_device_that_pads_now_and_then_is_refused_in_the_way_that_it_began(
         socket.send(plain)
         assert padding.unpack(socket.recv(timeout=PATIENCE_S, decode=False)) == []
         (fault,) = padding.unpack(socket.recv(timeout=PATIENCE_S, decode=False))
-        assert "frames are padded" in codec.decode_cloud_message(fault).sentence
+        message = codec.decode_cloud_message(fault)
+        assert isinstance(message, messages.Fault)
+        assert "frames are padded" in message.sentence
     with connect(cloud, keys["phone"]) as socket:
         socket.send(plain)
         hear(socket)
@@ -519,4 +528,4 @@ def test_behind_a_proxy_keys_are_needed_on_this_machine_too() -> None:
 @pytest.mark.parametrize("half", [{"tls_cert": "c"}, {"tls_key": "k"}])
 def test_half_a_certificate_is_refused(half: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="give both --tls-cert and --tls-key"):
-        require_guards(CloudSettings(**half))
+        require_guards(replace(CloudSettings(), **half))

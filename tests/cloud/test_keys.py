@@ -266,7 +266,8 @@ def test_the_new_file_is_on_the_disk_before_it_takes_the_old_ones_place(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_key(path, "phone", KeyGrant())
-    synced, replaced = [], []
+    synced: list[tuple[int, int]] = []
+    replaced: list[int] = []
 
     def fsync(descriptor: int) -> None:
         synced.append((os.fstat(descriptor).st_ino, len(replaced)))

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -146,7 +147,7 @@ def test_the_same_warning_passes_some_times_in_a_while_and_then_says_how_often_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now_s = 100.0
-    monkeypatch.setattr(logs.time, "monotonic", lambda: now_s)
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
     repeats = RepeatFilter()
     assert [repeats.filter(record("refused")) for _ in range(50)] == [True] * 10 + [False] * 40
     assert repeats.filter(record("something else"))

@@ -21,8 +21,8 @@ from tests.cloud.running import (
     samples,
     tell,
     tell_due,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "skydraft.json"
 

@@ -16,12 +16,12 @@ from skydraft.cloud.ray.serve import _reason, make_application
 from skydraft.errors import ConfigError
 
 
-def test_a_gpu_named_by_number_is_refused_for_replicas(capsys) -> None:
+def test_a_gpu_named_by_number_is_refused_for_replicas(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["cloud", "--ray", "2", "--port", "0", "--device", "cuda:1"]) == 2
     assert "give --device cuda instead of cuda:1" in capsys.readouterr().err
 
 
-def test_an_address_that_is_taken_is_refused(capsys) -> None:
+def test_an_address_that_is_taken_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -30,7 +30,7 @@ def test_an_address_that_is_taken_is_refused(capsys) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed here")
-def test_without_ray_the_extra_is_named(capsys) -> None:
+def test_without_ray_the_extra_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["cloud", "--ray", "2", "--port", "0"]) == 1
     assert "the package ray is not installed: pip install 'skydraft[ray]'" in capsys.readouterr().err
 
@@ -59,5 +59,5 @@ def test_a_wrong_setting_for_a_cluster_is_refused() -> None:
         ("", "Ray gives no reason"),
     ],
 )
-def test_of_what_ray_says_of_a_failure_our_own_sentence_is_shown(message, reason) -> None:
+def test_of_what_ray_says_of_a_failure_our_own_sentence_is_shown(message: str, reason: str) -> None:
     assert _reason(message) == reason

@@ -36,6 +36,7 @@ from tests.cloud.running import (
     running,
     tell,
     tell_due,
+    the_websocket,
 )
 from tests.linked import cloud_only, table
 from tests.waiting import PATIENCE_S, wait_until
@@ -160,8 +161,7 @@ def test_a_second_signal_ends_at_once(second: signal.Signals) -> None:
 def test_a_device_that_is_just_leaving_does_not_spoil_the_end() -> None:
     with running(SETTINGS) as cloud, connect(cloud.address + "/v1/session"):
         wait_until(lambda: cloud.server.service.connections)
-        (protocol,) = cloud.server.server_state.connections
-        protocol.conn.send_close(1000)  # as the reply to its close frame, before the connection is gone
+        the_websocket(cloud).conn.send_close(1000)  # as the reply to its close frame, before the connection is gone
         terminate(cloud)
         wait_until(lambda: is_over(cloud))
         wait_until(lambda: not cloud.server.server_state.connections)

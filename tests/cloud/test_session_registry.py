@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
 from skydraft.cloud.access.keys import Holder, KeyGrant
 from skydraft.cloud.metrics import Metrics
@@ -36,13 +37,17 @@ class Clock:
 
 
 def holder(name: str, **limits: int) -> Holder:
-    return Holder(name, KeyGrant(**limits))
+    return Holder(name, replace(KeyGrant(), **limits))
 
 
-def opened(registry: SessionRegistry, connection: int, number: int = 0, **arguments) -> messages.Opened:
-    ((_, answer),) = registry.receive(connection, opening(number, **arguments))
+def answered(registry: SessionRegistry, connection: int, message: messages.Open) -> messages.Opened:
+    ((_, answer),) = registry.receive(connection, message)
     assert isinstance(answer, messages.Opened)
     return answer
+
+
+def opened(registry: SessionRegistry, connection: int, number: int = 0, prompt: Prompt = PROMPT) -> messages.Opened:
+    return answered(registry, connection, opening(number, prompt))
 
 
 def resuming(key: bytes, length: int = 0, digest: bytes = packing.log_digest(())) -> messages.Open:
@@ -83,7 +88,7 @@ def test_a_full_cloud_forgets_the_session_that_has_been_away_longest() -> None:
         registry.disconnect(connection)
     opened(registry, 2)
     assert registry.num_sessions == 2
-    known = [registry.receive(connection, resuming(key))[0][1].resume_key for connection, key in enumerate(keys, 3)]
+    known = [answered(registry, connection, resuming(key)).resume_key for connection, key in enumerate(keys, 3)]
     assert known == [keys[0], b""]
 
 
@@ -95,8 +100,7 @@ def test_a_prompt_that_nobody_can_read_costs_no_session_its_place() -> None:
     registry.disconnect(0)
     for prompt, code in ((TokenSegment((1,) * 5000), FaultCode.LIMIT), (TokenSegment(()), FaultCode.PROMPT)):
         assert the_fault(registry.receive(1, opening(prompt=Prompt((prompt,))))).code is code
-    ((_, answer),) = registry.receive(1, resuming(key))
-    assert answer.resume_key == key
+    assert answered(registry, 1, resuming(key)).resume_key == key
     assert counted(metrics)["skydraft_evictions_total"] == 0
 
 
@@ -104,10 +108,11 @@ def test_texts_take_no_more_memory_than_they_may() -> None:
     registry = SessionRegistry(table(MODEL + ",tensors=1"), CloudSettings(max_state_bytes=2**26))
     mib4 = Prompt((TokenSegment((1,)), TensorSegment("log_mel", "float32", (2**20,), bytes(2**22))))
     num_opened = 0
-    while isinstance(message := registry.receive(0, opening(num_opened, mib4))[0][1], messages.Opened):
+    while isinstance((replies := registry.receive(0, opening(num_opened, mib4)))[0][1], messages.Opened):
         num_opened += 1
     assert num_opened == 15  # and not 16: ids take place too
-    assert (message.code, bool(message.retry_after_s)) == (FaultCode.BUSY, True)
+    fault = the_fault(replies)
+    assert (fault.code, bool(fault.retry_after_s)) == (FaultCode.BUSY, True)
     registry.receive(0, messages.Close(3))
     opened(registry, 0, 99, prompt=mib4)
 
@@ -154,8 +159,7 @@ def test_a_session_of_which_nothing_is_asked_leaves_and_may_come_back() -> None:
     clock.now_s = 31.0
     fault = the_fault(registry.expire())
     assert (fault.session, fault.code, fault.retry_after_s) == (0, FaultCode.BUSY, 0.0)
-    ((_, answer),) = registry.receive(0, resuming(keys[0]))
-    assert answer.resume_key == keys[0]
+    assert answered(registry, 0, resuming(keys[0])).resume_key == keys[0]
 
 
 def test_a_device_that_waits_for_its_prompt_to_be_read_is_told_that_it_is_worked_for() -> None:
@@ -202,8 +206,7 @@ def test_a_resume_key_opens_only_its_own_keys_session() -> None:
     registry.disconnect(0)
     unknown = registry.receive(1, resuming(b"no such session!"))
     assert registry.receive(1, resuming(resume_key)) == unknown
-    ((_, answer),) = registry.receive(2, resuming(resume_key))
-    assert answer.resume_key == resume_key
+    assert answered(registry, 2, resuming(resume_key)).resume_key == resume_key
 
 
 def test_a_key_has_no_more_sessions_than_it_may() -> None:
@@ -221,7 +224,7 @@ def test_a_key_has_no_more_sessions_than_it_may() -> None:
     registry.connect(2, holder("alice", max_sessions=2))
     opened(registry, 2)  # in place of its own
     registry.connect(3, holder("bob"))
-    assert registry.receive(3, resuming(bobs))[0][1].resume_key == bobs
+    assert answered(registry, 3, resuming(bobs)).resume_key == bobs
 
 
 def test_a_key_writes_no_more_tokens_a_minute_than_it_may_and_then_goes_on() -> None:
@@ -239,6 +242,7 @@ def test_a_key_writes_no_more_tokens_a_minute_than_it_may_and_then_goes_on() -> 
             break
         refused = the_fault(linked.registry.receive(linked.connection, opening(5)))
         assert "key alice has used its 6 tokens a minute" in refused.sentence
+        assert refused.retry_after_s is not None
         waits_s.append(refused.retry_after_s)
         linked.now_s += refused.retry_after_s
         linked.cut()
@@ -309,9 +313,7 @@ def test_work_that_waits_is_counted_from_when_it_was_asked_for() -> None:
 
 def test_an_unknown_resume_key_is_answered_by_an_empty_one() -> None:
     registry = SessionRegistry(table(MODEL), CloudSettings())
-    ((_, answer),) = registry.receive(0, resuming(b"not a key", 3, b"12345678"))
-    assert isinstance(answer, messages.Opened)
-    assert answer.resume_key == b""
+    assert answered(registry, 0, resuming(b"not a key", 3, b"12345678")).resume_key == b""
     assert registry.num_sessions == 0
 
 
@@ -319,9 +321,7 @@ def test_a_device_that_went_another_way_starts_afresh() -> None:
     registry = SessionRegistry(table(MODEL), CloudSettings())
     key = opened(registry, 0).resume_key
     registry.disconnect(0)
-    ((_, again),) = registry.receive(1, resuming(key, 3, b"12345678"))
-    assert isinstance(again, messages.Opened)
-    assert again.resume_key == b""
+    assert answered(registry, 1, resuming(key, 3, b"12345678")).resume_key == b""
     assert registry.num_sessions == 0
 
 

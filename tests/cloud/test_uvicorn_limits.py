@@ -13,6 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 import trustme
+from msgspec.structs import replace
 from packaging.requirements import Requirement
 from uvicorn import Server as UvicornServer
 from uvicorn._types import ASGISendEvent
@@ -33,7 +34,18 @@ from skydraft.cloud.serve import SPARE_CONNECTIONS
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, TensorSegment
 from skydraft.protocol import codec, messages
-from tests.cloud.running import Running, bearer, get, hear_fault, new_session, open_session, running, tell, tell_due
+from tests.cloud.running import (
+    Running,
+    bearer,
+    get,
+    hear_fault,
+    new_session,
+    open_session,
+    running,
+    tell,
+    tell_due,
+    the_websocket,
+)
 from tests.cloud.test_guards import raw_connection, raw_websocket
 from tests.cloud.test_serve import trusting, write_certificate
 from tests.waiting import PATIENCE_S, wait_until
@@ -131,7 +143,7 @@ def test_silent_connections_lose_their_places_to_who_comes(cloud: Running) -> No
 def test_under_tls_who_never_says_hello_takes_a_place_and_loses_it(tmp_path: Path) -> None:
     authority = trustme.CA()
     settings = write_certificate(authority, tmp_path)
-    with ExitStack() as stack, running(CloudSettings(**to_dict(settings) | {"max_connections": FEW})) as cloud:
+    with ExitStack() as stack, running(replace(settings, max_connections=FEW)) as cloud:
         silent = [stack.enter_context(raw_connection(cloud.address)) for _ in range(2 * PLACES)]
         wait_until_ended(silent[0])
         with connect(cloud.address + "/v1/session", ssl=trusting(authority)) as socket:
@@ -246,7 +258,7 @@ def test_a_connection_that_is_lost_holds_nothing_of_its_message() -> None:
     with running(CloudSettings(port=0)) as cloud:
         with raw_websocket(cloud) as stream:
             stream.sendall(Frame(Opcode.BINARY, bytes(2**16)).serialize(mask=True)[:-1])
-            (protocol,) = cloud.server.server_state.connections
+            protocol = the_websocket(cloud)
             wait_until(lambda: len(protocol.conn.reader.buffer) > 2**15)
         wait_until(lambda: not cloud.server.server_state.connections)
         assert protocol.conn.reader.buffer == b""

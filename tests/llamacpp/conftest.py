@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine
@@ -28,6 +29,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     made: dict[tuple[str, int], Path] = {}
 
     def path(kind: str = "F32", seed: int = 0) -> Path:
+        from gguf import GGMLQuantizationType
+
         from tests.llamacpp import files
 
         if (kind, seed) not in made:
@@ -36,7 +39,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
                 tmp_path_factory.mktemp("gguf") / f"llama-{kind.lower()}-{seed}.gguf",
                 files.random_weights(seed, len(tokens.pieces)),
                 tokens,
-                kind=files.GGMLQuantizationType[kind],
+                kind=GGMLQuantizationType[kind],
             )
         return made[kind, seed]
 
@@ -72,7 +75,7 @@ def start(written: Callable[..., Path]) -> Callable[..., Engine]:
     """Load the first file: start(num_slots=4), or another: start("Q8_0"); with a cache of float32."""
 
     def load(kind: str = "F32", **settings: object) -> Engine:
-        asked = {"num_threads": 1, "fast_math": True, **settings}
-        return load_engine(str(written(kind)), "target", EngineSettings(**asked))
+        asked = replace(EngineSettings(num_threads=1, fast_math=True), **settings)
+        return load_engine(str(written(kind)), "target", asked)
 
     return load

@@ -13,7 +13,7 @@ from gguf import GGMLQuantizationType, TokenType, quants
 
 Weights = Mapping[str, np.ndarray]  # Hugging Face's names
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 2,

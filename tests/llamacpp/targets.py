@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine
 from skydraft.engines.self_test import TextLengths
@@ -18,4 +20,4 @@ WIDE = TextLengths(prompt=24, text=64, blocks=((64, 64),))
 
 
 def load(path: Path, **settings: object) -> Engine:
-    return load_engine(str(path), "target", EngineSettings(**{"num_threads": 1, "num_slots": 2, **settings}))
+    return load_engine(str(path), "target", replace(EngineSettings(num_threads=1, num_slots=2), **settings))

@@ -79,16 +79,18 @@ async def compare(draft: Path, target: Path, way: str, prompts: list[str], max_t
 async def test_texts_are_the_clouds_own(
     written: Callable[..., Path], twin: Path, draft: str, target: str, way: str, least_accepted: int
 ) -> None:
-    paths = [twin if kind == "folder" else written(kind) for kind in (draft, target)]
-    assert await compare(*paths, way, ["on tent", "a tale"], max_tokens=40) >= least_accepted
+    ours, theirs = (twin if kind == "folder" else written(kind) for kind in (draft, target))
+    assert await compare(ours, theirs, way, ["on tent", "a tale"], max_tokens=40) >= least_accepted
 
 
 @pytest.mark.text
 async def test_real_stories_are_the_clouds_own(text_pair: Path, tmp_path: Path) -> None:
+    from gguf import GGMLQuantizationType
+
     from tests.llamacpp import files
 
     prompts = [json.loads(line)["prompt"] for line in (text_pair / "prompts.jsonl").read_text().splitlines()][:2]
-    draft = files.convert_folder(text_pair / "draft-d64", tmp_path / "d64.gguf", files.GGMLQuantizationType.Q8_0)
+    draft = files.convert_folder(text_pair / "draft-d64", tmp_path / "d64.gguf", GGMLQuantizationType.Q8_0)
     assert await compare(draft, text_pair / "target", "wait:5", prompts, max_tokens=60) >= 20
     target = files.convert_folder(text_pair / "target", tmp_path / "target.gguf")
     assert await compare(draft, target, "tree", prompts, max_tokens=60) >= 20

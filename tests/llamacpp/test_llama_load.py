@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from skydraft.engines.base import Engine, Extension
 from skydraft.engines.load import load_engine, load_tokenizer
@@ -15,6 +16,7 @@ from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError
 from tests.engines.operations import text_prompt
 from tests.llamacpp.installed import require_llamacpp
+from tests.spy import spy_on
 from tests.waiting import PATIENCE_S
 
 require_llamacpp()
@@ -24,7 +26,7 @@ Written = Callable[..., Path]
 
 
 def load(path: Path, **settings: object) -> Engine:
-    return load_engine(str(path), "target", EngineSettings(**{"num_threads": 1, **settings}))
+    return load_engine(str(path), "target", replace(EngineSettings(num_threads=1), **settings))
 
 
 def refused(path: Path, **settings: object) -> str:
@@ -65,11 +67,10 @@ def test_engines_give_their_memory_back(written: Written) -> None:
     import llama_cpp
 
     gc.collect()  # the engines of tests before this one
-    freed: list[object] = []
+    freed: list[str] = []
     with pytest.MonkeyPatch.context() as patched:
         for name in ("llama_free", "llama_model_free"):
-            free = getattr(llama_cpp, name)
-            patched.setattr(llama_cpp, name, lambda it, name=name, free=free: freed.append(name) or free(it))
+            spy_on(patched, llama_cpp, name, lambda _, name=name: freed.append(name))
         load(written())
         gc.collect()
     assert freed == ["llama_free", "llama_model_free"]
@@ -130,12 +131,10 @@ def test_a_cache_that_does_not_fit_says_so(tmp_path: Path) -> None:
 def test_what_llama_cpp_cannot_allocate_is_said_in_its_words(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     import llama_cpp
 
-    def fail(model: object, params: object) -> None:
+    def spoil(model: object, params: llama_cpp.llama_context_params) -> None:
         params.n_batch = params.n_ubatch = 0
-        return make(model, params)
 
-    make = llama_cpp.llama_init_from_model
-    monkeypatch.setattr(llama_cpp, "llama_init_from_model", fail)
+    spy_on(monkeypatch, llama_cpp, "llama_init_from_model", spoil)
     assert "cannot make a KV cache of 512 tokens for llama-f32-0 (n_batch and n_ubatch cannot both" in refused(
         written()
     )
@@ -197,7 +196,7 @@ def test_the_cache_may_have_half_precision(start: Start, dtype: str) -> None:
     assert difference == 0 if dtype == "auto" else 1e-6 < difference < 0.05
 
 
-def test_the_command_of_the_docs_requantizes_a_draft(written: Written, tmp_path: Path):
+def test_the_command_of_the_docs_requantizes_a_draft(written: Written, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/engines.md").read_text()
     code = page.split('python -c "')[1].split('" draft')[0].replace("\\\n", "")  # as a shell does
     given, made = written("Q8_0"), tmp_path / "draft-q4_0.gguf"

@@ -13,9 +13,11 @@ from skydraft.edge.draft_choice import choose_draft
 from skydraft.engines.load import load_chat_format, load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ModelLoadError
-from skydraft.text.tokenizer import FolderTokenizer, TextStream, Tokenizer
+from skydraft.text.tokenizer import FolderTokenizer, Tokenizer
 from skydraft.text.vocabulary import fit
 from tests.llamacpp.installed import require_llamacpp
+from tests.spy import spy_on
+from tests.text.streamed import ids_of, stream
 
 require_llamacpp()
 
@@ -40,12 +42,6 @@ def of_bytes(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     tokens = files.byte_tokens()
     path = tmp_path_factory.mktemp("bytes") / "bytes.gguf"
     return load_tokenizer(str(files.write_gguf(path, files.random_weights(0, len(tokens.pieces)), tokens)), "draft")
-
-
-def stream(tokenizer: Tokenizer, ids: tuple[int, ...], context: tuple[int, ...] = ()) -> list[str]:
-    """The pieces, one id at a time."""
-    text = TextStream(tokenizer, context)
-    return [text.feed([token_id]) for token_id in ids] + [text.flush()]
 
 
 def test_the_vocabulary_is_that_of_the_tokenizer_json(pieces: Tokenizer, of_twin: Tokenizer) -> None:
@@ -92,7 +88,7 @@ def test_a_character_is_held_until_it_is_whole(of_bytes: Tokenizer) -> None:
 
 
 def test_a_special_token_has_no_text_and_costs_the_next_word_no_space(pieces: Tokenizer) -> None:
-    on, end = (pieces.token_id(token) for token in ("▁on", "</s>"))
+    on, end = ids_of(pieces, "▁on", "</s>")
     assert stream(pieces, (on, end, on)) == ["on", "", " on", ""]
     assert pieces.decode((1, on)) == "on"
 
@@ -123,13 +119,15 @@ def test_a_vocabulary_that_cannot_spell_a_space_is_refused(tmp_path: Path) -> No
 
 def without_bytes(path: Path, prefixes: str | tuple[str, ...]) -> Path:
     """A file whose vocabulary has holes for the tokens that begin so."""
+    from gguf import TokenType
+
     from tests.llamacpp import files
 
     tokens = files.sentencepiece_tokens()
     is_hole = [piece.startswith(prefixes) for piece in tokens.pieces]
     holes = tokens._replace(
         pieces=[f"[PAD{i}]" if is_hole[i] else piece for i, piece in enumerate(tokens.pieces)],
-        types=[files.TokenType.UNUSED if is_hole[i] else kind for i, kind in enumerate(tokens.types)],
+        types=[TokenType.UNUSED if is_hole[i] else kind for i, kind in enumerate(tokens.types)],
     )
     return files.write_gguf(path, files.random_weights(0, len(tokens.pieces)), holes)
 
@@ -176,13 +174,14 @@ def test_a_text_that_begins_with_the_start_token_gets_no_second_one(pieces: Toke
     assert again[0] == 1
 
 
-def test_a_device_opens_a_file_twice_and_reads_its_vocabulary_once(written: Written, monkeypatch: pytest.MonkeyPatch):
+def test_a_device_opens_a_file_twice_and_reads_its_vocabulary_once(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import llama_cpp
 
-    path, opened, spelled = written(seed=7), list[bytes](), list[int]()
-    load, spell = llama_cpp.llama_model_load_from_file, llama_cpp.llama_vocab_get_text
-    monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", lambda *args: opened.append(args[0]) or load(*args))
-    monkeypatch.setattr(llama_cpp, "llama_vocab_get_text", lambda *args: spelled.append(args[1]) or spell(*args))
+    path = written(seed=7)
+    opened = spy_on(monkeypatch, llama_cpp, "llama_model_load_from_file", lambda path, *_: path)
+    spelled = spy_on(monkeypatch, llama_cpp, "llama_vocab_get_text", lambda _, token_id: token_id)
     tokenizer = load_tokenizer(str(path), "draft")
     engine = load_engine(str(path), "draft", EngineSettings(num_threads=1))
     num_spelled = len(spelled)
@@ -193,7 +192,7 @@ def test_a_device_opens_a_file_twice_and_reads_its_vocabulary_once(written: Writ
     assert template is not None
 
 
-def test_a_file_that_was_written_again_is_read_again(tmp_path: Path):
+def test_a_file_that_was_written_again_is_read_again(tmp_path: Path) -> None:
     from tests.llamacpp import files
 
     def load(tokens: files.Tokens) -> Tokenizer:
@@ -207,7 +206,7 @@ def test_a_file_that_was_written_again_is_read_again(tmp_path: Path):
 
 async def test_auto_takes_the_gguf_file_that_has_the_tokens_of_the_clouds_model(
     written: Written, twin: Path, tmp_path: Path
-):
+) -> None:
     from tests.llamacpp import files
 
     tokens = files.byte_tokens()

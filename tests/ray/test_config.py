@@ -39,7 +39,8 @@ def small_config(keys: Path, port: int) -> str:
     deployment["ray_actor_options"] = {"num_cpus": 0}
     deployment["autoscaling_config"] |= SOON | {"min_replicas": 1, "max_replicas": 2}
     deployment["autoscaling_config"]["policy"]["policy_kwargs"] = {"target_s": 0.001}
-    return yaml.safe_dump(config)
+    text: str = yaml.safe_dump(config)
+    return text
 
 
 @contextmanager

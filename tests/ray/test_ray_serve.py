@@ -9,10 +9,9 @@ import os
 import re
 import secrets
 import signal
-import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +19,11 @@ from typing import NamedTuple
 import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from skydraft.cloud.access.keys import KeyGrant, add_key
 from skydraft.config import DeviceSettings
-from skydraft.core import Exact, Mode, SamplingParams
+from skydraft.core import Exact, Mode, SamplingParams, Token
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.device import Device
 from skydraft.edge.report import Report
@@ -33,7 +32,7 @@ from skydraft.transport.address import is_loopback_host
 from tests.linked import PROMPT, cloud_only, table
 from tests.ray.installed import require_ray
 from tests.ray.replicas import commands, replicas
-from tests.system.processes import running_cloud, skydraft
+from tests.system.processes import Process, running_cloud, skydraft
 from tests.waiting import PATIENCE_S
 
 require_ray()
@@ -60,7 +59,7 @@ class Cloud(NamedTuple):
 
     address: str
     key: str
-    process: subprocess.Popen[str]
+    process: Process
 
     @property
     def process_id(self) -> int:
@@ -70,7 +69,7 @@ class Cloud(NamedTuple):
     def http(self) -> str:
         return self.address.replace("ws://", "http://")
 
-    def connect(self, session_id: str | None = None, key: str | None = None):
+    def connect(self, session_id: str | None = None, key: str | None = None) -> ClientConnection:
         headers = {"Authorization": f"Bearer {key or self.key}"} | ({"x-session-id": session_id} if session_id else {})
         return connect(f"{self.address}/v1/session", additional_headers=headers, compression=None)
 
@@ -99,7 +98,7 @@ def new_session(seed: int) -> EdgeSession:
     return EdgeSession(table(TARGET).vocabulary, PROMPT, sampling, Exact())
 
 
-def hear(socket) -> messages.CloudMessage:
+def hear(socket: ClientConnection) -> messages.CloudMessage:
     return codec.decode_cloud_message(socket.recv(timeout=PATIENCE_S, decode=False))
 
 
@@ -204,7 +203,7 @@ async def write(cloud: Cloud, seed: int, mode: Mode, counts: list[int] | None = 
         offline_wait_s=PATIENCE_S,
     )
 
-    def count(tokens) -> None:
+    def count(tokens: Sequence[Token]) -> None:
         if counts is not None:
             counts[seed] += len(tokens)
 

@@ -12,8 +12,9 @@ from skydraft.engines.emulated.words import WordTokenizer, word_vocabulary
 from skydraft.engines.load import load_tokenizer
 from skydraft.errors import ModelLoadError
 from skydraft.text.checkpoint import Checkpoint
-from skydraft.text.tokenizer import FolderTokenizer, TextStream, Tokenizer
+from skydraft.text.tokenizer import FolderTokenizer, TextStream
 from skydraft.text.vocabulary import Vocabulary
+from tests.text.streamed import ids_of, stream
 
 
 def byte_level() -> tokenizers.Tokenizer:
@@ -68,18 +69,6 @@ def byte_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> FolderTokenizer:
 @pytest.fixture(scope="module")
 def piece_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> FolderTokenizer:
     return FolderTokenizer(Checkpoint.open(folder_of(sentencepiece(), tmp_path_factory.mktemp("pieces"))))
-
-
-def ids_of(tokenizer: FolderTokenizer, *tokens: str) -> list[int]:
-    """Of tokens that the vocabulary has."""
-    ids = [tokenizer.token_id(token) for token in tokens]
-    return [token_id for token_id in ids if token_id is not None]
-
-
-def stream(tokenizer: Tokenizer, ids: tuple[int, ...], context: tuple[int, ...] = ()) -> list[str]:
-    """The pieces, one id at a time."""
-    text = TextStream(tokenizer, context)
-    return [text.feed([token_id]) for token_id in ids] + [text.flush()]
 
 
 @given(text=st.text())

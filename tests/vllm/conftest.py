@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initializer_range=0.3,
     )
     path = tmp_path_factory.mktemp("llama")
-    AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    AutoModelForCausalLM.from_config(config).save_pretrained(path)  # type: ignore[no-untyped-call]
     folders.word_tokenizer().save(str(path / "tokenizer.json"))
     (path / "generation_config.json").write_text('{"eos_token_id": [1]}')
     return path

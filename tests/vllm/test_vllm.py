@@ -16,11 +16,13 @@ from skydraft.errors import CacheOverflow, EngineError, PromptRejected
 from tests.engines.hugging_face import plain
 from tests.engines.operations import RandomOperations, text_prompt
 from tests.linked import Linked, cloud_only, random_tree
+from tests.spy import spy_on
 from tests.vllm.installed import require_vllm
 
 require_vllm()
 
-LONG_PROMPT = Prompt((TokenSegment(tuple(8 + i % 50 for i in range(90))),))
+LONG_IDS = tuple(8 + i % 50 for i in range(90))
+LONG_PROMPT = text_prompt(*LONG_IDS)
 SAMPLINGS = [
     SamplingParams(max_tokens=60),
     SamplingParams(temperature=0.9, top_k=12, top_p=0.95, seed=3, max_tokens=60),
@@ -90,11 +92,7 @@ def test_rows_that_another_session_left_in_the_cache_are_computed_again(
     engine: TextEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draft = [int(i) for i in np.random.default_rng(5).integers(8, 64, 70)]
-    questions: list[int] = []
-    ask = VllmReader._ask
-    monkeypatch.setattr(
-        VllmReader, "_ask", lambda reader, asked: questions.append(sum(map(len, asked))) or ask(reader, asked)
-    )
+    questions = spy_on(monkeypatch, VllmReader, "_ask", lambda reader, asked: sum(map(len, asked)))
     rows = []
     for _ in range(2):
         slot, _row = engine.open_narrow(LONG_PROMPT, 1)
@@ -109,7 +107,7 @@ def test_the_log_of_a_slot_is_not_computed_again(engine: TextEngine) -> None:
     slot, _row = engine.open_narrow(LONG_PROMPT, 1)
     engine.extend([Extension.chain(slot, [9] * 40)])
     engine.crop(slot, 37)
-    text = [*LONG_PROMPT.segments[0].token_ids, *[9] * 37, 10, 11, 12]
+    text = [*LONG_IDS, *[9] * 37, 10, 11, 12]
     (output,) = reader_of(engine)._run([TextQuestion(text, 3, 1)])
     assert output.num_cached_tokens >= 96  # whole blocks of 32 before the draft
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
@@ -23,7 +24,7 @@ def test_settings_that_do_not_fit_are_refused(
     folder: Path, settings: dict[str, object], error: type[SkydraftError], sentence: str
 ) -> None:
     with pytest.raises(error, match=sentence):
-        load_engine(f"vllm:{folder}", "draft", EngineSettings(**settings))
+        load_engine(f"vllm:{folder}", "draft", replace(EngineSettings(), **settings))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
