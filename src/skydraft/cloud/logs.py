@@ -36,7 +36,7 @@ def configure_logs(log_format: LogFormat, level: LogLevel, stream: TextIO = sys.
     """Send this process's logs to a stream, one line each (tracebacks of `text` take several)."""
     handler = StreamThread(stream)
     handler.addFilter(RepeatFilter())
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.setFormatter(LineFormatter(log_format))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("skydraft").setLevel(level.upper())
 
@@ -141,7 +141,29 @@ class _Repeats:
     num_left_out: int = 0
 
 
-class _Formatter(logging.Formatter):
+class LineFormatter(logging.Formatter):
+    """One line a record. text: time, level, sentence, facts, for people. json: an object, for programs."""
+
+    def __init__(self, log_format: LogFormat) -> None:
+        super().__init__()
+        self._is_json = log_format == "json"
+
+    def format(self, record: logging.LogRecord) -> str:
+        time_of = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        exception = self.formatException(record.exc_info) if record.exc_info else ""
+        if self._is_json:
+            fields: dict[str, Any] = {
+                "time": time_of,
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "message": record.getMessage(),
+                **_facts(record),
+            }
+            return json.dumps(fields | ({"exception": exception} if record.exc_info else {}), default=str)
+        facts = "".join(f" {name}={value}" for name, value in _facts(record).items())
+        line = f"{time_of} {record.levelname:7} {record.name}: {record.getMessage()}{facts}"
+        return f"{line}\n{exception}" if record.exc_info else line
+
     def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802
         """Where it happened and of what kind, of the error and of its causes, without their texts."""
         lines: list[str] = []
@@ -153,35 +175,6 @@ class _Formatter(logging.Formatter):
         return "".join(lines).rstrip()
 
 
-class TextFormatter(_Formatter):
-    """For people: time, level, sentence, facts."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        facts = "".join(f" {name}={value}" for name, value in _facts(record).items())
-        line = f"{_time(record)} {record.levelname:7} {record.name}: {record.getMessage()}{facts}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-
-class JsonFormatter(_Formatter):
-    """For programs: one object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = {
-            "time": _time(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **_facts(record),
-        }
-        if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=str)
-
-
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
     facts: dict[str, Any] = getattr(record, "facts", {})
     return facts
-
-
-def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
