@@ -102,6 +102,7 @@ async def attack(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> fuzz.Fuzz
 async def answer_probes(socket: ServerConnection) -> None:
     fault = codec.encode(messages.Fault(messages.FaultCode.PROTOCOL, "not open", NEVER_OPENED))
     async for frame in socket:
+        assert isinstance(frame, bytes)
         if frame == PROBE:
             await socket.send(fault)
         elif read(frame) is None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from transformers import (
 )
 
 from bench import gpu, shapes
+from skydraft.engines.base import EngineLimits
 
 NUM_WEIGHTS = 7_615_616_512  # of Qwen/Qwen2.5-7B, as published
 
@@ -27,8 +29,12 @@ def test_the_shape_of_the_text_model_is_the_published_one() -> None:
 
 
 def test_the_thinker_has_the_same_decoder_and_a_true_audio_tower() -> None:
-    vision = {**shapes.OMNI_VISION, "out_hidden_size": 3584}
-    parts = {"text_config": shapes.OMNI_TEXT, "audio_config": shapes.OMNI_AUDIO, "vision_config": vision}
+    vision: dict[str, Any] = {**shapes.OMNI_VISION, "out_hidden_size": 3584}
+    parts: dict[str, Any] = {
+        "text_config": shapes.OMNI_TEXT,
+        "audio_config": shapes.OMNI_AUDIO,
+        "vision_config": vision,
+    }
     with torch.device("meta"):
         model = Qwen2_5OmniThinkerForConditionalGeneration(Qwen2_5OmniThinkerConfig(**parts, **shapes.OMNI_IDS))
     assert num_weights(model.model.language_model) + num_weights(model.lm_head) == NUM_WEIGHTS
@@ -56,7 +62,7 @@ def test_a_round_gives_what_is_accepted_and_the_targets_own_token() -> None:
 
 
 def test_what_a_pass_reads_is_counted_without_embeddings() -> None:
-    size = shapes.Size("cpu", "float32", shapes.EngineLimits(2, 16), tiny=True)
+    size = shapes.Size("cpu", "float32", EngineLimits(2, 16), tiny=True)
     made = shapes.make_qwen(size)
     hidden, inner, vocab, kv = 64, 96, 512, 32
     attention = 2 * hidden * hidden + hidden + 2 * (hidden * kv + kv)

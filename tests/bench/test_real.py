@@ -16,7 +16,7 @@ from bench.real.exact import CUT, KILL, TROUBLES, WAYS, Exactness, ExactRow, Pla
 from bench.real.overhead import OverheadRow, measure_overhead, overhead_claims
 from bench.real.pair import FOLDER_VARIABLE, KINDS, TEMPERATURES, Pair, TextKey, text_keys, words
 from bench.real.record import guess_along
-from bench.real.recording import RecordedText, Recording, load_recording, save_recording
+from bench.real.recording import RECORDED, RecordedText, Recording, load_recording, save_recording
 from bench.real.row_file import RowFile
 from bench.real.site import CLOUD
 from bench.real.speed import SpeedCase, SpeedRow, speed_claims
@@ -127,7 +127,7 @@ def test_the_recorded_pair_writes_its_text_in_every_way_and_auto_gains(kind: str
 
 def test_the_recorded_pair_is_small_enough_to_ship_and_knows_every_place_of_its_texts() -> None:
     recording = load_recording()
-    assert bench_real.RECORDED.stat().st_size < 2_000_000
+    assert RECORDED.stat().st_size < 2_000_000
     assert {(text.key.kind, text.key.temperature) for text in recording.texts} == {
         (kind, temperature) for kind in KINDS for temperature in TEMPERATURES
     }

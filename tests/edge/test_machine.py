@@ -1,8 +1,9 @@
+import importlib.util
 import itertools
 import os
-from collections import namedtuple
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -12,7 +13,14 @@ from skydraft.edge.machine import Machine, Speed, drafting_capacity, look_at_mac
 from skydraft.engines import accelerator
 from skydraft.engines.accelerator import Accelerator
 
-Battery = namedtuple("Battery", "percent secsleft power_plugged")
+
+class Battery(NamedTuple):
+    """As psutil tells of one."""
+
+    percent: float
+    secsleft: int
+    power_plugged: bool | None
+
 
 PLAIN = Machine("Linux x86_64", 2, 0.1, 16 * 10**9, 8 * 10**9, None, True, None)
 SPEED = Speed(memory_bytes_per_s=20e9, matmul_s=0.02, accelerator_bytes_per_s=None)
@@ -27,9 +35,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "MATRIX_BYTES", 2**20)
 
 
-def test_the_facts_are_those_of_this_machine():
+def test_the_facts_are_those_of_this_machine() -> None:
     facts = look_at_machine()
-    assert 1 <= facts.num_cores <= psutil.cpu_count()
+    assert 1 <= facts.num_cores <= (psutil.cpu_count() or 0)
     assert 0 < facts.free_memory_bytes <= facts.memory_bytes == psutil.virtual_memory().total
     assert 0 <= facts.busy_share <= 1
 
@@ -43,13 +51,17 @@ def test_the_facts_are_those_of_this_machine():
         (Battery(30, -1, None), 0.3, False),
     ],
 )
-def test_a_battery_is_told_where_there_is_one(monkeypatch, battery, share, is_plugged):
+def test_a_battery_is_told_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, battery: Battery | None, share: float | None, is_plugged: bool
+) -> None:
     monkeypatch.setattr(psutil, "sensors_battery", lambda: battery, raising=False)
     facts = look_at_machine()
     assert (facts.battery_share, facts.is_plugged) == (share, is_plugged)
 
 
-def test_a_system_that_knows_no_batteries_and_no_affinity_has_facts_all_the_same(monkeypatch):
+def test_a_system_that_knows_no_batteries_and_no_affinity_has_facts_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delattr(psutil, "sensors_battery", raising=False)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     facts = look_at_machine()
@@ -66,7 +78,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("ticking")
-def test_speeds_are_bytes_read_and_multiplications_in_the_time_they_take():
+def test_speeds_are_bytes_read_and_multiplications_in_the_time_they_take() -> None:
     speed = measure_speed(PLAIN)
     assert speed.memory_bytes_per_s == pytest.approx(machine.MATRIX_BYTES / TICK_S)
     assert speed.matmul_s == pytest.approx(TICK_S)
@@ -74,17 +86,17 @@ def test_speeds_are_bytes_read_and_multiplications_in_the_time_they_take():
 
 
 @pytest.mark.usefixtures("ticking")
-def test_an_accelerator_is_measured_where_it_is():
+def test_an_accelerator_is_measured_where_it_is() -> None:
     speed = measure_speed(replace(PLAIN, accelerator=replace(GPU, device="cpu")))
     assert speed.accelerator_bytes_per_s == pytest.approx(accelerator.MATRIX_BYTES / TICK_S)
 
 
-def test_without_torch_there_is_no_accelerator(monkeypatch):
-    monkeypatch.setattr(accelerator.importlib.util, "find_spec", lambda _: None)
+def test_without_torch_there_is_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert accelerator.find_accelerator() is None
 
 
-def test_drafting_is_limited_by_the_accelerator_where_there_is_one():
+def test_drafting_is_limited_by_the_accelerator_where_there_is_one() -> None:
     fast = replace(SPEED, accelerator_bytes_per_s=2e12)
     plain = drafting_capacity(PLAIN, SPEED)
     assert (plain.memory_bytes_per_s, plain.free_memory_bytes, plain.is_accelerator) == (20e9, 8 * 10**9, False)
@@ -97,6 +109,8 @@ def test_drafting_is_limited_by_the_accelerator_where_there_is_one():
 @pytest.mark.parametrize(
     ("share", "is_plugged", "is_on_battery"), [(None, True, False), (0.5, True, False), (0.5, False, True)]
 )
-def test_only_a_battery_that_is_not_charged_is_to_be_spared(share, is_plugged, is_on_battery):
+def test_only_a_battery_that_is_not_charged_is_to_be_spared(
+    share: float | None, is_plugged: bool, is_on_battery: bool
+) -> None:
     facts = replace(PLAIN, battery_share=share, is_plugged=is_plugged)
     assert drafting_capacity(facts, SPEED).is_on_battery is is_on_battery

@@ -150,6 +150,8 @@ async def test_a_cloud_that_does_not_pad_is_refused() -> None:
 
 @in_virtual_time
 async def test_a_padded_text_is_taken_up_again_after_a_cut() -> None:
+    num_connections = 0
+
     async def relay(device: ServerConnection) -> None:
         nonlocal num_connections
         num_connections += 1
@@ -159,7 +161,6 @@ async def test_a_padded_text_is_taken_up_again_after_a_cut() -> None:
                 await cloud.send(await device.recv())
                 await device.send(await cloud.recv())
 
-    num_connections = 0
     plain, _, _ = await write(pad=False, mode=Mode.CLOUD)
     async with virtual_cloud(table(TARGET)) as url, serve(relay, "127.0.0.1", 0, compression=None) as server:
         patience = JOB.patience._replace(offline="wait", wait_s=5)

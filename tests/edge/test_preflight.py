@@ -116,9 +116,9 @@ async def test_a_cloud_that_the_device_can_do_without_is_not_asked(settings: dic
 async def test_a_cloud_at_another_path_is_told_so_and_not_asked_for_a_key() -> None:
     with serving(SMALL) as address:
         await meet_cloud(DeviceSettings(cloud=address))
-        for settings in ({}, {"key": "key"}):
+        for key in (None, "key"):
             with pytest.raises(TransportError, match=r"no skydraft cloud at this path \(HTTP 404\)"):
-                await meet_cloud(DeviceSettings(cloud=f"{address}/elsewhere", **settings))
+                await meet_cloud(DeviceSettings(cloud=f"{address}/elsewhere", key=key))
 
 
 async def test_a_cloud_that_still_loads_is_waited_for_unless_the_settings_say_otherwise() -> None:

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from bench.link.link import Link
 from bench.link.pipe import Address
 from bench.link.shaping import LinkSettings
 from skydraft.protocol import codec, messages
-from tests.system.processes import children, free_port, interrupt, is_alive, running_cloud, skydraft, started
+from tests.system.processes import Process, children, free_port, interrupt, is_alive, running_cloud, skydraft, started
 from tests.waiting import PATIENCE_S, until, wait_until
 
 TARGET = "table:vocab=64,seed=3,order=2"
@@ -51,10 +53,11 @@ def generate(*flags: object, draft: str = DRAFT, num_tokens: int = 24) -> subpro
     return skydraft("generate", PROMPT, "--draft", draft, "--max-tokens", str(num_tokens), *map(str, flags))
 
 
-def json_of(*flags: object, **arguments) -> dict:
-    done = generate("--json", *flags, **arguments)
+def json_of(*flags: object, draft: str = DRAFT, num_tokens: int = 24) -> dict[str, Any]:
+    done = generate("--json", *flags, draft=draft, num_tokens=num_tokens)
     assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def refusal(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
@@ -66,7 +69,7 @@ def refusal(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
     return done.stderr
 
 
-def test_help_loads_no_more_than_it_shows():
+def test_help_loads_no_more_than_it_shows() -> None:
     code = (
         "import sys; before = set(sys.modules); import atexit, skydraft.cli; sys.argv = ['skydraft', '--help']; "
         "atexit.register(lambda: print(*set(sys.modules) - before, file=sys.stderr)); skydraft.cli.main()"
@@ -82,7 +85,7 @@ def test_help_loads_no_more_than_it_shows():
 
 
 @pytest.mark.slow  # a claim about time, which a busy machine cannot show
-def test_help_takes_less_than_0_3_seconds_of_cpu():
+def test_help_takes_less_than_0_3_seconds_of_cpu() -> None:
     times_s = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -92,7 +95,7 @@ def test_help_takes_less_than_0_3_seconds_of_cpu():
     assert statistics.median(times_s) < HELP_CPU_S
 
 
-def test_hybrid_with_a_cloud_for_the_occasion_writes_what_the_cloud_writes(cloud):
+def test_hybrid_with_a_cloud_for_the_occasion_writes_what_the_cloud_writes(cloud: str) -> None:
     law = ("--temperature", "1", "--seed", "11")
     alone = json_of("--cloud", cloud, "--mode", "cloud", *law)
     together = json_of("--target", TARGET, "--way", "wait:5", *law)
@@ -108,20 +111,20 @@ def test_hybrid_with_a_cloud_for_the_occasion_writes_what_the_cloud_writes(cloud
     assert alone["rounds"] == 0
 
 
-def test_the_device_alone_sends_nothing_and_prints_plain_text():
+def test_the_device_alone_sends_nothing_and_prints_plain_text() -> None:
     done = generate("--mode", "edge", "--share", "none")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip().replace(" ", "").isalpha()
     assert "\x1b" not in done.stdout
 
 
-def test_a_prompt_comes_from_standard_input(cloud):
+def test_a_prompt_comes_from_standard_input(cloud: str) -> None:
     flags = ("--draft", DRAFT, "--mode", "cloud", "--cloud", cloud, "--json", "--max-tokens", "3")
     done = skydraft("generate", "-", *flags, stdin=None, input=PROMPT)
     assert json.loads(done.stdout)["prompt"] == PROMPT
 
 
-def test_bad_files_are_one_sentence_each_and_nothing_is_loaded_for_them(tmp_path):
+def test_bad_files_are_one_sentence_each_and_nothing_is_loaded_for_them(tmp_path: Path) -> None:
     files = bad_files(tmp_path)
     done = skydraft("caption", *files, "--json", "--draft", "a-model-that-nobody-has")
     assert done.returncode == 1
@@ -134,7 +137,7 @@ def test_bad_files_are_one_sentence_each_and_nothing_is_loaded_for_them(tmp_path
         assert words in sentence
 
 
-def bad_files(folder):
+def bad_files(folder: Path) -> dict[Path, str]:
     """Files that cannot be captioned, and words of the reason."""
     soundfile.write(folder / "silent.wav", np.zeros(16_000, np.float32), 16_000)
     soundfile.write(folder / "nan.wav", np.where(np.arange(16_000) == 99, np.nan, TONE), 16_000, subtype="FLOAT")
@@ -148,14 +151,14 @@ def bad_files(folder):
     return {folder / f"{name}.wav": reason for name, reason in words.items()}
 
 
-def test_a_model_without_ears_is_one_sentence(tmp_path):
+def test_a_model_without_ears_is_one_sentence(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "tone.wav", TONE, 16_000)
     done = skydraft("caption", tmp_path / "tone.wav", "--draft", DRAFT, "--mode", "edge")
     assert "cannot hear tone.wav" in refusal(done, status=2)
 
 
 @pytest.mark.parametrize("offline", ["fail", "wait"])
-def test_a_cloud_that_was_never_there_is_one_sentence_before_a_model_is_looked_for(offline):
+def test_a_cloud_that_was_never_there_is_one_sentence_before_a_model_is_looked_for(offline: str) -> None:
     address = f"127.0.0.1:{free_port()}"
     done = skydraft("generate", "ba de", "--draft", "no/such/model", "--cloud", address, "--offline", offline)
     sentence = refusal(done)
@@ -163,7 +166,7 @@ def test_a_cloud_that_was_never_there_is_one_sentence_before_a_model_is_looked_f
     assert "nothing listens there" in sentence
 
 
-def test_an_unencrypted_way_to_a_cloud_is_pointed_out():
+def test_an_unencrypted_way_to_a_cloud_is_pointed_out() -> None:
     done = skydraft("generate", "ba de", "--draft", DRAFT, "--cloud", "ws://cloud.invalid:9", "--key", "secret")
     note, sentence = done.stderr.splitlines()
     assert note.startswith("Note: ws://cloud.invalid:9 is not encrypted: whoever is on the way reads the key and the")
@@ -171,7 +174,7 @@ def test_an_unencrypted_way_to_a_cloud_is_pointed_out():
     assert "secret" not in done.stderr
 
 
-def test_a_device_goes_on_alone_where_no_cloud_is_there():
+def test_a_device_goes_on_alone_where_no_cloud_is_there() -> None:
     done = generate("--cloud", f"127.0.0.1:{free_port()}", "--offline", "edge", "--json")
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["is_alone"], len(answer["tokens"])) == (0, True, 24)
@@ -179,20 +182,22 @@ def test_a_device_goes_on_alone_where_no_cloud_is_there():
     assert "goes on alone" in done.stderr
 
 
-def test_a_model_that_is_not_there_is_one_sentence_for_either_side():
+def test_a_model_that_is_not_there_is_one_sentence_for_either_side() -> None:
     assert "there is no model folder nowhere" in refusal(generate("--target", TARGET, draft="nowhere"))
     assert "there is no model folder nowhere" in refusal(generate("--target", "nowhere"))
 
 
-def test_a_cloud_that_does_not_start_is_one_sentence(tmp_path):
-    config = {"model_type": "llama", "vocab_size": 4, "architectures": ["LlamaForCausalLM"]}
+def test_a_cloud_that_does_not_start_is_one_sentence(tmp_path: Path) -> None:
+    config: dict[str, object] = {"model_type": "llama", "vocab_size": 4, "architectures": ["LlamaForCausalLM"]}
     folder = str(other_model(tmp_path, config))  # of which there are no weights
     done = generate("--target", folder, "--mode", "cloud", draft=folder)
     assert f"a cloud for {folder} did not start: other-tokens has no model.safetensors" in refusal(done)
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "cloud"])
-def test_another_vocabulary_is_one_sentence_that_names_both_models_before_weights_are_loaded(cloud, tmp_path, mode):
+def test_another_vocabulary_is_one_sentence_that_names_both_models_before_weights_are_loaded(
+    cloud: str, tmp_path: Path, mode: str
+) -> None:
     folder = other_model(tmp_path, {"model_type": "llama", "vocab_size": 4})  # of which there are none
     for where in (("--cloud", cloud), ("--target", TARGET)):
         sentence = refusal(generate(*where, "--mode", mode, draft=str(folder)))
@@ -201,7 +206,7 @@ def test_another_vocabulary_is_one_sentence_that_names_both_models_before_weight
         assert TARGET in sentence
 
 
-def other_model(parent, config):
+def other_model(parent: Path, config: dict[str, object]) -> Path:
     """A folder with other tokens than the tables have, and without weights."""
     folder = parent / "other-tokens"
     folder.mkdir()
@@ -211,7 +216,7 @@ def other_model(parent, config):
     return folder
 
 
-def test_a_cloud_of_another_version_is_one_sentence_that_names_both():
+def test_a_cloud_of_another_version_is_one_sentence_that_names_both() -> None:
     def answer(connection: ServerConnection) -> None:
         connection.recv()
         mark = messages.VocabularyMark(64, bytes(16))
@@ -228,7 +233,7 @@ def test_a_cloud_of_another_version_is_one_sentence_that_names_both():
     )
 
 
-async def test_a_device_that_loses_its_cloud_finishes_alone(cloud):
+async def test_a_device_that_loses_its_cloud_finishes_alone(cloud: str) -> None:
     with running_cloud(SLOW + TARGET) as (process, address):
         async with Link(upstream(address), CUT) as link:
             with writing_through(link, "--offline", "edge") as device:
@@ -247,7 +252,7 @@ async def test_a_device_that_loses_its_cloud_finishes_alone(cloud):
     assert "goes on alone" in err
 
 
-async def test_a_device_waits_for_a_lost_cloud_and_writes_the_same_text(cloud):
+async def test_a_device_waits_for_a_lost_cloud_and_writes_the_same_text(cloud: str) -> None:
     port = free_port()
     with running_cloud(SLOW + TARGET, port) as (process, address):
         async with Link(upstream(address), CUT) as link:
@@ -265,7 +270,7 @@ async def test_a_device_waits_for_a_lost_cloud_and_writes_the_same_text(cloud):
     assert "trying again" in err
 
 
-def ids(answer: dict) -> list[int]:
+def ids(answer: dict[str, Any]) -> list[int]:
     return [token["id"] for token in answer["tokens"]]
 
 
@@ -273,7 +278,7 @@ def upstream(address: str) -> Address:
     return Address("127.0.0.1", int(address.rpartition(":")[2]))
 
 
-def writing_through(link: Link, *flags: str) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+def writing_through(link: Link, *flags: str) -> contextlib.AbstractContextManager[Process]:
     """A device that writes a text with a cloud at the other end of a link."""
     cloud = f"{link.address}"
     length = ("--max-tokens", str(LONG))
@@ -286,7 +291,7 @@ async def cut(link: Link) -> None:
 
 
 @linux_only
-def test_ctrl_c_while_models_load_ends_everything_quietly():
+def test_ctrl_c_while_models_load_ends_everything_quietly() -> None:
     with started("generate", PROMPT, "--draft", DRAFT, "--target", TARGET, start_new_session=True) as process:
         wait_until(lambda: children(process.pid), "a cloud for the occasion")
         [child] = children(process.pid)
@@ -298,7 +303,7 @@ def test_ctrl_c_while_models_load_ends_everything_quietly():
 
 @linux_only
 @pytest.mark.parametrize("is_killed", [False, True])
-def test_the_cloud_for_the_occasion_ends_with_the_one_that_started_it(is_killed):
+def test_the_cloud_for_the_occasion_ends_with_the_one_that_started_it(is_killed: bool) -> None:
     terminal, inside = os.openpty()
     flags = ("--draft", SLOW + DRAFT, "--target", SLOW + TARGET, "--max-tokens", "3000", "--way", "wait:4")
     with started(
@@ -324,7 +329,7 @@ def test_the_cloud_for_the_occasion_ends_with_the_one_that_started_it(is_killed)
         assert shown.endswith(b"\r\n")
 
 
-def test_a_text_comes_out_of_a_pipe_as_it_is_written_and_stays_when_it_is_interrupted():
+def test_a_text_comes_out_of_a_pipe_as_it_is_written_and_stays_when_it_is_interrupted() -> None:
     flags = ("--draft", SLOW + DRAFT, "--mode", "edge", "--max-tokens", "3000")
     with started("generate", PROMPT, *flags, start_new_session=True) as process:
         shown = b""
@@ -340,7 +345,7 @@ def test_a_text_comes_out_of_a_pipe_as_it_is_written_and_stays_when_it_is_interr
     assert words.startswith(text.rstrip("\n"))
 
 
-def test_nobody_reads_on_is_status_141_and_the_end_of_the_text():
+def test_nobody_reads_on_is_status_141_and_the_end_of_the_text() -> None:
     flags = ("--draft", SLOW + DRAFT, "--mode", "edge", "--max-tokens", "3000")
     with started("generate", PROMPT, *flags) as process:
         assert os.read(process.stdout.fileno(), 1)
@@ -360,7 +365,7 @@ def rest(terminal: int) -> bytes:
     return data
 
 
-def test_a_cloud_says_where_it_listens_and_ctrl_c_ends_it_quietly():
+def test_a_cloud_says_where_it_listens_and_ctrl_c_ends_it_quietly() -> None:
     with started("cloud", "--model", TARGET, "--port", "0", start_new_session=True) as process:
         assert process.stdout.readline().startswith("skydraft cloud listens on ws://127.0.0.1:")
         interrupt(process)
@@ -368,13 +373,15 @@ def test_a_cloud_says_where_it_listens_and_ctrl_c_ends_it_quietly():
         assert process.returncode == 130
 
 
-def test_a_cloud_is_refused_a_port_in_use(cloud):
+def test_a_cloud_is_refused_a_port_in_use(cloud: str) -> None:
     port = cloud.rpartition(":")[2]
     assert f"cannot listen on 127.0.0.1 port {port}" in refusal(skydraft("cloud", "--model", TARGET, "--port", port))
 
 
 @pytest.mark.parametrize("where", [("--target", TARGET), ("--mode", "edge")])
-def test_a_text_that_outgrows_a_slot_is_printed_as_far_as_it_goes_and_ends_with_status_3(where):
+def test_a_text_that_outgrows_a_slot_is_printed_as_far_as_it_goes_and_ends_with_status_3(
+    where: tuple[str, ...],
+) -> None:
     limits = ("--max-length", 24)  # the prompt comes on top
     told = generate(*where, *limits, "--json")
     result = json.loads(told.stdout)

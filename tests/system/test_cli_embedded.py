@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,12 +27,14 @@ def speech() -> np.ndarray:
     return read_clip(bundled_clips()[0]).samples
 
 
-def captions(capsys, *arguments) -> list[dict]:
+def captions(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
     assert run(["caption", "--json", "--threads", "1", *map(str, arguments)]) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_files_of_other_kinds_are_converted_and_captioned(tmp_path, capsys, speech):
+def test_files_of_other_kinds_are_converted_and_captioned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], speech: np.ndarray
+) -> None:
     twice = np.repeat(speech, 3)  # 48 kHz, crudely
     soundfile.write(tmp_path / "24-bit.wav", speech, 16_000, subtype="PCM_24")
     soundfile.write(tmp_path / "stereo.wav", np.stack([twice, twice], axis=1), 48_000)
@@ -46,7 +50,9 @@ def test_files_of_other_kinds_are_converted_and_captioned(tmp_path, capsys, spee
         assert "windows" not in answer
 
 
-def test_a_clip_over_30_seconds_is_captioned_in_windows(tmp_path, capsys, speech):
+def test_a_clip_over_30_seconds_is_captioned_in_windows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], speech: np.ndarray
+) -> None:
     quiet = np.zeros(35 * 16_000, np.float32)
     soundfile.write(tmp_path / "long.wav", np.concatenate([speech, quiet, speech]), 16_000)
     [answer] = captions(capsys, tmp_path / "long.wav", "--mode", "edge")
@@ -58,7 +64,9 @@ def test_a_clip_over_30_seconds_is_captioned_in_windows(tmp_path, capsys, speech
     assert "".join(token["text"] for token in answer["tokens"]) == answer["text"]
 
 
-def test_the_demo_shows_four_captions_and_compares_them(capsys, monkeypatch):
+def test_the_demo_shows_four_captions_and_compares_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert run(["demo", "--threads", "1"]) == 0
     out, err = capsys.readouterr()

@@ -65,8 +65,9 @@ async def test_under_tokens_no_evidence_leaves_and_every_byte_is_recorded(embedd
     assert {type(message) for message in sent} == {messages.Open, messages.Offer, messages.Close}
     segments = [segment for message in sent if isinstance(message, messages.Open) for segment in message.segments]
     assert segments
-    assert all(isinstance(segment, messages.WireTokens) for segment in segments)
-    assert all(not segment.is_evidence for segment in segments)
+    for segment in segments:
+        assert isinstance(segment, messages.WireTokens)
+        assert not segment.is_evidence
     assert sum(report.disclosure.up.values()) == sum(map(len, up))
     assert sum(report.disclosure.down.values()) == sum(map(len, down))
     assert "features" not in report.disclosure.up
@@ -111,8 +112,10 @@ async def test_a_context_leaves_only_under_features(share: ShareLevel) -> None:
             secret_ids, asked_ids = device.tokenizer.encode(context), device.tokenizer.encode("ba be bi")
     opening = codec.decode_edge_message(up[0])
     assert isinstance(opening, messages.Open)
-    evidence = [segment.packed_ids for segment in opening.segments if segment.is_evidence]
-    asked = [segment.packed_ids for segment in opening.segments if not segment.is_evidence]
+    texts = [segment for segment in opening.segments if isinstance(segment, messages.WireTokens)]
+    assert len(texts) == len(opening.segments)
+    evidence = [segment.packed_ids for segment in texts if segment.is_evidence]
+    asked = [segment.packed_ids for segment in texts if not segment.is_evidence]
     assert asked == [packing.pack(asked_ids, 10)]
     secret = packing.pack(secret_ids, 10)
     assert evidence == ([secret] if share is ShareLevel.FEATURES else [])
