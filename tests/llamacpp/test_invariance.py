@@ -61,12 +61,18 @@ def test_threads_change_no_bit(miniature: Miniature) -> None:
     assert compare_rows(load(miniature("Q4_K_S"), num_threads=2), LONG).ways == ()
 
 
-def test_the_cells_of_rejected_nodes_are_free_again_when_the_text_is_written_anew(miniature: Miniature) -> None:
+def test_the_cells_of_rejected_nodes_are_free_again_when_the_text_is_written_anew(
+    miniature: Miniature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import llama_cpp
+
+    clear, cleared = llama_cpp.llama_memory_clear, list[object]()
+    monkeypatch.setattr(llama_cpp, "llama_memory_clear", lambda *of: cleared.append(clear(*of)))
     engine, alone = load(miniature("Q4_K_S"), max_length=64), one_by_one(load(miniature("Q4_K_S")))
     prompt, slot = text_prompt(8, 9), 0
     assert engine.open(prompt).slot == slot
     kept: list[int] = []
-    for turn in range(120):  # 3 cells are held in each: more than a cache has
+    for turn in range(200):  # 3 cells are held in each: more than a cache has
         if len(kept) == 40:
             kept = kept[:20]
             engine.crop(slot, len(kept))
@@ -74,8 +80,9 @@ def test_the_cells_of_rejected_nodes_are_free_again_when_the_text_is_written_ane
         (rows,) = engine.extend([Extension(slot, ids, TreeShape((0, 0, 0, 0, 4)))])
         engine.keep_path(slot, len(kept), [3, 4])
         kept += ids[3:]
-        if turn % 12 == 0:
+        if cleared:
             np.testing.assert_array_equal(rows[4], alone(prompt, kept)[-1])
+    assert len(cleared) == 1
 
 
 def test_a_failed_pass_leaves_all_slots_as_they_were(miniature: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
