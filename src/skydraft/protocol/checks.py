@@ -58,17 +58,17 @@ def check(message: Message, limits: FrameLimits) -> None:
     Raises:
         RemoteProtocolError: a size is above the limits, or fields do not fit together.
     """
-    match message:
-        case Open():
-            _check_open(message, limits)
+    match message:  # the most frequent first
         case Offer():
             _check_offer(message, limits)
-        case Opened():
-            _require_plain("the name of a model", message.model)
         case Verdict():
             _require(message.token_id is None or message.length > 0, "Verdict has a last token and a log of length 0")
         case Tokens():
             _require(bool(message.packed_ids), "Tokens has no tokens")
+        case Open():
+            _check_open(message, limits)
+        case Opened():
+            _require_plain("the name of a model", message.model)
         case Fault():
             _require_plain("the sentence of a fault", message.sentence)
 
