@@ -4,6 +4,7 @@ Parts, each with a file of rows in bench/results/real, which is added to: a run 
     exact      is the text the cloud's own, over real sockets and an emulated link, with cuts, kills, evictions?
     agreement  how often does the draft guess what the target writes?
     overhead   what does skydraft itself take, beside the models?
+    cost       what does it cost that the text is the cloud's own?
     speed      does the default hurt, on two cores and on one?
     virtual    how fast is it where the models have the pace of a phone's and a data centre's? Needs no models.
 Without the models only the last part is done.
@@ -21,6 +22,7 @@ from rich.console import Console
 
 from bench.claims import RESULTS, Claim, show
 from bench.real.agreement import AgreementRow, agreement_claims, measure_agreement
+from bench.real.cost import CostRow, cost_claims, measure_cost
 from bench.real.exact import WAYS, Exactness, ExactRow, exact_claims, plans
 from bench.real.overhead import OverheadRow, measure_overhead, overhead_claims
 from bench.real.pair import Pair, PairMissing, find_pair, text_keys
@@ -39,10 +41,17 @@ PARTS: dict[str, type[Any]] = {
     "exact": ExactRow,
     "agreement": AgreementRow,
     "overhead": OverheadRow,
+    "cost": CostRow,
     "speed": SpeedRow,
     "virtual": VirtualRow,
 }
-QUICK_S = {"exact": 100.0, "agreement": 130.0, "overhead": 160.0, "speed": 180.0}  # a part begins no text later
+QUICK_S = {
+    "exact": 90.0,
+    "agreement": 120.0,
+    "overhead": 150.0,
+    "cost": 170.0,
+    "speed": 190.0,
+}  # a part begins no text later
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +99,9 @@ class _Run:
         keys = text_keys(1)[: 2 if self._is_quick else 10]
         measure_overhead(self._models, keys, WAYS, self.files["overhead"], self._until_s("overhead"))
 
+    def cost(self) -> None:
+        measure_cost(self._models, 5 if self._is_quick else 40, self.files["cost"], self._until_s("cost"))
+
     def speed(self) -> None:
         todo = [SpeedCase(cores, round_trip_ms) for round_trip_ms in ROUND_TRIPS_MS for cores in CORES]
         if self._is_quick:
@@ -110,6 +122,7 @@ class _Run:
         yield from exact_claims(self.files["exact"].rows)
         yield from agreement_claims(self.files["agreement"].rows)
         yield from overhead_claims(self.files["overhead"].rows)
+        yield from cost_claims(self.files["cost"].rows)
         yield from speed_claims(self.files["speed"].rows)
         yield from virtual_claims(self.files["virtual"].rows)
 

@@ -46,7 +46,8 @@ class ExactRow(msgspec.Struct, frozen=True, omit_defaults=True):
     token_ids: of the cloud's own text.
     differs_at: the first position where the text is not the cloud's own; None: it is.
     gap: between the target's two best there, in logits (scores with the shared noise, times the temperature).
-    reconnects, rounds, positions: as in the report. up, down: payload bytes, the prompt left out.
+    reconnects, rounds, positions, is_cloud_text, num_near_ties: as in the report.
+    up, down: payload bytes, the prompt left out.
     """
 
     kind: str
@@ -62,6 +63,8 @@ class ExactRow(msgspec.Struct, frozen=True, omit_defaults=True):
     reconnects: int
     up: int
     down: int
+    is_cloud_text: bool = True
+    num_near_ties: int | None = 0
     token_ids: tuple[int, ...] = ()
     differs_at: int | None = None
     gap: float | None = None
@@ -175,6 +178,8 @@ class Exactness:
             reconnects=report.reconnects,
             up=sum(count for what, count in record.up.items() if what != "prompt"),
             down=sum(record.down.values()),
+            is_cloud_text=report.is_cloud_text,
+            num_near_ties=report.num_near_ties,
         )
 
 

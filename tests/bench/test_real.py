@@ -12,6 +12,8 @@ import pytest
 from bench.network.model_cache import NUM_GUESSES
 from bench.real import __main__ as bench_real
 from bench.real.agreement import AgreementRow, agreement_claims, measure_agreement
+from bench.real.cost import BLOCKS, CostRow, cost_claims, measure_cost
+from bench.real.cost import PROMPT as PROMPT_BLOCK
 from bench.real.exact import CUT, KILL, TROUBLES, WAYS, Exactness, ExactRow, Plan, exact_claims, plans
 from bench.real.overhead import OverheadRow, measure_overhead, overhead_claims
 from bench.real.pair import FOLDER_VARIABLE, KINDS, TEMPERATURES, Pair, TextKey, text_keys, words
@@ -190,6 +192,17 @@ def test_overhead_leaves_the_draft_models_passes_out() -> None:
     assert {claim.claim for claim in overhead_claims(file.rows)} == {
         "overhead_device_ms_wait_4", "overhead_cloud_ms_wait_4",
     }  # fmt: skip
+
+
+def test_the_cost_of_the_promise_is_measured_turn_by_turn_and_goes_on_where_it_stopped() -> None:
+    file = RowFile(None, CostRow)
+    for _ in range(2):
+        measure_cost(PAIR, 2, file, time.monotonic() + FOREVER_S)
+    assert len(file.rows) == 2 * len((PROMPT_BLOCK, *BLOCKS))
+    assert all(row.invariant_ms > 0 and row.fast_ms > 0 for row in file.rows)
+    rows = [CostRow(1, 11.0, 10.0), CostRow(1, 30.0, 20.0), CostRow(1, 12.0, 10.0), CostRow(PROMPT_BLOCK, 2.0, 4.0)]
+    values = {claim.claim: claim.value for claim in cost_claims(rows)}
+    assert values == {"invariant_cost": 1.2, "invariant_cost_prompt": 0.5, "token_ms": 12.0}
 
 
 # Claims
