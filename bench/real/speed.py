@@ -31,6 +31,13 @@ class SpeedCase(NamedTuple):
     round_trip_ms: float
 
 
+class SpeedSize(NamedTuple):
+    """num_texts: of a case and way, one after the other: the device remembers. num_tokens: of a text."""
+
+    num_texts: int
+    num_tokens: int
+
+
 class SpeedRow(msgspec.Struct, frozen=True):
     """One text. nth: that this device writes with this cloud in this way; 0 is its first.
 
@@ -56,7 +63,7 @@ class SpeedRow(msgspec.Struct, frozen=True):
 def measure_speed(
     pair: Pair,
     todo: Sequence[SpeedCase],
-    num_texts: int,
+    size: SpeedSize,
     file: RowFile[SpeedRow],
     until_s: float,
     say: Callable[[str], None],
@@ -64,19 +71,18 @@ def measure_speed(
     """Every way in turn, text by text, in the cases that the file lacks.
 
     Args:
-        num_texts: of a case and way, one after the other: the device remembers.
         until_s: of `time.monotonic`; no case begins later.
     """
     done = {row.case for row in file.rows}
     missing = [case for case in todo if case not in done]
     if missing and time.monotonic() < until_s:
-        asyncio.run(_measure(pair, missing, num_texts, file, until_s, say))
+        asyncio.run(_measure(pair, missing, size, file, until_s, say))
 
 
 async def _measure(
     pair: Pair,
     missing: Sequence[SpeedCase],
-    num_texts: int,
+    size: SpeedSize,
     file: RowFile[SpeedRow],
     until_s: float,
     say: Callable[[str], None],
@@ -90,17 +96,17 @@ async def _measure(
             _pin(site.cloud.process_id, {CLOUD_CORE if case.cores == CORES[0] else DEVICE_CORE})
             site.set_round_trip(case.round_trip_ms)
             site.forget()
-            rows = [await _write(site, case, way, nth) for nth in range(num_texts) for way in WAYS]
+            rows = [await _write(site, case, way, nth, size) for nth in range(size.num_texts) for way in WAYS]
             for row in rows:  # all or none of a case
                 file.add(row)
-            say(f"{case}: {', '.join(f'{row.way} {row.tokens_per_s:.1f}' for row in rows if row.nth == num_texts - 1)}")
+            say(f"{case}: {', '.join(f'{row.way} {row.tokens_per_s:.1f}' for row in rows[-len(WAYS) :])} tokens/s")
     _pin(0, before)
 
 
-async def _write(site: Site, case: SpeedCase, way: str, nth: int) -> SpeedRow:
+async def _write(site: Site, case: SpeedCase, way: str, nth: int, size: SpeedSize) -> SpeedRow:
     key = TextKey(KINDS[nth % 2], 30 + nth, 0.0)  # chat and code: the least and the most agreement
     arrivals = Arrivals(None)
-    report = await site.write(key, way, arrivals.note_tokens)
+    report = await site.write(key, way, arrivals.note_tokens, num_tokens=size.num_tokens)
     later = len(report.tokens) - arrivals.counts[0]
     return SpeedRow(
         *case,
