@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
@@ -43,7 +43,13 @@ _FULL_CLIP_WINDOW = 1500  # half of the 3000 frames (30 s) that attend to each o
 
 def configuration(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5OmniThinkerConfig:
     """The model configuration for a shape; the vision tower is as small as the class allows and never used."""
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in tok.SPECIAL_TOKENS}
+    ids = tokenizer.get_vocab()
+    more: dict[str, Any] = {  # entries that any configuration takes
+        "vision_start_token_id": ids[tok.VISION_BOS],
+        "vision_end_token_id": ids[tok.VISION_EOS],
+        "pad_token_id": ids[tok.END_OF_TEXT],
+        "eos_token_id": ids[tok.TURN_END],
+    }
     return Qwen2_5OmniThinkerConfig(
         audio_config=_audio(shape),
         vision_config=_vision(shape),
@@ -53,12 +59,9 @@ def configuration(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5Om
         video_token_index=ids[tok.VIDEO],
         audio_start_token_id=ids[tok.AUDIO_BOS],
         audio_end_token_id=ids[tok.AUDIO_EOS],
-        vision_start_token_id=ids[tok.VISION_BOS],
-        vision_end_token_id=ids[tok.VISION_EOS],
         user_token_id=tokenizer.encode("user", add_special_tokens=False)[0],
-        pad_token_id=ids[tok.END_OF_TEXT],
-        eos_token_id=ids[tok.TURN_END],
         tie_word_embeddings=False,
+        **more,
     )
 
 
@@ -67,7 +70,7 @@ def build(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5OmniThinke
     return Qwen2_5OmniThinkerForConditionalGeneration(configuration(shape, tokenizer))
 
 
-def _audio(shape: Shape) -> dict:
+def _audio(shape: Shape) -> dict[str, Any]:
     return {
         "num_mel_bins": NUM_MEL_BINS,
         "encoder_layers": shape.tower_layers,
@@ -80,7 +83,7 @@ def _audio(shape: Shape) -> dict:
     }
 
 
-def _vision(shape: Shape) -> dict:
+def _vision(shape: Shape) -> dict[str, Any]:
     return {
         "depth": 1,
         "hidden_size": 8,
@@ -93,7 +96,7 @@ def _vision(shape: Shape) -> dict:
     }
 
 
-def _text(shape: Shape, vocab_size: int) -> dict:
+def _text(shape: Shape, vocab_size: int) -> dict[str, Any]:
     half_head = shape.text_width // shape.text_heads // 2
     return {
         "vocab_size": vocab_size,
@@ -126,7 +129,7 @@ def initialise(model: Qwen2_5OmniThinkerForConditionalGeneration, patches: Patch
     tower = model.model.audio_tower
     width = len(tower.conv1.weight)
     signed = torch.cat([patches.whitening[: width // 2], -patches.whitening[: width // 2]])  # gelu keeps one sign
-    tower.conv1.weight.copy_(signed.unflatten(1, (3, NUM_MEL_BINS)).transpose(1, 2))
+    tower.conv1.weight.copy_(signed.reshape(len(signed), 3, NUM_MEL_BINS).transpose(1, 2))
     tower.conv1.bias.copy_(-signed @ patches.mean)
     tower.conv2.weight.normal_(0, (2 / tower.conv2.weight[0].numel()) ** 0.5)
     for layers in (tower.layers, model.model.language_model.layers):

@@ -11,7 +11,8 @@ from training.clips import SAMPLE_RATE_HZ
 
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
     """Play `factor` times as fast: rate, pitch and formants move together, as if another person spoke."""
-    return soxr.resample(samples, SAMPLE_RATE_HZ * factor, SAMPLE_RATE_HZ).astype(np.float32)
+    resampled: np.ndarray = soxr.resample(samples, SAMPLE_RATE_HZ * factor, SAMPLE_RATE_HZ)
+    return resampled.astype(np.float32)
 
 
 def stretch(samples: np.ndarray, factor: float) -> np.ndarray:
@@ -37,7 +38,8 @@ def add_room(samples: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     tail = generator.standard_normal(len(time_s)) * 10 ** (-3 * time_s / decay_s)
     tail *= 10 ** (generator.uniform(-12, -2) / 20) / np.sqrt(np.sum(tail**2))
     tail[0] = 1.0
-    return fftconvolve(samples, tail)[: len(samples)].astype(np.float32)
+    heard: np.ndarray = fftconvolve(samples, tail)[: len(samples)]
+    return heard.astype(np.float32)
 
 
 def add_microphone(samples: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -46,7 +48,8 @@ def add_microphone(samples: np.ndarray, generator: np.random.Generator) -> np.nd
     filtered = sosfilt(butter(2, [low_hz, high_hz], "bandpass", fs=SAMPLE_RATE_HZ, output="sos"), samples)
     centre_hz = generator.uniform(900, 4000)
     band = sosfilt(butter(1, [centre_hz / 1.5, centre_hz * 1.5], "bandpass", fs=SAMPLE_RATE_HZ, output="sos"), samples)
-    return (filtered + generator.uniform(-0.4, 0.8) * band).astype(np.float32)
+    coloured: np.ndarray = filtered + generator.uniform(-0.4, 0.8) * band
+    return coloured.astype(np.float32)
 
 
 def add_noise(samples: np.ndarray, snr_db: float, generator: np.random.Generator) -> np.ndarray:
@@ -59,7 +62,8 @@ def add_noise(samples: np.ndarray, snr_db: float, generator: np.random.Generator
         hum_hz = generator.choice([50.0, 60.0]) * generator.choice([1, 2, 3])
         noise += generator.uniform(0.2, 1.0) * np.sin(2 * np.pi * hum_hz * np.arange(len(samples)) / SAMPLE_RATE_HZ)
     active_power = np.mean(samples[np.abs(samples) > 0.05 * np.abs(samples).max()] ** 2)
-    return (samples + noise / noise.std() * np.sqrt(active_power) * 10 ** (-snr_db / 20)).astype(np.float32)
+    heard: np.ndarray = samples + noise / noise.std() * np.sqrt(active_power) * 10 ** (-snr_db / 20)
+    return heard.astype(np.float32)
 
 
 def laptop(samples: np.ndarray, generator: np.random.Generator) -> np.ndarray:

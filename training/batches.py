@@ -133,8 +133,8 @@ def disturbed(
     """Crop the silence unless the full clip is wanted, warp time and frequency, recolour, add noise, mask."""
     first, end = 0, len(example.mel)
     if not is_full:
-        first = max(0, entry.measurement.first_frame - generator.integers(by.margin_frames))
-        end = min(end, entry.measurement.end_frame + generator.integers(by.margin_frames))
+        first = max(0, entry.measurement.first_frame - int(generator.integers(by.margin_frames)))
+        end = min(end, entry.measurement.end_frame + int(generator.integers(by.margin_frames)))
     if end - first < 40:
         first, end = 0, len(example.mel)
     warp = 1 + generator.uniform(-by.time_warp, by.time_warp)
@@ -160,7 +160,8 @@ def _warped(mel: np.ndarray, factor: float) -> np.ndarray:
     source = _mel_bin(_bin_hz(np.arange(NUM_MEL_BINS)) / factor).clip(0, NUM_MEL_BINS - 1)
     low = np.floor(source).astype(int).clip(0, NUM_MEL_BINS - 2)
     part = (source - low).astype(np.float32)
-    return mel[:, low] * (1 - part) + mel[:, low + 1] * part
+    warped: np.ndarray = mel[:, low] * (1 - part) + mel[:, low + 1] * part
+    return warped
 
 
 _MEL_TOP = 15 + 27 * np.log(8.0) / np.log(6.4)  # 8 kHz on Slaney's scale
@@ -168,12 +169,14 @@ _MEL_TOP = 15 + 27 * np.log(8.0) / np.log(6.4)  # 8 kHz on Slaney's scale
 
 def _bin_hz(bins: np.ndarray) -> np.ndarray:
     mel = (bins + 1) * _MEL_TOP / (NUM_MEL_BINS + 1)
-    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
+    hz: np.ndarray = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
+    return hz
 
 
 def _mel_bin(hz: np.ndarray) -> np.ndarray:
     mel = np.where(hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1.0) / 1000) / np.log(6.4))
-    return mel * (NUM_MEL_BINS + 1) / _MEL_TOP - 1
+    bins: np.ndarray = mel * (NUM_MEL_BINS + 1) / _MEL_TOP - 1
+    return bins
 
 
 def _colour(strength: float, generator: np.random.Generator) -> np.ndarray:
@@ -190,7 +193,8 @@ def _noisy(mel: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Add stationary noise 15 to 50 dB below the loudest bin, in the power domain."""
     floor = mel.max() - generator.uniform(0.4, 1.25) + _colour(0.3, generator)
     power = 10 ** (4 * mel) + 10 ** (4 * (floor + generator.normal(0, 0.06, mel.shape)))
-    return (np.log10(power) / 4).astype(np.float32)
+    noisy: np.ndarray = np.log10(power) / 4
+    return noisy.astype(np.float32)
 
 
 def _mask(mel: np.ndarray, by: Disturbance, generator: np.random.Generator) -> None:

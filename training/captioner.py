@@ -61,7 +61,8 @@ class Writer:
 
 def audio_tokens(model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch) -> torch.Tensor:
     """Run the audio tower: float [total_tokens, text_width]."""
-    return model.model.audio_tower(batch.mel, feature_lens=batch.num_frames).last_hidden_state
+    heard: torch.Tensor = model.model.audio_tower(batch.mel, feature_lens=batch.num_frames).last_hidden_state
+    return heard
 
 
 def token_log_probs(

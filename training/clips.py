@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,6 +36,7 @@ class Clip:
 
     def samples(self) -> np.ndarray:
         """The recording: float32 [num_samples] in [-1, 1] at 16 kHz."""
+        audio: np.ndarray
         audio, rate = soundfile.read(self.path, dtype="float32")
         if rate != SAMPLE_RATE_HZ or audio.ndim != 1:
             raise ValueError(f"{self.path} has {rate} Hz and shape {audio.shape}; expected mono at {SAMPLE_RATE_HZ} Hz")
@@ -55,7 +57,7 @@ def split_of(actor: int) -> Split:
     raise ValueError(f"actor {actor} is in no split; the splits are {SPLIT_ACTORS}")
 
 
-def _clip(speech: Path, label: dict) -> Clip:
+def _clip(speech: Path, label: Mapping[str, str]) -> Clip:
     return Clip(
         path=speech / label["file"],
         emotion=label["emotion"],

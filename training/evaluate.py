@@ -30,7 +30,8 @@ _BATCH_SIZE = 24
 def load(folder: Path) -> tuple[Qwen2_5OmniThinkerForConditionalGeneration, PreTrainedTokenizerFast]:
     """Open a shipped folder; weights are stored in bf16 and computed with in fp32."""
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    return model.eval(), PreTrainedTokenizerFast.from_pretrained(folder)
+    model.eval()  # type: ignore[no-untyped-call]
+    return model, PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 @torch.no_grad()
@@ -48,7 +49,7 @@ def write_captions(
     num_frames = torch.tensor([len(mel) for mel in mels])
     features = torch.nn.utils.rnn.pad_sequence(list(mels), batch_first=True).transpose(1, 2)
     model.model.rope_deltas = None
-    written = model.generate(
+    written = model.generate(  # type: ignore[misc]  # its self is a protocol that its own models do not meet
         input_ids=ids,
         attention_mask=torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts]),
         input_features=features,

@@ -15,8 +15,8 @@ def export(model: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: PreTrai
     folder.mkdir(parents=True, exist_ok=True)
     shipped = type(model)(model.config)
     shipped.load_state_dict(model.state_dict())
-    shipped.to(torch.bfloat16)
-    shipped.generation_config = GenerationConfig(
+    shipped.to(torch.bfloat16)  # type: ignore[arg-type]  # its decorator's annotation forgets self
+    shipped.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         max_new_tokens=64,
         eos_token_id=tokenizer.eos_token_id,

@@ -51,12 +51,15 @@ class FeatureStore:
 
     def channels(self, entry: Entry) -> np.ndarray:
         """float16 [num_frames, NUM_CHANNELS]: log-mel first, then pitch and level."""
-        return self._array[entry.offset : entry.offset + entry.num_frames]
+        channels: np.ndarray = self._array[entry.offset : entry.offset + entry.num_frames]
+        return channels
 
 
 def feature_extractor() -> WhisperFeatureExtractor:
     """The extractor that ships with the models."""
-    return WhisperFeatureExtractor(feature_size=NUM_MEL_BINS, sampling_rate=SAMPLE_RATE_HZ, hop_length=160)
+    return WhisperFeatureExtractor(  # type: ignore[no-untyped-call]
+        feature_size=NUM_MEL_BINS, sampling_rate=SAMPLE_RATE_HZ, hop_length=160
+    )
 
 
 def log_mel(samples: np.ndarray, extractor: WhisperFeatureExtractor) -> np.ndarray:

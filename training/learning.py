@@ -5,21 +5,24 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+_Module = TypeVar("_Module", bound=nn.Module)
 
-class Average:
+
+class Average(Generic[_Module]):
     """An exponential moving average of a module's weights, the one that is kept in the end."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: _Module, decay: float) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self._decay, self._num_updates = decay, 0
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
+    def update(self, module: _Module) -> None:
         """Move towards the module's weights, faster in the first steps."""
         self._num_updates += 1
         decay = min(self._decay, self._num_updates / (self._num_updates + 9))

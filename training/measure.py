@@ -104,7 +104,8 @@ def _pitch(frames: np.ndarray) -> np.ndarray:
 
 def _autocorrelation(frames: np.ndarray) -> np.ndarray:
     spectrum = rfft(frames, 2 * _WINDOW)
-    return irfft(np.abs(spectrum) ** 2)[:, :_WINDOW]
+    lagged: np.ndarray = irfft(np.abs(spectrum) ** 2)[:, :_WINDOW]
+    return lagged
 
 
 def _refined(score: np.ndarray, best: np.ndarray, lags: np.ndarray) -> np.ndarray:
@@ -113,7 +114,8 @@ def _refined(score: np.ndarray, best: np.ndarray, lags: np.ndarray) -> np.ndarra
     left, top, right = score[rows, best - 1], score[rows, best], score[rows, best + 1]
     bend = left - 2 * top + right
     shift = np.where(np.abs(bend) > 1e-6, 0.5 * (left - right) / np.where(bend == 0, 1, bend), 0.0)
-    return lags[best] + shift.clip(-0.5, 0.5)
+    refined: np.ndarray = lags[best] + shift.clip(-0.5, 0.5)
+    return refined
 
 
 def _without_jumps(pitch_hz: np.ndarray) -> np.ndarray:

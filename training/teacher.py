@@ -71,7 +71,8 @@ def all_statistics(folder: Path, num_processes: int = 2) -> np.ndarray:
         chunks = [(folder, start) for start in range(0, len(FeatureStore(folder).entries), _CHUNK)]
         with get_context("spawn").Pool(num_processes) as pool:
             np.save(path, np.concatenate(list(pool.imap(_chunk, chunks))))
-    return np.load(path)
+    table: np.ndarray = np.load(path)
+    return table
 
 
 def _chunk(job: tuple[Path, int]) -> np.ndarray:
@@ -115,9 +116,9 @@ def _taught(inputs: torch.Tensor, truth: torch.Tensor, seed: int, num_epochs: in
     )
     steps = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.1)
     for _ in range(num_epochs):
-        for chosen in torch.randperm(len(inputs)).split(128):
+        for chosen in torch.split(torch.randperm(len(inputs)), 128):
             loss = functional.cross_entropy(network(inputs[chosen]), truth[chosen], label_smoothing=0.1)
             steps.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             steps.step()
     return network.eval()

@@ -37,7 +37,7 @@ class Heads(nn.Module):
 
     def forward(self, tokens: torch.Tensor, num_tokens: torch.Tensor) -> Readings:
         """Read tokens [total_tokens, width] of clips that have num_tokens [num_clips] each."""
-        padded = nn.utils.rnn.pad_sequence(tokens.split(num_tokens.tolist()), batch_first=True)
+        padded = nn.utils.rnn.pad_sequence(list(torch.split(tokens, num_tokens.tolist())), batch_first=True)
         mean = self.norm(padded.sum(dim=1) / num_tokens[:, None])
         hidden = self.hidden(mean)
         return Readings(self.emotion(hidden), self.clip(hidden), self.statistics(mean), self.frame(tokens))

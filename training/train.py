@@ -138,7 +138,7 @@ def _run(stage: Stage, learner: Learner, material: Material, plan: Plan, report:
 def _step(stage: Stage, steps: torch.optim.Optimizer, batch: Batch) -> float:
     value = stage.batch_loss(batch)
     steps.zero_grad()
-    value.backward()
+    value.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(stage.trained.parameters(), 1.0)
     steps.step()
     return value.item()
