@@ -57,17 +57,20 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The file of a random quantised llama of four layers: miniature("Q4_K_S")."""
+    """The file of a random quantised llama of four layers: miniature("Q4_K_S"); "Q5_0 experts" has experts."""
     made: dict[str, Path] = {}
 
-    def path(kind: str) -> Path:
+    def find(kind: str) -> Path:
         from tests.llamacpp import files
 
         if kind not in made:
-            made[kind] = files.write_miniature(tmp_path_factory.mktemp("miniature") / f"{kind.lower()}.gguf", kind)
+            quantisation, _, experts = kind.partition(" ")
+            path = tmp_path_factory.mktemp("miniature") / f"{quantisation.lower()}.gguf"
+            config = files.EXPERTS if experts else files.MINIATURE
+            made[kind] = files.write_miniature(path, quantisation, config)
         return made[kind]
 
-    return path
+    return find
 
 
 @pytest.fixture

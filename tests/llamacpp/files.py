@@ -31,6 +31,7 @@ MINIATURE = {
     "num_hidden_layers": 4,
     "max_position_embeddings": 2048,
 }
+EXPERTS = {**MINIATURE, "num_experts": 8, "num_experts_used": 2}
 SPECIAL = ("<unk>", "<s>", "</s>")
 CHAT = "{% for message in messages %}{{ bos_token }}[{{ message.content }}]{% endfor %}"
 
@@ -47,6 +48,10 @@ _NAMES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "mlp.router": "ffn_gate_inp",
+    "mlp.gate_experts": "ffn_gate_exps",
+    "mlp.up_experts": "ffn_up_exps",
+    "mlp.down_experts": "ffn_down_exps",
 }
 
 
@@ -88,21 +93,24 @@ def byte_tokens() -> Tokens:
 def random_weights(
     seed: int, vocab_size: int, scale: float = 0.3, config: Mapping[str, Any] = CONFIG
 ) -> dict[str, np.ndarray]:
-    """Of a llama; far from 0 everywhere, so that what a token must not see would show."""
+    """Of a llama or, with "num_experts", a Mixtral; far from 0 everywhere, so that what must not be seen would show."""
     random = np.random.default_rng(seed)
     hidden, middle = config["hidden_size"], config["intermediate_size"]
     keys = hidden * config["num_key_value_heads"] // config["num_attention_heads"]
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "input_layernorm": (hidden,),
         "post_attention_layernorm": (hidden,),
         "self_attn.q_proj": (hidden, hidden),
         "self_attn.k_proj": (keys, hidden),
         "self_attn.v_proj": (keys, hidden),
         "self_attn.o_proj": (hidden, hidden),
-        "mlp.gate_proj": (middle, hidden),
-        "mlp.up_proj": (middle, hidden),
-        "mlp.down_proj": (hidden, middle),
     }
+    if count := config.get("num_experts"):
+        shapes |= {"mlp.router": (count, hidden), "mlp.gate_experts": (count, middle, hidden)}
+        shapes |= {"mlp.up_experts": (count, middle, hidden), "mlp.down_experts": (count, hidden, middle)}
+    else:
+        shapes |= {"mlp.gate_proj": (middle, hidden), "mlp.up_proj": (middle, hidden)}
+        shapes |= {"mlp.down_proj": (hidden, middle)}
     named = {
         f"model.layers.{layer}.{name}.weight": shape
         for layer in range(int(config["num_hidden_layers"]))
@@ -146,13 +154,13 @@ def write_gguf(
     return path
 
 
-def write_miniature(path: Path, kind: str) -> Path:
-    """Write a random llama with MINIATURE, quantised by llama.cpp: "Q4_K_S", all matrices in one type."""
+def write_miniature(path: Path, kind: str, config: Mapping[str, Any] = MINIATURE) -> Path:
+    """Write a random llama, quantised by llama.cpp: "Q4_K_S", all matrices in one type (a router stays in float32)."""
     import llama_cpp
 
     tokens = sentencepiece_tokens()
-    weights = random_weights(7, len(tokens.pieces), 0.08, MINIATURE)
-    whole = write_gguf(path.with_suffix(".f32.gguf"), weights, tokens, MINIATURE)
+    weights = random_weights(7, len(tokens.pieces), 0.08, config)
+    whole = write_gguf(path.with_suffix(".f32.gguf"), weights, tokens, config)
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.pure = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}"), 1, True
     assert llama_cpp.llama_model_quantize(bytes(whole), bytes(path), params) == 0
@@ -201,6 +209,9 @@ def _add_config(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
     writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config.get("rope_theta", 10000.0))
+    if "num_experts" in config:
+        writer.add_expert_count(config["num_experts"])
+        writer.add_expert_used_count(config["num_experts_used"])
     writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
 
 

@@ -126,6 +126,11 @@ class LlamaFile:
         num_heads = llama_cpp.llama_model_n_head_kv(self.model) * llama_cpp.llama_model_n_layer(self.model)
         return int(sum(stated) * num_heads)
 
+    @property
+    def has_experts(self) -> bool:
+        """Whether it is a mixture of experts."""
+        return bool(self._stated("expert_count"))
+
     def special_tokens(self) -> dict[str, str]:
         """What a chat template may name: bos_token, eos_token, pad_token, as far as the file has them."""
         ids = {

@@ -105,7 +105,7 @@ def _invariant_engine(file: LlamaFile, limits: EngineLimits, settings: EngineSet
     ]
     invariance = Invariance(_find_max_rows(caches[0], file), settings.prefill_chunk)
     reason = (
-        f"each slot has its own cache, at most {invariance.max_rows} rows are read at once, and prompts in chunks of "
+        f"each slot has its own cache, rows are read at most {invariance.max_rows} at a time, and prompts in chunks of "
         f"{invariance.prompt_chunk}"
     )
     if platform.machine().lower() in TESTED_MACHINES:
@@ -118,9 +118,13 @@ def _invariant_engine(file: LlamaFile, limits: EngineLimits, settings: EngineSet
 def _find_max_rows(cache: LlamaCache, file: LlamaFile) -> int:
     """How many rows a pass may have: as many as give the bits of one by one.
 
+    One with experts: what routes tokens to them are float weights, whose other kernel from 2 rows on changes few bits.
+
     Raises:
         ModelLoadError: the model gives no logits.
     """
+    if file.has_experts:
+        return 1
     size = llama_cpp.llama_vocab_n_tokens(file.vocab)
     token_ids = [index % size for index in range(1, PROBE_LENGTH + 1)]
     text = Placement(0, token_ids, 0, SlotTree(0, TreeShape.chain(PROBE_LENGTH)), PROBE_LENGTH)
