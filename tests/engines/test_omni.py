@@ -17,20 +17,15 @@ from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.errors import CacheOverflow, ModelLoadError, PromptRejected
 from skydraft.text.checkpoint import Role, find_checkpoint
 from tests.engines.folders import AUDIO_BOS_ID, AUDIO_EOS_ID, AUDIO_ID, NUM_MEL_BINS
+from tests.engines.hugging_face import thinker
 from tests.engines.operations import RandomOperations, text_prompt
 
 Start = Callable[..., SlotEngine]
 
 
-def loaded(folder: Path) -> Qwen2_5OmniThinkerForConditionalGeneration:
-    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    model.eval()  # type: ignore[no-untyped-call]
-    return model
-
-
 @pytest.fixture(scope="module")
 def model(saved: Callable[[str], Path]) -> Qwen2_5OmniThinkerForConditionalGeneration:
-    return loaded(saved("omni"))
+    return thinker(saved("omni"))
 
 
 @pytest.mark.parametrize("role", ["draft", "target"])
@@ -45,7 +40,7 @@ def test_the_embedded_pair_hears_as_hugging_face_does(role: Role) -> None:
     assert bos is not None
     assert eos is not None
     prompt = Prompt((TokenSegment((bos,)), sound, TokenSegment((eos, 20, 21))))
-    expected = from_scratch(loaded(checkpoint.folder), prompt, [])[-1]
+    expected = from_scratch(thinker(checkpoint.folder), prompt, [])[-1]
     logits = load_engine("embedded", role).open(prompt).logits
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
