@@ -9,7 +9,7 @@ from skydraft.engines.base import Engine, Extension, NarrowEngine, Slot
 from skydraft.errors import EngineError
 
 BLOCK = 5  # tokens: as many as offers often have
-NUM_ROUNDS = 2  # of which the faster counts: what else runs only makes passes slower
+NUM_ROUNDS = 3  # of which the fastest counts: what else runs only makes passes slower
 NUM_PROMPT_TOKENS = 8
 
 
