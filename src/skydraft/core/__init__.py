@@ -12,7 +12,6 @@ from skydraft.core.acceptance import (
 from skydraft.core.draft import Draft, LatticeDistribution
 from skydraft.core.modes import Mode, Objective, ShareLevel
 from skydraft.core.numbers import read_float, read_int
-from skydraft.core.pass_times import PassTimes
 from skydraft.core.prompt import (
     DTYPE_BYTES,
     Prompt,
@@ -36,7 +35,6 @@ __all__ = [
     "Mode",
     "Objective",
     "Origin",
-    "PassTimes",
     "Prompt",
     "Rank",
     "Rejection",
