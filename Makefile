@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 LLAMACPP := .venv-llamacpp
 VLLM := .venv-vllm
 RAY := .venv-ray
+PEERS := .venv-peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick lint bench bench-real train test-llamacpp test-vllm test-ray clean help
+.PHONY: demo test quick lint bench bench-real bench-peers train test-llamacpp test-vllm test-ray clean help
 
 help:
 	@echo "make demo    caption a clip with a device and a cloud on this machine"
@@ -16,6 +17,7 @@ help:
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   the quick benches"
 	@echo "make bench-real      the bench with real models, in the folder that SKYDRAFT_MODELS names; builds llama.cpp, once"
+	@echo "make bench-peers     llama.cpp's server and tightwad beside skydraft, with the same models; installs them, once"
 	@echo "make slow    tests that take long or time something: every clip of the unseen actors, --help"
 	@echo "make train   train the embedded pair again, from ../shared/speech"
 	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
@@ -47,6 +49,15 @@ bench: $(VENV)/.dev
 
 bench-real: $(LLAMACPP)/.dev
 	@$(LLAMACPP)/bin/python -m bench.real $(ARGS)
+
+bench-peers: $(LLAMACPP)/.dev $(PEERS)/.dev
+	@$(LLAMACPP)/bin/python -m bench.peers --python $(PEERS)/bin/python $(ARGS)
+
+# Other projects, as they are published: nothing of them is a dependency of skydraft.
+$(PEERS)/.dev:
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet xllamacpp==2026.10.11549 tightwad==0.5.4
+	@touch $@
 
 train: $(VENV)/.dev
 	$(BIN)/python -m training --speech ../shared/speech
@@ -95,4 +106,4 @@ $(VENV)/.dev: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LLAMACPP) $(VLLM) $(RAY) .cache build dist
+	rm -rf $(VENV) $(LLAMACPP) $(VLLM) $(RAY) $(PEERS) .cache build dist

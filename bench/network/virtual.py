@@ -177,6 +177,7 @@ class VirtualText:
             self._drafting.tree = OracleTree(minds.text(), must_ask=not self._drafting.way.has_credit)
         self._reader = TreeReader(_NoEngine(), 0, None, 0)  # type: ignore[arg-type]
         self._is_prompt_begun = self._is_prompt_read = self._is_drafting = self._is_cloud_busy = False
+        self._is_cloud_idle = True  # it has no offer to judge
         self._num_read = 0
         self._times_s: list[float] = []
         self._counts: list[int] = []
@@ -233,8 +234,7 @@ class VirtualText:
         if not self._is_drafted or not self._session.can_follow:
             return
         drafting, time_policy = self._drafting, self._stopwatch.time
-        if drafting.way.has_credit and not self._session.has_credit:
-            self._session.give_credit(self._session.sampling.max_tokens)
+        drafting.give_credit()
         time_policy(drafting.offer)
         self._send_due()
         self._read_prompt()
@@ -256,7 +256,12 @@ class VirtualText:
 
     def _hear(self, data: bytes) -> None:
         num_before = self._session.num_positions
-        new_tokens = self._session.receive(self._border.let_in(data))
+        message = self._border.let_in(data)
+        new_tokens = self._session.receive(message)
+        self._is_cloud_idle = not self._session.num_in_flight
+        if isinstance(message, messages.Opened) and message.pass_times is not None:
+            self._planner.saw_pass_times(message.pass_times)
+            self._drafting.saw_answer()
         if new_tokens:
             self._times_s.append(self._clock.now_s)
             self._counts.append(len(new_tokens))
@@ -274,6 +279,9 @@ class VirtualText:
 
     def _send_due(self) -> None:
         for message in self._session.to_send():
+            if self._is_cloud_idle and isinstance(message, messages.Offer):
+                self._is_cloud_idle = False
+                self._planner.saw_question(self._clock.now_s)
             data, now_s = self._border.let_out(message), self._clock.now_s
             out_s = self._up.schedule(len(data) + UP_HEAD_BYTES, now_s)
             self._clock.after(out_s - now_s, partial(self._arrived, data))

@@ -8,8 +8,9 @@ import numpy as np
 
 from bench.network.model_cache import Path, Thinking
 from bench.network.profiles import Takes
-from skydraft.core import parse_rule
+from skydraft.core import PassTimes, parse_rule
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms, Step
+from skydraft.engines.time_passes import BLOCK
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import messages, packing, segments
 
@@ -80,7 +81,13 @@ class VirtualCloud:
         )
         self._session = CloudSession(terms, LIMITS)
         key, digest = b"k" * 16, packing.log_digest([])
-        return messages.Opened(messages.PROTOCOL_VERSION, 0, key, 0, digest, mark, LIMITS)
+        return messages.Opened(
+            messages.PROTOCOL_VERSION, 0, key, 0, digest, mark, LIMITS, pass_times=self._pass_times()
+        )
+
+    def _pass_times(self) -> PassTimes:
+        step_s = self._pace.pass_s(1)
+        return PassTimes(step_s, (self._pace.pass_s(BLOCK) - step_s) / (BLOCK - 1))
 
     def _judge(self, session: CloudSession, step: Step) -> np.ndarray[Any, Any]:
         """Rows after each token of a step."""

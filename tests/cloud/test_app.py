@@ -115,7 +115,8 @@ def test_health_says_whether_an_emulated_model_kept_its_pace() -> None:
     with running(CloudSettings(port=0), lambda: pace_engine(table(MODEL), pace)) as cloud:
         health = json.loads(get(cloud.address, "/healthz").text)
     assert health["model"] == f"paced:{pace}:{MODEL}"
-    assert health["pace"] == {"num_passes": 0, "overruns": 0, "total_late_s": 0.0}
+    assert health["pace"].keys() == {"num_passes", "overruns", "total_late_s"}
+    assert health["pace"]["num_passes"] == 8  # a prompt and blocks, timed when the model was loaded
 
 
 def test_the_vocabulary_can_be_asked_for(address: str) -> None:

@@ -140,7 +140,7 @@ def test_the_vocabulary_is_for_holders_of_keys(cloud: Running, keys: dict[str, s
 def test_health_is_for_all_and_says_nothing_of_devices(cloud: Running) -> None:
     answer = get(cloud.address, "/healthz")
     assert answer.status == 200
-    assert set(json.loads(answer.text)) == {"ok", "version", "protocol", "model"}
+    assert set(json.loads(answer.text)) == {"ok", "version", "protocol", "model", "rows"}
 
 
 def test_a_key_taken_back_ends_its_connections_and_no_others(

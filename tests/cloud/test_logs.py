@@ -20,7 +20,8 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
 @pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
+def restored_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(logs, "FLUSH_S", PATIENCE_S)
     root, ours = logging.getLogger(), logging.getLogger("skydraft")
     before = (root.handlers[:], root.level, ours.level)
     yield
@@ -103,7 +104,10 @@ def record(message: str, level: int = logging.WARNING) -> logging.LogRecord:
     return logging.LogRecord("skydraft.cloud", level, "", 0, message, None, None)
 
 
-def test_a_pipe_that_nobody_reads_holds_up_nobody_and_tells_later_what_is_missing() -> None:
+def test_a_pipe_that_nobody_reads_holds_up_nobody_and_tells_later_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logs, "FLUSH_S", 0.1)
     ours, theirs = os.pipe()
     with os.fdopen(theirs, "w") as stream, os.fdopen(ours) as pipe:
         handler = StreamThread(stream)

@@ -38,8 +38,8 @@ async def answering(answer: Callable[[asyncio.StreamWriter], Awaitable[None]] | 
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving.add(asyncio.current_task())
-        asked.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, asyncio.IncompleteReadError):  # it may give up at any time
+            asked.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
             if isinstance(answer, bytes):
                 writer.write(answer)
             else:

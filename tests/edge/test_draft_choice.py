@@ -11,9 +11,11 @@ import pytest
 import tokenizers
 
 from skydraft.config import CloudSettings, DeviceSettings
-from skydraft.edge.doctor import measure
+from skydraft.edge.doctor import checkup, measure
 from skydraft.edge.doctor.checkup import FindingState, check_up
 from skydraft.edge.draft_choice import choose_draft
+from skydraft.edge.machine import Machine, Speed
+from skydraft.engines.base import Engine
 from skydraft.engines.load import load_tokenizer
 from skydraft.errors import ConfigError, TransportError
 from tests.cloud.running import running
@@ -142,3 +144,24 @@ async def test_doctor_says_why_no_draft_was_found(cloud: str, save: Save, monkey
     assert found["draft"].state is FindingState.FAILED
     assert "none of 1 models" in found["draft"].sentence
     assert found["cloud"].state is FindingState.OK
+
+
+async def test_doctor_proposes_a_published_draft_for_a_cloud_whose_model_is_known(
+    save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named() -> Engine:
+        engine = table(TABLE)
+        engine.name = "Meta-Llama-3.1-8B-Instruct-Q4_K_M"
+        return engine
+
+    monkeypatch.setattr(measure, "MEASURE_S", 0.1)
+    monkeypatch.setattr(
+        checkup, "look_at_machine", lambda: Machine("Linux", 4, 0.0, 16 * 2**30, 8 * 2**30, None, True, None)
+    )
+    # 20 GB/s let the 1B write 24 tokens/s, and the 3B 9.9: not twice as fast as people read.
+    monkeypatch.setattr(checkup, "measure_speed", lambda _: Speed(20e9, 0.02, None))
+    with running(CloudSettings(port=0), named) as cloud:
+        result = await check_up(DeviceSettings(draft=TABLE, cloud=cloud.address))
+    assert result.known_draft is not None
+    assert result.known_draft.pair.draft.name == "Llama-3.2-1B"
+    assert result.known_draft.pair.target.name == "Llama-3.1-8B"

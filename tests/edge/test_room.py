@@ -137,7 +137,7 @@ async def test_the_cloud_goes_on_where_only_the_draft_has_no_room(address: str, 
     assert (ids(report), report.ended_early) == (truth(), None)
     if draft_length == 2:
         assert [sentence for sentence in said if "no room for this text" in sentence] == said
-        assert len(said) == 1 or way == "cloud"
+        assert len(said) == 1 or way in ("cloud", "auto")  # which may find that drafts do not pay
 
 
 @pytest.mark.parametrize("rule", [Rank(20), Rejection(4, 16), Exact()])

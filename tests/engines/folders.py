@@ -57,6 +57,20 @@ def save_qwen2(folder: Path) -> Path:
     return save_text_model(Qwen2Config(**_TEXT, num_key_value_heads=1), folder)
 
 
+def save_deep(folder: Path) -> Path:
+    """Wide and deep enough for rounding to show: four layers of 256, four heads to a key head, biases."""
+    sizes: dict[str, Any] = {
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+    }
+    config = Qwen2Config(
+        **{**_TEXT, **sizes, "vocab_size": 512, "max_position_embeddings": 1024}, num_key_value_heads=2
+    )
+    return save_text_model(config, folder)
+
+
 def save_gemma3(folder: Path) -> Path:
     """Two layers see the last 32 positions, a third sees all; the two kinds turn their keys differently."""
     config = Gemma3TextConfig(

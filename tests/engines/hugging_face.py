@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skydraft.core import Prompt
 from skydraft.engines.prompt_checks import text_ids
 from tests.engines.operations import FromScratch
+
+if TYPE_CHECKING:
+    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 
 @lru_cache
@@ -19,6 +22,16 @@ def hugging_face(folder: Path) -> Any:
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
     return model.eval()
+
+
+def thinker(folder: Path) -> Qwen2_5OmniThinkerForConditionalGeneration:
+    """A model that hears, in float32."""
+    import torch
+    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
 
 
 def plain(folder: Path) -> FromScratch:

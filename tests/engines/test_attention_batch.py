@@ -50,7 +50,7 @@ class Writing:
 
 @pytest.mark.parametrize("kind", ["llama", pytest.param("target", marks=pytest.mark.text)])
 def test_sessions_that_share_slots_write_what_each_writes_alone(start: Start, kind: str) -> None:
-    rng, engine = Random(7), start(kind, num_slots=3)
+    rng, engine = Random(7), start(kind, num_slots=3, fast_math=True)
     batcher = Batcher(engine, max_positions=40, prefill_tokens=9)
     texts = [Writing(engine, number, rng) for number in range(7)]
     for text in texts:
@@ -89,7 +89,7 @@ def test_a_text_that_was_evicted_has_the_same_logits_afterwards(start: Start, ki
 
 
 def test_a_wide_extension_has_a_batch_of_its_own(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = start("llama", num_slots=4)
+    engine = start("llama", num_slots=4, fast_math=True)
     monkeypatch.setattr(kv_cache, "WIDE", 4)
     slots = [engine.open(text_prompt(8, 9)).slot for _ in range(3)]
     shapes = spy_on(

@@ -17,20 +17,15 @@ from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.errors import CacheOverflow, ModelLoadError, PromptRejected
 from skydraft.text.checkpoint import Role, find_checkpoint
 from tests.engines.folders import AUDIO_BOS_ID, AUDIO_EOS_ID, AUDIO_ID, NUM_MEL_BINS
+from tests.engines.hugging_face import thinker
 from tests.engines.operations import RandomOperations, text_prompt
 
 Start = Callable[..., SlotEngine]
 
 
-def loaded(folder: Path) -> Qwen2_5OmniThinkerForConditionalGeneration:
-    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    model.eval()  # type: ignore[no-untyped-call]
-    return model
-
-
 @pytest.fixture(scope="module")
 def model(saved: Callable[[str], Path]) -> Qwen2_5OmniThinkerForConditionalGeneration:
-    return loaded(saved("omni"))
+    return thinker(saved("omni"))
 
 
 @pytest.mark.parametrize("role", ["draft", "target"])
@@ -45,7 +40,7 @@ def test_the_embedded_pair_hears_as_hugging_face_does(role: Role) -> None:
     assert bos is not None
     assert eos is not None
     prompt = Prompt((TokenSegment((bos,)), sound, TokenSegment((eos, 20, 21))))
-    expected = from_scratch(loaded(checkpoint.folder), prompt, [])[-1]
+    expected = from_scratch(thinker(checkpoint.folder), prompt, [])[-1]
     logits = load_engine("embedded", role).open(prompt).logits
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -126,9 +121,9 @@ def test_what_is_heard_matters(start: Start) -> None:
     assert float((one - other).abs().max()) > 0.1
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "fast_math"), [(1, False), (2, True)])
 def test_texts_with_and_without_sound_through_random_operations(
-    start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration, seed: int
+    start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration, seed: int, fast_math: bool
 ) -> None:
     def make_prompt(random: np.random.Generator) -> Prompt:
         instruction = tuple(int(i) for i in random.integers(8, 64, random.integers(1, 6)))
@@ -137,7 +132,7 @@ def test_texts_with_and_without_sound_through_random_operations(
         return heard(log_mel(int(random.integers(3, 90)), int(random.integers(99))), instruction)
 
     RandomOperations(
-        start("omni", num_slots=4),
+        start("omni", num_slots=4, fast_math=fast_math),
         lambda prompt, token_ids: from_scratch(model, prompt, token_ids),
         seed,
         vocab_size=64,

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from skydraft.models import embedded_path
+from tests.engines.hugging_face import thinker
 from training.architecture import ModelName
 from training.captioner import Writer
 from training.tokenizer import SPECIAL_TOKENS, prompt
@@ -24,10 +25,7 @@ TOKENIZER = PreTrainedTokenizerFast.from_pretrained(embedded_path("draft"))
 
 @pytest.fixture(scope="module", params=NAMES)
 def model(request: pytest.FixtureRequest) -> Qwen2_5OmniThinkerForConditionalGeneration:
-    folder = embedded_path(request.param)
-    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    model.eval()  # type: ignore[no-untyped-call]
-    return model
+    return thinker(embedded_path(request.param))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skydraft.core import PassTimes
 from skydraft.policies.estimates import Estimates, RunningLine
 
 
@@ -59,7 +60,7 @@ def test_passes_are_timed_from_answer_to_answer() -> None:
         now_s += 0.06 + 0.001 * (num_positions - 1)
         estimates.observe_pass(now_s, num_positions, 2, is_drafted=True)
     assert estimates.verify_s.at(9) == pytest.approx(0.068, rel=0.02)
-    assert estimates.drafted_tokens_per_s == pytest.approx(2 / 0.067, rel=0.05)
+    assert estimates.speed.tokens_per_s == pytest.approx(2 / 0.067, rel=0.05)
 
 
 def test_the_time_to_the_first_answer_is_not_taken_for_a_pass() -> None:
@@ -72,7 +73,7 @@ def test_the_time_to_the_first_answer_is_not_taken_for_a_pass() -> None:
             now_s += 0.05
             estimates.observe_pass(now_s, 1, 1, is_drafted=False)
     assert estimates.verify_s.at(1) == pytest.approx(0.05, rel=0.02)
-    assert estimates.drafted_tokens_per_s is None
+    assert estimates.speed.tokens_per_s is None
 
 
 def test_a_backlog_that_arrives_at_once_does_not_make_the_cloud_look_fast() -> None:
@@ -88,7 +89,7 @@ def test_a_backlog_that_arrives_at_once_does_not_make_the_cloud_look_fast() -> N
         now_s += 0.02
         estimates.observe_pass(now_s, 1, 1, is_drafted=True)
     assert estimates.verify_s.at(1) == pytest.approx(0.02, rel=0.15)
-    assert estimates.drafted_tokens_per_s == pytest.approx(50, rel=0.35)
+    assert estimates.speed.tokens_per_s == pytest.approx(50, rel=0.35)
 
 
 def test_a_pass_over_one_position_takes_some_time_however_steep_the_line() -> None:
@@ -104,7 +105,7 @@ def test_a_round_is_a_round_trip_and_a_pass_but_for_the_first_which_may_wait_for
     estimates.begin_passes()
     for now_s, answered_s in [(0.0, 9.0), (10.0, 10.15), (11.0, 11.15)]:
         estimates.begin_round(now_s)
-        estimates.end_round(answered_s, 1)
+        estimates.end_round(answered_s, 1, 1)
     assert estimates.verify_s.at(1) == pytest.approx(0.05)
 
 
@@ -112,7 +113,7 @@ def test_an_answer_that_no_round_began_with_says_nothing_of_a_pass() -> None:
     estimates = Estimates()
     estimates.observe_round_trip(0.1)
     for now_s in (1.0, 2.0, 3.0):
-        estimates.end_round(now_s, 1)
+        estimates.end_round(now_s, 1, 1)
     assert not estimates.verify_s.is_seen
 
 
@@ -120,7 +121,7 @@ def test_a_round_without_a_known_round_trip_says_nothing_of_a_pass() -> None:
     estimates = Estimates()
     for now_s in (1.0, 2.0, 3.0):
         estimates.begin_round(now_s)
-        estimates.end_round(now_s + 0.5, 1)
+        estimates.end_round(now_s + 0.5, 1, 1)
     assert not estimates.verify_s.is_seen
 
 
@@ -130,3 +131,47 @@ def test_what_was_seen_afresh_is_believed_at_once() -> None:
         estimates.verify_s.observe(1, 0.9)
     estimates.observe_afresh(0.005)
     assert estimates.verify_s.at(1) == pytest.approx(0.005)
+
+
+def test_what_was_told_is_believed_until_something_is_seen_and_its_slope_for_longer() -> None:
+    line = RunningLine(0.03, 0.0001)
+    line.tell(PassTimes(0.06, 0.05))
+    assert line.at(1) == 0.06
+    assert line.at(5) == pytest.approx(0.26)
+    for _ in range(20):
+        line.observe(1, 0.03)
+    assert line.at(1) == pytest.approx(0.03)
+    assert line.at(5) == pytest.approx(0.13)
+    line.tell(PassTimes(0.06, 0.05))
+    assert line.at(1) == pytest.approx(0.03)
+
+
+def test_a_near_cloud_is_held_up_by_as_much_as_its_passes_are_longer_than_it_said() -> None:
+    estimates = Estimates(is_near=True)
+    estimates.verify_s.tell(PassTimes(0.03, 0.01))
+    now_s = 0.0
+    for num_positions in [1, 3, 5] * 10:
+        now_s += 2 * (0.03 + 0.01 * (num_positions - 1))
+        estimates.observe_pass(now_s, num_positions, 1, is_drafted=True)
+    assert estimates.contention == pytest.approx(2, rel=0.02)
+    assert estimates.verify_s.at(1) == 0.03
+    for _ in range(30):
+        estimates.observe_draft_step(1, 0.02, is_beside=True)
+    assert estimates.draft_s.at(1) == pytest.approx(0.02)  # nothing else was known of it
+    estimates.draft_s.tell(PassTimes(0.01, 0.0))
+    before = estimates.draft_s.at(1)
+    estimates.observe_draft_step(1, 0.5, is_beside=True)
+    assert estimates.draft_s.at(1) == before
+    estimates.observe_draft_step(1, 0.01, is_beside=False)
+    assert estimates.draft_s.at(1) < before
+
+
+def test_the_speed_in_rounds_counts_all_of_a_round() -> None:
+    estimates = Estimates()
+    estimates.observe_round_trip(0.05)
+    for now_s in np.arange(1.0, 8.0, 0.5).tolist():
+        estimates.begin_round(now_s)
+        estimates.end_round(now_s + 0.1, 4, 3)
+    assert estimates.speed.tokens_per_s == pytest.approx(6)
+    estimates.begin_way()
+    assert estimates.speed.tokens_per_s is None

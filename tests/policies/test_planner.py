@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
-from skydraft.core import Objective
+import pytest
+
+from skydraft.core import Objective, PassTimes
+from skydraft.policies.estimates import Estimates
 from skydraft.policies.planner import Planner
 from skydraft.policies.throughput import Conditions, free_running_tokens_per_s
 from skydraft.policies.way import CLOUD, SURE, TREE, Way
 from tests.effort import effort_of
 
 
-def measured(planner: Planner, draft_s: float, step_s: float, round_trip_s: float, run_length: float) -> Planner:
+def measured(
+    planner: Planner, draft_s: float, step_s: float, round_trip_s: float, run_length: float, node_s: float = 0.0
+) -> Planner:
+    """As after a text whose drafts ran this far."""
     estimates = planner.estimates
     for count in (1, 2, 8, 9) * 30:
         estimates.draft_s.observe(count, draft_s)
-        estimates.verify_s.observe(count, step_s)
+        estimates.verify_s.observe(count, step_s + node_s * (count - 1))
     estimates.round_trip_s = round_trip_s
-    conditions = Conditions(draft_s, step_s, step_s, round_trip_s, run_length)
+    planner.begin()
+    way_after(planner, 1)
+    estimates.begin_way()
+    conditions = Conditions(draft_s, step_s, step_s, round_trip_s, run_length, node_s)
     for _ in range(100):
-        estimates.observe_speed(free_running_tokens_per_s(conditions))
+        estimates.speed.observe(10, 10 / free_running_tokens_per_s(conditions))
     return planner
 
 
@@ -27,50 +37,128 @@ def way_after(planner: Planner, length: int, num_positions: int | None = None) -
     return planner.review(length, num_positions or 2 * length, length / 30)
 
 
-def test_it_drafts_before_anything_is_known() -> None:
-    planner = Planner()
-    assert planner.begin().width > 0
-    assert way_after(planner, 8).width > 0
+def written_alone(planner: Planner, num_tokens: int, step_s: float = 0.03) -> list[Way]:
+    """The cloud writes a token after the other. Returns the ways, as long as it is alone."""
+    now_s, ways = 0.0, []
+    planner.begin(now_s)
+    for _ in range(num_tokens):
+        now_s += step_s
+        planner.saw_answer(now_s, 1, 1, has_credit=True)
+        ways.append(planner.way)
+        if planner.way is not CLOUD:
+            break
+    return ways
 
 
-def test_a_slow_draft_is_not_given_up_before_the_cloud_was_timed() -> None:
+def test_before_anything_is_known_the_cloud_begins_and_drafts_are_tried_with_its_first_token() -> None:
     planner = Planner()
+    assert planner.begin() is CLOUD
+    assert way_after(planner, 1).width > 0
+
+
+def test_a_cloud_elsewhere_says_what_its_passes_take_and_the_device_begins_before_the_first_token() -> None:
+    for is_near in (False, True):
+        planner = Planner(estimates=Estimates(is_near=is_near))
+        planner.begin()
+        planner.saw_pass_times(PassTimes(0.03, 0.0001))
+        assert (planner.way is CLOUD) == is_near
+
+
+def test_where_a_position_costs_as_much_as_a_token_nothing_is_ever_drafted() -> None:
+    """A quantised model of 1.5 * 10**9 parameters on a processor, and a draft of a third of its size."""
+    planner = Planner(estimates=Estimates(is_near=True))
+    planner.estimates.draft_s.tell(PassTimes(0.044, 0.026))
     planner.begin()
-    for _ in range(20):
-        planner.estimates.draft_s.observe(8, 0.5)
-    assert way_after(planner, 16).width > 0
+    planner.saw_pass_times(PassTimes(0.059, 0.049))
+    assert set(map(id, written_alone(planner, 2000, 0.059))) == {id(CLOUD)}
 
 
-def test_a_draft_slower_than_the_cloud_is_given_up_and_tried_again() -> None:
+def test_a_draft_slower_than_the_cloud_is_given_up_and_not_tried_again() -> None:
     planner = measured(Planner(), draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
-    planner.begin()
     assert way_after(planner, 8) is CLOUD
-    assert way_after(planner, 40) is CLOUD
-    assert way_after(planner, 8 + 64).width > 0
-    assert way_after(planner, 8 + 64 + 8) is CLOUD
+    assert set(map(id, written_alone(planner, 2000))) == {id(CLOUD)}
+
+
+def test_drafts_that_failed_are_tried_again_and_rarer_each_time() -> None:
+    planner = measured(Planner(), draft_s=0.01, step_s=0.03, round_trip_s=0.02, run_length=0.1)
+    assert way_after(planner, 8) is CLOUD
+    pauses = []
+    for _ in range(4):
+        pauses.append(len(written_alone(planner, 5000)))
+        for _ in range(20):
+            planner.estimates.speed.observe(3, 0.2)
+        assert way_after(planner, 10**6 + len(pauses) * 100) is CLOUD
+    assert pauses[0] >= 64
+    assert [later > 1.9 * earlier for earlier, later in pairwise(pauses)] == [True] * 3
 
 
 def test_a_link_that_becomes_fast_is_seen_at_the_next_look() -> None:
     planner = measured(Planner(), draft_s=0.01, step_s=0.03, round_trip_s=5.0, run_length=5)
-    planner.begin()
     assert way_after(planner, 8) is CLOUD
     planner.estimates.round_trip_s = 0.02
     assert way_after(planner, 16).width > 0
 
 
-def test_the_next_text_tries_drafts_again() -> None:
-    planner = measured(Planner(), draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
-    planner.begin()
-    assert way_after(planner, 8) is CLOUD
+def test_what_is_known_to_pay_is_begun_with_in_the_next_text_and_what_does_not_is_not() -> None:
+    planner = measured(Planner(), draft_s=0.01, step_s=0.03, round_trip_s=0.02, run_length=5)
+    assert way_after(planner, 8).width > 0
     assert planner.begin().width > 0
+    planner = measured(Planner(), draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
+    assert way_after(planner, 8) is CLOUD
+    assert planner.begin() is CLOUD
 
 
 def test_a_gain_that_is_too_small_to_see_does_not_switch_back() -> None:
-    planner = measured(Planner(), draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
-    planner.begin()
+    planner = measured(Planner(), draft_s=0.01, step_s=0.03, round_trip_s=0.2, run_length=2)
     assert way_after(planner, 8) is CLOUD
-    measured(planner, draft_s=0.028, step_s=0.03, round_trip_s=0.05, run_length=2)
+    planner.estimates.round_trip_s = 0.146
+    gain = planner.best_tokens_per_s * 0.03
+    assert 1.005 < gain < 1.02
     assert way_after(planner, 50) is CLOUD
+
+
+def passes(planner: Planner, begun_s: float, pass_s: float, count: int) -> float:
+    for _ in range(count):
+        begun_s += pass_s
+        planner.saw_answer(begun_s, 1, 1, has_credit=True)
+    return begun_s
+
+
+def test_a_cloud_that_is_slower_while_the_device_drafts_is_taken_turns_with() -> None:
+    planner = Planner(estimates=Estimates(is_near=True))
+    planner.estimates.draft_s.tell(PassTimes(0.01, 0.0002))
+    planner.begin()
+    planner.saw_pass_times(PassTimes(0.03, 0.0001))
+    now_s = passes(planner, 0.0, 0.03, 1)
+    assert planner.way.has_credit
+    assert planner.way.width
+    passes(planner, now_s, 0.06, 16)
+    assert planner.estimates.contention > 1.8
+    assert not planner.way.has_credit
+    assert not planner.way.is_eager
+    assert planner.begin() is CLOUD  # the first token does not wait for the device's prompt
+    passes(planner, 5.0, 0.03, 1)
+    assert not planner.way.has_credit
+
+
+def test_a_cloud_elsewhere_that_becomes_slower_is_slow_and_not_held_up() -> None:
+    planner = Planner()
+    planner.begin()
+    planner.saw_pass_times(PassTimes(0.03, 0.0001))
+    passes(planner, 0.0, 0.06, 60)
+    assert planner.estimates.contention == 1
+    assert planner.estimates.verify_s.at(1) == pytest.approx(0.06, rel=0.1)
+
+
+def test_the_dearer_it_is_to_read_a_node_the_more_probable_it_must_be() -> None:
+    least = []
+    for node_s in (0.0001, 0.003, 0.018):
+        planner = Planner()
+        planner.estimates.draft_s.tell(PassTimes(0.02, node_s))
+        planner.begin()
+        planner.saw_pass_times(PassTimes(0.06, 0.0001))
+        least.append(planner.way.least_prob)
+    assert least[0] < least[1] < least[2] <= 0.3
 
 
 def test_what_judging_a_node_costs_sets_how_probable_it_must_be() -> None:
@@ -98,13 +186,13 @@ def test_under_cost_what_is_judged_in_vain_makes_offers_rarer() -> None:
 
 def test_under_privacy_only_sure_chains_are_drafted_or_nothing() -> None:
     planner = Planner(Objective.PRIVACY)
-    assert planner.begin() is SURE
     measured(planner, draft_s=0.01, step_s=0.03, round_trip_s=0.02, run_length=5)
     assert way_after(planner, 8) is SURE
-    measured(planner, draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
-    ways = [way_after(planner, length) for length in range(16, 400, 8)]
-    assert set(map(id, ways)) == {id(CLOUD), id(SURE)}  # it is tried again, and never with alternatives
     assert planner.begin() is SURE
+    for _ in range(20):
+        planner.estimates.speed.observe(3, 0.2)
+    assert way_after(planner, 16) is CLOUD
+    assert written_alone(planner, 400)[-1] is SURE  # it is tried again, and never with alternatives
 
 
 def test_a_way_that_was_chosen_stays() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from skydraft.policies.throughput import (
+    BLOCK_LENGTHS,
     LEAST_RUN,
     MOST_RUN,
     Conditions,
@@ -15,6 +16,7 @@ from skydraft.policies.throughput import (
     fitted_run_length,
     free_running_tokens_per_s,
     stop_and_wait_tokens_per_s,
+    turns_tokens_per_s,
 )
 
 PHONE = Conditions(draft_s=0.01, verify_s=0.03, step_s=0.03, round_trip_s=0.05, run_length=6.0)
@@ -60,9 +62,26 @@ def test_a_draft_that_is_slower_than_the_cloud_gains_nothing() -> None:
 def test_the_run_length_is_found_again_from_the_speed(run_length: float, round_trip_s: float) -> None:
     conditions = replace(PHONE, run_length=run_length, round_trip_s=round_trip_s)
     speed = free_running_tokens_per_s(conditions)
-    assert fitted_run_length(speed, replace(conditions, run_length=0.0)) == pytest.approx(run_length, rel=1e-6)
+    assert fitted_run_length(speed, replace(conditions, run_length=1.0)) == pytest.approx(run_length, rel=1e-3)
+    speed = turns_tokens_per_s(conditions)
+    assert fitted_run_length(speed, conditions, turns_tokens_per_s) == pytest.approx(run_length, rel=1e-3)
 
 
 def test_speeds_that_the_model_does_not_know_give_the_longest_and_shortest_run() -> None:
-    assert fitted_run_length(200.0, PHONE) == MOST_RUN
-    assert fitted_run_length(20.0, PHONE) == LEAST_RUN
+    assert fitted_run_length(200.0, PHONE) == pytest.approx(MOST_RUN, rel=1e-3)
+    assert fitted_run_length(20.0, PHONE) == pytest.approx(LEAST_RUN, rel=1e-3)
+
+
+def test_in_turns_the_best_block_is_as_long_as_runs_and_round_trips_ask_for() -> None:
+    for round_trip_s, run_length in ((0.0, 3.0), (0.1, 20.0)):
+        conditions = replace(PHONE, run_length=run_length, round_trip_s=round_trip_s, node_s=0.002)
+        by_block = [
+            stop_and_wait_tokens_per_s(replace(conditions, verify_s=0.03 + 0.002 * length), length)
+            for length in BLOCK_LENGTHS
+        ]
+        assert turns_tokens_per_s(conditions) == pytest.approx(max(by_block))
+
+
+def test_what_judging_a_node_takes_bounds_free_running_however_fast_the_draft_is() -> None:
+    dear = replace(PHONE, verify_s=0.08, node_s=0.025, draft_s=0.001, run_length=MOST_RUN)
+    assert free_running_tokens_per_s(dear) < 1 / 0.025

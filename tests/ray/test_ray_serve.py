@@ -33,7 +33,7 @@ from tests.linked import PROMPT, cloud_only, table
 from tests.ray.installed import require_ray
 from tests.ray.replicas import commands, replicas
 from tests.system.processes import Process, running_cloud, skydraft
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 require_ray()
 
@@ -221,8 +221,7 @@ async def test_a_replica_that_is_killed_loses_nobodys_text(cloud: Cloud) -> None
     modes = (Mode.HYBRID, Mode.CLOUD) * (NUM_SESSIONS // 2)
     writing = [asyncio.create_task(write(cloud, seed, mode, counts)) for seed, mode in enumerate(modes)]
     async with asyncio.timeout(PATIENCE_S):
-        while sorted(counts)[NUM_SESSIONS // 4] < NUM_BEFORE:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(lambda: sorted(counts)[NUM_SESSIONS // 4] >= NUM_BEFORE)
         os.kill(max(replicas(cloud.process_id), key=busy_s), signal.SIGKILL)
         reports = await asyncio.gather(*writing)
         truths = await asyncio.gather(*(write(cloud, seed, Mode.CLOUD) for seed in range(NUM_SESSIONS)))
@@ -236,8 +235,7 @@ async def test_sigterm_lets_texts_under_way_end(tmp_path: Path) -> None:
     with serving(tmp_path, 1) as cloud:
         async with asyncio.timeout(PATIENCE_S):
             writing = [asyncio.create_task(write(cloud, seed, Mode.CLOUD, counts)) for seed in range(NUM_SESSIONS)]
-            while not all(counts):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            await until(lambda: all(counts))
             cloud.process.terminate()
             assert min(counts) < NUM_TOKENS
             reports = await asyncio.gather(*writing)

@@ -17,7 +17,7 @@ from tests.waiting import PATIENCE_S, until
 TARGET = "table:vocab=64,seed=3,order=2"
 DRAFT = f"{TARGET},noise=0.8"
 SLOW = "paced:step_ms=20:"
-NUM_TOKENS = 60
+NUM_TOKENS = 300  # six seconds at the pace of the cloud that dies
 NUM_BEFORE = 6  # tokens that each device has when the cloud dies
 MODES = (Mode.HYBRID, Mode.CLOUD) * 4
 

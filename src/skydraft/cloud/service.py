@@ -25,7 +25,9 @@ from skydraft.cloud.metrics import Metrics
 from skydraft.cloud.scheduler import Scheduler
 from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
+from skydraft.core import PassTimes
 from skydraft.engines.base import Engine
+from skydraft.engines.time_passes import time_passes
 
 log = logging.getLogger("skydraft.cloud")
 
@@ -75,19 +77,20 @@ class Service:
         loop = asyncio.get_running_loop()
 
         def work() -> None:
-            result: Engine | Exception
+            result: tuple[Engine, PassTimes | None] | Exception
             try:
-                result = load()
+                engine = load()
+                result = engine, time_passes(engine)
             except Exception as error:
                 result = error
             with suppress(RuntimeError):  # the loop is closed: the process ends
                 loop.call_soon_threadsafe(finish, result)
 
-        def finish(result: Engine | Exception) -> None:
+        def finish(result: tuple[Engine, PassTimes | None] | Exception) -> None:
             if isinstance(result, Exception):
                 self.failure = result
             else:
-                self._serve(result)
+                self._serve(*result)
             on_end()
 
         threading.Thread(target=work, daemon=True, name="skydraft-load").start()
@@ -123,9 +126,9 @@ class Service:
                 if not self.guard.is_still_good(connection.holder):
                     connection.dismiss("its API key is no longer good")
 
-    def _serve(self, engine: Engine) -> None:
+    def _serve(self, engine: Engine, pass_times: PassTimes | None) -> None:
         self.engine = engine
-        self.scheduler = Scheduler(SessionRegistry(engine, self.settings, self.metrics))
+        self.scheduler = Scheduler(SessionRegistry(engine, self.settings, self.metrics, pass_times=pass_times))
         self.scheduler.start()
         if self.is_draining:  # asked for while the model was being loaded
             self.scheduler.begin_drain()

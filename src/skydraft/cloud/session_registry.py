@@ -31,7 +31,7 @@ from skydraft.cloud.access.keys import LOCAL_USER, Holder
 from skydraft.cloud.metrics import Metrics
 from skydraft.cloud.opening import new_session, require_shared_vocabulary
 from skydraft.config import CloudSettings
-from skydraft.core import TokenSegment
+from skydraft.core import PassTimes, TokenSegment
 from skydraft.decoding.cloud_session import CloudSession
 from skydraft.engines.base import Engine
 from skydraft.errors import CloudFault, RemoteProtocolError
@@ -80,6 +80,7 @@ class SessionRegistry:
 
     Args:
         clock: seconds, monotonic.
+        pass_times: of the engine; None: not known.
         reassure_s: a device that has waited for so long is told that the cloud works on it, and again after as long.
     """
 
@@ -90,7 +91,9 @@ class SessionRegistry:
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
         reassure_s: float = REASSURE_S,
+        pass_times: PassTimes | None = None,
     ) -> None:
+        self._pass_times = pass_times
         self._reassure_s = reassure_s
         self._batcher = Batcher(engine, settings.max_positions, settings.prefill_tokens)
         self._engine = engine
@@ -289,6 +292,7 @@ class SessionRegistry:
             model=self._engine.vocabulary.name,
             is_invariant=self._engine.row_promise.is_invariant,
             gap_change=self._gap_change,
+            pass_times=self._pass_times,
         )
 
     def _make_room(self, account: Account, num_bytes: int) -> None:

@@ -12,6 +12,7 @@ from skydraft.core.acceptance import (
 from skydraft.core.draft import Draft, LatticeDistribution
 from skydraft.core.modes import Mode, Objective, ShareLevel
 from skydraft.core.numbers import read_float, read_int
+from skydraft.core.pass_times import PassTimes
 from skydraft.core.prompt import (
     DTYPE_BYTES,
     Prompt,
@@ -35,6 +36,7 @@ __all__ = [
     "Mode",
     "Objective",
     "Origin",
+    "PassTimes",
     "Prompt",
     "Rank",
     "Rejection",

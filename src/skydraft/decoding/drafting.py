@@ -47,7 +47,7 @@ class Drafting:
         if self.tree.num_offered and not session.num_in_flight:  # rule 1: the cloud dropped what it has no ids for
             self.tree.forget_offers()
         self._look_for_a_dead_end()
-        if new_ids and not self._has_given_up:
+        if not self._has_given_up:
             self.way = self._planner.way
 
     def saw_loss(self) -> None:
@@ -58,6 +58,13 @@ class Drafting:
         """The device cannot draft any more: the cloud writes the rest."""
         self._has_given_up, self.way = True, CLOUD
         self._planner.stop_drafting()
+
+    def give_credit(self) -> None:
+        """Have the cloud write on by itself, or not, as the way to draft says."""
+        session = self._session
+        up_to = session.sampling.max_tokens if self.way.has_credit else 0
+        if session.has_credit != bool(up_to):
+            session.give_credit(up_to)
 
     def next_step(self) -> list[Node]:
         """What the draft model should read next; empty where nothing is worth it before an answer comes."""
@@ -146,7 +153,8 @@ class Drafting:
 
     def _is_worth_waiting(self) -> bool:
         """Whether one more draft step gains more tokens than its time is worth: the marginal value theorem."""
-        return sum(map(self.tree.prob, self._coming(self.way.width))) > self._planner.tokens_per_step
+        coming = self._coming(self.way.width)
+        return bool(coming) and sum(map(self.tree.prob, coming)) > self._planner.tokens_in_step(len(coming))
 
     def _coming(self, count: int) -> Sequence[Node]:
         """What is being read or would be read next."""

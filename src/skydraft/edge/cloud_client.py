@@ -148,6 +148,8 @@ class CloudClient:
             if fault.code == messages.FaultCode.VOCABULARY:
                 raise await explain_mismatch(self._address, session.vocabulary) from fault
             raise
+        if isinstance(message, messages.Opened) and message.pass_times is not None:
+            self._planner.saw_pass_times(message.pass_times)
         self._is_cloud_idle = not session.num_in_flight
         num_new = len(session.token_ids) - length
         if not num_new:

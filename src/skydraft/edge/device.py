@@ -10,7 +10,7 @@ from typing import NamedTuple
 from skydraft.audio.read import Clip
 from skydraft.audio.windows import split_windows
 from skydraft.config import DeviceSettings, require_rule_fits
-from skydraft.core import Exact, Mode, Rank, SamplingParams, parse_rule
+from skydraft.core import Exact, Mode, PassTimes, Rank, SamplingParams, parse_rule
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
@@ -19,6 +19,7 @@ from skydraft.engines.base import Engine
 from skydraft.engines.load import load_chat_format, load_ears, load_engine, load_tokenizer
 from skydraft.engines.model_kind import Hear
 from skydraft.engines.settings import EngineSettings
+from skydraft.engines.time_passes import time_passes
 from skydraft.errors import ConfigError
 from skydraft.policies.gate import choose_gate
 from skydraft.policies.way import parse_way
@@ -48,6 +49,7 @@ class Device:
         engine: the draft model; None where the cloud writes alone.
         hear: samples -> model input; None where the models have no ears.
         render: what a user says -> the whole prompt in the model's chat format; None where it has none.
+        draft_times: what the draft model's passes take; None: that is learnt from text.
     """
 
     def __init__(
@@ -57,12 +59,13 @@ class Device:
         tokenizer: Tokenizer,
         hear: Hear | None = None,
         render: Render | None = None,
+        draft_times: PassTimes | None = None,
     ) -> None:
         self.settings = settings
         self.tokenizer = tokenizer
         self._hear = hear
         self._render = render
-        self._writer = Writer(engine)
+        self._writer = Writer(engine, draft_times)
 
     @classmethod
     def load(cls, settings: DeviceSettings, tokenizer: Tokenizer | None = None) -> Device:
@@ -76,12 +79,14 @@ class Device:
         needs_draft = settings.mode is not Mode.CLOUD or settings.offline == "edge"
         if needs_draft:
             kernel()  # now rather than at the first guess: it may have to be compiled
+        engine = load_engine(settings.draft, "draft", engine_settings(settings)) if needs_draft else None
         return cls(
             settings,
-            load_engine(settings.draft, "draft", engine_settings(settings)) if needs_draft else None,
+            engine,
             tokenizer or load_tokenizer(settings.draft, "draft"),
             load_ears(settings.draft, "draft"),
             _load_render(settings.draft),
+            time_passes(engine) if engine is not None and settings.mode in (Mode.AUTO, Mode.HYBRID) else None,
         )
 
     def __enter__(self) -> Device:

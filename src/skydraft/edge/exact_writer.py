@@ -9,6 +9,7 @@ Three things go on at once, and each sets `wake` when something has happened:
 
     state                  event                                      next
     -----                  -----                                      ----
+    the cloud writes       the planner finds that drafts may pay      the prompt is read
     the prompt is read     the draft model has read it                drafting
                            it has no room for it                      is_full
     drafting               the draft model has no room for more       is_full
@@ -17,7 +18,8 @@ Three things go on at once, and each sets `wake` when something has happened:
                            the text is complete, or another mode is   the end
                            to go on
 
-In state is_full, and until the prompt is read, the cloud writes on credit where the way to draft gives it some.
+In state is_full, and until the prompt is read, the cloud writes on credit where the way to draft gives it some. A
+device that need not draft does not read its prompt: that would hold up a cloud on the same processor.
 """
 
 from __future__ import annotations
@@ -68,37 +70,39 @@ class ExactWriter:
         self._show = show
         self._drafting = Drafting(session, planner, time.monotonic())
         self._wake = asyncio.Event()
+        self._reading_prompt: asyncio.Task[None] | None = None
         # The draft step under way, and what it will give: the guesses after each node, and the seconds that it took.
         self._step: tuple[DraftStep, asyncio.Future[tuple[list[Guesses], float]]] | None = None
         self.is_full = False
 
-    async def write(self, reading_prompt: asyncio.Task[None], goes_on: Callable[[], bool]) -> None:
+    async def write(self, read_prompt: Callable[[], asyncio.Task[None]], goes_on: Callable[[], bool]) -> None:
         """Until the text is complete.
 
         Args:
-            reading_prompt: opens the drafter.
+            read_prompt: has the drafter opened; called when there is something to draft, and once.
             goes_on: whether to go on; asked whenever the text has grown.
         Raises:
             TransportError, CloudFault: the cloud is lost, and patience does not cover it.
             RemoteProtocolError, VocabularyMismatch: as EdgeSession.receive.
             EngineError: the draft model cannot take the prompt, though it has room for it.
         """
-        reading_prompt.add_done_callback(lambda _: self._wake.set())
         try:
             while goes_on():
                 try:
-                    await self._converse(reading_prompt, goes_on)
+                    await self._converse(read_prompt, goes_on)
                 except (TransportError, CloudFault) as error:
                     self._drafting.saw_loss()
                     await self._client.recover(error)
         finally:
             self._planner.stop_drafting()
-            if self._step is not None:
-                await asyncio.gather(self._step[1], return_exceptions=True)
+            # The slot may not be used behind the back of what comes next; an error was raised where it mattered.
+            under_way = [self._reading_prompt, self._step and self._step[1]]
+            await asyncio.gather(*(work for work in under_way if work is not None), return_exceptions=True)
 
-    async def _converse(self, reading_prompt: asyncio.Task[None], goes_on: Callable[[], bool]) -> None:
+    async def _converse(self, read_prompt: Callable[[], asyncio.Task[None]], goes_on: Callable[[], bool]) -> None:
         """Over one connection."""
-        self._give_credit()
+        self._drafting.give_credit()
+        self._read_for_drafts(read_prompt)
         await self._client.send_due()
         self._drafting.saw_connection()
         listening = asyncio.create_task(self._listen())
@@ -107,8 +111,9 @@ class ExactWriter:
             while goes_on():
                 self._wake.clear()
                 self._finish_step()
-                can_draft = self._has_read(reading_prompt)
-                self._give_credit()
+                self._read_for_drafts(read_prompt)
+                can_draft = self._has_read_prompt()
+                self._drafting.give_credit()
                 self._drafting.offer()
                 if can_draft:
                     self._start_step()  # before the offers leave: the draft model is not to wait for that
@@ -120,10 +125,6 @@ class ExactWriter:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 
-    def _give_credit(self) -> None:
-        if self._drafting.way.has_credit and not self._session.has_credit:
-            self._session.give_credit(self._session.sampling.max_tokens)
-
     async def _listen(self) -> None:
         while not self._session.is_complete:
             await self._client.receive()
@@ -131,12 +132,18 @@ class ExactWriter:
             self._show()
             self._wake.set()
 
-    def _has_read(self, reading_prompt: asyncio.Task[None]) -> bool:
+    def _read_for_drafts(self, read_prompt: Callable[[], asyncio.Task[None]]) -> None:
+        """Begin to read the prompt, once there is something to draft."""
+        if self._reading_prompt is None and self._drafting.way.width:
+            self._reading_prompt = read_prompt()
+            self._reading_prompt.add_done_callback(lambda _: self._wake.set())
+
+    def _has_read_prompt(self) -> bool:
         """Whether the draft model has read the prompt and can draft."""
-        if self.is_full or not reading_prompt.done():
+        if self.is_full or self._reading_prompt is None or not self._reading_prompt.done():
             return False
         try:
-            reading_prompt.result()
+            self._reading_prompt.result()
         except CacheOverflow as overflow:
             self._give_up(overflow)
         return not self.is_full

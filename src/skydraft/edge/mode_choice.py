@@ -8,7 +8,7 @@ from skydraft.core import Mode, Objective, ShareLevel
 from skydraft.edge.machine import look_at_battery
 from skydraft.policies.planner import Planner
 from skydraft.policies.strategy import Decision, Situation, Strategy
-from skydraft.policies.throughput import cloud_tokens_per_s, edge_tokens_per_s, free_running_tokens_per_s
+from skydraft.policies.throughput import cloud_tokens_per_s, edge_tokens_per_s
 
 REVIEW_TOKENS = 16  # between two looks at the situation
 
@@ -65,7 +65,7 @@ class ModeChoice:
             does_cloud_see_all=self.does_cloud_see_all,
             edge_tokens_per_s=edge_tokens_per_s(estimates.draft_s.at(1)) if estimates.draft_s.is_seen else None,
             cloud_tokens_per_s=cloud_tokens_per_s(conditions) if estimates.verify_s.is_seen else None,
-            hybrid_tokens_per_s=free_running_tokens_per_s(conditions) if estimates.verify_s.is_seen else None,
+            hybrid_tokens_per_s=self.planner.best_tokens_per_s if estimates.verify_s.is_seen else None,
             battery_share=battery_share,
             is_plugged=is_plugged,
             objective=self.objective,

@@ -12,7 +12,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from skydraft.config import DeviceSettings
-from skydraft.core import AcceptanceRule, Exact, Mode, Objective, Origin, Prompt, SamplingParams, Token
+from skydraft.core import AcceptanceRule, Exact, Mode, Objective, Origin, PassTimes, Prompt, SamplingParams, Token
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
@@ -26,12 +26,14 @@ from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
 from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError
 from skydraft.policies.draft_length import draft_length
+from skydraft.policies.estimates import Estimates
 from skydraft.policies.gate import EscalationCap, Gate, NeverGate
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import Way
 from skydraft.protocol.messages import FaultCode
 from skydraft.tasks.base import PromptPair
 from skydraft.text.vocabulary import Vocabulary
+from skydraft.transport.address import is_loopback, session_url
 
 DRAFT_FULL = "the draft model has no room for more: shorten the prompt, or give it a larger --max-length"
 ALONE_LENGTH = 1  # tokens at a time where none are judged: each is shown as it comes
@@ -71,10 +73,12 @@ class Writer:
 
     Args:
         engine: the draft model; None where the cloud writes alone.
+        draft_times: of it; None: they are learnt from text.
     """
 
-    def __init__(self, engine: Engine | None) -> None:
+    def __init__(self, engine: Engine | None, draft_times: PassTimes | None = None) -> None:
         self._engine = engine
+        self._draft_times = draft_times
         self._planners: dict[tuple[CloudAddress | None, Objective, Way | None], Planner] = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="skydraft-draft")
 
@@ -95,15 +99,23 @@ class Writer:
             DisclosureError: the share level keeps something on the device that was about to leave.
             EngineError: the draft model cannot take the prompt, and the cloud may not write alone.
         """
-        objective = job.settings.objective
-        # What was learnt of a cloud in one text serves the next.
-        planner = self._planners.setdefault((job.address, objective, job.way), Planner(objective, job.way))
-        run = TextRun(job, self._engine, planner, self._worker, on_tokens, notify)
+        run = TextRun(job, self._engine, self._planner_for(job), self._worker, on_tokens, notify)
         try:
             await run.write()
         finally:
             await run.close()
         return run.report()
+
+    def _planner_for(self, job: Job) -> Planner:
+        """What was learnt of a cloud in one text serves the next."""
+        objective = job.settings.objective
+        key = job.address, objective, job.way
+        if key not in self._planners:
+            estimates = Estimates(is_near=job.address is not None and is_loopback(session_url(job.address.url)))
+            if self._draft_times is not None:
+                estimates.draft_s.tell(self._draft_times)
+            self._planners[key] = Planner(objective, job.way, estimates)
+        return self._planners[key]
 
 
 class TextRun:
@@ -320,13 +332,12 @@ class TextRun:
         """The cloud's own text, as fast as both can."""
         drafter = self._require_drafter()
         exact_writer = ExactWriter(self._session, self._cloud(), drafter, self._planner, self._worker, self._show)
-        following = asyncio.create_task(self._follow(drafter))
         try:
-            await exact_writer.write(following, lambda: self._is_up_to(Mode.HYBRID))
+            await exact_writer.write(
+                lambda: asyncio.create_task(self._follow(drafter)), lambda: self._is_up_to(Mode.HYBRID)
+            )
         finally:
             self._is_draft_full = exact_writer.is_full
-            # It may not use the slot behind the back of what comes next; its error was raised where it mattered.
-            await asyncio.gather(following, return_exceptions=True)
 
     async def _follow(self, drafter: Drafter) -> None:
         await self._read_prompt()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 LEAST_SHARPNESS, MOST_SHARPNESS = 0.1, 10.0
 LEAST_MISS, MOST_MISS = 0.005, 0.95
+AGREEMENT_MEMORY = 32
 
 
 @dataclass
@@ -23,10 +24,12 @@ class Confidence:
     sharpness, miss: where it begins: typical of a 4-bit draft of its own target.
     learning_rate: of the logarithm of the sharpness.
     memory: how many positions the running mean of misses looks back.
+    agreement: how often the best guess was right, of late.
     """
 
     sharpness: float = 1.5
     miss: float = 0.08
+    agreement: float = 0.83
     learning_rate: float = 0.05
     memory: int = 64
 
@@ -47,6 +50,7 @@ class Confidence:
         Args:
             rank: its index among the guesses; None: it was not among them.
         """
+        self.agreement += ((rank == 0) - self.agreement) / AGREEMENT_MEMORY
         missed = 1.0 if rank is None else 0.0
         self.miss = _within(self.miss + (missed - self.miss) / self.memory, LEAST_MISS, MOST_MISS)
         if rank is None:

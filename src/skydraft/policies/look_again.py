@@ -1,25 +1,29 @@
-"""When to look again at a cloud that was left for being slow: no text would show that it has become fast."""
+"""When to look again at what was given up for being slow: nothing else would show that it has become fast."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-FIRST_PAUSE, LONGEST_PAUSE = 16, 1024  # tokens that the device writes alone between two looks
+FIRST_PAUSE, LONGEST_PAUSE = 16, 1024  # tokens between two looks
 
 
 @dataclass
 class LookAgain:
-    """Of one device with one cloud; it outlives a text. Pauses double for as long as the cloud is not gone back to."""
+    """Of one device with one cloud; it outlives a text. Pauses double for as long as it is not gone back to."""
 
-    _pause: int = field(default=FIRST_PAUSE, init=False)
-    _num_left: int = field(default=FIRST_PAUSE, init=False)
+    first_pause: int = FIRST_PAUSE
+    _pause: int = field(default=0, init=False)
+    _num_left: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.went_back()
 
     def went_back(self) -> None:
-        """The cloud is used again."""
-        self._pause = self._num_left = FIRST_PAUSE
+        """It is used again."""
+        self._pause = self._num_left = self.first_pause
 
     def wrote(self, num_tokens: int) -> bool:
-        """The device wrote so many tokens alone; returns whether a look is due, and takes it that it follows."""
+        """So many tokens were written without it; returns whether a look is due, and takes it that it follows."""
         self._num_left -= num_tokens
         if self._num_left > 0:
             return False

@@ -45,6 +45,8 @@ FREE = Way()
 # One guess for a place, and only of tokens that are most likely in the text anyway: no alternatives leave the device.
 SURE_PROB = 0.9
 SURE = Way(width=1, least_prob=SURE_PROB, least_offer_prob=SURE_PROB, least_gain=2 * SURE_PROB)
+# While the cloud computes the device does not, and the other way round: for a processor that both share.
+TURNS = Way(least_prob=0.1, least_offer_prob=0.05, is_patient=True, max_in_flight=1, is_eager=False, has_credit=False)
 TREE = Way(is_patient=True, max_in_flight=1, has_credit=False)
 
 

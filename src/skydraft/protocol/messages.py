@@ -13,7 +13,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from skydraft.core import SamplingParams
+from skydraft.core import PassTimes, SamplingParams
 from skydraft.protocol.limits import (
     LOG_DIGEST_BYTES,
     MAX_DIGEST_BYTES,
@@ -184,6 +184,7 @@ class Opened(WireStruct, frozen=True, tag=5):
         the rule exact the text is the cloud's own.
     gap_change: where they do, by how much the difference of two of a row's logits was seen to change, at most; None:
         that was not measured.
+    pass_times: of its model; None: not known.
     """
 
     version: Version
@@ -196,6 +197,7 @@ class Opened(WireStruct, frozen=True, tag=5):
     model: Name = ""
     is_invariant: bool = False
     gap_change: Annotated[float, Meta(ge=0, le=MAX_GAP_CHANGE)] | None = None
+    pass_times: PassTimes | None = None
 
 
 class Verdict(WireStruct, frozen=True, tag=6):

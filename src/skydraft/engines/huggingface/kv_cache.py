@@ -19,6 +19,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from skydraft.engines.base import EngineLimits, Slot
 from skydraft.engines.huggingface.attention_batch import PaddedBatch
+from skydraft.engines.huggingface.row_batch import PAGE, RowBatch, filled_up, row_batches
 from skydraft.engines.slots import Ints, Placement
 from skydraft.errors import ModelLoadError
 
@@ -32,45 +33,69 @@ class BatchPlan:
 
     Attention sees them in padded batches, which are as wide as their longest extension: a long one has a batch of its
     own, else the short ones beside it would be padded to its width.
+
+    Args:
+        is_invariant: each token attends by itself (`row_batch`).
+        row_unit: the tokens go through the model together with as many that mean nothing as fill up such units.
     """
 
-    def __init__(self, placements: Sequence[Placement], device: torch.device) -> None:
+    def __init__(
+        self,
+        placements: Sequence[Placement],
+        device: torch.device,
+        is_invariant: bool = False,
+        row_unit: int = 1,
+    ) -> None:
         in_slots = sorted(placements, key=lambda placement: placement.slot)
         narrow = [placement for placement in in_slots if len(placement.token_ids) <= WIDE]
         wide = [placement for placement in in_slots if len(placement.token_ids) > WIDE]
         self.placements = narrow + wide
-        self.batches = [PaddedBatch(part, device) for part in (narrow, *([placement] for placement in wide)) if part]
+        self.batches: Sequence[PaddedBatch | RowBatch]
+        if is_invariant:
+            self.batches = [batch for placement in self.placements for batch in row_batches(placement, device)]
+        else:
+            parts = (narrow, *([placement] for placement in wide))
+            self.batches = [PaddedBatch(part, device) for part in parts if part]
         self.kv_length = max(batch.kv_length for batch in self.batches)
         self._device = device
         self._counts = [len(placement.token_ids) for placement in self.placements]
+        self.num_tokens = sum(self._counts)
+        self.num_fillers = filled_up(self.num_tokens, row_unit) - self.num_tokens
+        self._row_unit = row_unit
 
     @property
     def token_ids(self) -> Tensor:
-        """int [1, num_tokens]"""
+        """int [1, num_tokens + num_fillers]"""
         ids = [token_id for placement in self.placements for token_id in placement.token_ids]
-        return torch.tensor(ids, device=self._device)[None]
+        return torch.tensor(ids + [0] * self.num_fillers, device=self._device)[None]
 
     @property
     def positions(self) -> Tensor:
-        """int [1, num_tokens]: for rotary embeddings."""
-        return self._put(np.concatenate([placement.positions for placement in self.placements]))[None]
+        """int [1, num_tokens + num_fillers]: for rotary embeddings."""
+        fillers = np.zeros(self.num_fillers, dtype=np.int64)
+        return self._put(np.concatenate([*(placement.positions for placement in self.placements), fillers]))[None]
 
     @cached_property
     def rows(self) -> Tensor | None:
-        """int [num_wanted]: of which tokens the logits are wanted; None: of all."""
-        if all(p.num_rows == count for p, count in zip(self.placements, self._counts, strict=True)):
+        """int [num_wanted]: of which tokens the logits are wanted, and fillers behind them; None: of all."""
+        is_wanted = all(p.num_rows == count for p, count in zip(self.placements, self._counts, strict=True))
+        if is_wanted and not self.num_fillers:
             return None
         ends = np.cumsum(self._counts)
-        wanted = [np.arange(end - p.num_rows, end) for p, end in zip(self.placements, ends, strict=True)]
-        return self._put(np.concatenate(wanted))
+        wanted = np.concatenate(
+            [np.arange(end - p.num_rows, end) for p, end in zip(self.placements, ends, strict=True)]
+        )
+        num_fillers = filled_up(len(wanted), self._row_unit) - len(wanted)
+        return self._put(np.concatenate([wanted, np.zeros(num_fillers, dtype=np.int64)]))
 
     def write(self, store: Tensor, states: Tensor) -> None:
         """Put new keys or values where they belong.
 
         Args:
             store: [num_slots, heads, max_length, dim].
-            states: [1, heads, num_tokens, dim].
+            states: [1, heads, num_tokens + num_fillers, dim].
         """
+        states = states[:, :, : self.num_tokens]
         if len(self.placements) == 1:
             placement = self.placements[0]
             store[placement.slot, :, placement.start : placement.end] = states[0]
@@ -128,7 +153,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def _store(self, states: Tensor) -> Tensor:
         # Zeros: what is masked must still be a number, and a CPU gives zero pages only as they are written.
         _, num_heads, _, dim = states.shape
-        return states.new_zeros(self._limits.num_slots, num_heads, self._limits.max_length, dim)
+        return states.new_zeros(self._limits.num_slots, num_heads, filled_up(self._limits.max_length, PAGE), dim)
 
 
 class SlotCache(Cache):
@@ -193,27 +218,30 @@ def slot_attention(
     """Attention of a packed row of new tokens to slots.
 
     Args:
-        query: [1, num_heads, num_tokens, dim].
+        query: [1, num_heads, num_tokens + num_fillers, dim].
         key, value: [num_slots, num_kv_heads, max_length, dim], from SlotLayer.
         attention_mask: None; the plan has the mask.
         sliding_window: of how many positions, its own included, a token sees the last; None: of all.
         softcap: scores are squeezed to this range, softcap * tanh(score / softcap); None: not at all.
     Returns:
-        [1, num_tokens, num_heads, dim] and no attention weights.
+        [1, num_tokens + num_fillers, num_heads, dim] and no attention weights.
     """
     for name in _UNSUPPORTED:
         if options.get(name) is not None:
             raise ModelLoadError(f"{type(module).__name__} needs {name} in its attention, which skydraft does not do")
-    queries = query[0].transpose(0, 1).split_with_sizes([batch.num_tokens for batch in plan.batches])
+    tokens = query[0].transpose(0, 1)
+    queries = tokens[: plan.num_tokens].split_with_sizes([batch.num_tokens for batch in plan.batches])
     parts = [
         _attend(batch, part, key, value, scaling, sliding_window, softcap)
         for batch, part in zip(plan.batches, queries, strict=True)
     ]
+    if plan.num_fillers:
+        parts.append(torch.zeros_like(tokens[plan.num_tokens :]))
     return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
 
 
 def _attend(
-    batch: PaddedBatch,
+    batch: PaddedBatch | RowBatch,
     query: Tensor,
     key: Tensor,
     value: Tensor,

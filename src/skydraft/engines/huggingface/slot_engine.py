@@ -11,6 +11,7 @@ from torch import Tensor
 from skydraft.core import Prompt, TokenSegment
 from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot
 from skydraft.engines.huggingface.kv_cache import BatchPlan, SlotCache
+from skydraft.engines.huggingface.row_batch import FLOAT32_ROWS
 from skydraft.engines.huggingface.weights import memory_guard, quantize_linear
 from skydraft.engines.prompt_checks import check_prompt, require_finite
 from skydraft.engines.settings import EngineSettings
@@ -19,6 +20,7 @@ from skydraft.errors import ModelLoadError
 from skydraft.text.vocabulary import Vocabulary
 
 PROBE_LENGTH = 8
+EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")  # what configs of mixtures of experts call it
 MAX_PROBE_DIFFERENCE = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}  # of the logits' norm
 
 
@@ -63,7 +65,7 @@ class DecoderModel(Protocol):
         """One forward pass.
 
         Returns:
-            float32 [num_wanted, vocab_size]: of the tokens in plan.rows.
+            float32 [num_wanted, vocab_size]: of the tokens in plan.rows, fillers included.
         """
 
     def plain_logits(self, token_ids: Tensor) -> Tensor:
@@ -74,13 +76,19 @@ class DecoderModel(Protocol):
 
 
 class SlotEngine:
-    """Slots on a decoder model. What it computes for a slot does not depend on the other slots of a pass."""
+    """Slots on a decoder model. What it computes for a slot does not depend on the other slots of a pass.
 
-    def __init__(self, model: DecoderModel, limits: EngineLimits, prefill_chunk: int) -> None:
+    Args:
+        row_promise: where it is invariant, tokens attend one by one (`row_batch`); else as fast as can be.
+    """
+
+    def __init__(self, model: DecoderModel, limits: EngineLimits, prefill_chunk: int, row_promise: RowPromise) -> None:
         self.name = model.vocabulary.name
         self.vocabulary = model.vocabulary
         self.limits = limits
-        self.row_promise = RowPromise(False, "matrix products of several rows are rounded in another way than of one")
+        self.row_promise = row_promise
+        self._is_invariant = row_promise.is_invariant
+        self._row_unit = FLOAT32_ROWS if self._is_invariant and model.dtype == torch.float32 else 1
         self._model = model
         self._book = SlotBook(limits)
         self._cache = SlotCache(model.num_layers, limits)
@@ -120,13 +128,14 @@ class SlotEngine:
         placements = self._book.place(extensions, self.vocabulary.size)
         if not placements:
             return []
-        plan = BatchPlan(placements, self._model.device)
+        plan = BatchPlan(placements, self._model.device, self._is_invariant, self._row_unit)
         self._cache.use(plan)
         logits = self._model.logits(Inputs(plan.token_ids, self._embedded(plan.placements)), plan, self._cache)
         self._book.commit(placements)
         for slot in [slot for slot in self._unread if not self._book.num_unread(slot)]:
             del self._unread[slot]
-        rows = logits.split_with_sizes([placement.num_rows for placement in plan.placements])
+        counts = [placement.num_rows for placement in plan.placements]
+        rows = logits[: sum(counts)].split_with_sizes(counts)
         of_slot = dict(zip([placement.slot for placement in plan.placements], rows, strict=True))
         return [of_slot[extension.slot] for extension in extensions]
 
@@ -173,7 +182,7 @@ def start_engine(model: DecoderModel, limits: EngineLimits, settings: EngineSett
         with torch.no_grad():
             expected = model.plain_logits(torch.tensor(probe, device=model.device)[None])
         model.use_slots()
-        engine = SlotEngine(model, limits, settings.prefill_chunk)
+        engine = SlotEngine(model, limits, settings.prefill_chunk, _row_promise(model, settings))
         difference = float((_probe(engine, probe) - expected).norm() / expected.norm())
     limit = MAX_PROBE_DIFFERENCE[model.dtype]
     if not difference <= limit:
@@ -184,6 +193,23 @@ def start_engine(model: DecoderModel, limits: EngineLimits, settings: EngineSett
     if settings.quantize:
         quantize_linear(model.model, settings)
     return engine
+
+
+def _row_promise(model: DecoderModel, settings: EngineSettings) -> RowPromise:
+    config = model.model.config.get_text_config()
+    if settings.fast_math or settings.quantize:
+        return RowPromise(False, "several rows are rounded in another way than one where they are computed together")
+    if model.device.type != "cpu":
+        return RowPromise(False, f"on {model.device.type} kernels are chosen by how many rows are computed together")
+    if any(getattr(config, name, None) for name in EXPERT_COUNTS):
+        return RowPromise(False, "how many rows an expert computes together depends on what else is read")
+    if getattr(config, "attn_logit_softcapping", None):
+        return RowPromise(
+            False, "scores that are squeezed into a range are rounded by how many rows are computed together"
+        )
+    return RowPromise(
+        True, f"on a CPU in {str(model.dtype).removeprefix('torch.')}, where each token attends by itself"
+    )
 
 
 def _probe(engine: SlotEngine, token_ids: list[int]) -> Tensor:
