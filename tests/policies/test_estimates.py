@@ -166,6 +166,16 @@ def test_a_near_cloud_is_held_up_by_as_much_as_its_passes_are_longer_than_it_sai
     assert estimates.draft_s.at(1) < before
 
 
+def test_a_freeze_is_not_taken_for_contention() -> None:
+    estimates = Estimates(is_near=True)
+    estimates.verify_s.tell(PassTimes(0.03, 0.0))
+    now_s = 0.0
+    for pause_s in [0.0] * 30 + [5.0] + [0.0] * 30:
+        now_s += 0.03 + pause_s
+        estimates.observe_pass(now_s, 1, 1, is_drafted=True)
+        assert estimates.contention == pytest.approx(1)
+
+
 def test_the_speed_in_rounds_counts_all_of_a_round() -> None:
     estimates = Estimates()
     estimates.observe_round_trip(0.05)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from skydraft.core import PassTimes
 
-NUM_ROUND_TRIPS = 3  # of which the median counts: one that a freeze delayed does not
+NUM_ROUND_TRIPS = NUM_SLOWER = 3  # of which the median counts: one that a freeze delayed does not
 LEAST_PASS_S = 0.001  # where a round took no longer than a ping
 MOST_SURPRISE = 3.0  # an observation counts as at most so many times what was expected, and at least as its inverse
 FORGETTING = 0.97  # of a line: about the last 33 observations count
@@ -107,6 +107,7 @@ class Estimates:
     _window: _Window | None = field(default=None, init=False)
     _asked_s: float | None = field(default=None, init=False)
     _answered_s: float | None = field(default=None, init=False)  # last, since the cloud was asked to begin
+    _slower: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_SLOWER), init=False)
     _round_trips_s: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_ROUND_TRIPS), init=False)
 
     def observe_round_trip(self, seconds: float) -> None:
@@ -175,8 +176,8 @@ class Estimates:
             speed = window.num_tokens / _unsurprising(seconds, expected_s)
             self.speed.observe(speed * WINDOW_S, WINDOW_S)  # one window counts as much as another
         if is_drafted and self.is_near and (self.verify_s.is_told or self.verify_s.is_seen):
-            seen = min(max(pass_s / self.verify_s.at(count), 1.0), MOST_CONTENTION)
-            self.contention += (seen - self.contention) / 2
+            self._slower.append(min(max(pass_s / self.verify_s.at(count), 1.0), MOST_CONTENTION))
+            self.contention += (statistics.median_low(self._slower) - self.contention) / 2
         else:
             self.verify_s.observe(count, pass_s)
 
