@@ -26,7 +26,7 @@ from skydraft.engines.settings import EngineSettings
 from skydraft.policies.confidence import Confidence
 from skydraft.sampling.guesses import Guesses, best_guesses
 
-NUM_EACH = 3
+NUM_EACH = 2
 NUM_BRANCHES = 62  # of wrong guesses: a slot's tree has 64 at most, and the text is one
 DEPTH = 4  # tokens of a wrong branch
 LEAST_PROB = 0.02  # of a wrong branch, given the text before it
