@@ -6,6 +6,8 @@ the cloud writing alone.
 
     python -m bench.gpu                        both models; results in bench/results/gpu.json
     python -m bench.gpu --device cpu --tiny    tries it out, without a GPU
+    python -m bench.gpu --invariance MODEL     whether texts are the cloud's own (`bench/invariance`): five minutes for
+                                               a model of 7B; results in bench/results/invariance.json
 
 Of every case: forward_ms, choices_ms (medians, the second includes the transfer to the host); positions_per_s, which
 are tokens where all are accepted; tokens_per_s at 70 % accepted; bandwidth_share: bytes of weights and KV cache that
@@ -27,6 +29,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bench import invariance
 from bench.claims import RESULTS, Claim, machine, show, write_results
 from bench.shapes import MAKERS, Shaped, Size
 from skydraft.core import Prompt, SamplingParams, TokenSegment
@@ -76,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     try:
+        if options.invariance is not None:
+            return invariance.run(options)
         content = _measure(options)
     except SkydraftError as error:
         print(f"gpu: {error}", file=sys.stderr)
@@ -100,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context", type=_count, default=512, metavar="N", help="tokens before a draft [default: 512]")
     parser.add_argument("--rounds", type=_count, default=20, metavar="N", help="of a case [default: 20]")
     parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="of the choices [default: 0]")
+    parser.add_argument("--invariance", metavar="MODEL", help="such as vllm:Qwen/Qwen2.5-7B-Instruct: compare texts")
+    parser.add_argument("--flag", default="both", choices=("both", *invariance.FLAGS), help="of --invariance")
+    parser.add_argument("--prompts", type=_count, default=200, metavar="N", help="of --invariance [default: 200]")
+    parser.add_argument("--tokens", type=_count, default=256, metavar="N", help="of each text [default: 256]")
     parser.add_argument("--tiny", action="store_true", help="small models, few cases, nothing written")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each claim")
     return parser

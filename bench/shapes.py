@@ -167,7 +167,7 @@ def _start(
         model = make(getattr(torch, size.dtype)).eval().requires_grad_(False)
     vocab_size = config["vocab_size"]
     vocabulary = Vocabulary(name, tuple(map(str, range(min(NUM_TOKENS, vocab_size)))), vocab_size)
-    settings = EngineSettings(device=size.device, dtype=size.dtype)
+    settings = EngineSettings(device=size.device, dtype=size.dtype, fast_math=True)
     engine = start_engine(adapt(model, vocabulary), size.limits, settings)
     read = _read_weights(model)
     return Shaped(

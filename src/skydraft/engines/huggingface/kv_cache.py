@@ -19,7 +19,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from skydraft.engines.base import EngineLimits, Slot
 from skydraft.engines.huggingface.attention_batch import PaddedBatch
-from skydraft.engines.huggingface.row_batch import PAGE, RowBatch, filled_up, row_batches
+from skydraft.engines.huggingface.row_batch import RowBatch, filled_up, row_batches
 from skydraft.engines.slots import Ints, Placement
 from skydraft.errors import ModelLoadError
 
@@ -153,7 +153,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def _store(self, states: Tensor) -> Tensor:
         # Zeros: what is masked must still be a number, and a CPU gives zero pages only as they are written.
         _, num_heads, _, dim = states.shape
-        return states.new_zeros(self._limits.num_slots, num_heads, filled_up(self._limits.max_length, PAGE), dim)
+        return states.new_zeros(self._limits.num_slots, num_heads, self._limits.max_length, dim)
 
 
 class SlotCache(Cache):

@@ -11,7 +11,7 @@ from torch import Tensor
 from skydraft.core import Prompt, TokenSegment
 from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot
 from skydraft.engines.huggingface.kv_cache import BatchPlan, SlotCache
-from skydraft.engines.huggingface.row_batch import FLOAT32_ROWS
+from skydraft.engines.huggingface.row_batch import FLOAT32_ROWS, PAGE, filled_up
 from skydraft.engines.huggingface.weights import memory_guard, quantize_linear
 from skydraft.engines.prompt_checks import check_prompt, require_finite
 from skydraft.engines.settings import EngineSettings
@@ -91,7 +91,8 @@ class SlotEngine:
         self._row_unit = FLOAT32_ROWS if self._is_invariant and model.dtype == torch.float32 else 1
         self._model = model
         self._book = SlotBook(limits)
-        self._cache = SlotCache(model.num_layers, limits)
+        room = filled_up(limits.max_length, PAGE) if self._is_invariant else limits.max_length
+        self._cache = SlotCache(model.num_layers, limits._replace(max_length=room))
         self._prefill_chunk = prefill_chunk
         self._unread: dict[Slot, Tensor] = {}  # embeddings of prompts that are being read
 
