@@ -9,11 +9,14 @@ import pytest
 
 from skydraft.engines.base import Array, EngineLimits, Extension, PromptChunk, RowPromise, Slot
 from skydraft.engines.emulated.table import TableEngine
+from skydraft.engines.emulated.words import word_vocabulary
+from skydraft.engines.external.text_engine import TextEngine, TextQuestion
 from skydraft.engines.load import load_engine
 from skydraft.engines.self_test import compare_rows, hold_to_promise
 from skydraft.engines.settings import EngineSettings
 from tests.engines.operations import text_prompt
 
+TABLE = np.random.default_rng(4).standard_normal((64, 64), dtype=np.float32)
 LIMITS = EngineLimits(num_slots=2, max_length=64)
 BLOCKS = ("blocks of 2", "blocks of 5", "blocks of 8", "blocks of 33")
 Items = Sequence[Extension | PromptChunk]
@@ -127,3 +130,25 @@ def test_slots_without_room_are_not_tested() -> None:
     engine = Company(has_width(2), EngineLimits(1, max_length=48))
     assert hold_to_promise(engine) is not None
     assert not engine.row_promise.is_invariant
+
+
+@pytest.mark.parametrize("max_logits", [None, 40])
+def test_an_engine_that_tells_the_largest_logits_alone_is_tested_by_these(max_logits: int | None) -> None:
+    class Reader:
+        """Texts on a table, of whose logits it tells no more than are asked for."""
+
+        def __init__(self) -> None:
+            self.max_logits = max_logits
+
+        def read(self, questions: Sequence[TextQuestion]) -> list[np.ndarray]:
+            return [self._rows(question) for question in questions]
+
+        def _rows(self, question: TextQuestion) -> np.ndarray:
+            rows = TABLE[list(question.token_ids[-question.num_rows :])].copy()
+            rows[np.argsort(np.argsort(-rows)) >= question.num_asked(64)] = -np.inf
+            return rows + np.float32(2**-20) * (question.num_rows > 2)
+
+    found = compare_rows(TextEngine(Reader(), word_vocabulary(64), LIMITS))
+    assert set(found.ways) >= {"blocks of 5", "trees"}
+    assert "blocks of 2" not in found.ways
+    assert found.largest == pytest.approx(2**-20, rel=0.5)
