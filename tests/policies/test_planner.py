@@ -141,6 +141,29 @@ def test_a_cloud_that_is_slower_while_the_device_drafts_is_taken_turns_with() ->
     assert not planner.way.has_credit
 
 
+def test_turns_are_left_for_a_moment_to_see_whether_they_are_needed_still_and_rarer_each_time() -> None:
+    planner = Planner(estimates=Estimates(is_near=True))
+    planner.estimates.draft_s.tell(PassTimes(0.01, 0.0002))
+    planner.begin()
+    planner.saw_pass_times(PassTimes(0.03, 0.0001))
+    now_s = passes(planner, passes(planner, 0.0, 0.03, 1), 0.06, 16)
+    pauses = [0]
+    while len(pauses) < 4:
+        assert not planner.way.has_credit
+        planner.saw_question(now_s)
+        now_s += 0.05
+        planner.saw_answer(now_s, 4, 5, has_credit=False)
+        pauses[-1] += 4
+        if planner.way.has_credit:
+            now_s = passes(planner, now_s, 0.06, 16)
+            pauses.append(0)
+    assert 40 < pauses[0] <= 64
+    assert [later > 1.9 * earlier for earlier, later in pairwise(pauses[:3])] == [True] * 2
+    planner.estimates.forget_contention()
+    passes(planner, now_s, 0.03, 16)
+    assert planner.way.has_credit
+
+
 def test_a_cloud_elsewhere_that_becomes_slower_is_slow_and_not_held_up() -> None:
     planner = Planner()
     planner.begin()

@@ -93,7 +93,6 @@ class Estimates:
     is_near: the cloud is on this machine: it may be slower while the device computes.
     draft_s: a draft step against the nodes that it reads.
     verify_s: a forward pass of the cloud against the positions that it computes, all that it does in between included.
-    contention: how many times longer a pass takes while the device computes, and a draft step while the cloud does.
     round_trip_s: of the link; None before the first.
     speed: of the text, in the way to draft in use.
     """
@@ -101,7 +100,6 @@ class Estimates:
     is_near: bool = False
     draft_s: RunningLine = field(default_factory=lambda: RunningLine(0.01, 0.0002))
     verify_s: RunningLine = field(default_factory=_usual_pass)
-    contention: float = 1.0
     round_trip_s: float | None = None
     speed: RunningSpeed = field(default_factory=RunningSpeed)
     _window: _Window | None = field(default=None, init=False)
@@ -109,6 +107,15 @@ class Estimates:
     _answered_s: float | None = field(default=None, init=False)  # last, since the cloud was asked to begin
     _slower: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_SLOWER), init=False)
     _round_trips_s: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_ROUND_TRIPS), init=False)
+
+    @property
+    def contention(self) -> float:
+        """How many times longer a pass takes while the device computes, and a draft step while the cloud does."""
+        return statistics.median_low(self._slower) if self._slower else 1.0
+
+    def forget_contention(self) -> None:
+        """What slowed both down may have been something else, and over."""
+        self._slower.clear()
 
     def observe_round_trip(self, seconds: float) -> None:
         self._round_trips_s.append(seconds)
@@ -177,7 +184,6 @@ class Estimates:
             self.speed.observe(speed * WINDOW_S, WINDOW_S)  # one window counts as much as another
         if is_drafted and self.is_near and (self.verify_s.is_told or self.verify_s.is_seen):
             self._slower.append(min(max(pass_s / self.verify_s.at(count), 1.0), MOST_CONTENTION))
-            self.contention += (statistics.median_low(self._slower) - self.contention) / 2
         else:
             self.verify_s.observe(count, pass_s)
 

@@ -22,7 +22,8 @@ questions and answers (`edge/cloud_client`), whoever runs the draft model of dra
 
 In state alone the device computes nothing, and has not even read its prompt. It is left where the model of
 docs/throughput.md expects LEAST_GAIN; HOPED_GAIN where drafts were not tried, or failed RETRY_TOKENS ago, and twice as
-many after each failure.
+many after each failure. After as many, drafts that are made in turns are made freely for a moment, to see whether
+device and cloud still hold each other up.
 
 How passes and rounds are timed depends on rule 6 of docs/protocol.md: a cloud with credit runs one pass after the
 other, one without it waits for offers.
@@ -123,8 +124,11 @@ class Planner:
         if self._is_drafting:
             self._length += num_tokens
             self._num_positions += num_positions
-            if self.way is CLOUD and self._run_length is not None and self._retry.wrote(num_tokens):
+            is_failed = self.way is CLOUD and self._run_length is not None
+            is_in_turns = self.fixed is None and not self.way.has_credit
+            if (is_failed or is_in_turns) and self._retry.wrote(num_tokens):
                 self._run_length = None
+                self.estimates.forget_contention()
             self.review(self._length, self._num_positions, now_s - self._begun_s)
 
     def saw_ping(self, seconds: float) -> None:
@@ -237,7 +241,7 @@ class Planner:
         gain = (HOPED_GAIN if self._run_length is None else LEAST_GAIN) if is_alone else STOP_GAIN
         if speed < gain * cloud_tokens_per_s(conditions):
             return CLOUD
-        if measured:
+        if measured and self.way.has_credit:
             self._retry.went_back()
         if self.objective is Objective.PRIVACY:
             return SURE
