@@ -45,6 +45,7 @@ PARTS: dict[str, type[Any]] = {
     "cost": CostRow,
     "overhead": OverheadRow,
 }
+QUICK_TOKENS = 32  # of a text
 # A part of a quick run begins nothing later than this; where the machine is slow, the last ones are left out.
 QUICK_S = {"exact": 80.0, "agreement": 100.0, "speed": 110.0, "cost": 215.0, "overhead": 225.0}
 
@@ -93,7 +94,8 @@ class _Run:
 
     def exact(self) -> None:
         todo = plans(1, 1) if self._is_quick else plans(NUM_EACH, 2)
-        Exactness(self._models, self.files["exact"], self._until_s("exact"), _say).run(todo)
+        num_tokens = QUICK_TOKENS if self._is_quick else NUM_TOKENS
+        Exactness(self._models, self.files["exact"], self._until_s("exact"), _say, num_tokens).run(todo)
 
     def agreement(self) -> None:
         own = {row.plan.key: row.token_ids for row in self.files["exact"].rows if row.way == CLOUD}
@@ -103,7 +105,7 @@ class _Run:
         todo = [SpeedCase(cores, round_trip_ms) for round_trip_ms in ROUND_TRIPS_MS for cores in CORES]
         if self._is_quick:
             todo = [SpeedCase(CORES[0], 50.0)]
-        size = SpeedSize(2, 32) if self._is_quick else SpeedSize(4, NUM_TOKENS)
+        size = SpeedSize(2, QUICK_TOKENS) if self._is_quick else SpeedSize(4, NUM_TOKENS)
         measure_speed(self._models, todo, size, self.files["speed"], self._until_s("speed"), _say)
 
     def cost(self) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from bench.claims import Claim
-from bench.real.pair import KINDS, MAX_LENGTH, Pair, TextKey, text_keys
+from bench.real.pair import KINDS, MAX_LENGTH, NUM_TOKENS, Pair, TextKey, text_keys
 from bench.real.row_file import RowFile
 from bench.real.site import CLOUD, OnTokens, Site, open_site
 from skydraft.core import Token
@@ -24,11 +24,11 @@ from skydraft.sampling.guesses import best_guesses
 WAYS = ("wait:4", "tree", "auto")
 TURNS = ("wait:4", "auto", "tree", "wait:4", "auto")  # a tree has the cloud read seven positions for each token
 CUT, KILL, CROWD, NONE = "cut", "kill", "crowd", "none"
-# Take turns; a killed cloud takes long to come back.
-TROUBLES = (*[CROWD] * 4, NONE, CUT, KILL, CUT, NONE, CUT, *[CROWD] * 4, NONE, CUT)
+# Take turns; a killed cloud takes long to come back, and crowds take long.
+TROUBLES = (*[CROWD] * 4, NONE, CUT, KILL, CUT, NONE, CUT, NONE, CUT, CUT, NONE, CUT, NONE)
 CROWD_SIZE = 4  # devices at once, on a cloud with two slots: they are evicted all the time
 ROUND_TRIP_MS = 20.0
-BEFORE_TROUBLE = (4, 48)  # tokens of the text, from and to
+BEFORE_TROUBLE = 4  # tokens of the text at least, and three quarters of it at most
 MAX_REFUSE_S = 0.2  # after a cut
 
 
@@ -92,8 +92,15 @@ class Exactness:
         until_s: of `time.monotonic`; no text begins later.
     """
 
-    def __init__(self, pair: Pair, file: RowFile[ExactRow], until_s: float, say: Callable[[str], None]) -> None:
-        self._pair, self._file = pair, file
+    def __init__(
+        self,
+        pair: Pair,
+        file: RowFile[ExactRow],
+        until_s: float,
+        say: Callable[[str], None],
+        num_tokens: int = NUM_TOKENS,
+    ) -> None:
+        self._pair, self._file, self._num_tokens = pair, file, num_tokens
         self._until_s, self._say = until_s, say
         self._rng = Random(0)
         self._target: Engine | None = None
@@ -122,7 +129,7 @@ class Exactness:
     async def _write_own(self, site: Site, key: TextKey) -> None:
         """What the cloud writes alone, once."""
         if key not in self._own:
-            report = await site.write(key, CLOUD)
+            report = await site.write(key, CLOUD, num_tokens=self._num_tokens)
             row = self._row(Plan(key, CLOUD, NONE), report)
             self._own[key] = msgspec.structs.replace(row, token_ids=tuple(_ids(report)))
             self._file.add(self._own[key])
@@ -136,7 +143,8 @@ class Exactness:
             elif plan.trouble == KILL:
                 coming.append(asyncio.create_task(site.replace_cloud()))
 
-        report = await site.write(plan.key, plan.way, _after(self._rng.randint(*BEFORE_TROUBLE), befall), device)
+        count = _after(self._rng.randint(BEFORE_TROUBLE, 3 * self._num_tokens // 4), befall)
+        report = await site.write(plan.key, plan.way, count, device, self._num_tokens)
         await asyncio.gather(*coming)
         return report
 
