@@ -14,6 +14,7 @@ from skydraft.policies.throughput import (
     Conditions,
     cloud_tokens_per_s,
     fitted_run_length,
+    fitted_turns_run_length,
     free_running_tokens_per_s,
     stop_and_wait_tokens_per_s,
     turns_tokens_per_s,
@@ -64,7 +65,7 @@ def test_the_run_length_is_found_again_from_the_speed(run_length: float, round_t
     speed = free_running_tokens_per_s(conditions)
     assert fitted_run_length(speed, replace(conditions, run_length=1.0)) == pytest.approx(run_length, rel=1e-3)
     speed = turns_tokens_per_s(conditions)
-    assert fitted_run_length(speed, conditions, turns_tokens_per_s) == pytest.approx(run_length, rel=1e-3)
+    assert fitted_turns_run_length(speed, conditions) == pytest.approx(run_length, rel=1e-3)
 
 
 def test_speeds_that_the_model_does_not_know_give_the_longest_and_shortest_run() -> None:

@@ -5,8 +5,8 @@ questions and answers (`edge/cloud_client`), whoever runs the draft model of dra
 
     state       event               what it learns or decides                                   next
     -----       -----               -------------------------                                   ----
-    idle        begin               whether drafting is known to pay, and to keep nobody        drafting
-                                    waiting for the first token: else the cloud begins          alone
+    idle        begin               whether drafting may pay; beside a cloud on this machine,   drafting
+                                    whether it is known to, and not to delay the first token    alone
                 saw_answer          the pace of the cloud alone, or of rounds                   idle
     alone       saw_pass_times      a cloud elsewhere: whether drafting may pay                 drafting, alone
     (way CLOUD) saw_answer          the pace of the cloud alone; whether drafting may pay       drafting, alone
@@ -21,8 +21,9 @@ questions and answers (`edge/cloud_client`), whoever runs the draft model of dra
                 saw_afresh          the pace of a cloud that was not used for a while
 
 In state alone the device computes nothing, and has not even read its prompt. It is left where the model of
-docs/throughput.md expects LEAST_GAIN; HOPED_GAIN where drafts were not tried, or failed RETRY_TOKENS ago, and twice as
-many after each failure. After as many, drafts that are made in turns are made freely for a moment, to see whether
+docs/throughput.md expects LEAST_GAIN. Where drafts were not tried, or failed RETRY_TOKENS ago, and twice as many after
+each failure, it expects guesses as good as those seen, and of a cloud on this machine, which a trial may hold up,
+HOPED_GAIN. After as many, drafts that are made in turns are made freely for a moment, to see whether
 device and cloud still hold each other up.
 
 How passes and rounds are timed depends on rule 6 of docs/protocol.md: a cloud with credit runs one pass after the
@@ -43,6 +44,7 @@ from skydraft.policies.throughput import (
     Conditions,
     cloud_tokens_per_s,
     fitted_run_length,
+    fitted_turns_run_length,
     free_running_tokens_per_s,
     turns_tokens_per_s,
 )
@@ -91,10 +93,9 @@ class Planner:
         self._length = self._num_positions = self._reviewed_at = 0
         self._tokens_per_s = cloud_tokens_per_s(self.conditions())
         way = self.fixed or self._choose()
-        is_known = self.objective in (Objective.COST, Objective.ENERGY) or (
-            self._run_length is not None and way.has_credit
-        )
-        self._take(way if self.fixed or is_known else CLOUD)
+        may_hold_up = self.estimates.is_near and self._run_length is None
+        is_by_speed = self.fixed is None and self.objective in (Objective.LATENCY, Objective.PRIVACY)
+        self._take(CLOUD if is_by_speed and (may_hold_up or not way.has_credit) else way)
         return self.way
 
     def stop_drafting(self) -> None:
@@ -227,7 +228,8 @@ class Planner:
         """The run length that explains the speed, while the device drafts."""
         speed = self.estimates.speed.tokens_per_s
         if self.way is not CLOUD and speed is not None:
-            self._run_length = fitted_run_length(speed, self.conditions(), self._model)
+            fitted = fitted_turns_run_length if self._is_shared else fitted_run_length
+            self._run_length = fitted(speed, self.conditions())
 
     def _choose(self) -> Way:
         match self.objective:
@@ -238,7 +240,8 @@ class Planner:
         is_alone, conditions = self.way is CLOUD, self.conditions()
         measured = None if is_alone else self.estimates.speed.tokens_per_s
         speed = measured or self._model(conditions)
-        gain = (HOPED_GAIN if self._run_length is None else LEAST_GAIN) if is_alone else STOP_GAIN
+        is_dear = self.estimates.is_near and self._run_length is None
+        gain = (HOPED_GAIN if is_dear else LEAST_GAIN) if is_alone else STOP_GAIN
         if speed < gain * cloud_tokens_per_s(conditions):
             return CLOUD
         if measured and self.way.has_credit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 LEAST_RUN, MOST_RUN = 0.1, 50.0  # below 1: drafts made a text slower than the model knows of
@@ -80,17 +79,25 @@ def free_running_tokens_per_s(conditions: Conditions) -> float:
     return 1.0 / (conditions.verify_s * (1.0 - ahead) + ahead_s * ahead)
 
 
-def fitted_run_length(
-    tokens_per_s: float, conditions: Conditions, model: Callable[[Conditions], float] = free_running_tokens_per_s
-) -> float:
-    """The run length with which a model would give the speed that was measured; `conditions` lacks it.
+def fitted_run_length(tokens_per_s: float, conditions: Conditions) -> float:
+    """The run length with which free running would give the speed that was measured; `conditions` lacks it."""
+    ahead_s = max(conditions.draft_s, conditions.node_s)
+    gain_s = conditions.verify_s - ahead_s
+    ahead = (conditions.verify_s - 1.0 / tokens_per_s) / gain_s if gain_s > 0 else 0.0
+    if ahead <= 0:
+        return LEAST_RUN
+    if ahead >= 1:
+        return MOST_RUN
+    lag = (conditions.round_trip_s + conditions.verify_s / 2) / gain_s
+    return min(max(-lag / math.log(ahead), LEAST_RUN), MOST_RUN)
 
-    Speeds grow with it, so it is found by halving.
-    """
+
+def fitted_turns_run_length(tokens_per_s: float, conditions: Conditions) -> float:
+    """The same of turns. Speeds grow with it, so it is found by halving."""
     least, most = math.log(LEAST_RUN), math.log(MOST_RUN)
     for _ in range(NUM_HALVINGS):
         middle = (least + most) / 2
-        if model(replace(conditions, run_length=math.exp(middle))) < tokens_per_s:
+        if turns_tokens_per_s(replace(conditions, run_length=math.exp(middle))) < tokens_per_s:
             least = middle
         else:
             most = middle
