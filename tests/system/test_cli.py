@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import re
 import resource
+import signal
 import statistics
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -352,6 +355,21 @@ def test_nobody_reads_on_is_status_141_and_the_end_of_the_text() -> None:
         process.stdout.close()
         assert process.wait(PATIENCE_S) == 141
         assert process.stderr.read() == ""
+
+
+@linux_only
+def test_what_a_pipe_takes_in_part_while_the_command_is_stopped_is_not_lost() -> None:
+    flags = ("--draft", DRAFT, "--mode", "edge", "--max-tokens", "3000", "--json")
+    with started("generate", PROMPT, *flags, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as process:
+        pipe = process.stdout.fileno()
+        size = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+        wait_until(lambda: fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) == size.to_bytes(4, sys.byteorder))
+        process.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (0, "")
+    assert len(out) > size
+    assert len(json.loads(out)["tokens"]) == 3000
 
 
 def rest(terminal: int) -> bytes:

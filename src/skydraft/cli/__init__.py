@@ -9,21 +9,32 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from skydraft.cli.exit_status import INTERRUPTED
 
 
 def main() -> NoReturn:
     """Run the command line of this process and end it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character must not end the command
+    sys.stdout, sys.stderr = _whole(sys.stdout), _whole(sys.stderr)
     try:
         status = run(sys.argv[1:])
     except KeyboardInterrupt:
         status = INTERRUPTED
     _leave(status)
+
+
+def _whole(stream: TextIO) -> TextIO:
+    """A stream that loses nothing: neither a character that a terminal lacks, which must not end the command, nor the
+    rest of what the system took in part. PYTHONUNBUFFERED leaves no buffer that would write the rest.
+    """
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    if isinstance(stream.buffer, io.RawIOBase):
+        number, errors = stream.fileno(), "backslashreplace"
+        return open(number, "w", buffering=1, encoding=stream.encoding, errors=errors, closefd=False)
+    stream.reconfigure(errors="backslashreplace")
+    return stream
 
 
 def run(arguments: Sequence[str]) -> int:
