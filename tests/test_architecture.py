@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from skydraft.core import acceptance
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "skydraft"
-RULES = {"Exact", "Rejection", "Rank", "MinProb"}
+RULES = {rule.__name__ for rule in acceptance.RULES}
 KNOW_RULES = {"core/acceptance.py", "sampling/acceptance.py"}
 
 # Two classes of one name: the list may only become shorter.

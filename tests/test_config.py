@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 
 from skydraft.config import CloudSettings, DeviceSettings, Settings, load_settings, with_flags
-from skydraft.core import Mode, ShareLevel
+from skydraft.core import Mode, Setting, ShareLevel, check_settings
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError
 
@@ -145,3 +146,14 @@ def test_a_wrong_cloud_is_refused_where_its_settings_are_made(settings: dict[str
 def test_a_wrong_engine_is_refused_where_its_settings_are_made(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         EngineSettings(**settings)
+
+
+class Bounded(msgspec.Struct):
+    limit: Annotated[int | None, Setting("A limit.", bounds=(1, 9))] = None
+
+
+def test_a_setting_with_bounds_may_be_left_out() -> None:
+    check_settings(Bounded())
+    check_settings(Bounded(limit=9))
+    with pytest.raises(ConfigError, match="limit is 10 and must be 1 to 9"):
+        check_settings(Bounded(limit=10))

@@ -17,8 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from skydraft.core import acceptance
+
 PACKAGE = Path(__file__).parent.parent / "src" / "skydraft"
-RULES = {"Exact", "Rejection", "Rank", "MinProb"}
+RULES = {rule.__name__ for rule in acceptance.RULES}
 MODEL = "table:vocab=64,seed=3"
 FIRST, LAST, WARM_UP = "EdgeSession.offer", "EdgeSession.receive", 4  # of the way of an offer
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -4,7 +4,7 @@ import pytest
 
 from skydraft.cli.ready_device import _cloud_arguments, _sharing_cores, starts_cloud
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode, ShareLevel
+from skydraft.core import Mode, Objective, ShareLevel
 from skydraft.engines.settings import num_cores
 
 
@@ -16,6 +16,7 @@ from skydraft.engines.settings import num_cores
         (DeviceSettings(cloud="ws://127.0.0.1:8471"), False),
         (DeviceSettings(mode=Mode.EDGE), False),
         (DeviceSettings(mode=Mode.AUTO, share=ShareLevel.NONE), False),
+        (DeviceSettings(mode=Mode.AUTO, objective=Objective.PRIVACY), False),
     ],
 )
 def test_a_cloud_is_started_where_one_is_needed_and_none_is_named(settings: DeviceSettings, is_started: bool) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from random import Random
+from typing import ClassVar
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -164,6 +166,24 @@ def test_a_count_that_no_text_needs_is_refused_before_it_is_unpacked() -> None:
     effort = effort_of(refuse)
     assert effort.num_steps < 100_000
     assert effort.peak_bytes < 100_000  # unpacked they take 8 million, and as many steps
+
+
+class MergingRank(Rank, frozen=True):
+    merges_offers: ClassVar[bool] = True
+
+
+def test_offers_that_are_merged_are_judged_by_their_rule_and_not_by_choices_unless_these_decide() -> None:
+    for rule, is_decided in [(MergingRank(), False), (Exact(), True)]:
+        cloud = CloudSession(
+            SessionTerms(PROMPT, SamplingParams(max_tokens=24), rule, 8, 8), messages.Limits(4096, 64, 8)
+        )
+        cloud.prefilled(np.zeros(8, np.float32))
+        for token_id in (1, 2):
+            cloud.receive(messages.Offer(0, bytes([token_id])))
+        step = cloud.next_step()
+        assert step is not None
+        assert step.num_offers == 2
+        assert (cloud.prepare(step, np.zeros((2, 8), np.float32)).request is not None) == is_decided
 
 
 def test_a_lost_verdict_keeps_its_origins() -> None:

@@ -125,8 +125,11 @@ async def test_a_known_draft_that_was_fetched_before_is_a_candidate(
     assert settings.draft == name
 
 
-async def test_without_a_cloud_there_is_nothing_to_choose_by(save: Save) -> None:
-    assert "there is no cloud: name a model" in await refused(save, mode="edge")
+@pytest.mark.parametrize("settings", [{"mode": "edge"}, {"mode": "auto", "objective": "privacy"}])
+async def test_where_no_cloud_may_be_asked_there_is_nothing_to_choose_by(
+    save: Save, cloud: str, settings: dict[str, str]
+) -> None:
+    assert "no cloud is asked: name a model" in await refused(save, cloud=cloud, **settings)
 
 
 async def test_a_folder_that_is_not_there_and_a_cloud_out_of_reach_are_told(save: Save, cloud: str) -> None:

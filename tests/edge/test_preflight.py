@@ -88,6 +88,7 @@ async def test_the_device_alone_asks_nobody(folder: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(preflight, "inquire", lambda *_: pytest.fail("something left the device"))
     await check(folder, mode="edge", cloud="ws://127.0.0.1:9", max_tokens=100)
     await check(folder, mode="auto", share="none", cloud="ws://127.0.0.1:9", max_tokens=100)
+    await check(folder, mode="auto", objective="privacy", cloud="ws://127.0.0.1:9", max_tokens=100)
 
 
 async def test_a_cloud_that_is_not_there_is_no_question_of_models() -> None:

@@ -88,7 +88,7 @@ async def _load(settings: DeviceSettings, tokenizer: Tokenizer, stack: AsyncExit
 
 def starts_cloud(settings: DeviceSettings) -> bool:
     """Whether a cloud is started on this machine."""
-    return settings.mode is not Mode.EDGE and settings.share is not ShareLevel.NONE and settings.cloud is None
+    return settings.cloud is None and not settings.keeps_to_itself
 
 
 def _sharing_cores(settings: DeviceSettings) -> DeviceSettings:

@@ -93,7 +93,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accept: Annotated[
         str | None,
         Setting(
-            "When a drafted token is accepted: exact, rejection, rank:R or prob:X.",
+            "When a drafted token is accepted: exact, rejection:K,L, rank:R or prob:X.",
             "--accept",
             "RULE",
             unset=f"{Exact()}; {Rank()} if the cloud does not get the evidence",
@@ -236,6 +236,12 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 "use mode edge, or share tokens or features"
             )
 
+    @property
+    def keeps_to_itself(self) -> bool:
+        """Whether the device writes alone whatever happens, so that no cloud is asked anything."""
+        is_private = self.mode is Mode.AUTO and self.objective is Objective.PRIVACY
+        return self.mode is Mode.EDGE or self.share is ShareLevel.NONE or is_private
+
 
 def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule) -> None:
     """Refuse a gate or a cap that would commit tokens unjudged under a rule that promises the cloud's text, a rule that
@@ -258,5 +264,5 @@ def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule) -> None:
     if settings.max_escalated < 1 and settings.mode is not Mode.EDGE and rule.promises_cloud_text:
         raise ConfigError(
             f"max_escalated is {settings.max_escalated:g}, and under the rule {rule} the cloud judges every token: "
-            "use the rule rank:R or prob:x, or leave max_escalated out"
+            "use the rule rank:R or prob:X, or leave max_escalated out"
         )

@@ -28,12 +28,22 @@ class Lattice(NamedTuple):
     denominator: int
 
 
+def logits_of_a_choice(sampling: SamplingParams) -> int | None:
+    """How many of the largest logits of a row the target's choice depends on; None: all.
+
+    A greedy choice needs the largest, top_k the k largest (top_p is taken of what top_k left); sampling from the whole
+    vocabulary needs every logit.
+    """
+    return 1 if sampling.is_greedy else sampling.top_k or None
+
+
 class AcceptanceRule(msgspec.Struct, frozen=True):
     """When a drafted token is accepted.
 
     name, form: as `parse_rule` reads it.
     promises_cloud_text: the text, or its distribution, is the cloud's own, so the cloud judges every token.
-    promises_cloud_tokens: each token is the cloud's choice, so the text is the cloud's own, token for token.
+    promises_cloud_tokens: each token is the cloud's choice, so the text is the cloud's own, token for token, and
+        choices alone judge a draft: they are made for many sessions together.
     merges_offers: an offer is a set of guesses, so that several may be judged as one and any of them may be left out.
     draft_lattice: what drafted tokens are drawn from; None where the device offers its best guess.
     """
@@ -49,12 +59,11 @@ class AcceptanceRule(msgspec.Struct, frozen=True):
         return None
 
     def num_logits(self, sampling: SamplingParams) -> int | None:
-        """How many of the largest logits of a row decide; None: all.
+        """How many of the largest logits of a row decide, the target's choice included; None: all.
 
-        A greedy choice needs the largest, top_k the k largest (top_p is taken of what top_k left); sampling from the
-        whole vocabulary needs every logit. More than these are needed where logits tie at the edge.
+        The others may be -inf. More than these are needed where logits tie at the edge.
         """
-        return 1 if sampling.is_greedy else sampling.top_k or None
+        raise NotImplementedError
 
     @classmethod
     def parse(cls, argument: str) -> AcceptanceRule:
@@ -74,6 +83,9 @@ class Exact(AcceptanceRule, frozen=True):
     promises_cloud_text: ClassVar[bool] = True
     promises_cloud_tokens: ClassVar[bool] = True
     merges_offers: ClassVar[bool] = True
+
+    def num_logits(self, sampling: SamplingParams) -> int | None:
+        return logits_of_a_choice(sampling)
 
     @classmethod
     def parse(cls, argument: str) -> Exact:
@@ -108,6 +120,9 @@ class Rejection(AcceptanceRule, frozen=True):
     def draft_lattice(self) -> Lattice:
         return Lattice(self.top_k, self.lattice)
 
+    def num_logits(self, sampling: SamplingParams) -> int | None:
+        return logits_of_a_choice(sampling)
+
     @classmethod
     def parse(cls, argument: str) -> Rejection:
         if not argument:
@@ -131,7 +146,7 @@ class Rank(AcceptanceRule, frozen=True):
         require(1 <= self.max_rank <= MAX_RANK, "rank:R", self.max_rank, f"1 to {MAX_RANK}")
 
     def num_logits(self, sampling: SamplingParams) -> int | None:
-        chosen_from = super().num_logits(sampling)
+        chosen_from = logits_of_a_choice(sampling)
         return None if chosen_from is None else max(chosen_from, self.max_rank)
 
     @classmethod

@@ -20,7 +20,7 @@ class Setting:
     flag: its option on the command line; None: it can be set in a settings file only.
     metavar: what `--help` shows for its value.
     unset: what the default means, for a default that does not say so itself: None, or 0 for "no limit".
-    bounds: the least and the largest number that are allowed.
+    bounds: the least and the largest number that are allowed; None is, where the type takes it.
     envvar: an environment variable that sets it too.
     """
 
@@ -75,7 +75,7 @@ def check_settings(settings: msgspec.Struct, where: str = "") -> None:
             words = _words_of(kind)
             wanted = f"must be one of {', '.join(words)}" if words else f"is of the wrong type: {first_line(error)}"
             raise ConfigError(f"{where}{name} is {value!r} and {wanted}") from None
-        if setting is not None and setting.bounds is not None:
+        if setting is not None and setting.bounds is not None and value is not None:
             least, most = setting.bounds
             require(least <= value <= most, f"{where}{name}", value, f"{least:,} to {most:,}")
 

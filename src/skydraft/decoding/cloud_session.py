@@ -270,7 +270,9 @@ class CloudSession:
             assert self._tail_logits is not None
             tail = self._tail_logits[None, :]
             rows = tail if rows is None else array_namespace(tail).concat([tail, rows])
-        is_decided = self.terms.rule.merges_offers or not step.num_offers  # what credit asks for is a choice too
+        is_decided = (
+            self.terms.rule.promises_cloud_tokens or not step.num_offers
+        )  # what credit asks for is a choice too
         return Prepared(step, rows, choice_request(step.draft, rows, self._sampling) if is_decided else None)
 
     def finish(self, prepared: Prepared, choices: Sequence[int] | None = None) -> Outcome:

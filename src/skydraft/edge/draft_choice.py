@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeAlias
 from msgspec.structs import replace
 
 from skydraft.config import AUTO_DRAFT, DeviceSettings
-from skydraft.core import Mode, ShareLevel
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_http import HEALTH_PATH, CloudFacts, inquire
 from skydraft.edge.preflight import ask_terms
@@ -52,10 +51,10 @@ async def choose_draft(settings: DeviceSettings) -> DeviceSettings:
     """
     if settings.draft != AUTO_DRAFT:
         return settings
-    if settings.mode is Mode.EDGE or settings.share is ShareLevel.NONE:
+    if settings.keeps_to_itself:
         raise ConfigError(
-            f"--draft {AUTO_DRAFT} takes a model that has the cloud's tokens, and with --mode edge or --share none "
-            "there is no cloud: name a model"
+            f"--draft {AUTO_DRAFT} takes a model that has the cloud's tokens, and with --mode edge, --share none or "
+            "--mode auto --objective privacy no cloud is asked: name a model"
         )
     target = await (_running_target(settings) if settings.cloud else asyncio.to_thread(_own_target, settings.target))
     candidates, unread = sorted(_candidates(settings)), list[str]()

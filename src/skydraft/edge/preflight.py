@@ -7,7 +7,6 @@ import asyncio
 import msgspec
 
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode, Objective, ShareLevel
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_http import inquire
 from skydraft.edge.device import engine_settings
@@ -54,10 +53,7 @@ async def meet_cloud(settings: DeviceSettings) -> None:
         ConfigError, CloudFault, TransportError: as `transport.websocket.connect`; but the device waits later for a
             cloud that takes no one for now, where the settings say so.
     """
-    is_needed = settings.mode in (Mode.HYBRID, Mode.CLOUD) or (
-        settings.mode is Mode.AUTO and settings.objective is not Objective.PRIVACY
-    )
-    if settings.cloud is None or settings.share is ShareLevel.NONE or settings.offline == "edge" or not is_needed:
+    if settings.cloud is None or settings.keeps_to_itself or settings.offline == "edge":
         return
     try:
         connection = await connect(settings.cloud, token=settings.key)
@@ -78,7 +74,7 @@ async def check_models(settings: DeviceSettings, ours: Vocabulary) -> None:
         ConfigError: the text is longer than the model that writes it takes.
         ModelLoadError: there is no such model.
     """
-    if settings.mode is Mode.EDGE or settings.share is ShareLevel.NONE:
+    if settings.keeps_to_itself:
         _require_room(settings, settings.draft, find_max_length(settings.draft, "draft", engine_settings(settings)))
     elif settings.cloud is None:
         await asyncio.to_thread(_check_target, settings, ours)

@@ -218,10 +218,8 @@ class TextRun:
         """
         job = self._job
         sees_all = job.address is not None and job.prompts.does_cloud_see_all
-        mode, is_private = job.settings.mode, job.settings.objective is Objective.PRIVACY
-        is_kept_here = mode is Mode.EDGE or (mode is Mode.AUTO and is_private)
         is_rationed = job.settings.max_escalated < 1 or isinstance(job.gate, NeverGate)
-        if sees_all and not is_kept_here and not is_rationed:
+        if sees_all and not job.settings.keeps_to_itself and not is_rationed:
             self._is_draft_full = True
             self._notify(f"{WITHOUT_DRAFT}: {overflow}")
         else:

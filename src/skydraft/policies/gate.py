@@ -168,7 +168,7 @@ def choose_gate(
     if rule.promises_cloud_text and not isinstance(gate, AlwaysGate):
         raise ConfigError(
             f"gate {gate} commits tokens that the cloud did not judge, and under the rule {rule} the text is the "
-            "cloud's: use gate always, or the rule rank:R or prob:x"
+            "cloud's: use gate always, or the rule rank:R or prob:X"
         )
     return gate
 

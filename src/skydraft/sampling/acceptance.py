@@ -96,6 +96,7 @@ class _Case(NamedTuple):
 
 
 def _judge_exactly(case: _Case, rule: Exact) -> Judgement:
+    """For callers without a batch: a session's choices are made with those of others (`judge_by_choices`)."""
     request = choice_request(case.tree, case.logits, case.params)
     return judge_by_choices(case.tree, target_choices(*request))
 

@@ -7,7 +7,7 @@ when the same number is added to a whole row.
 
 Whole rows are never asked for, since each number travels as text: a session that needs more than MAX_LOGITS of a row is
 refused when its slot is opened. Served exactly are the rules `exact` and `rejection` at temperature 0 or with a top_k
-of 1 to 256 (and any top_p), and `rank:R` with R up to 256 at such a temperature and top_k; not `prob:x`, nor sampling
+of 1 to 256 (and any top_p), and `rank:R` with R up to 256 at such a temperature and top_k; not `prob:X`, nor sampling
 without a top_k. "Exactly" is up to the server: in half precision its numbers change with what else it computes at the
 time, unless it was started with --enable-deterministic-inference.
 """
