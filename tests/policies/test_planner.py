@@ -68,9 +68,10 @@ def test_a_cloud_elsewhere_says_what_its_passes_take_and_the_device_decides_befo
     assert planner.way.width > 0
 
 
-def test_where_a_position_costs_as_much_as_a_token_nothing_is_ever_drafted() -> None:
+@pytest.mark.parametrize("is_near", [False, True])
+def test_where_a_position_costs_as_much_as_a_token_nothing_is_ever_drafted(is_near: bool) -> None:
     """A quantised model of 1.5 * 10**9 parameters on a processor, and a draft of a third of its size."""
-    planner = Planner(estimates=Estimates(is_near=True))
+    planner = Planner(estimates=Estimates(is_near=is_near))
     planner.estimates.draft_s.tell(PassTimes(0.044, 0.026))
     planner.begin()
     planner.saw_pass_times(PassTimes(0.059, 0.049))

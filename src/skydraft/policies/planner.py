@@ -21,10 +21,9 @@ questions and answers (`edge/cloud_client`), whoever runs the draft model of dra
                 saw_afresh          the pace of a cloud that was not used for a while
 
 In state alone the device computes nothing, and has not even read its prompt. It is left where the model of
-docs/throughput.md expects LEAST_GAIN. Where drafts were not tried, or failed RETRY_TOKENS ago, and twice as many after
-each failure, it expects guesses as good as those seen, and of a cloud on this machine, which a trial may hold up,
-HOPED_GAIN. After as many, drafts that are made in turns are made freely for a moment, to see whether
-device and cloud still hold each other up.
+docs/throughput.md expects LEAST_GAIN, or HOPED_GAIN of drafts that were not tried beside a cloud on this machine: a
+trial may hold it up. Drafts that failed count as not tried after RETRY_TOKENS, and twice as many after each failure.
+After as many tokens in turns, drafts are made freely for a moment, to see whether both still hold each other up.
 
 How passes and rounds are timed depends on rule 6 of docs/protocol.md: a cloud with credit runs one pass after the
 other, one without it waits for offers.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 LEAST_RUN, MOST_RUN = 0.1, 50.0  # below 1: drafts made a text slower than the model knows of
 BLOCK_LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
+JUDGED = 1.3  # positions that the cloud judges for a token, where the device is ahead and guesses well
 NUM_HALVINGS = 12  # of the range of logarithms in which a run length is sought: to 0.1 %
 
 
@@ -70,7 +71,7 @@ def free_running_tokens_per_s(conditions: Conditions) -> float:
     difference of their paces, and is ahead after `lag` tokens. Until then a token takes a pass, from then on a draft
     step, or what judging it takes. Runs are geometric, so the share of tokens beyond `lag` is exp(-lag / run_length).
     """
-    ahead_s = max(conditions.draft_s, conditions.node_s)
+    ahead_s = max(conditions.draft_s, JUDGED * conditions.node_s)
     gain_s = conditions.verify_s - ahead_s
     if gain_s <= 0:
         return 1.0 / conditions.verify_s
@@ -81,7 +82,7 @@ def free_running_tokens_per_s(conditions: Conditions) -> float:
 
 def fitted_run_length(tokens_per_s: float, conditions: Conditions) -> float:
     """The run length with which free running would give the speed that was measured; `conditions` lacks it."""
-    ahead_s = max(conditions.draft_s, conditions.node_s)
+    ahead_s = max(conditions.draft_s, JUDGED * conditions.node_s)
     gain_s = conditions.verify_s - ahead_s
     ahead = (conditions.verify_s - 1.0 / tokens_per_s) / gain_s if gain_s > 0 else 0.0
     if ahead <= 0:
