@@ -1,4 +1,4 @@
-"""The border of the device: every byte to a cloud passes here, is compared with the share level, and is recorded."""
+"""The border of the device: every message to a cloud passes here, is compared with the share level, and is recorded."""
 
 from __future__ import annotations
 
