@@ -1,6 +1,6 @@
 """The thread that owns the engine and all sessions; the event loop only carries bytes to and from it.
 
-Its states:
+What goes into a forward pass it does not decide: that is `scheduling/batcher`. Its states:
 
     state      what happens in it
     new        connections may be announced and messages submitted; they wait

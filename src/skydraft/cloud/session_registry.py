@@ -199,7 +199,7 @@ class SessionRegistry:
         for account in writers:
             if wait_s := account.wait_s(ended_s):
                 waiting = [record for record in self._by_account[account] if record.session.has_work]
-                replies += [reply for record in waiting for reply in self._pause(record, _spent(account, wait_s))]
+                replies += [reply for record in waiting for reply in self._send_away(record, _spent(account, wait_s))]
         return replies
 
     def fail_all(self) -> list[Reply]:
@@ -225,7 +225,8 @@ class SessionRegistry:
             if now_s - record.heard_s > settings.idle_s and not record.session.has_work
         ]
         sentence = f"nothing was asked of this text for {settings.idle_s:g} s: open it again"
-        return [reply for record in silent for reply in self._pause(record, CloudFault(FaultCode.BUSY, sentence, 0.0))]
+        fault = CloudFault(FaultCode.BUSY, sentence, 0.0)
+        return [reply for record in silent for reply in self._send_away(record, fault)]
 
     def reassure(self) -> list[Reply]:
         """Tell devices that have waited for a while that the cloud works on it: a long prompt takes many passes."""
@@ -322,20 +323,20 @@ class SessionRegistry:
         now_s, session, account = self._clock(), record.session, record.account
         record.heard_s = now_s
         if wait_s := account.wait_s(now_s):
-            return self._pause(record, _spent(account, wait_s))
+            return self._send_away(record, _spent(account, wait_s))
         if isinstance(message, messages.Offer):
             records, most = self._by_account[account], account.grant.max_in_flight
             may_be_crowded = len(records) * self._settings.max_in_flight >= most  # otherwise there is no need to count
             if may_be_crowded and sum(other.session.num_waiting for other in records) >= most:
                 sentence = f"{most} offers of this key are waiting to be judged already"
-                return self._pause(record, CloudFault(FaultCode.BUSY, sentence, BUSY_RETRY_S))
+                return self._send_away(record, CloudFault(FaultCode.BUSY, sentence, BUSY_RETRY_S))
         if not session.has_work:
             record.asked_s = now_s
         session.receive(message)
         self._batcher.wake(session)
         return []
 
-    def _pause(self, record: SessionRecord, fault: CloudFault) -> list[Reply]:
+    def _send_away(self, record: SessionRecord, fault: CloudFault) -> list[Reply]:
         """Detach the session and tell its device, which may resume it after some time."""
         if record.address is None:
             return []

@@ -19,7 +19,7 @@ class LatticeDistribution(msgspec.Struct, frozen=True):
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """An offer of token ids.
+    """An offer, unpacked (on the wire: `messages.Offer`).
 
     start: position of the first token (for a tree: of the root's children).
     token_ids: of the nodes.

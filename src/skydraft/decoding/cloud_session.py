@@ -52,14 +52,14 @@ class Step(NamedTuple):
     """What a session wants of the next forward pass.
 
     token_ids, shape: to append to its slot; the first num_lead are log tokens that the KV cache lacks.
-    draft: what is judged; without nodes on credit.
+    tree: what is judged; without nodes on credit.
     num_offers: that the draft was made of; 0 on credit.
     """
 
     token_ids: tuple[int, ...]
     shape: TreeShape
     num_lead: int
-    draft: DraftTree
+    tree: DraftTree
     num_offers: int
 
 
@@ -273,7 +273,7 @@ class CloudSession:
         is_decided = (
             self.terms.rule.promises_cloud_tokens or not step.num_offers
         )  # what credit asks for is a choice too
-        return Prepared(step, rows, choice_request(step.draft, rows, self._sampling) if is_decided else None)
+        return Prepared(step, rows, choice_request(step.tree, rows, self._sampling) if is_decided else None)
 
     def finish(self, prepared: Prepared, choices: Sequence[int] | None = None) -> Outcome:
         """Judge the draft, or take the next token, and grow the log.
@@ -283,11 +283,11 @@ class CloudSession:
             choices: the target's, as the request asks for; None: they are made here.
         """
         step, rows, request = prepared
-        draft, start = step.draft.draft, len(self._log)
+        draft, start = step.tree.draft, len(self._log)
         if request is None:
             path, token_id = judge(draft, rows, self._sampling, self.terms.rule)
         else:
-            path, token_id = judge_by_choices(step.draft, target_choices(*request) if choices is None else choices)
+            path, token_id = judge_by_choices(step.tree, target_choices(*request) if choices is None else choices)
         own_ids = [] if token_id is None else [token_id]
         last_row = path[-1] + 1 if path else 0
         num_near_ties = 0 if request is None else self._note_near_ties(prepared, path, own_ids)
@@ -315,7 +315,7 @@ class CloudSession:
         """How many of the target's choices along a path, and of its own token behind it, were near a tie."""
         if self._gap_change is None:
             return 0
-        tree = prepared.step.draft
+        tree = prepared.step.tree
         judged = path[tree.draft.num_forced :]
         rows = [tree.draft.shape.parents[node] for node in judged]
         if own_ids:

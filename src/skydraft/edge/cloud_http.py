@@ -25,7 +25,7 @@ Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 
 class CloudRows(msgspec.Struct, frozen=True):
-    """What /healthz says of the model's rows: `engines.base.RowPromise`."""
+    """What /healthz says of the model's rows: `engines/base` (`RowPromise`)."""
 
     is_invariant: bool
     reason: Annotated[str, Meta(max_length=MAX_SENTENCE_CHARS)] = ""

@@ -205,7 +205,7 @@ class Verdict(WireStruct, frozen=True, tag=6):
 
     length: of the verified log now.
     token_id: its last token, where it is the target's own (a correction or a bonus token).
-    node: for a tree: 0 for none, or i + 1 for the last node i that was accepted.
+    node: for a tree: 0 for none, or i + 1 for the last node i that was accepted, of all that extended the log.
     is_final: False is reserved for verdicts that a later one may take back.
     num_offers: how many offers were judged together, the first that extended the log.
     num_near_ties: how many of the target's choices were decided by less than `Opened.gap_change`.

@@ -1,7 +1,8 @@
 """Many sessions, one engine: offers, credit and prompts that wait are run as one forward pass. Used by one thread.
 
 A pass is scheduled, run and settled. Scheduling goes through the users in the order of the fair queue and takes into
-the pass what each does next, until it is full. Settling applies the logits. What a user does next is its state:
+the pass what each does next, until it is full. Settling applies the logits. A user is a session, and its tenant, among
+whom the fair queue divides, is whose it is: in a cloud the account of a key. What a user does next is its state:
 
     state          in a pass                                    next state
     without slot   is lent one, or waits for one                reading
