@@ -13,7 +13,7 @@ from skydraft.cli.caption import CaptionBatch
 from skydraft.cli.ready_device import deaf_cloud
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode, ShareLevel
+from skydraft.core import Mode, Objective, ShareLevel
 from skydraft.edge.device import CaptionedWindow, OnWindow
 from skydraft.edge.writer import Notify, OnTokens
 from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, TransportError
@@ -168,6 +168,7 @@ def test_a_caption_of_a_cloud_that_has_not_heard_the_clip_is_announced(settings:
         DeviceSettings(),
         DeviceSettings(accept="rank:5"),
         DeviceSettings(mode=Mode.EDGE),
+        DeviceSettings(mode=Mode.AUTO, objective=Objective.PRIVACY, accept="exact"),
         DeviceSettings(mode=Mode.CLOUD, share=ShareLevel.FEATURES),
         DeviceSettings(accept="exact", share=ShareLevel.FEATURES),
     ],

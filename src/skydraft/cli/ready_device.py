@@ -57,7 +57,7 @@ def deaf_cloud(settings: DeviceSettings, has_seen: str, see: str) -> str | None:
         has_seen: what it has not done, for example "heard the clip".
         see: how one does that.
     """
-    if settings.share is not ShareLevel.TOKENS or settings.mode is Mode.EDGE:
+    if settings.share is not ShareLevel.TOKENS or settings.keeps_to_itself:
         return None
     if settings.mode is Mode.CLOUD:
         return f"with --share tokens the cloud writes without having {has_seen}; --share features lets it {see}"
