@@ -24,8 +24,8 @@ from skydraft.sampling.guesses import best_guesses
 WAYS = ("wait:4", "tree", "auto")
 TURNS = ("wait:4", "auto", "tree", "wait:4", "auto")  # a tree has the cloud read seven positions for each token
 CUT, KILL, CROWD, NONE = "cut", "kill", "crowd", "none"
-# Take turns; a killed cloud takes long to come back, and crowds take long.
-TROUBLES = (*[CROWD] * 4, NONE, CUT, KILL, CUT, NONE, CUT, NONE, CUT, CUT, NONE, CUT, NONE)
+# Take turns. A killed cloud takes long to come back, and a crowd to be read again after each eviction.
+TROUBLES = (NONE, CUT, KILL, CUT, NONE, CUT, *[CROWD] * 4, NONE, CUT, CUT, NONE, CUT, NONE)
 CROWD_SIZE = 4  # devices at once, on a cloud with two slots: they are evicted all the time
 ROUND_TRIP_MS = 20.0
 BEFORE_TROUBLE = 4  # tokens of the text at least, and three quarters of it at most

@@ -19,7 +19,11 @@ from skydraft.text.vocabulary import Vocabulary
 
 
 class OverheadRow(msgspec.Struct, frozen=True):
-    """One text. device_ms, cloud_ms: processor time a token outside of the models' passes, the prompt's included."""
+    """One text.
+
+    device_ms, cloud_ms: processor time a token outside of the models' passes, the prompt's included. A cloud tells how
+        long its passes were, not their processor time: None where that was less, for the machine did something else.
+    """
 
     kind: str
     number: int
@@ -27,7 +31,7 @@ class OverheadRow(msgspec.Struct, frozen=True):
     way: str
     tokens: int
     device_ms: float
-    cloud_ms: float
+    cloud_ms: float | None
 
     @property
     def key(self) -> TextKey:
@@ -111,8 +115,9 @@ async def _measure_text(site: Site, key: TextKey, way: str) -> OverheadRow:
     after = (time.process_time(), engine.busy_s, site.cloud.cpu_s, site.cloud.total("forward_seconds_sum"))
     device_s, draft_s, cloud_s, forward_s = (late - early for early, late in zip(before, after, strict=True))
     count = len(report.tokens)
-    device_ms, cloud_ms = 1000 * (device_s - draft_s) / count, 1000 * (cloud_s - forward_s) / count
-    return OverheadRow(*key, way=way, tokens=count, device_ms=round(device_ms, 3), cloud_ms=round(cloud_ms, 3))
+    device_ms = round(1000 * (device_s - draft_s) / count, 3)
+    cloud_ms = round(1000 * (cloud_s - forward_s) / count, 3) if cloud_s > forward_s else None
+    return OverheadRow(*key, way=way, tokens=count, device_ms=device_ms, cloud_ms=cloud_ms)
 
 
 def overhead_claims(rows: Iterable[OverheadRow]) -> Iterator[Claim]:
@@ -123,4 +128,5 @@ def overhead_claims(rows: Iterable[OverheadRow]) -> Iterator[Claim]:
     for way, some in by_way.items():
         name = way.replace(":", "_")
         yield Claim(f"overhead_device_ms_{name}", statistics.median(row.device_ms for row in some), "ms", len(some))
-        yield Claim(f"overhead_cloud_ms_{name}", statistics.median(row.cloud_ms for row in some), "ms", len(some))
+        if clouds_ms := [row.cloud_ms for row in some if row.cloud_ms is not None]:
+            yield Claim(f"overhead_cloud_ms_{name}", statistics.median(clouds_ms), "ms", len(clouds_ms))
