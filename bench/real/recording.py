@@ -40,12 +40,6 @@ class RecordedText:
     token_ids: Path
     guesses: dict[Path, Guesses] = field(default_factory=dict)
 
-    def ranks(self) -> Iterator[int | None]:
-        """Of each token of the text among the guesses; None: it is none of them."""
-        for length, token_id in enumerate(self.token_ids):
-            guessed = self.guesses[self.token_ids[:length]].token_ids
-            yield guessed.index(token_id) if token_id in guessed else None
-
 
 class RecordedMinds:
     """A target and a draft of one text, as they were when it was recorded (`bench.network.model_cache.Thinking`).

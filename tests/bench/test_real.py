@@ -171,7 +171,9 @@ def test_ranks_of_a_text_are_read_in_one_block_and_not_twice() -> None:
     (row,) = file.rows
     text = recorded(key)
     assert text.token_ids == own_ids
-    assert row.ranks == [NUM_GUESSES if rank is None else rank for rank in text.ranks()]
+    for length, (token_id, rank) in enumerate(zip(own_ids, row.ranks, strict=True)):
+        guessed = text.guesses[own_ids[:length]].token_ids
+        assert rank == (guessed.index(token_id) if token_id in guessed else NUM_GUESSES)
 
 
 def test_a_file_of_rows_loses_no_more_than_a_half_written_line(tmp_path: Path) -> None:
