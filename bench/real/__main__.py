@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -46,6 +46,14 @@ PARTS: dict[str, type[Any]] = {
     "overhead": OverheadRow,
 }
 QUICK_TOKENS = 32  # of a text
+CLAIMS: dict[str, Callable[[list[Any]], Iterable[Claim]]] = {
+    "virtual": virtual_claims,
+    "exact": exact_claims,
+    "agreement": agreement_claims,
+    "speed": speed_claims,
+    "cost": cost_claims,
+    "overhead": overhead_claims,
+}
 # A part of a quick run begins nothing later than this; where the machine is slow, the last ones are left out.
 QUICK_S = {"exact": 60.0, "agreement": 150.0, "speed": 165.0, "cost": 235.0, "overhead": 210.0}
 
@@ -58,16 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"{missing}; only what needs no models is done")
         pair = None
     run, status = _Run(options, pair), 0
-    for part in () if options.report else options.parts:
+    for part in options.parts:
         try:
-            if pair is not None or part == "virtual":
+            if not options.report and (pair is not None or part == "virtual"):
                 getattr(run, part)()
         except (SkydraftError, OSError) as error:
             _say(f"bench.real, part {part}: {error}")
             status = 1
+        if options.json:  # part by part: what comes later may take long
+            show(run.claims(part), as_json=True)
+            sys.stdout.flush()
     if not options.json:
         print_tables(run.files["virtual"].rows, Console(width=140))
-    show(run.claims(), options.json)
+        show((claim for part in options.parts for claim in run.claims(part)), as_json=False)
     return status
 
 
@@ -115,13 +126,8 @@ class _Run:
         keys = text_keys(1)[: 2 if self._is_quick else 10]
         measure_overhead(self._models, keys, WAYS, self.files["overhead"], self._until_s("overhead"))
 
-    def claims(self) -> Iterator[Claim]:
-        yield from exact_claims(self.files["exact"].rows)
-        yield from agreement_claims(self.files["agreement"].rows)
-        yield from overhead_claims(self.files["overhead"].rows)
-        yield from cost_claims(self.files["cost"].rows)
-        yield from speed_claims(self.files["speed"].rows)
-        yield from virtual_claims(self.files["virtual"].rows)
+    def claims(self, part: str) -> Iterable[Claim]:
+        return CLAIMS[part](self.files[part].rows)
 
     @property
     def _models(self) -> Pair:
