@@ -6,6 +6,14 @@ from pathlib import Path
 
 import pytest
 
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # environments of single engines do without
+    pass
+else:  # the machine may be slow, or busy with other things
+    settings.register_profile("skydraft", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("skydraft")
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 # Touch every room in half a minute: `make quick`.
