@@ -178,6 +178,14 @@ def save_omni(folder: Path) -> Path:
     return _save(Qwen2_5OmniThinkerForConditionalGeneration(config), folder)
 
 
+def save_levelled_omni(folder: Path) -> Path:
+    """The same weights as of save_omni after the same seed; its model hears levelled log-mel in steps of 1/64."""
+    save_omni(folder)
+    stated = {"feature_size": NUM_MEL_BINS, "level_percentile": 98.0, "steps_per_unit": 64}
+    (folder / "preprocessor_config.json").write_text(json.dumps(stated))
+    return folder
+
+
 def word_tokenizer(num_tokens: int = VOCAB_SIZE) -> tokenizers.Tokenizer:
     """SPECIAL, then w5, w6 and so on."""
     words = [*SPECIAL, *(f"w{index}" for index in range(len(SPECIAL), num_tokens))]

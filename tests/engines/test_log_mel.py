@@ -6,7 +6,7 @@ import pytest
 from transformers import WhisperFeatureExtractor
 
 from skydraft.core import TensorSegment
-from skydraft.engines.huggingface.log_mel import LogMel, load_log_mel
+from skydraft.engines.huggingface.log_mel import Level, LogMel, load_level, load_log_mel
 from skydraft.errors import AudioError
 from skydraft.text import checkpoint
 from skydraft.text.checkpoint import Checkpoint
@@ -46,6 +46,51 @@ def test_features_equal_those_of_the_padding_processor_but_for_the_last_two_fram
 def test_values_lie_where_log_mel_lies(scale: float) -> None:
     values = features(LogMel()(np.clip(tone(16_000) * 2, -1, 1) * np.float32(scale)))
     assert -1.5 <= values.min() <= values.max() <= 2
+
+
+LEVEL = Level(percentile=98.0, steps_per_unit=64)
+
+
+def levelled(samples: np.ndarray) -> np.ndarray:
+    segment = LogMel(80, level=LEVEL)(samples)
+    assert (segment.name, segment.dtype) == ("levelled_log_mel", "int8")
+    return np.frombuffer(segment.data, np.int8).reshape(segment.shape)
+
+
+def test_levelled_features_are_the_extractors_moved_to_one_level_and_rounded_to_steps() -> None:
+    extractor = WhisperFeatureExtractor(feature_size=80)  # type: ignore[no-untyped-call]
+    log_mel = extractor(tone(32_000), sampling_rate=16_000, padding="do_not_pad")["input_features"][0]
+    expected = log_mel + 1 - np.percentile(log_mel.max(axis=0), 98)
+    steps = levelled(tone(32_000))
+    assert steps.shape == (80, 200)
+    assert np.abs(LEVEL.values(steps) - expected).max() <= 0.5 / 64 + 1e-6
+
+
+@pytest.mark.parametrize("gain_db", [-40.0, -20.0, 6.0])
+def test_levelled_features_do_not_tell_the_level(gain_db: float) -> None:
+    louder = levelled(tone(16_000) * np.float32(10 ** (gain_db / 20)))
+    assert np.abs(louder.astype(int) - levelled(tone(16_000))).max() <= 1
+
+
+def test_a_click_moves_the_level_of_no_frame_but_its_own() -> None:
+    samples = tone(32_000)
+    samples[16_000] = 50.0
+    difference = np.abs(levelled(samples).astype(int) - levelled(tone(32_000)))
+    far = np.r_[0:97, 103:200]
+    assert difference[40:, far].max() <= 40  # the extractor's floor, 80 dB below the click, may rise
+    assert np.median(difference[:, far]) <= 1
+
+
+def test_silence_can_be_levelled() -> None:
+    assert (levelled(np.zeros(16_000, np.float32)) == 64).all()
+
+
+def test_a_folder_says_whether_its_model_hears_levels(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert load_level(Checkpoint.open(tmp_path)) is None
+    (tmp_path / "preprocessor_config.json").write_text('{"level_percentile": 98.0, "steps_per_unit": 64}')
+    assert load_level(Checkpoint.open(tmp_path)) == LEVEL
+    assert load_log_mel(Checkpoint.open(tmp_path))(tone(16_000)).name == "levelled_log_mel"
 
 
 def test_samples_are_not_changed() -> None:

@@ -109,6 +109,22 @@ def test_float32_features_are_taken_too(start: Start, model: Qwen2_5OmniThinkerF
     np.testing.assert_allclose(logits, from_scratch(model, prompt, [])[-1], atol=1e-5)
 
 
+def test_levelled_features_travel_as_steps_and_are_heard_as_values(start: Start) -> None:
+    steps = np.random.default_rng(0).integers(-96, 96, (NUM_MEL_BINS, 30)).astype(np.int8)
+    values = (steps / 64).astype(np.float32)
+    levelled = heard(TensorSegment("levelled_log_mel", "int8", steps.shape, steps.tobytes()))
+    plain = heard(TensorSegment("log_mel", "float32", values.shape, values.tobytes()))
+    assert torch.equal(start("levelled_omni").open(levelled).logits, start("omni").open(plain).logits)
+
+
+def test_a_model_takes_the_features_that_it_was_trained_on_and_no_others(start: Start) -> None:
+    steps = TensorSegment("levelled_log_mel", "int8", (NUM_MEL_BINS, 30), bytes(NUM_MEL_BINS * 30))
+    with pytest.raises(PromptRejected, match=r"hears log_mel .* in float16 or float32, .* levelled_log_mel .* in int8"):
+        start("omni").open(heard(steps))
+    with pytest.raises(PromptRejected, match=r"hears levelled_log_mel .* in int8, .* has log_mel .* in float16"):
+        start("levelled_omni").open(heard(log_mel(30)))
+
+
 def test_two_sounds_in_a_prompt(start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration) -> None:
     prompt = Prompt(heard(log_mel(30)).segments + heard(log_mel(50, seed=1)).segments)
     logits = start("omni").open(prompt).logits

@@ -275,7 +275,7 @@ REFUSED = [
     (with_field(OPEN, 6, [[2, b""]]), "wrong segments"),
     (with_field(OPEN, 6, [[0, b"", "gossip"]]), "wrong segments: Expected bool, got str"),
     (with_field(OPEN, 6, [[0, b"a"]]), "no number of ids of 18 bits"),
-    (with_field(OPEN, 6, [[1, "mel", "int8", [1], b"a"]]), "dtype int8, none of float16, float32"),
+    (with_field(OPEN, 6, [[1, "mel", "int4", [1], b"a"]]), "dtype int4, none of int8, float16, float32"),
     (with_field(OPEN, 6, [[1, "mel", "float16", [2], b"abc"]]), "has 3 bytes and should have 4"),
     (with_field(OPEN, 6, [[1, "mel", "float16", [0], b""]]), "wrong segments"),
     (with_field(OPEN, 6, [[1, "mel", "float16", [], b"ab"]]), "wrong segments"),

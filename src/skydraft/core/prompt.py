@@ -28,7 +28,7 @@ class TensorSegment(msgspec.Struct, frozen=True):
     """A model input other than token ids.
 
     name: what it is, for example "log_mel".
-    dtype: "float16" or "float32"; little-endian.
+    dtype: "int8", "float16" or "float32"; little-endian.
     shape: for log_mel [num_mel_bins, num_frames].
     data: the bytes, row-major.
     """
@@ -48,7 +48,7 @@ class TensorSegment(msgspec.Struct, frozen=True):
             )
 
 
-DTYPE_BYTES = {"float16": 2, "float32": 4}
+DTYPE_BYTES = {"int8": 1, "float16": 2, "float32": 4}
 
 Segment = TokenSegment | TensorSegment
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from transformers import WhisperFeatureExtractor
@@ -10,27 +13,51 @@ from skydraft.core import TensorSegment
 from skydraft.errors import AudioError
 from skydraft.text.checkpoint import Checkpoint, read_json
 
-NAME = "log_mel"
+NAME, LEVELLED_NAME = "log_mel", "levelled_log_mel"
 SAMPLE_RATE_HZ = 16_000
 MIN_FRAMES = 3  # fewer give no audio token
 MAX_VALUE = 8.0  # (log10(power) + 4) / 4 of samples in [-1, 1] lies between -1.5 and 2
+
+
+class Level(NamedTuple):
+    """How log-mel is brought to one level, so that a model hears no microphone distance, and rounded.
+
+    percentile: of the frames' largest values; it becomes 1. (The largest of all may be a click.)
+    steps_per_unit: features are whole numbers of steps; a unit of log-mel is 40 dB, so a step of 1/64 is 0.6 dB.
+    """
+
+    percentile: float
+    steps_per_unit: int
+
+    def steps(self, log_mel: npt.NDArray[np.floating]) -> npt.NDArray[np.int8]:
+        """Level and round log-mel [num_mel_bins, num_frames]."""
+        levelled = log_mel + (1 - np.percentile(log_mel.max(axis=0), self.percentile))
+        steps: npt.NDArray[np.int8] = np.rint(levelled * self.steps_per_unit).clip(-127, 127).astype(np.int8)
+        return steps
+
+    def values(self, steps: npt.NDArray[np.int8]) -> npt.NDArray[np.float32]:
+        """What models hear."""
+        return steps.astype(np.float32) / np.float32(self.steps_per_unit)
 
 
 class LogMel:
     """Turns samples into log-mel features; equal samples give equal features.
 
     Features are float16: half the bytes of float32 on a link, 25.6 kB a second of sound. The values lie between -1.5
-    and 2, so rounding moves them by at most 0.0005, which is 0.002 of a decade of power; it moved the logits of the
-    embedded pair by less than 0.0001. Draft and target hear the same rounded features. The recording is not padded to
-    30 s as Hugging Face's processor does, which changes only the last two frames: there the recording is mirrored
-    instead of followed by silence.
+    and 2, so rounding moves them by at most 0.0005, which is 0.002 of a decade of power. Of a model that hears levelled
+    log-mel they are int8: 8 kB a second with the 80 bands of the embedded pair. Draft and target hear the same rounded
+    features. The recording is not padded to 30 s as Hugging Face's processor does, which changes only the last two
+    frames: there the recording is mirrored instead of followed by silence.
 
     Args:
         num_mel_bins: frequency bands.
+        level: of a model that was trained on levelled log-mel.
     """
 
-    def __init__(self, num_mel_bins: int = 128, hop_length: int = 160, n_fft: int = 400) -> None:
-        self._hop_length = hop_length
+    def __init__(
+        self, num_mel_bins: int = 128, hop_length: int = 160, n_fft: int = 400, level: Level | None = None
+    ) -> None:
+        self._hop_length, self._level = hop_length, level
         self._extractor = WhisperFeatureExtractor(  # type: ignore[no-untyped-call]
             feature_size=num_mel_bins, sampling_rate=SAMPLE_RATE_HZ, hop_length=hop_length, n_fft=n_fft
         )
@@ -41,7 +68,7 @@ class LogMel:
         Args:
             samples: float32 [num_samples] at 16 kHz, between -1 and 1.
         Returns:
-            "log_mel", float16 [num_mel_bins, num_samples // hop_length].
+            "log_mel" in float16, or "levelled_log_mel" in int8, [num_mel_bins, num_samples // hop_length].
         Raises:
             AudioError: the recording is too short or no mono recording of numbers.
         """
@@ -49,8 +76,10 @@ class LogMel:
         found = self._extractor(
             np.asarray(samples, dtype=np.float32), sampling_rate=SAMPLE_RATE_HZ, padding="do_not_pad", truncation=False
         )
-        features = np.ascontiguousarray(found["input_features"][0], dtype="<f2")  # [num_mel_bins, num_frames]
-        return TensorSegment(NAME, "float16", features.shape, features.tobytes())
+        log_mel = found["input_features"][0]  # [num_mel_bins, num_frames]
+        if self._level is None:
+            return TensorSegment(NAME, "float16", log_mel.shape, np.ascontiguousarray(log_mel, "<f2").tobytes())
+        return TensorSegment(LEVELLED_NAME, "int8", log_mel.shape, self._level.steps(log_mel).tobytes())
 
     def _require_sound(self, samples: npt.NDArray[np.float32]) -> None:
         if samples.ndim != 1 or samples.dtype != np.float32:
@@ -68,7 +97,20 @@ class LogMel:
 
 def load_log_mel(checkpoint: Checkpoint) -> LogMel:
     """The features that a model was trained on: its preprocessor_config.json says which, else its config.json."""
-    stated = read_json(checkpoint.folder / "preprocessor_config.json", is_required=False)
+    stated = _stated(checkpoint)
     audio = checkpoint.thinker_config.get("audio_config") or {}
     num_mel_bins = stated.get("feature_size") or audio.get("num_mel_bins") or 128
-    return LogMel(int(num_mel_bins), int(stated.get("hop_length", 160)), int(stated.get("n_fft", 400)))
+    hop_length, n_fft = int(stated.get("hop_length", 160)), int(stated.get("n_fft", 400))
+    return LogMel(int(num_mel_bins), hop_length, n_fft, load_level(checkpoint))
+
+
+def load_level(checkpoint: Checkpoint) -> Level | None:
+    """How a model's log-mel is levelled; None: not at all, as for the published models."""
+    stated = _stated(checkpoint)
+    if "level_percentile" not in stated:
+        return None
+    return Level(float(stated["level_percentile"]), int(stated["steps_per_unit"]))
+
+
+def _stated(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    return read_json(checkpoint.folder / "preprocessor_config.json", is_required=False)

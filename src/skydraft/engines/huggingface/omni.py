@@ -14,7 +14,7 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from skydraft.core import Prompt, TensorSegment, TokenSegment
 from skydraft.engines.huggingface.kv_cache import ATTENTION_NAME, BatchPlan, SlotCache
-from skydraft.engines.huggingface.log_mel import MAX_VALUE, MIN_FRAMES, NAME
+from skydraft.engines.huggingface.log_mel import LEVELLED_NAME, MAX_VALUE, MIN_FRAMES, NAME, Level, load_level
 from skydraft.engines.huggingface.slot_engine import Inputs, SlotEngine, start_engine
 from skydraft.engines.huggingface.weights import load_weights
 from skydraft.engines.settings import EngineSettings
@@ -24,7 +24,7 @@ from skydraft.text.tokenizer import FolderTokenizer
 from skydraft.text.vocabulary import Vocabulary
 
 THINKER_TYPES = ("qwen2_5_omni", "qwen2_5_omni_thinker")
-_NUMPY_DTYPES = {"float16": "<f2", "float32": "<f4"}
+_NUMPY_DTYPES = {"float16": "<f2", "float32": "<f4", "int8": "i1"}
 
 
 class _Sound(NamedTuple):
@@ -36,14 +36,15 @@ class _Sound(NamedTuple):
 class OmniModel:
     """A Qwen2.5-Omni thinker as slot engines use it.
 
-    In a prompt, a tensor "log_mel" [num_mel_bins, num_frames] stands between the tokens <|audio_bos|> and
-    <|audio_eos|>; its entries, one for about four frames, are inserted here. Text and sound have the same position on
-    all three axes of the rotary embedding (get_rope_index differs only for images and video), so a position is the
-    index in the text.
+    In a prompt, a tensor "log_mel" or, of a model with a level, "levelled_log_mel", [num_mel_bins, num_frames] stands
+    between the tokens <|audio_bos|> and <|audio_eos|>; its entries, one for about four frames, are inserted here. Text
+    and sound have the same position on all three axes of the rotary embedding (get_rope_index differs only for images
+    and video), so a position is the index in the text.
     """
 
-    def __init__(self, model: Any, vocabulary: Vocabulary) -> None:
+    def __init__(self, model: Any, vocabulary: Vocabulary, level: Level | None = None) -> None:
         self.model = model
+        self._level = level
         self.vocabulary = vocabulary
         self.num_layers = int(model.config.text_config.num_hidden_layers)
         self.device: torch.device = model.device
@@ -57,7 +58,7 @@ class OmniModel:
                     token_ids += segment.token_ids
                 case TensorSegment():
                     token_ids += [self._placeholder_id] * self._num_audio_tokens(segment)
-                    _require_log_mel(_features(segment))
+                    _require_log_mel(self._features(segment))
         self._require_framed(prompt, token_ids)
         return token_ids
 
@@ -97,19 +98,26 @@ class OmniModel:
 
     def _listen(self, segment: TensorSegment) -> Tensor:
         """What the audio tower makes of features: [num_audio_tokens, hidden_size]."""
-        features = _features(segment).astype(np.float32)
+        features = self._features(segment)
         batch = torch.from_numpy(features).to(self.device)[None]
         mask = torch.ones(1, features.shape[1], dtype=torch.long, device=self.device)
         heard = self.model.model.get_audio_features(batch, feature_attention_mask=mask, return_dict=True)
         return heard.last_hidden_state.to(self.dtype)  # type: ignore[no-any-return]
 
+    def _features(self, segment: TensorSegment) -> npt.NDArray[np.float32]:
+        """What the tower hears: [num_mel_bins, num_frames]"""
+        stored = np.frombuffer(segment.data, _NUMPY_DTYPES[segment.dtype]).reshape(segment.shape)
+        return stored.astype(np.float32) if self._level is None else self._level.values(stored)
+
     def _num_audio_tokens(self, segment: TensorSegment) -> int:
         num_mel_bins = int(self.model.config.audio_config.num_mel_bins)
-        is_log_mel = segment.name == NAME and len(segment.shape) == 2 and segment.shape[0] == num_mel_bins
-        if not is_log_mel or segment.shape[1] < MIN_FRAMES:
+        name, dtypes = (NAME, ("float16", "float32")) if self._level is None else (LEVELLED_NAME, ("int8",))
+        is_heard = segment.name == name and segment.dtype in dtypes
+        has_shape = len(segment.shape) == 2 and segment.shape[0] == num_mel_bins
+        if not is_heard or not has_shape or segment.shape[1] < MIN_FRAMES:
             raise PromptRejected(
-                f"{self.vocabulary.name} hears log_mel [{num_mel_bins}, at least {MIN_FRAMES} frames], and the prompt "
-                f"has {segment.name} {list(segment.shape)}"
+                f"{self.vocabulary.name} hears {name} [{num_mel_bins}, at least {MIN_FRAMES} frames] in "
+                f"{' or '.join(dtypes)}, and the prompt has {segment.name} {list(segment.shape)} in {segment.dtype}"
             )
         return ((segment.shape[1] - 1) // 2 + 1 - 2) // 2 + 1  # two strides of 2: a convolution and a pooling
 
@@ -130,21 +138,16 @@ class OmniModel:
             before, after = token_ids[:start][-1:], token_ids[start + num_tokens :][:1]
             if before != [config.audio_start_token_id] or after != [config.audio_end_token_id]:
                 raise PromptRejected(
-                    f"log_mel must stand between the tokens {config.audio_start_token_id} and "
+                    f"sound must stand between the tokens {config.audio_start_token_id} and "
                     f"{config.audio_end_token_id} and stands between {before or 'nothing'} and {after or 'nothing'}"
                 )
         if token_ids.count(self._placeholder_id) != sum(sound.num_tokens for sound in sounds):
             raise PromptRejected(
-                f"the prompt has the token {self._placeholder_id}, which stands for sound: give log_mel in its place"
+                f"the prompt has the token {self._placeholder_id}, which stands for sound: give features in its place"
             )
 
 
-def _features(segment: TensorSegment) -> npt.NDArray[np.floating]:
-    """[num_mel_bins, num_frames]"""
-    return np.frombuffer(segment.data, _NUMPY_DTYPES[segment.dtype]).reshape(segment.shape)
-
-
-def _require_log_mel(features: npt.NDArray[np.floating]) -> None:
+def _require_log_mel(features: npt.NDArray[np.float32]) -> None:
     """Refuse values that no sound has.
 
     Raises:
@@ -175,4 +178,4 @@ def load_omni(checkpoint: Checkpoint, settings: EngineSettings) -> SlotEngine:
             "pip install --upgrade transformers"
         )
     model.model.visual = None  # skydraft shows it no images: 0.7 billion parameters of the published models
-    return start_engine(OmniModel(model, vocabulary), limits, settings)
+    return start_engine(OmniModel(model, vocabulary, load_level(checkpoint)), limits, settings)
