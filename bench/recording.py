@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bench.replay import Script, write_alone
 from skydraft.core import Draft, Prompt, SamplingParams
 from skydraft.decoding.guess_tree import GuessTree, Node
+from skydraft.edge.draft_lease import DraftLease, run_alone
 from skydraft.edge.tree_reader import TreeReader
 from skydraft.engines.base import Engine
 from skydraft.policies.confidence import Confidence
@@ -27,7 +28,7 @@ def record(target: Engine, draft: Engine, prompt: Prompt, sampling: SamplingPara
     """
     token_ids = write_alone(target, prompt, sampling)
     slot, row = draft.open(prompt)
-    device = _Device(draft, TreeReader(draft, slot, row, 0), sampling, way)
+    device = _Device(draft, TreeReader(draft, DraftLease(slot), row, 0), sampling, way)
     offers: dict[int, Draft] = {}
     start = 1
     while start < len(token_ids):
@@ -53,6 +54,7 @@ class _Device:
     """Reads all guesses that are worth an offer."""
 
     def __init__(self, engine: Engine, reader: TreeReader, sampling: SamplingParams, way: Way) -> None:
+        self._engine = engine
         self._tree = GuessTree(Confidence())
         self._num_ids = engine.vocabulary.num_tokens
         self._reader = reader
@@ -70,7 +72,7 @@ class _Device:
 
     def _read(self, nodes: list[Node]) -> None:
         self._tree.read(nodes)
-        rows = self._reader.run(self._reader.plan(self._tree, nodes))[-len(nodes) :]
+        rows = run_alone(self._engine, self._reader.run(self._reader.plan(self._tree, nodes)))[-len(nodes) :]
         positions = [node.position + 1 for node in nodes]
         all_guesses = best_guesses(rows, self._sampling, positions, self._way.num_guesses)
         for node, guesses in zip(nodes, all_guesses, strict=True):

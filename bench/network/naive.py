@@ -19,7 +19,7 @@ import msgspec
 
 from bench.link.pipe import Address
 from skydraft.core import Exact, Prompt, SamplingParams, TokenSegment
-from skydraft.edge.drafter import Drafter
+from skydraft.edge.drafter import LoneDrafter
 from skydraft.engines.base import Engine, Extension, Slot
 from skydraft.engines.emulated.paced import PacedEngine
 from skydraft.engines.load import load_engine
@@ -168,7 +168,7 @@ def write_naively(
     Raises:
         OSError, HTTPException: there is no such server, or it is lost.
     """
-    drafter = Drafter(engine, sampling, Exact())
+    drafter = LoneDrafter(engine, sampling, Exact())
     connection = http.client.HTTPConnection(*address, timeout=ANSWER_S)
     text: list[int] = []
     rounds = positions = up = down = 0

@@ -22,6 +22,7 @@ from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.guess_tree import Node
 from skydraft.edge.border import Border, DisclosureRecord
+from skydraft.edge.draft_lease import DraftLease
 from skydraft.edge.measuring import PING_PERIOD_S
 from skydraft.edge.tree_reader import TreeReader
 from skydraft.policies.planner import Planner
@@ -175,7 +176,7 @@ class VirtualText:
         self._drafting = Drafting(self._session, planner, 0.0)
         if is_oracle:
             self._drafting.tree = OracleTree(minds.text(), must_ask=not self._drafting.way.has_credit)
-        self._reader = TreeReader(_NoEngine(), 0, None, 0)  # type: ignore[arg-type]
+        self._reader = TreeReader(_NoEngine(), DraftLease(0), None, 0)  # type: ignore[arg-type]
         self._is_prompt_begun = self._is_prompt_read = self._is_drafting = self._is_cloud_busy = False
         self._is_cloud_idle = True  # it has no offer to judge
         self._num_read = 0

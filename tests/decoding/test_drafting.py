@@ -13,7 +13,7 @@ from skydraft.config import CloudSettings
 from skydraft.core import Draft, Exact, Objective, SamplingParams
 from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession, Phase
-from skydraft.edge.drafter import Drafter
+from skydraft.edge.drafter import LoneDrafter
 from skydraft.edge.tree_reader import DraftStep
 from skydraft.policies.confidence import Confidence
 from skydraft.policies.planner import Planner
@@ -33,7 +33,7 @@ class Bench:
     def __init__(self, draft: str, way: Way, sampling: SamplingParams, cloud: CloudSettings | None = None) -> None:
         self.session = EdgeSession(table(draft).vocabulary, PROMPT, sampling, Exact())
         self.link = Linked(self.session, table(TARGET), cloud or CloudSettings())
-        self.drafter = Drafter(table(draft), sampling, Exact())
+        self.drafter = LoneDrafter(table(draft), sampling, Exact())
         self.drafter.open(PROMPT)
         self.drafter.follow(())
         self.planner = Planner(fixed=way)

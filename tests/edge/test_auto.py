@@ -62,7 +62,7 @@ class Texts:
 
     @property
     def estimates(self) -> Estimates:
-        (planner,) = self._writer._planners.values()
+        (planner,) = self._writer._planners._known.values()
         return planner.estimates
 
     def close(self) -> None:

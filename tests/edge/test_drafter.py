@@ -3,14 +3,14 @@ from __future__ import annotations
 from random import Random
 
 from skydraft.core import Exact, Rejection, SamplingParams
-from skydraft.edge.drafter import Drafter
+from skydraft.edge.drafter import LoneDrafter
 from tests.linked import PROMPT, cloud_only, table
 
 MODEL = "table:vocab=8,seed=5,order=2,end=7"
 
 
-def opened(sampling: SamplingParams, rule: Exact | Rejection = Exact()) -> Drafter:
-    drafter = Drafter(table(MODEL, num_slots=1), sampling, rule)
+def opened(sampling: SamplingParams, rule: Exact | Rejection = Exact()) -> LoneDrafter:
+    drafter = LoneDrafter(table(MODEL, num_slots=1), sampling, rule)
     drafter.open(PROMPT)
     return drafter
 
@@ -56,7 +56,7 @@ def test_rejection_draws_from_the_distributions_that_it_reports() -> None:
 def test_a_closed_drafter_gives_its_slot_back() -> None:
     engine = table(MODEL, num_slots=1)
     for _ in range(3):
-        drafter = Drafter(engine, SamplingParams(), Exact())
+        drafter = LoneDrafter(engine, SamplingParams(), Exact())
         drafter.open(PROMPT)
         drafter.close()
         drafter.close()

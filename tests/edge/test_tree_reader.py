@@ -10,7 +10,8 @@ import pytest
 
 from skydraft.core import Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.decoding.guess_tree import GuessTree, Node
-from skydraft.edge.drafter import Drafter
+from skydraft.edge.draft_lease import DraftLease, run_alone
+from skydraft.edge.drafter import LoneDrafter
 from skydraft.edge.tree_reader import TreeReader
 from skydraft.engines.base import Engine, Extension
 from skydraft.policies.confidence import Confidence
@@ -49,7 +50,7 @@ def follow(
     rng = Random(seed)
     tree = GuessTree(Confidence())
     slot, row = engine.open(PROMPT)[:2]
-    reader = TreeReader(engine, slot, row, 0)
+    reader = TreeReader(engine, DraftLease(slot), row, 0)
     for move in range(num_moves):
         if move == 3:
             tree.forget_ids(num_shared)
@@ -59,7 +60,7 @@ def follow(
             continue
         tree.read(nodes)
         reading = reader.plan(tree, nodes)
-        rows = reader.run(reading)[-len(nodes) :]
+        rows = run_alone(engine, reader.run(reading))[-len(nodes) :]
         guesses = best_guesses(rows, GREEDY, [node.position + 1 for node in nodes], 3)
         for node, row in zip(nodes, rows, strict=True):
             check(node, np.asarray(row))
@@ -110,24 +111,24 @@ def test_what_was_read_before_the_text_moved_is_not_read_again() -> None:
     engine = counting(table("table:vocab=8,seed=5"))
     tree = GuessTree(Confidence())
     slot, row = engine.open(PROMPT)[:2]
-    reader = TreeReader(engine, slot, row, 0)
+    reader = TreeReader(engine, DraftLease(slot), row, 0)
     for _ in range(4):
         nodes = tree.best_to_read(1, 1e-6, 200)
         tree.read(nodes)
-        rows = reader.run(reader.plan(tree, nodes))[-1:]
+        rows = run_alone(engine, reader.run(reader.plan(tree, nodes)))[-1:]
         tree.grow(nodes[0], best_guesses(rows, GREEDY, [nodes[0].position + 1], 1)[0], 8)
     num_before = engine.num_tokens_extended
     (first,) = tree.root.children
     tree.advance([first])
     nodes = tree.best_to_read(1, 1e-6, 200)
     tree.read(nodes)
-    reader.run(reader.plan(tree, nodes))
+    run_alone(engine, reader.run(reader.plan(tree, nodes)))
     assert engine.num_tokens_extended == num_before + 1
 
 
 def test_drafting_a_chain_and_following_a_tree_take_turns_on_one_slot() -> None:
     engine = table("table:vocab=8,seed=5,order=3")
-    drafter = Drafter(engine, GREEDY, Exact())
+    drafter = LoneDrafter(engine, GREEDY, Exact())
     drafter.open(Prompt((TokenSegment((1, 2, 3)),)))
     expected = drafter.draft([], 12, 8).token_ids
     text = list(expected[:5])

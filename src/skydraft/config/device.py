@@ -127,6 +127,12 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     max_tokens: Annotated[int, Setting("Maximum number of tokens to generate.", "--max-tokens", "N")] = 128
     max_length: MaxLength = 0
+    num_slots: Annotated[
+        int,
+        Setting(
+            "Texts that the draft model has a KV cache for at the same time; those beyond take turns.", bounds=(1, 256)
+        ),
+    ] = 4
     way: Annotated[
         str,
         Setting(

@@ -43,7 +43,8 @@ class CaptionedWindow(NamedTuple):
 class Device:
     """Captions clips and continues texts as its settings say.
 
-    Usable as `with Device.load(settings) as device: await device.caption(clip)`. One text at a time.
+    Usable as `with Device.load(settings) as device: await device.caption(clip)`. Several texts may be under way at once
+    (`asyncio.gather`): they share the draft model.
 
     Args:
         engine: the draft model; None where the cloud writes alone.
@@ -186,6 +187,7 @@ class Device:
 def engine_settings(settings: DeviceSettings) -> EngineSettings:
     """How the draft model is to be loaded."""
     return EngineSettings(
+        num_slots=settings.num_slots,
         max_length=settings.max_length,
         device=settings.device,
         dtype=settings.dtype,

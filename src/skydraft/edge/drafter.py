@@ -1,4 +1,4 @@
-"""Drafts with a model on the device. Synchronous: the runtime calls it in a worker thread."""
+"""Drafts with a model on the device. What it wants of the engine it yields (`Passes`): the runtime batches that."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from skydraft.core import AcceptanceRule, LatticeDistribution, Prompt, SamplingParams, TokenSignals
 from skydraft.decoding.guess_tree import GuessTree, Node
+from skydraft.edge.draft_lease import DraftLease, Passes, run_alone
 from skydraft.edge.tree_reader import DraftStep, TreeReader
-from skydraft.engines.base import Array, Engine, Extension, Slot
+from skydraft.engines.base import Array, Engine, Extension
 from skydraft.sampling.guesses import Guesses, best_guesses
 from skydraft.sampling.lattice import draw, to_lattice
 from skydraft.sampling.signals import token_signals
@@ -30,40 +31,50 @@ class Block(NamedTuple):
 
 
 class Drafter:
-    """One text on one slot of a draft engine."""
+    """One text on one slot of a draft engine.
 
-    def __init__(self, engine: Engine, sampling: SamplingParams, rule: AcceptanceRule) -> None:
+    lease: its slot; it may be lost between two calls, and `begin` says that it was filled again.
+    """
+
+    def __init__(self, engine: Engine, lease: DraftLease, sampling: SamplingParams, rule: AcceptanceRule) -> None:
+        self.lease = lease
         self._engine = engine
         self._sampling = sampling
         self._rule = rule
-        self._slot: Slot | None = None
         self._held: list[int] = []  # generated tokens in the slot, where it holds no tree
         self._reader: TreeReader | None = None
         self._prompt_row: Array = None
         self._num_passes = self._num_read = 0  # of the block under way
 
-    def open(self, prompt: Prompt) -> None:
-        """Read the prompt. Raises what `Engine.open` raises."""
-        self._slot, self._prompt_row = self._engine.open(prompt)[:2]
-        self._held, self._reader = [], None
+    def begin(self, row: Array, held_ids: Sequence[int] = ()) -> None:
+        """The slot has read the prompt.
 
-    def close(self) -> None:
-        """Give the slot back, where there is one."""
-        if self._slot is not None:
-            self._engine.close(self._slot)
-            self._slot = None
+        Args:
+            row: float [vocab_size], after what it has read.
+            held_ids: of the text, which it has read too.
+        """
+        self._prompt_row, self._held, self._reader = row, list(held_ids), None
 
-    def follow(self, text_ids: Sequence[int]) -> None:
+    def follow(self, text_ids: Sequence[int]) -> Passes[None]:
         """From now on read trees that hang from this text: `plan` and `guess` instead of `draft`."""
-        self._leave_tree(text_ids)
-        self._reader = TreeReader(self._engine, self._open_slot, self._prompt_row, self._keep(text_ids))
+        yield from self.leave_tree(text_ids)
+        self._reader = TreeReader(self._engine, self.lease, self._prompt_row, self._keep(text_ids))
+
+    def leave_tree(self, text_ids: Sequence[int]) -> Passes[Sequence[int]]:
+        """Of a tree keep nothing; returns the tokens of the text that the slot holds."""
+        yield from ()
+        if self._reader is not None:
+            self._held = list(text_ids[: self._reader.num_held])
+            self._reader = None
+            self.lease.crop(self._engine, len(self._held))
+        return self._held
 
     def plan(self, tree: GuessTree, nodes: Sequence[Node]) -> DraftStep:
         """As TreeReader.plan."""
         assert self._reader is not None, "follow the text first"
         return self._reader.plan(tree, nodes)
 
-    def guess(self, step: DraftStep, num_guesses: int, num_shared_ids: int) -> list[Guesses]:
+    def guess(self, step: DraftStep, num_guesses: int, num_shared_ids: int) -> Passes[list[Guesses]]:
         """What may follow each of the nodes of a step.
 
         Args:
@@ -73,19 +84,19 @@ class Drafter:
             CacheOverflow: the slot is full; its tree is lost.
         """
         assert self._reader is not None, "follow the text first"
-        rows = self._reader.run(step)[-len(step.nodes) :, :num_shared_ids]
+        rows = (yield from self._reader.run(step))[-len(step.nodes) :, :num_shared_ids]
         return best_guesses(rows, self._sampling, [node.position + 1 for node in step.nodes], num_guesses)
 
-    def draft(self, text_ids: Sequence[int], num_tokens: int, num_shared_ids: int) -> Block:
+    def draft(self, text_ids: Sequence[int], num_tokens: int, num_shared_ids: int) -> Passes[Block]:
         """Guess what follows the text.
 
         Args:
             num_tokens: how many tokens; there are fewer where the text ends.
             num_shared_ids: ids from here on are not drafted: the target does not have them.
         """
-        self._leave_tree(text_ids)
+        yield from self.leave_tree(text_ids)
         self._num_passes = self._num_read = 0
-        row = self._read(text_ids)
+        row = yield from self._read(text_ids)
         ids, signals, distributions = list(text_ids), [], []
         for left in reversed(range(num_tokens)):
             row = row[:num_shared_ids]
@@ -95,7 +106,7 @@ class Drafter:
             signals.append(token_signals(row, token_id))
             if not left or self._sampling.is_end(ids):
                 break
-            row = self._extend([token_id])
+            row = yield from self._extend([token_id])
         drawn_from = tuple(item for item in distributions if item is not None) or None
         return Block(tuple(ids[len(text_ids) :]), tuple(signals), drawn_from, self._num_passes, self._num_read)
 
@@ -106,38 +117,60 @@ class Drafter:
             return draw(distribution, self._sampling.seed, position), distribution
         return best_guesses(row[None, :], self._sampling, [position], 1)[0].token_ids[0], None
 
-    def _read(self, text_ids: Sequence[int]) -> Array:
+    def _read(self, text_ids: Sequence[int]) -> Passes[Array]:
         """Bring the slot to the text; returns the logits [vocab_size] after it."""
         num_kept = self._keep(text_ids)
-        return self._extend(text_ids[num_kept:]) if text_ids else self._prompt_row
+        return (yield from self._extend(text_ids[num_kept:])) if text_ids else self._prompt_row
 
     def _keep(self, text_ids: Sequence[int]) -> int:
         """Drop what is not of this text; returns how many of its tokens the slot still holds."""
         # The last token is read again where only its logits are missing; after the prompt they are kept.
-        num_kept = min(_num_common(self._held, text_ids), max(0, len(text_ids) - 1))
+        num_kept = min(num_common(self._held, text_ids), max(0, len(text_ids) - 1))
         if num_kept < len(self._held):
-            self._engine.crop(self._open_slot, num_kept)
+            self.lease.crop(self._engine, num_kept)
             del self._held[num_kept:]
         return num_kept
 
-    def _leave_tree(self, text_ids: Sequence[int]) -> None:
-        if self._reader is not None:
-            self._held = list(text_ids[: self._reader.num_held])
-            self._engine.crop(self._open_slot, len(self._held))
-            self._reader = None
-
-    def _extend(self, token_ids: Sequence[int]) -> Array:
-        (logits,) = self._engine.extend([Extension.chain(self._open_slot, token_ids)])
+    def _extend(self, token_ids: Sequence[int]) -> Passes[Array]:
+        logits = yield Extension.chain(self.lease.open_slot, token_ids)
         self._held.extend(token_ids)
         self._num_passes += 1
         self._num_read += len(token_ids)
         return logits[-1]
 
-    @property
-    def _open_slot(self) -> Slot:
-        assert self._slot is not None, "open the drafter first"
-        return self._slot
+
+class LoneDrafter:
+    """A drafter that has the engine for itself. Synchronous; methods and errors as `Drafter`'s."""
+
+    def __init__(self, engine: Engine, sampling: SamplingParams, rule: AcceptanceRule) -> None:
+        self._engine = engine
+        self._drafter = Drafter(engine, DraftLease(), sampling, rule)
+
+    def open(self, prompt: Prompt) -> None:
+        """Read the prompt. Raises what `Engine.open` raises."""
+        self._drafter.lease.slot, row = self._engine.open(prompt)[:2]
+        self._drafter.begin(row)
+
+    def close(self) -> None:
+        """Give the slot back, where there is one."""
+        lease = self._drafter.lease
+        if lease.slot is not None:
+            self._engine.close(lease.slot)
+            lease.slot = None
+
+    def follow(self, text_ids: Sequence[int]) -> None:
+        run_alone(self._engine, self._drafter.follow(text_ids))
+
+    def plan(self, tree: GuessTree, nodes: Sequence[Node]) -> DraftStep:
+        return self._drafter.plan(tree, nodes)
+
+    def guess(self, step: DraftStep, num_guesses: int, num_shared_ids: int) -> list[Guesses]:
+        return run_alone(self._engine, self._drafter.guess(step, num_guesses, num_shared_ids))
+
+    def draft(self, text_ids: Sequence[int], num_tokens: int, num_shared_ids: int) -> Block:
+        return run_alone(self._engine, self._drafter.draft(text_ids, num_tokens, num_shared_ids))
 
 
-def _num_common(ours: Sequence[int], theirs: Sequence[int]) -> int:
+def num_common(ours: Sequence[int], theirs: Sequence[int]) -> int:
+    """How many tokens two texts begin with together."""
     return next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))

@@ -13,6 +13,7 @@ Three things go on at once, and each sets `wake` when something has happened:
     the prompt is read     the draft model has read it                drafting
                            it has no room for it                      is_full
     drafting               the draft model has no room for more       is_full
+                           its slot went to another text              the prompt is read
     any                    the connection is lost: guesses that were  as before, over a new connection, as far as
                            sent are to be sent again (rule 5)         the client's patience goes
                            the text is complete, or another mode is   the end
@@ -27,13 +28,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 
 from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.cloud_client import CloudClient
+from skydraft.edge.draft_pool import DraftPool, Timed
 from skydraft.edge.drafter import Drafter
-from skydraft.edge.measuring import timed
 from skydraft.edge.tree_reader import DraftStep
 from skydraft.errors import CacheOverflow, CloudFault, TransportError
 from skydraft.policies.planner import Planner
@@ -46,7 +46,7 @@ class ExactWriter:
     """Writes one text.
 
     Args:
-        worker: where the draft model runs; this class draws from it one call at a time.
+        pool: where the drafter has its slot.
         show: called when the text has grown.
 
     Attributes:
@@ -59,27 +59,28 @@ class ExactWriter:
         client: CloudClient,
         drafter: Drafter,
         planner: Planner,
-        worker: Executor,
+        pool: DraftPool,
         show: Callable[[], None],
     ) -> None:
         self._session = session
         self._client = client
         self._drafter = drafter
         self._planner = planner
-        self._worker = worker
+        self._pool = pool
         self._show = show
         self._drafting = Drafting(session, planner, time.monotonic())
         self._wake = asyncio.Event()
         self._reading_prompt: asyncio.Task[None] | None = None
         # The draft step under way, and what it will give: the guesses after each node, and the seconds that it took.
-        self._step: tuple[DraftStep, asyncio.Future[tuple[list[Guesses], float]]] | None = None
+        self._step: tuple[DraftStep, asyncio.Future[Timed[list[Guesses]]]] | None = None
         self.is_full = False
 
     async def write(self, read_prompt: Callable[[], asyncio.Task[None]], goes_on: Callable[[], bool]) -> None:
         """Until the text is complete.
 
         Args:
-            read_prompt: has the drafter opened; called when there is something to draft, and once.
+            read_prompt: has the drafter's slot filled; called when there is something to draft, and again when the slot
+                went to another text.
             goes_on: whether to go on; asked whenever the text has grown.
         Raises:
             TransportError, CloudFault: the cloud is lost, and patience does not cover it.
@@ -96,6 +97,8 @@ class ExactWriter:
         finally:
             self._planner.stop_drafting()
             # The slot may not be used behind the back of what comes next; an error was raised where it mattered.
+            if self._reading_prompt is not None:
+                self._reading_prompt.cancel()
             under_way = [self._reading_prompt, self._step and self._step[1]]
             await asyncio.gather(*(work for work in under_way if work is not None), return_exceptions=True)
 
@@ -112,7 +115,7 @@ class ExactWriter:
                 self._wake.clear()
                 self._finish_step()
                 self._read_for_drafts(read_prompt)
-                can_draft = self._has_read_prompt()
+                can_draft = self._has_read_prompt() and self._drafter.lease.is_held
                 self._drafting.give_credit()
                 self._drafting.offer()
                 if can_draft:
@@ -133,13 +136,15 @@ class ExactWriter:
             self._wake.set()
 
     def _read_for_drafts(self, read_prompt: Callable[[], asyncio.Task[None]]) -> None:
-        """Begin to read the prompt, once there is something to draft."""
+        """Begin to read the prompt, once there is something to draft, and again where the slot was lost."""
+        if self._has_read_prompt() and not self._drafter.lease.is_held:
+            self._reading_prompt = None
         if self._reading_prompt is None and self._drafting.way.width:
             self._reading_prompt = read_prompt()
             self._reading_prompt.add_done_callback(lambda _: self._wake.set())
 
     def _has_read_prompt(self) -> bool:
-        """Whether the draft model has read the prompt and can draft."""
+        """Whether the draft model has read the prompt, and is to draft."""
         if self.is_full or self._reading_prompt is None or not self._reading_prompt.done():
             return False
         try:
@@ -162,8 +167,7 @@ class ExactWriter:
             return
         step = self._drafter.plan(self._drafting.tree, nodes)
         num_guesses, num_ids = self._drafting.way.num_guesses, self._session.num_shared_ids
-        call = timed(lambda: self._drafter.guess(step, num_guesses, num_ids))
-        result = asyncio.get_running_loop().run_in_executor(self._worker, call)
+        result = self._pool.run(self._drafter.lease, self._drafter.guess(step, num_guesses, num_ids))
         result.add_done_callback(lambda _: self._wake.set())
         self._step = step, result
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
 
 from skydraft.edge.cloud_client import CloudClient
 from skydraft.errors import SkydraftError, TransportError
@@ -17,18 +15,6 @@ CONNECT_PERIOD_S = 0.02
 LOOK_TOKENS = 5  # of which the first waits for the prompt
 LOOK_S = 2.0  # a cloud that takes longer for the others is slower than people read
 OPENING_S = 30.0  # until the first: a long prompt takes its time
-
-_Result = TypeVar("_Result")
-
-
-def timed(call: Callable[[], _Result]) -> Callable[[], tuple[_Result, float]]:
-    """The same call, which gives the seconds that it took too."""
-
-    def timed_call() -> tuple[_Result, float]:
-        begin_s = time.perf_counter()
-        return call(), time.perf_counter() - begin_s
-
-    return timed_call
 
 
 async def watch_link(client: CloudClient, planner: Planner) -> None:

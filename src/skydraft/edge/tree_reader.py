@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from skydraft.core.tree_shape import TreeShape
 from skydraft.decoding.guess_tree import GuessTree, Node
-from skydraft.engines.base import Array, Engine, Extension, Slot
+from skydraft.edge.draft_lease import DraftLease, Passes
+from skydraft.engines.base import Array, Engine, Extension
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,17 @@ class DraftStep:
 class TreeReader:
     """One text on one slot. `plan` and `run` are called in turns: plan in the thread of the tree, run in any other.
 
+    A slot that was lost and filled again has a new reader: nodes that the tree knows and the slot does not are read
+    again when something below them is to be read.
+
     Args:
-        prompt_row: float [vocab_size], after the prompt.
+        prompt_row: float [vocab_size], after the prompt; of no use where num_held is not 0.
         num_held: generated tokens that the slot has read.
     """
 
-    def __init__(self, engine: Engine, slot: Slot, prompt_row: Array, num_held: int) -> None:
+    def __init__(self, engine: Engine, lease: DraftLease, prompt_row: Array, num_held: int) -> None:
         self._engine = engine
-        self._slot = slot
+        self._lease = lease
         self._prompt_row = prompt_row
         self._start = num_held  # generated tokens in the trunk
         self._row_of: dict[Node, int] = {}  # nodes that the slot holds behind its trunk; 1 is the first
@@ -64,7 +68,8 @@ class TreeReader:
         start, root = self._start, tree.root
         missing = self._missing(root)
         path, rest = self._drop(tree, missing)
-        new = [*missing, *(node for node in nodes if node is not root and node.position >= self._start)]
+        wanted = [node for node in nodes if node is not root and node.position >= self._start]
+        new = [*missing, *self._lost(root, wanted), *wanted]
         parents = list(self._shape.parents)
         for node in new:
             parents.append(self._row_of.get(node.parent, 0) if node.parent else 0)
@@ -73,13 +78,13 @@ class TreeReader:
         token_ids = tuple(node.token_id for node in new if node.token_id is not None)
         return DraftStep(start, path, rest, tuple(nodes), token_ids, self._shape)
 
-    def run(self, step: DraftStep) -> Array:
+    def run(self, step: DraftStep) -> Passes[Array]:
         """Returns the logits [num_tokens, vocab_size] after each token read; [1, vocab_size] after the prompt."""
         if step.path is not None:
-            self._engine.keep_path(self._slot, step.start, step.path, step.rest)
+            self._lease.keep_path(self._engine, step.start, step.path, step.rest)
         if not step.token_ids:
             return self._prompt_row[None, :]
-        return self._engine.extend([Extension(self._slot, step.token_ids, step.shape)])[0]
+        return (yield Extension(self._lease.open_slot, step.token_ids, step.shape))
 
     def _missing(self, root: Node) -> list[Node]:
         """Tokens of the text that the slot has not read, the last of them the root."""
@@ -89,6 +94,19 @@ class TreeReader:
             missing.append(node)
             node = node.parent
         return missing[::-1]
+
+    def _lost(self, root: Node, wanted: Sequence[Node]) -> dict[Node, None]:
+        """Nodes between the root and those that are wanted that the slot does not hold any more, parents first."""
+        lost: dict[Node, None] = {}
+        known = {root, *self._row_of, *wanted}
+        for node in wanted:
+            lineage = []
+            above = node.parent
+            while above is not None and above not in known and above not in lost:
+                lineage.append(above)
+                above = above.parent
+            lost.update(dict.fromkeys(reversed(lineage)))
+        return lost
 
     def _drop(self, tree: GuessTree, missing: Sequence[Node]) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:
         """Forget what the text left; what it went by joins the trunk."""

@@ -7,38 +7,36 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from msgspec.structs import replace
 
 from skydraft.config import DeviceSettings
-from skydraft.core import AcceptanceRule, Exact, Mode, Objective, Origin, PassTimes, Prompt, SamplingParams, Token
+from skydraft.core import AcceptanceRule, Exact, Mode, Origin, PassTimes, Prompt, SamplingParams, Token
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_client import CloudClient
+from skydraft.edge.draft_lease import DraftLease
+from skydraft.edge.draft_pool import DraftPool
 from skydraft.edge.drafter import Block, Drafter
 from skydraft.edge.exact_writer import WITHOUT_DRAFT, ExactWriter
-from skydraft.edge.measuring import LOOK_S, LOOK_TOKENS, look_at_cloud, timed, watch_link
+from skydraft.edge.measuring import LOOK_S, LOOK_TOKENS, look_at_cloud, watch_link
 from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.patience import Patience
+from skydraft.edge.planner_book import PlannerBook
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine
 from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError
 from skydraft.policies.draft_length import draft_length
-from skydraft.policies.estimates import Estimates
 from skydraft.policies.gate import EscalationCap, Gate, NeverGate
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import Way
 from skydraft.protocol.messages import FaultCode
 from skydraft.tasks.base import PromptPair
 from skydraft.text.vocabulary import Vocabulary
-from skydraft.transport.address import is_loopback, session_url
 
 DRAFT_FULL = "the draft model has no room for more: shorten the prompt, or give it a larger --max-length"
 ALONE_LENGTH = 1  # tokens at a time where none are judged: each is shown as it comes
-
-_Result = TypeVar("_Result")
 
 OnTokens = Callable[[Sequence[Token]], None]
 Notify = Callable[[str], None]
@@ -69,7 +67,7 @@ class Job:
 
 
 class Writer:
-    """Writes texts, one after the other, with one draft engine.
+    """Writes texts with one draft engine, which those that are written at the same time share.
 
     Args:
         engine: the draft model; None where the cloud writes alone.
@@ -77,10 +75,9 @@ class Writer:
     """
 
     def __init__(self, engine: Engine | None, draft_times: PassTimes | None = None) -> None:
-        self._engine = engine
-        self._draft_times = draft_times
-        self._planners: dict[tuple[CloudAddress | None, Objective, Way | None], Planner] = {}
+        self._planners = PlannerBook(draft_times)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="skydraft-draft")
+        self._pool = None if engine is None else DraftPool(engine, self._worker)
 
     def close(self) -> None:
         self._worker.shutdown()
@@ -99,23 +96,13 @@ class Writer:
             DisclosureError: the share level keeps something on the device that was about to leave.
             EngineError: the draft model cannot take the prompt, and the cloud may not write alone.
         """
-        run = TextRun(job, self._engine, self._planner_for(job), self._worker, on_tokens, notify)
-        try:
-            await run.write()
-        finally:
-            await run.close()
+        with self._planners.planner(job.address, job.settings.objective, job.way) as planner:
+            run = TextRun(job, self._pool, planner, on_tokens, notify)
+            try:
+                await run.write()
+            finally:
+                await run.close()
         return run.report()
-
-    def _planner_for(self, job: Job) -> Planner:
-        """What was learnt of a cloud in one text serves the next."""
-        objective = job.settings.objective
-        key = job.address, objective, job.way
-        if key not in self._planners:
-            estimates = Estimates(is_near=job.address is not None and is_loopback(session_url(job.address.url)))
-            if self._draft_times is not None:
-                estimates.draft_s.tell(self._draft_times)
-            self._planners[key] = Planner(objective, job.way, estimates)
-        return self._planners[key]
 
 
 class TextRun:
@@ -124,15 +111,14 @@ class TextRun:
     def __init__(
         self,
         job: Job,
-        engine: Engine | None,
+        pool: DraftPool | None,
         planner: Planner,
-        worker: ThreadPoolExecutor,
         on_tokens: OnTokens,
         notify: Notify,
     ) -> None:
         self._job = job
         self._planner = planner
-        self._worker = worker
+        self._pool = pool
         self._on_tokens = on_tokens
         self._notify = notify
         self._started_s = time.perf_counter()
@@ -149,17 +135,18 @@ class TextRun:
             job.rule,
             is_strict=job.settings.strict,
         )
-        self._drafter = None if engine is None else Drafter(engine, job.sampling, job.rule)
+        self._lease = DraftLease()
+        self._drafter = None if pool is None else Drafter(pool.engine, self._lease, job.sampling, job.rule)
         self._choice = ModeChoice(
             mode=job.settings.mode,
             share=job.settings.share,
             objective=job.settings.objective,
             has_cloud=job.address is not None,
-            has_draft=engine is not None,
+            has_draft=pool is not None,
             does_cloud_see_all=job.prompts.does_cloud_see_all,
             planner=planner,
         )
-        self._reading: asyncio.Task[None] | None = None
+        self._filling: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._client: CloudClient | None = None
         if job.address is not None:
@@ -282,9 +269,10 @@ class TextRun:
             if self._client is not None:
                 await self._client.close()
         finally:
-            if self._drafter is not None and self._reading is not None:
-                await asyncio.gather(self._reading, return_exceptions=True)  # its error was raised where it was awaited
-                await self._in_worker(self._drafter.close)
+            if self._pool is not None and self._drafter is not None:
+                await self._pool.release(self._lease, self._drafter, self._session.token_ids)
+                if self._filling is not None:
+                    await asyncio.gather(self._filling, return_exceptions=True)  # an error was raised where it mattered
 
     def report(self) -> Report:
         total_s = time.perf_counter() - self._started_s
@@ -306,7 +294,6 @@ class TextRun:
         )
 
     async def _write_alone(self, goes_on: Callable[[], bool]) -> None:
-        await self._read_prompt()
         while goes_on():
             self._session.commit((await self._draft(ALONE_LENGTH)).token_ids)
             self._show()
@@ -328,26 +315,23 @@ class TextRun:
 
     async def _write_exactly(self) -> None:
         """The cloud's own text, as fast as both can."""
-        drafter = self._require_drafter()
-        exact_writer = ExactWriter(self._session, self._cloud(), drafter, self._planner, self._worker, self._show)
+        pool, drafter = self._require_draft()
+        exact_writer = ExactWriter(self._session, self._cloud(), drafter, self._planner, pool, self._show)
         try:
-            await exact_writer.write(
-                lambda: asyncio.create_task(self._follow(drafter)), lambda: self._is_up_to(Mode.HYBRID)
-            )
+            await exact_writer.write(lambda: asyncio.create_task(self._follow()), lambda: self._is_up_to(Mode.HYBRID))
         finally:
             self._is_draft_full = exact_writer.is_full
 
-    async def _follow(self, drafter: Drafter) -> None:
-        await self._read_prompt()
-        await self._in_worker(lambda: drafter.follow(self._session.token_ids))
+    async def _follow(self) -> None:
+        pool, drafter = await self._with_slot()
+        await pool.run(self._lease, drafter.follow(self._session.token_ids))
 
     async def _write_by_blocks(self) -> None:
         """Block by block, as the gate decides: the cloud is asked where the device is unsure."""
         client, settings = self._cloud(), self._job.settings
         lengths, cap = draft_length(settings.block_length), EscalationCap(settings.max_escalated)
-        reading = self._read_prompt()
-        await client.open()  # the cloud reads its prompt while the device reads its own
-        await reading
+        self._begin_to_fill()  # the cloud reads its prompt while the device reads its own
+        await client.open()
         while self._is_up_to(Mode.HYBRID):
             block = await self._draft(min(lengths.next_length(), self._session.max_block_length))
             if cap.allows(len(block.token_ids), self._job.gate.escalates(block.signals)):
@@ -365,22 +349,33 @@ class TextRun:
         return min(origins.count(Origin.ACCEPTED), len(block.token_ids))
 
     async def _draft(self, num_tokens: int) -> Block:
-        drafter, session = self._require_drafter(), self._session
-        draft = timed(lambda: drafter.draft(session.token_ids, num_tokens, session.num_shared_ids))
-        block, seconds = await self._in_worker(draft)
+        session = self._session
+        pool, drafter = await self._with_slot()
+        passes = drafter.draft(session.token_ids, num_tokens, session.num_shared_ids)
+        block, seconds = await pool.run(self._lease, passes)
         if block.num_passes:
             self._planner.saw_draft_step(block.num_read / block.num_passes, seconds / block.num_passes)
         return block
 
-    def _read_prompt(self) -> asyncio.Task[None]:
-        """Begin to read the prompt, once."""
-        if self._reading is None:
-            drafter = self._require_drafter()
-            self._reading = asyncio.create_task(self._in_worker(lambda: drafter.open(self._job.prompts.edge)))
-        return self._reading
+    async def _with_slot(self) -> tuple[DraftPool, Drafter]:
+        """Have the draft model read the prompt and the text so far, unless a slot holds them."""
+        while True:
+            filling = self._begin_to_fill()
+            if not filling.done():
+                await asyncio.shield(filling)  # it goes on where another mode does
+            filling.result()
+            if self._lease.is_held:  # else it went to another text meanwhile
+                return self._require_draft()
 
-    async def _in_worker(self, call: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, call)
+    def _begin_to_fill(self) -> asyncio.Task[None]:
+        if self._filling is None or (self._filling.done() and not self._lease.is_held):
+            self._filling = asyncio.create_task(self._fill(*self._require_draft()))
+        return self._filling
+
+    async def _fill(self, pool: DraftPool, drafter: Drafter) -> None:
+        text = list(self._session.token_ids)
+        filled, _ = await pool.open(self._lease, self._job.prompts.edge, text)
+        drafter.begin(filled.row, text[: filled.num_held])
 
     def _show(self) -> None:
         new_tokens = self._session.tokens(self._num_shown)
@@ -394,7 +389,7 @@ class TextRun:
             raise ConfigError(f"mode {self._job.settings.mode.value} needs the address of a cloud")
         return self._client
 
-    def _require_drafter(self) -> Drafter:
-        if self._drafter is None:
+    def _require_draft(self) -> tuple[DraftPool, Drafter]:
+        if self._pool is None or self._drafter is None:
             raise ConfigError("the device has no draft model and cannot write by itself: give it one with --draft")
-        return self._drafter
+        return self._pool, self._drafter

@@ -15,7 +15,7 @@ from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_client import CloudClient
-from skydraft.edge.drafter import Drafter
+from skydraft.edge.drafter import LoneDrafter
 from skydraft.edge.patience import Patience
 from skydraft.engines.base import Engine, Extension
 from skydraft.engines.prompt_checks import text_ids
@@ -143,7 +143,7 @@ class Measurement:
             EngineError: the draft model cannot take the prompt.
         """
         client = self._client(NUM_TEXT_TOKENS)
-        session, drafter = client.session, Drafter(engine, client.session.sampling, Exact())
+        session, drafter = client.session, LoneDrafter(engine, client.session.sampling, Exact())
         draft_times_s, round_times_s, num_drafted = list[float](), list[float](), 0
         try:
             await client.connect()
