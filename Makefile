@@ -68,7 +68,8 @@ test-llamacpp: $(LLAMACPP)/.dev
 $(LLAMACPP)/.dev: pyproject.toml constraints.txt
 	@echo "Building llama.cpp into $(LLAMACPP); this takes four minutes of one core or so, once."
 	$(PYTHON) -m venv $(LLAMACPP)
-	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/tools/llama_only.cmake" \
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/tools/llama_only.cmake \
+		-DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__" \
 		$(LLAMACPP)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,llamacpp]' gguf
 	@touch $@
 

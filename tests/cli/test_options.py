@@ -63,7 +63,8 @@ def test_the_default_that_help_shows_is_the_one_of_the_setting(
 def test_every_setting_that_a_person_may_want_has_a_flag(name: str, settings: Any) -> None:
     names = {option.name for option in app.commands[name].params}
     bounds = {"max_draft_tokens", "max_in_flight", "max_frame_bytes", "max_prompt_tokens", "max_tensor_bytes"}
-    bounds |= {"max_connections", "max_connections_per_key", "max_sessions", "max_positions", "max_state_bytes"}
+    bounds |= {"max_connections", "max_connections_per_key", "max_sessions", "max_positions"}
+    bounds |= {"max_state_bytes", "max_swap_bytes"}
     of_the_file_only = {*bounds, "num_slots", "prefill_tokens", "open_s", "idle_s", "stall_s"}
     assert set(settings.__struct_fields__) - names <= of_the_file_only
 

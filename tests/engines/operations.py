@@ -11,7 +11,7 @@ import numpy as np
 
 from skydraft.core import Prompt, TokenSegment
 from skydraft.core.tree_shape import TreeShape
-from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, PromptChunk, Slot
+from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, PromptChunk, Slot, SwappedSlot
 
 # (prompt, token ids) -> [1 + num_tokens, vocab_size]: row i after i tokens
 FromScratch = Callable[[Prompt, list[int]], np.ndarray]
@@ -52,7 +52,8 @@ class _Text:
 class RandomOperations:
     """Opens, extends (chains, trees, trees that grow), crops, keeps paths of and closes slots at random.
 
-    Of a ChunkedEngine some prompts are read in chunks, in the passes that extend other slots.
+    Of a ChunkedEngine some prompts are read in chunks, in the passes that extend other slots, and some slots are
+    swapped out and in.
 
     Args:
         vocab_size: ids are drawn below it and above 7, for a model may give the first a meaning.
@@ -79,10 +80,11 @@ class RandomOperations:
         self.max_text = max_text
         self.texts: dict[Slot, _Text] = {}
         self.unread: dict[Slot, tuple[Prompt, int]] = {}  # and how many tokens of it are left
+        self.swapped: list[tuple[SwappedSlot, _Text]] = []
         self.largest_difference = 0.0
 
     def run(self, num_steps: int) -> None:
-        steps = [self.open, self.extend, self.extend, self.extend, self.crop, self.close]
+        steps = [self.open, self.extend, self.extend, self.extend, self.crop, self.close, self.swap]
         for _ in range(num_steps):
             steps[self.random.integers(len(steps))]()
             self._decide_some_trees()
@@ -132,6 +134,20 @@ class RandomOperations:
         if self.unread and self.random.random() < 0.1:
             slot, _ = self.unread.popitem()
             self.engine.close(slot)
+
+    def swap(self) -> None:
+        if not isinstance(self.engine, ChunkedEngine):
+            return
+        for slot in self._some_slots()[:1]:
+            self._decide(slot)
+            swapped = self.engine.swap_out(slot)
+            assert swapped.num_bytes > 0
+            self.swapped.append((swapped, self.texts.pop(slot)))
+        if self.swapped and len(self.texts) + len(self.unread) < self.engine.limits.num_slots:
+            swapped, text = self.swapped.pop(int(self.random.integers(len(self.swapped))))
+            slot = self.engine.swap_in(swapped)
+            assert slot not in self.texts
+            self.texts[slot] = text
 
     def _extension(self, slot: Slot) -> Extension:
         text = self.texts[slot]

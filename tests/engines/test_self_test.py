@@ -85,7 +85,7 @@ def has_a_part_of_a_prompt(engine: Company, items: Items) -> bool:
         (has_width(9), ("blocks of 33",)),
         (has_tree, ("trees", "two slots")),
         (follows_a_kept_path, ("trees", "crops", "two slots")),
-        (follows_a_crop, ("trees", "crops")),
+        (follows_a_crop, ("trees", "crops", "swapped")),
         (has_two_slots, ("two slots",)),
         (has_a_part_of_a_prompt, ("two slots", "restored")),
     ],

@@ -202,3 +202,28 @@ def test_a_reserved_slot_reads_its_prompt_in_pieces_and_nothing_else_before() ->
 def test_a_slot_that_was_reserved_and_not_read_is_closed_clean() -> None:
     book = SlotBook(LIMITS)
     assert book.release(book.reserve([5, 6, 7])) == 0
+
+
+def test_a_swapped_slot_goes_on_where_it_was() -> None:
+    book = opened()
+    extend(book, Extension.chain(0, [5, 6, 7]))
+    book.crop(0, 1)
+    swapped = book.swap_out(0)
+    assert (swapped.prompt_length, swapped.length, swapped.high_water) == (3, 4, 6)
+    assert book.allocate(5) == 0
+    assert book.swap_in(swapped) == 1
+    (placement,) = book.place([Extension.chain(1, [8])], 100)
+    assert placement.start == 4
+    with pytest.raises(CacheOverflow, match="all 2 slots"):
+        book.swap_in(swapped)
+
+
+def test_only_a_settled_slot_is_swapped_out() -> None:
+    book = opened()
+    extend(book, Extension(0, [5, 6], TreeShape((0, 0))))
+    assert book.reserve([1, 2]) == 1
+    for slot in (0, 1):
+        with pytest.raises(ValueError, match=f"slot {slot} is not settled"):
+            book.swap_out(slot)
+    book.keep_path(0, 0, [1])
+    assert book.swap_out(0).length == 4

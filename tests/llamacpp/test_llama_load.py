@@ -204,3 +204,15 @@ def test_the_command_of_the_docs_requantizes_a_draft(written: Written, tmp_path:
     assert done.returncode == 0, done.stderr
     assert made.stat().st_size < given.stat().st_size
     assert load(made).vocabulary.tokens == load(given).vocabulary.tokens
+
+
+@pytest.mark.parametrize(("features", "expected"), [(b"AVX2 = 1 | ", True), (b"AVX2 = 1 | AMX_INT8 = 1 | ", False)])
+def test_a_build_with_amx_is_run_without_its_extra_buffers(
+    written: Written, monkeypatch: pytest.MonkeyPatch, features: bytes, expected: bool
+) -> None:
+    import llama_cpp
+
+    monkeypatch.setattr(llama_cpp, "llama_print_system_info", lambda: features)
+    used = spy_on(monkeypatch, llama_cpp, "llama_model_load_from_file", lambda _, params: bool(params.use_extra_bufts))
+    load(written())
+    assert used == [expected]

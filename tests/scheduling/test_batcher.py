@@ -194,6 +194,38 @@ def test_a_text_that_was_evicted_is_read_again_in_pieces_and_goes_on() -> None:
     assert list(first.token_ids) == alone(first)
 
 
+def test_a_slot_that_was_swapped_out_is_not_read_again() -> None:
+    target = counting(engine(1))
+    batcher = Batcher(target, max_positions=64, prefill_tokens=16, max_swap_bytes=2**20)
+    sessions = [admitted(batcher, new_session(seed, max_tokens=200, prompt=prompt(50))) for seed in range(4)]
+    for session in sessions:
+        credit(batcher, session)
+    done = passes(batcher)
+    assert not faults(done)
+    assert sum(one.num_restored for one in done) >= 8  # a slot of its own for each, several times
+    assert target.num_prompt_tokens == 4 * 50
+    assert sum(one.num_positions for one in done) == 4 * (50 + 199)  # the last token of a text is read by nobody
+    for session in sessions:
+        assert list(session.token_ids) == alone(session)
+
+
+def test_beyond_the_memory_for_swapped_slots_the_first_one_is_forgotten() -> None:
+    target = counting(engine(1))
+    batcher = Batcher(target, max_swap_bytes=2 * 8 * (2 + 60))  # numbers of 8 bytes, two of which stand before a text
+    first, second, third = (admitted(batcher, new_session(seed, prompt=prompt(50))) for seed in range(3))
+    passes(batcher)
+    admitted(batcher, new_session(3))
+    passes(batcher)
+    assert [session.kv_length for session in (first, second, third)] == [0, 0, 0]
+    assert target.num_prompt_tokens == 3 * 50 + 3
+    for session in (third, second, first):
+        credit(batcher, session)
+        passes(batcher)
+    assert target.num_prompt_tokens == 3 * 50 + 3 + 50  # the first one's was read again
+    batcher.release(first)
+    assert list(second.token_ids) == alone(second)
+
+
 def test_a_cloud_without_a_memory_is_told_a_long_text_in_pieces() -> None:
     batcher = Batcher(engine(), max_positions=64, prefill_tokens=16)
     truth = alone(new_session(1, max_tokens=500))

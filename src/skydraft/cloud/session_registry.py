@@ -95,7 +95,7 @@ class SessionRegistry:
     ) -> None:
         self._pass_times = pass_times
         self._reassure_s = reassure_s
-        self._batcher = Batcher(engine, settings.max_positions, settings.prefill_tokens)
+        self._batcher = Batcher(engine, settings.max_positions, settings.prefill_tokens, settings.max_swap_bytes)
         self._engine = engine
         self._settings = settings
         self._metrics = metrics or Metrics()

@@ -36,6 +36,14 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_state_bytes: Annotated[
         int, Setting("Memory for the prompts and texts of all sessions.", bounds=(2**26, 2**44))
     ] = 2**30
+    max_swap_bytes: Annotated[
+        int,
+        Setting(
+            "Memory for the KV caches of sessions that have lost their slots to others; a session whose cache is not "
+            "kept has its text read again.",
+            bounds=(0, 2**44),
+        ),
+    ] = 2**30
     max_positions: Annotated[int, Setting("Tokens in one forward pass, over all sessions.", bounds=(16, 2**20))] = 1024
     prefill_tokens: Annotated[
         int,

@@ -75,6 +75,16 @@ class RowPromise(NamedTuple):
     gap_change: float | None = None
 
 
+class SwappedSlot(NamedTuple):
+    """What a slot held, kept outside of the engine's cache; to be given to `swap_in` of the same engine.
+
+    num_bytes: of memory that it takes.
+    """
+
+    num_bytes: int
+    content: Any
+
+
 class Engine(Protocol):
     """A language model with a KV cache of slots. One thread at a time may use it.
 
@@ -135,7 +145,10 @@ class Engine(Protocol):
 
 @runtime_checkable
 class ChunkedEngine(Engine, Protocol):
-    """An engine that reads prompts piece by piece, in the same forward passes as other slots' tokens."""
+    """An engine that reads prompts piece by piece, in the same forward passes as other slots' tokens.
+
+    What its slots hold can be kept elsewhere meanwhile, so that others may have them.
+    """
 
     def measure(self, prompt: Prompt) -> int:
         """How many tokens the prompt takes in a slot; nothing is computed.
@@ -161,6 +174,21 @@ class ChunkedEngine(Engine, Protocol):
             For a chunk float [1, vocab_size] after the prompt's last token, or [0, vocab_size] where it ends before.
         Raises:
             ValueError: also where a chunk is longer than what is left of the prompt.
+        """
+
+    def swap_out(self, slot: Slot) -> SwappedSlot:
+        """Give the slot back, and keep what it holds.
+
+        Raises:
+            ValueError: it has not read its prompt to the end, or ends in a tree of which no path was kept; it stays
+                as it was.
+        """
+
+    def swap_in(self, swapped: SwappedSlot) -> Slot:
+        """Give a slot what another held: its rows go on with the same bits.
+
+        Raises:
+            CacheOverflow: no slot is free.
         """
 
 

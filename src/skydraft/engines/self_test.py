@@ -7,6 +7,7 @@ compared with the first one:
     trees                    one after the other, of each of which a path is kept and the others are rejected, or all
     crops                    other tokens are read and cropped, and the text goes on
     two slots                another slot reads its prompt, blocks and trees in the same passes
+    swapped                  the slot is swapped out, another reads the prompt in its place, and the text goes on
     restored                 as after an eviction: the prompt in other chunks, and the text behind it like a prompt
 
 It is an experiment and no proof: another text, a longer one, or more slots may behave in another way.
@@ -189,6 +190,8 @@ class _Reader:
         yield "crops", self._after_crops
         if self._engine.limits.num_slots > 1:
             yield "two slots", self._with_another_slot
+        if self._chunked is not None:
+            yield "swapped", partial(self._swapped, self._chunked)
         yield "restored", self._restored
 
     def close(self) -> None:
@@ -243,6 +246,15 @@ class _Reader:
         yield from self._go_on(other, 2, 3)
         self._engine.close(self._slots.pop())
         yield from self._go_on(slot, start + 2, start + 4)
+
+    def _swapped(self, engine: ChunkedEngine) -> Iterator[NumberedRow]:
+        (slot,) = self._slots
+        engine.crop(slot, 2)
+        swapped = engine.swap_out(self._slots.pop())
+        yield 0, self._open()
+        self.close()
+        self._slots.append(engine.swap_in(swapped))
+        yield from self._go_on(self._slots[0], 2, 4)
 
     def _restored(self) -> Iterator[NumberedRow]:
         self.close()

@@ -73,6 +73,18 @@ class Placement(NamedTuple):
         return self.tree.positions[-len(self.token_ids) :]
 
 
+class SettledSlot(NamedTuple):
+    """A slot that was swapped out.
+
+    length: tokens that it holds, its prompt included.
+    high_water: how many of its indexes were ever used.
+    """
+
+    prompt_length: int
+    length: int
+    high_water: int
+
+
 @dataclass
 class _SlotState:
     prompt_length: int
@@ -80,6 +92,10 @@ class _SlotState:
     high_water: int  # tokens that ever had one
     tree: SlotTree | None = None
     prompt_ids: Sequence[int] = ()  # of a reserved slot
+
+    @property
+    def is_settled(self) -> bool:
+        return self.length >= self.prompt_length and (self.tree is None or self.tree.shape.is_chain)
 
 
 class SlotBook:
@@ -94,6 +110,7 @@ class SlotBook:
                     crop to what stands before the fork, or keep_path -> settled,
                     or still undecided where keep_path keeps a fork below the path
         any         release -> free
+        settled     swap_out -> free, and what it returns: swap_in -> settled
 
     What is not allowed is a ValueError. An engine asks `place` where the tokens go, computes, and calls `commit` when
     they have been read: a pass that fails in between leaves every slot in its state.
@@ -122,13 +139,7 @@ class SlotBook:
             CacheOverflow: no slot is free, or the prompt is longer than a slot.
         """
         self.require_room(prompt_length)
-        slot = next((slot for slot in range(self.limits.num_slots) if slot not in self._states), None)
-        if slot is None:
-            raise CacheOverflow(
-                f"all {self.limits.num_slots} slots of the engine are open: close one or raise num_slots"
-            )
-        self._states[slot] = _SlotState(prompt_length, prompt_length, prompt_length)
-        return slot
+        return self._open(_SlotState(prompt_length, prompt_length, prompt_length))
 
     def reserve(self, prompt_ids: Sequence[int]) -> Slot:
         """Open a slot for a prompt of which nothing has been read; errors as `allocate`."""
@@ -146,6 +157,26 @@ class SlotBook:
         high_water = self._state(slot).high_water
         del self._states[slot]
         return high_water
+
+    def swap_out(self, slot: Slot) -> SettledSlot:
+        """Close a slot and keep what the book knows of it.
+
+        Raises:
+            ValueError: it is not settled.
+        """
+        state = self._state(slot)
+        if not state.is_settled:
+            raise ValueError(f"slot {slot} is not settled and cannot be swapped out: keep a path of its tree first")
+        high_water = self.release(slot)
+        return SettledSlot(state.prompt_length, state.length, high_water)
+
+    def swap_in(self, swapped: SettledSlot) -> Slot:
+        """Open a slot for what another held; its tokens get the indexes that they had.
+
+        Raises:
+            CacheOverflow: no slot is free.
+        """
+        return self._open(_SlotState(swapped.prompt_length, swapped.length, swapped.length))
 
     def place(self, extensions: Sequence[Extension | PromptChunk], vocabulary_size: int) -> list[Placement]:
         """Say where the tokens of each extension go; the slots stay as they are.
@@ -232,6 +263,15 @@ class SlotBook:
         token_ids = state.prompt_ids[state.length : state.length + chunk.num_tokens]
         tree = SlotTree(state.length, TreeShape.chain(chunk.num_tokens))
         return Placement(chunk.slot, token_ids, state.length, tree, int(chunk.num_tokens == num_unread))
+
+    def _open(self, state: _SlotState) -> Slot:
+        slot = next((slot for slot in range(self.limits.num_slots) if slot not in self._states), None)
+        if slot is None:
+            raise CacheOverflow(
+                f"all {self.limits.num_slots} slots of the engine are open: close one or raise num_slots"
+            )
+        self._states[slot] = state
+        return slot
 
     def _state(self, slot: Slot) -> _SlotState:
         state = self._states.get(slot)

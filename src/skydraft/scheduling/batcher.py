@@ -5,7 +5,7 @@ the pass what each does next, until it is full. Settling applies the logits. A u
 whom the fair queue divides, is whose it is: in a cloud the account of a key. What a user does next is its state:
 
     state          in a pass                                    next state
-    without slot   is lent one, or waits for one                reading
+    without slot   is lent one, or waits for one                reading, or ready, where its slot was swapped out
     reading        reads a chunk of its prompt                  catching up, or ready, when the prompt is read
     catching up    reads again a part of its log: the slot      ready, when all but MAX_LEAD tokens are read
                    was another's, or the device told a text
@@ -96,14 +96,17 @@ class Batcher:
     Args:
         max_positions: tokens of all sessions that one pass takes; an offer that is longer runs alone.
         prefill_tokens: of these, how many of prompts and of logs that are read again: others wait for these.
+        max_swap_bytes: memory for what the slots held that sessions lost; what is not kept is read again.
     """
 
-    def __init__(self, engine: Engine, max_positions: int = 1024, prefill_tokens: int = 256) -> None:
+    def __init__(
+        self, engine: Engine, max_positions: int = 1024, prefill_tokens: int = 256, max_swap_bytes: int = 0
+    ) -> None:
         self._engine = engine
         self._chunked = engine if isinstance(engine, ChunkedEngine) else None
         self._max_positions = max_positions
         self._prefill_tokens = prefill_tokens
-        self._lending = SlotLending(engine)
+        self._lending = SlotLending(engine, max_swap_bytes)
         self._fair_queue: FairQueue[SlotUser] = FairQueue()
         self._users: dict[CloudSession, SlotUser] = {}
         self._active: dict[SlotUser, None] = {}  # those that may have something to do, in order

@@ -1,4 +1,8 @@
-"""Lends the engine's slots to sessions, which take turns where there are more of them than slots."""
+"""Lends the engine's slots to sessions, which take turns where there are more of them than slots.
+
+What the slot of a session held is swapped out when another gets it, up to a size in all; beyond that the one that lost
+its slot first is forgotten, and its prompt and text will be read again.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import dataclass
 
 from skydraft.core import AcceptanceRule, Prompt, SamplingParams
 from skydraft.decoding.cloud_session import CloudSession
-from skydraft.engines.base import ChunkedEngine, Engine, NarrowEngine, Prefilled, Slot
+from skydraft.engines.base import ChunkedEngine, Engine, NarrowEngine, Prefilled, Slot, SwappedSlot
 
 log = logging.getLogger("skydraft.scheduling")
 
@@ -21,7 +25,8 @@ class SlotUser:
 
     tenant: the engine is shared among tenants.
     num_prompt: tokens of its prompt.
-    slot: None: it has no KV cache, or not any more.
+    slot: None: it has none, or not any more.
+    swapped: what the slot that it lost held; None: nothing is kept of it.
     num_unread: tokens of the prompt that the slot has yet to read.
     num_reread: tokens that its slot had to read before it could go on.
     num_judged: positions since then.
@@ -33,6 +38,7 @@ class SlotUser:
     tenant: Hashable
     num_prompt: int
     slot: Slot | None = None
+    swapped: SwappedSlot | None = None
     num_unread: int = 0
     num_reread: int = 0
     num_judged: int = 0
@@ -58,11 +64,16 @@ class SlotUser:
 class SlotLending:
     """The slots of an engine; the user that has been idle longest loses its slot first.
 
+    Args:
+        max_swap_bytes: of all that is swapped out.
+
     num_evicted: users that lost their slots to others so far.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, max_swap_bytes: int = 0) -> None:
         self.num_evicted = 0
+        self._max_swap_bytes = max_swap_bytes
+        self._swapped: dict[SlotUser, int] = {}  # their sizes, of the one that lost its slot first first
         self._engine = engine
         self._chunked = engine if isinstance(engine, ChunkedEngine) else None
         self._users: dict[SlotUser, Slot] = {}
@@ -70,27 +81,31 @@ class SlotLending:
     def lend(self, user: SlotUser, this_pass: int) -> bool:
         """Give a user a slot, another's if need be; False where all are in use.
 
-        Its prompt is read then, or is still to be read where the engine is a ChunkedEngine.
+        It holds what the user's last one held, where that was swapped out. Else its prompt is read then, or is still
+        to be read where the engine is a ChunkedEngine.
 
         Args:
             this_pass: number of the pass under way: its users keep their slots.
         Raises:
             EngineError: the engine does not take the prompt after all.
         """
-        if len(self._users) >= self._engine.limits.num_slots and not self._evict_one(this_pass):
-            return False
-        terms = user.session.terms
-        if self._chunked is None:
-            user.slot, logits = open_slot(self._engine, terms.prompt, terms.sampling, terms.rule, terms.num_shared_ids)
-            user.session.prefilled(logits)
+        if len(self._users) >= self._engine.limits.num_slots:
+            loser = self._loser(this_pass)
+            if loser is None:
+                return False
+            self._evict(loser, user)
+        if self._chunked is not None and user.swapped is not None:
+            user.slot, user.num_reread = self._chunked.swap_in(user.swapped), 0
+            self._forget_swapped(user)
         else:
-            user.slot, user.num_unread = self._chunked.reserve(terms.prompt), user.num_prompt
+            self._lend_empty(user)
+        user.num_judged = 0
         self._users[user] = user.slot
-        user.num_judged, user.num_reread = 0, user.num_prompt + len(user.session.token_ids)
         return True
 
     def take_back(self, user: SlotUser) -> None:
-        """The user's slot is free again; its session is not told."""
+        """The user's slot is free again, and what is kept of it is forgotten; its session is not told."""
+        self._forget_swapped(user)
         slot, user.slot, user.num_unread = self._users.pop(user, None), None, 0
         if slot is None:
             return
@@ -99,17 +114,40 @@ class SlotLending:
         except Exception:  # an engine that fails must not take the other sessions with it
             log.exception("a slot could not be given back")
 
-    def _evict_one(self, this_pass: int) -> bool:
+    def _loser(self, this_pass: int) -> SlotUser | None:
         others = [user for user in self._users if user.last_pass < this_pass]
         idle = [user for user in others if user.is_idle]
         candidates = idle or [user for user in others if user.has_had_its_turn]
-        if not candidates:
-            return False
-        loser = min(candidates, key=lambda user: user.last_pass)
-        self.take_back(loser)
-        loser.session.forget_cache()
+        return min(candidates, key=lambda user: user.last_pass, default=None)
+
+    def _evict(self, loser: SlotUser, winner: SlotUser) -> None:
+        if self._chunked is not None and self._max_swap_bytes:
+            loser.swapped = self._chunked.swap_out(self._users[loser])
+            loser.slot = None
+            del self._users[loser]
+            self._swapped[loser] = loser.swapped.num_bytes
+            self._swapped.pop(winner, None)  # will be swapped in
+            while sum(self._swapped.values()) > self._max_swap_bytes:
+                first = next(iter(self._swapped))
+                self._forget_swapped(first)
+                first.session.forget_cache()
+        else:
+            self.take_back(loser)
+            loser.session.forget_cache()
         self.num_evicted += 1
-        return True
+
+    def _lend_empty(self, user: SlotUser) -> None:
+        terms = user.session.terms
+        if self._chunked is None:
+            user.slot, logits = open_slot(self._engine, terms.prompt, terms.sampling, terms.rule, terms.num_shared_ids)
+            user.session.prefilled(logits)
+        else:
+            user.slot, user.num_unread = self._chunked.reserve(terms.prompt), user.num_prompt
+        user.num_reread = user.num_prompt + len(user.session.token_ids)
+
+    def _forget_swapped(self, user: SlotUser) -> None:
+        user.swapped = None
+        self._swapped.pop(user, None)
 
 
 def open_slot(

@@ -22,6 +22,7 @@ from skydraft.engines.base import (
     Prefilled,
     PromptChunk,
     Slot,
+    SwappedSlot,
 )
 from skydraft.engines.name_settings import NameSettings
 
@@ -72,7 +73,7 @@ class PaceCounts:
 class PacedEngine:
     """Any engine, its passes stretched to a pace; its errors are those of the engine within, and take no time.
 
-    A pass returns when its time is over, however much of it was computing. `crop`, `keep_path` and `close` are free.
+    A pass returns when its time is over, however much of it was computing. `crop`, `keep_path`, `close` and swaps are free.
     Made by `pace_engine`, which knows those that read prompts in chunks.
 
     Args:
@@ -158,6 +159,12 @@ class PacedChunkedEngine(PacedEngine):
 
     def reserve(self, prompt: Prompt) -> Slot:
         return self._engine.reserve(prompt)
+
+    def swap_out(self, slot: Slot) -> SwappedSlot:
+        return self._engine.swap_out(slot)
+
+    def swap_in(self, swapped: SwappedSlot) -> Slot:
+        return self._engine.swap_in(swapped)
 
     def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Array]:
         start_s = self._clock()

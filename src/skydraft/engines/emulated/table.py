@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skydraft.core import Prompt, TensorSegment
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot
+from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot, SwappedSlot
 from skydraft.engines.emulated.words import word_vocabulary
 from skydraft.engines.prompt_checks import check_prompt, reject_tensors, text_ids
 from skydraft.engines.slots import Ints, Placement, SlotBook
@@ -89,6 +89,18 @@ class TableEngine:
 
     def close(self, slot: Slot) -> None:
         self._book.release(slot)
+
+    def swap_out(self, slot: Slot) -> SwappedSlot:
+        settled = self._book.swap_out(slot)
+        tokens = self._tokens[slot, : self._order + settled.length].copy()
+        return SwappedSlot(tokens.nbytes, (settled, tokens, self._shifts[slot]))
+
+    def swap_in(self, swapped: SwappedSlot) -> Slot:
+        settled, tokens, shift = swapped.content
+        slot = self._book.swap_in(settled)
+        self._tokens[slot, : len(tokens)] = tokens
+        self._shifts[slot] = shift
+        return slot
 
     def _token_ids(self, prompt: Prompt) -> list[int]:
         if not self._accepts_tensors:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skydraft.core import Prompt, TokenSegment
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot
+from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot, SwappedSlot
 from skydraft.engines.huggingface.kv_cache import BatchPlan, SlotCache
 from skydraft.engines.huggingface.row_batch import FLOAT32_ROWS, PAGE, filled_up
 from skydraft.engines.huggingface.weights import memory_guard, quantize_linear
@@ -152,6 +152,18 @@ class SlotEngine:
     def close(self, slot: Slot) -> None:
         self._unread.pop(slot, None)
         self._cache.wipe(slot, self._book.release(slot))
+
+    def swap_out(self, slot: Slot) -> SwappedSlot:
+        settled = self._book.swap_out(slot)
+        entries = self._cache.copy(slot, settled.length)
+        self._cache.wipe(slot, settled.high_water)
+        return SwappedSlot(sum(entry.nbytes for entry in entries), (settled, entries))
+
+    def swap_in(self, swapped: SwappedSlot) -> Slot:
+        settled, entries = swapped.content
+        slot = self._book.swap_in(settled)
+        self._cache.paste(slot, entries)
+        return slot
 
     def _token_ids(self, prompt: Prompt) -> list[int]:
         token_ids = self._model.token_ids(prompt)

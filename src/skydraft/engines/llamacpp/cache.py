@@ -84,6 +84,21 @@ class LlamaCache:
     def close(self, text: SequenceId) -> None:
         self._do(self._branches.close(text))
 
+    def copy(self, text: SequenceId) -> ctypes.Array[ctypes.c_uint8]:
+        """What the cache holds of a text, in llama.cpp's own form."""
+        state = (ctypes.c_uint8 * llama_cpp.llama_state_seq_get_size(self._context, text))()
+        llama_cpp.llama_state_seq_get_data(self._context, state, len(state), text)
+        return state
+
+    def paste(self, text: SequenceId, state: ctypes.Array[ctypes.c_uint8]) -> None:
+        """Have a text, of which the cache holds nothing, continue from what `copy` gave.
+
+        Raises:
+            EngineError: llama.cpp has no room for it.
+        """
+        if not llama_cpp.llama_state_seq_set_data(self._context, state, len(state), text):
+            raise EngineError(f"llama.cpp cannot take up a text of {self._name} again: use fewer or shorter slots")
+
     def _decode(self, batch: _TokenBatch) -> Floats:
         """One forward pass; returns float [num_outputs, vocab_size]."""
         with complaints() as lines:
@@ -113,11 +128,10 @@ class LlamaCache:
         is_settled = placement.start == placement.tree.start
         if is_settled and placement.end + self._branches.num_held > self._num_cells:
             text = placement.slot
-            state = (ctypes.c_uint8 * llama_cpp.llama_state_seq_get_size(self._context, text))()
-            length = llama_cpp.llama_state_seq_get_data(self._context, state, len(state), text)
+            state = self.copy(text)
             self._branches.num_held = 0
             llama_cpp.llama_memory_clear(self._memory, False)
-            llama_cpp.llama_state_seq_set_data(self._context, state, length, text)
+            self.paste(text, state)
 
     def _purge(self) -> None:
         """Wipe the cells that are free: texts share a cache, and what is masked must still be a number."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from skydraft.core import Prompt
 from skydraft.core.tree_shape import TreeShape
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot
+from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot, SwappedSlot
 from skydraft.engines.llamacpp.branches import SequenceId
 from skydraft.engines.llamacpp.cache import Floats, LlamaCache
 from skydraft.engines.prompt_checks import only_text_ids
@@ -109,6 +109,25 @@ class LlamaCppEngine:
         del self._prompts[slot]
         cache, text = self._home(slot)
         cache.close(text)
+
+    def swap_out(self, slot: Slot) -> SwappedSlot:
+        settled = self._book.swap_out(slot)
+        cache, text = self._home(slot)
+        state = cache.copy(text)
+        cache.close(text)
+        return SwappedSlot(len(state), (settled, self._prompts.pop(slot), state))
+
+    def swap_in(self, swapped: SwappedSlot) -> Slot:
+        settled, prompt_ids, state = swapped.content
+        slot = self._book.swap_in(settled)
+        self._prompts[slot] = prompt_ids
+        cache, text = self._home(slot)
+        try:
+            cache.paste(text, state)
+        except EngineError:
+            self.close(slot)
+            raise
+        return slot
 
     def _home(self, slot: Slot) -> tuple[LlamaCache, SequenceId]:
         return (self._caches[0], slot) if len(self._caches) == 1 else (self._caches[slot], 0)

@@ -160,11 +160,22 @@ def _uses_gpu(settings: EngineSettings) -> bool:
 def _model_params(settings: EngineSettings, on_gpu: bool) -> Any:
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = -1 if on_gpu else 0
+    if not on_gpu:
+        params.use_extra_bufts = not _is_built_for_amx()
     _, _, index = settings.device.partition(":")
     if index:
         params.split_mode = llama_cpp.LLAMA_SPLIT_MODE_NONE
         params.main_gpu = int(index)
     return params
+
+
+def _is_built_for_amx() -> bool:
+    """Whether llama.cpp would multiply by AMX tiles.
+
+    Compiled by GCC 12 it sets them up wrongly, and the process dies by an illegal instruction; and what one row gives
+    beside others was not tested with them. Without them repacked weights are lost too: a build without AMX is faster.
+    """
+    return b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info()
 
 
 def _context_params(settings: EngineSettings, num_cells: int, num_sequences: int) -> Any:
