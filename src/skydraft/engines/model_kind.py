@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,6 +17,11 @@ from skydraft.text.checkpoint import Role
 from skydraft.text.tokenizer import Tokenizer
 
 Hear: TypeAlias = Callable[[npt.NDArray[np.float32]], TensorSegment]  # samples at 16 kHz -> what a model reads of them
+
+
+def has_no_files(source: str, role: Role) -> Sequence[Path]:
+    """The `find_files` of a kind whose models are not files of this machine."""
+    return ()
 
 
 def reads_text_only(source: str, role: Role) -> None:
@@ -32,6 +38,7 @@ class ModelKind(NamedTuple):
     load_tokenizer: needs no torch.
     load_chat_format: None for a model without one.
     find_max_length: tokens of one sequence, known before weights are loaded; None: only they tell.
+    find_files: of the model, which tell whether it is the one that was tested before; none where nobody can say.
     load_ears: what turns samples into the model's input; None for a model that reads text only.
     is_remote: a server runs the model, and only it knows the tokenizer.
     """
@@ -41,6 +48,7 @@ class ModelKind(NamedTuple):
     load_tokenizer: Callable[[str, Role], Tokenizer]
     load_chat_format: Callable[[str, Role], ChatTemplate | None]
     find_max_length: Callable[[str, Role, EngineSettings], int | None]
+    find_files: Callable[[str, Role], Sequence[Path]] = has_no_files
     load_ears: Callable[[str, Role], Hear | None] = reads_text_only
     is_remote: bool = False
 

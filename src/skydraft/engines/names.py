@@ -19,6 +19,7 @@ from skydraft.engines.emulated.kind import TABLE
 from skydraft.engines.emulated.paced import Pace, pace_engine, split_pace
 from skydraft.engines.external.kinds import SGLANG, VLLM
 from skydraft.engines.huggingface.kind import HUGGING_FACE
+from skydraft.engines.kept_promise import KeptPromise
 from skydraft.engines.llamacpp.kind import LLAMA_CPP
 from skydraft.engines.model_kind import ModelKind
 from skydraft.engines.self_test import hold_to_promise
@@ -51,8 +52,16 @@ class ModelName(NamedTuple):
             settings = replace(settings, fast_math=True)
         engine = self.kind.load_engine(self.source, role, settings)
         if settings.self_test:
-            hold_to_promise(engine)
+            self._test(engine, role, settings)
         return engine if self.pace is None else pace_engine(engine, self.pace)
+
+    def _test(self, engine: Engine, role: Role, settings: EngineSettings) -> None:
+        kept = KeptPromise(self.kind.find_files(self.source, role), settings)
+        promise = kept.load()
+        if promise is not None:
+            engine.row_promise = promise
+        elif hold_to_promise(engine) is not None:
+            kept.save(engine.row_promise)
 
 
 def parse_name(model: str) -> ModelName:

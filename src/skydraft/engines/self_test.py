@@ -151,7 +151,8 @@ class _Comparison:
 
     def __init__(self, expected: dict[int, Floats]) -> None:
         self._expected = expected
-        self._probable = {index: np.argpartition(row, -NUM_PROBABLE)[-NUM_PROBABLE:] for index, row in expected.items()}
+        num_probable = min(NUM_PROBABLE, len(expected[0]))
+        self._probable = {index: np.argpartition(row, -num_probable)[-num_probable:] for index, row in expected.items()}
         self._ways: dict[str, None] = {}
         self._gap_change = self._largest = 0.0
         self._num_rows = 0

@@ -25,6 +25,7 @@ import numpy as np
 from array_api_compat import is_torch_array
 
 from skydraft.core import SamplingParams
+from skydraft.core.cache_folder import cache_folder
 from skydraft.sampling.arrays import Array
 from skydraft.sampling.gumbel_max import Place, gumbel_argmax
 from skydraft.sampling.noise import Stream
@@ -141,7 +142,7 @@ def kernel() -> Kernel | None:
     beside = _SOURCE.with_name(_name())
     if beside.exists():
         return _load(beside)
-    folder = _cache_folder()
+    folder = cache_folder()
     if folder is None:
         return None
     path = folder / _name()
@@ -160,17 +161,6 @@ def _load(path: Path) -> Kernel | None:
     except (OSError, AttributeError):
         return None
     return loaded if loaded.is_right() else None
-
-
-def _cache_folder() -> Path | None:
-    """A folder that nobody else can write to: what is in it is run."""
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skydraft"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state = folder.stat()
-    except (OSError, RuntimeError):  # a disk that cannot be written to, a user without a home
-        return None
-    return folder if state.st_uid == os.geteuid() and not state.st_mode & 0o022 else None
 
 
 def _compile(path: Path) -> str | None:

@@ -98,7 +98,8 @@ class SlotLending:
             user.slot, user.num_reread = self._chunked.swap_in(user.swapped), 0
             self._forget_swapped(user)
         else:
-            self._lend_empty(user)
+            user.slot = self._fill(user)
+            user.num_reread = user.num_prompt + len(user.session.token_ids)
         user.num_judged = 0
         self._users[user] = user.slot
         return True
@@ -136,14 +137,15 @@ class SlotLending:
             loser.session.forget_cache()
         self.num_evicted += 1
 
-    def _lend_empty(self, user: SlotUser) -> None:
+    def _fill(self, user: SlotUser) -> Slot:
+        """A slot that has read the user's prompt, or, of a ChunkedEngine, is to read it."""
         terms = user.session.terms
-        if self._chunked is None:
-            user.slot, logits = open_slot(self._engine, terms.prompt, terms.sampling, terms.rule, terms.num_shared_ids)
-            user.session.prefilled(logits)
-        else:
-            user.slot, user.num_unread = self._chunked.reserve(terms.prompt), user.num_prompt
-        user.num_reread = user.num_prompt + len(user.session.token_ids)
+        if self._chunked is not None:
+            user.num_unread = user.num_prompt
+            return self._chunked.reserve(terms.prompt)
+        slot, logits = open_slot(self._engine, terms.prompt, terms.sampling, terms.rule, terms.num_shared_ids)
+        user.session.prefilled(logits)
+        return slot
 
     def _forget_swapped(self, user: SlotUser) -> None:
         user.swapped = None

@@ -73,8 +73,8 @@ class PaceCounts:
 class PacedEngine:
     """Any engine, its passes stretched to a pace; its errors are those of the engine within, and take no time.
 
-    A pass returns when its time is over, however much of it was computing. `crop`, `keep_path`, `close` and swaps are free.
-    Made by `pace_engine`, which knows those that read prompts in chunks.
+    A pass returns when its time is over, however much of it was computing. What is no pass is
+    free. Made by `pace_engine`, which knows those that read prompts in chunks.
 
     Args:
         clock, sleep: in seconds; made up in tests.

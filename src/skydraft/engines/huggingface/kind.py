@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 from skydraft.engines.base import Engine
 from skydraft.engines.model_kind import Hear, ModelKind
@@ -51,6 +52,11 @@ def _find_max_length(source: str, role: Role, settings: EngineSettings) -> int:
     return settings.limits(checkpoint.name, *checkpoint.longest_text).max_length
 
 
+def _find_files(source: str, role: Role) -> list[Path]:
+    folder = find_checkpoint(source, role).folder
+    return sorted(file for suffix in ("json", "safetensors") for file in folder.glob(f"*.{suffix}"))
+
+
 def _require_torch(checkpoint: Checkpoint) -> None:
     missing = [name for name in ("torch", "transformers", "safetensors") if importlib.util.find_spec(name) is None]
     if missing:
@@ -66,5 +72,6 @@ HUGGING_FACE = ModelKind(
     load_tokenizer=_load_tokenizer,
     load_chat_format=_load_chat_format,
     find_max_length=_find_max_length,
+    find_files=_find_files,
     load_ears=_load_ears,
 )

@@ -86,7 +86,8 @@ class LlamaCache:
 
     def copy(self, text: SequenceId) -> ctypes.Array[ctypes.c_uint8]:
         """What the cache holds of a text, in llama.cpp's own form."""
-        state = (ctypes.c_uint8 * llama_cpp.llama_state_seq_get_size(self._context, text))()
+        size: int = llama_cpp.llama_state_seq_get_size(self._context, text)
+        state = (ctypes.c_uint8 * size)()
         llama_cpp.llama_state_seq_get_data(self._context, state, len(state), text)
         return state
 

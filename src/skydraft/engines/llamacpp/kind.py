@@ -76,4 +76,5 @@ LLAMA_CPP = ModelKind(
     load_tokenizer=_load_tokenizer,
     load_chat_format=_load_chat_format,
     find_max_length=stated_max_length,
+    find_files=lambda source, role: [find_gguf(source)],
 )
