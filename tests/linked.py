@@ -16,6 +16,7 @@ from skydraft.engines.emulated.table_spec import load_table
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import FrameLimits
 from skydraft.sampling.choice import target_choices
+from skydraft.sampling.shaping import History, shape_logits
 
 PROMPT = Prompt((TokenSegment((1, 2, 3)),))
 LIMITS = FrameLimits()
@@ -119,7 +120,8 @@ def cloud_only(engine: Engine, sampling: SamplingParams, prompt: Prompt = PROMPT
     slot, logits = engine.open(prompt)[:2]
     token_ids: list[int] = []
     while not sampling.is_end(token_ids):
-        token_ids += target_choices(logits[None, :], sampling, [len(token_ids)])
+        row = shape_logits(logits[None, :], sampling, History(token_ids, [()]))
+        token_ids += target_choices(row, sampling, [len(token_ids)])
         (rows,) = engine.extend([Extension.chain(slot, token_ids[-1:])])
         logits = rows[-1]
     engine.close(slot)

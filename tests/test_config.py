@@ -83,6 +83,8 @@ def test_a_wrong_flag_is_refused() -> None:
         ({"strict": True, "mode": "auto"}, "with mode auto and offline wait the device may write alone"),
         ({"strict": True, "offline": "edge"}, "with mode hybrid and offline edge the device may write alone"),
         ({"max_escalated": math.nan}, "device.max_escalated is nan"),
+        ({"min_p": 2.0}, "min_p is 2.0 and must be 0 to 1"),
+        ({"accept": "rank:4", "frequency_penalty": 0.5}, "the rule rank:4 accepts what the model finds likely"),
         ({"way": "sideways"}, "unknown way to draft 'sideways'; expected one of"),
         ({"block_length": 65}, "block_length is 65"),
         ({"cloud": "ftp://x"}, "unknown form of a cloud's address 'ftp://x'"),

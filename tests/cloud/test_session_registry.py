@@ -69,6 +69,17 @@ def the_fault(replies: list[tuple[int, messages.CloudMessage]]) -> messages.Faul
     return message
 
 
+def test_a_cloud_answers_in_the_version_of_the_device() -> None:
+    registry = SessionRegistry(table(MODEL), CloudSettings())
+    for connection, version in enumerate((messages.OLDEST_VERSION, messages.PROTOCOL_VERSION)):
+        answer = answered(registry, connection, replace(opening(), version=version))
+        assert answer.version == version
+        registry.disconnect(connection)
+        for number, key in enumerate((answer.resume_key, b"unknown")):
+            resumed = answered(registry, connection, replace(resuming(key), session=number, version=version))
+            assert resumed.version == version
+
+
 def test_a_full_cloud_says_when_to_try_again() -> None:
     registry = SessionRegistry(table(MODEL), CloudSettings(max_sessions=2))
     for number in (0, 1):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -100,11 +101,31 @@ def test_every_whole_number_is_read_from_what_python_writes(number: int) -> None
         ("top_k", -1),
         ("seed", 2**64),
         ("max_tokens", 0),
+        ("min_p", 1.5),
+        ("presence_penalty", 2.5),
+        ("frequency_penalty", -3),
+        ("repetition_penalty", 0),
+        ("top_logprobs", 21),
+        ("a token id of logit_bias", ((3, 1.0), (3, 2.0))),
+        ("logit_bias of token 3", ((3, 101.0),)),
+        ("the length of logit_bias", tuple((token_id, 1.0) for token_id in range(1025))),
     ],
 )
-def test_sampling_parameters_out_of_range_are_refused_by_name(name: str, value: float) -> None:
+def test_sampling_parameters_out_of_range_are_refused_by_name(name: str, value: object) -> None:
+    field = "logit_bias" if "logit_bias" in name else name
     with pytest.raises(ConfigError, match=f"{name} is .* and must be"):
-        replace(SamplingParams(), **{name: value})
+        replace(SamplingParams(), **{field: value})
+
+
+@pytest.mark.parametrize("field", [{"presence_penalty": 0.5}, {"repetition_penalty": 1.1}, {"logit_bias": ((3, 1.0),)}])
+def test_a_rule_that_does_not_judge_by_choices_takes_nothing_that_shapes_them(field: dict[str, Any]) -> None:
+    sampling = SamplingParams(**field)
+    Exact().check_sampling(sampling)
+    Rejection().check_sampling(sampling)
+    for rule in (Rank(20), MinProb(0.1)):
+        rule.check_sampling(SamplingParams(temperature=0.8, min_p=0.1))
+        with pytest.raises(ConfigError, match=f"the rule {rule} accepts what the model finds likely, whatever"):
+            rule.check_sampling(sampling)
 
 
 def test_a_text_ends_at_an_end_token_or_at_its_length() -> None:

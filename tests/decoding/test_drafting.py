@@ -30,9 +30,16 @@ WAYS = [FREE, TREE, CLOUD, chain(1), chain(5), chain(3, max_in_flight=4, is_eage
 class Bench:
     """A device, a cloud and a link in one thread; each moves when it is told to."""
 
-    def __init__(self, draft: str, way: Way, sampling: SamplingParams, cloud: CloudSettings | None = None) -> None:
+    def __init__(
+        self,
+        draft: str,
+        way: Way,
+        sampling: SamplingParams,
+        cloud: CloudSettings | None = None,
+        target: str = TARGET,
+    ) -> None:
         self.session = EdgeSession(table(draft).vocabulary, PROMPT, sampling, Exact())
-        self.link = Linked(self.session, table(TARGET), cloud or CloudSettings())
+        self.link = Linked(self.session, table(target), cloud or CloudSettings())
         self.drafter = LoneDrafter(table(draft), sampling, Exact())
         self.drafter.open(PROMPT)
         self.drafter.follow(())

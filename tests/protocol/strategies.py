@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from random import Random
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from skydraft import core
@@ -33,6 +34,17 @@ samplings = st.builds(
     max_tokens=st.integers(1, MAX_TEXT_TOKENS),
     end_ids=st.lists(token_ids, max_size=4).map(tuple),
 )
+penalties = st.floats(-2, 2)
+biases = st.dictionaries(token_ids, st.floats(-100, 100), max_size=4).map(lambda bias: tuple(sorted(bias.items())))
+shaped_samplings = st.builds(
+    core.SamplingParams,
+    min_p=st.floats(0, 1),
+    presence_penalty=penalties,
+    frequency_penalty=penalties,
+    repetition_penalty=st.floats(0.1, 10),
+    logit_bias=biases,
+    top_logprobs=st.none() | st.integers(0, 20),
+)
 rules: st.SearchStrategy[core.AcceptanceRule] = st.one_of(
     st.just(core.Exact()),
     st.builds(core.Rejection, st.integers(1, 256), st.integers(1, 65536)),
@@ -59,8 +71,10 @@ def opens(draw: st.DrawFn) -> messages.Open:
     prompt, resume = draw(st.lists(segments, max_size=4).map(tuple)), draw(st.none() | resumes)
     if not prompt and resume is None:
         prompt = (messages.WireTokens(b""),)
-    common = (draw(sessions), draw(marks), draw(samplings), str(draw(rules)))
-    return messages.Open(messages.PROTOCOL_VERSION, *common, prompt, resume)
+    sampling, rule = draw(samplings | shaped_samplings), draw(rules)
+    assume(rule.judges_shaped or not sampling.shapes_logits)
+    common = (draw(sessions), draw(marks), sampling, str(rule))
+    return messages.Open(messages.least_version(sampling), *common, prompt, resume)
 
 
 @st.composite
@@ -92,8 +106,9 @@ verdicts = st.builds(
     sessions,
     st.none() | st.integers(0, 4096),
     st.booleans(),
+    packed_logprobs=st.binary(max_size=24),
 )
-tokens = st.builds(messages.Tokens, positions, packed.filter(bool), sessions)
+tokens = st.builds(messages.Tokens, positions, packed.filter(bool), sessions, packed_logprobs=st.binary(max_size=24))
 faults = st.builds(
     messages.Fault,
     st.sampled_from(messages.FaultCode),

@@ -5,6 +5,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from skydraft.core import AcceptanceRule, Exact, MinProb, Rank, Rejection, SamplingParams, parse_rule
 from skydraft.errors import RemoteProtocolError, VersionMismatch
@@ -66,6 +67,19 @@ GOLDEN: list[tuple[Message, str]] = [
             2, 0, MARK, SamplingParams(), "prob:0.1", resume=messages.Resume(b"key", 2, packing.log_digest([5, 6]))
         ),
         f"98 01 02 00 {MARK_HEX} 90 a870726f623a302e31 90 93 c4036b6579 02 c408cb95b055958168f9",
+    ),
+    (
+        messages.Open(
+            3,
+            0,
+            MARK,
+            SamplingParams(min_p=0.5, presence_penalty=1.0, frequency_penalty=-1.0, logit_bias=((5, 2.0), (300, -0.5))),
+            "exact",
+            (messages.WireTokens(b""),),
+        ),
+        f"97 01 03 00 {MARK_HEX} 9b cc80 90 00 cb0000000000000000 cb3ff0000000000000 00 cb3fe0000000000000"
+        " cb3ff0000000000000 cbbff0000000000000 cb3ff0000000000000 92 92 05 cb4000000000000000"
+        " 92 cd012c cbbfe0000000000000 a56578616374 91 93 00 c400 c2",
     ),
     (messages.Offer(200, ids(*range(1, 9))), "93 02 ccc8 c412 0000400020000c0004000140006000 1c0008"),
     (messages.Offer(0, ids(5, 6), 3, 1, b"\0"), "96 02 00 c405 0001400060 03 01 c40100"),
@@ -270,6 +284,11 @@ REFUSED = [
     (with_field(OPEN, 5, "rank:0"), "rank:R is 0 and must be 1 to"),
     (with_field(OPEN, 5, "kind"), "unknown acceptance rule 'kind'"),
     (with_field(OPEN, 5, "rejection:" + "1" * 60), "wrong rule"),
+    (with_field(OPEN, 4, [1, [], 0, 1.0, 1.0, 0, 0.0, 0.0, 0.0, 1.0, [[2**24, 1.0]]]), "the largest id of logit_bias"),
+    (
+        array(*OPEN[:4], [1, [], 0, 1.0, 1.0, 0, 0.0, 1.0], "rank:4", [[0, b""]]),
+        "wrong rule: the rule rank:4 accepts what the model finds likely",
+    ),
     (with_field(OPEN, 6, []), "neither a prompt nor a session to resume"),
     (with_field(OPEN, 6, [[0, b""]] * (MAX_SEGMENTS + 1)), "wrong segments: Expected array of length <= 64"),
     (with_field(OPEN, 6, [[2, b""]]), "wrong segments"),
@@ -388,16 +407,22 @@ def test_refusing_takes_a_bounded_effort() -> None:
 # Versions
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, 127])
+@pytest.mark.parametrize("version", [0, 1, 4, 127])
 @pytest.mark.parametrize("rest", [b"", b"\xc0", b"\xff\xff\xff"])
 def test_another_version_is_found_whatever_its_other_fields_are(version: int, rest: bytes) -> None:
     frame = bytes([0x93, tag_of(messages.Open), version]) + rest
     with pytest.raises(VersionMismatch) as caught:
         codec.decode_edge_message(frame)
-    assert (caught.value.ours, caught.value.theirs) == (2, version)
+    assert (caught.value.ours, caught.value.theirs) == (messages.PROTOCOL_VERSION, version)
     answer = bytes([0x93, tag_of(messages.Opened), version]) + rest
     with pytest.raises(VersionMismatch):
         codec.decode_cloud_message(answer)
+
+
+def test_a_device_says_the_oldest_version_that_has_what_it_asks_for() -> None:
+    old = SamplingParams(max_tokens=3, end_ids=(1,), seed=3, temperature=0.5, top_p=0.5, top_k=4)
+    assert messages.least_version(old) == messages.OLDEST_VERSION
+    assert messages.least_version(replace(old, min_p=0.1)) == messages.PROTOCOL_VERSION
 
 
 def test_a_version_of_more_than_a_byte_is_refused_as_malformed() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skydraft.core import Lattice, LatticeDistribution, TreeShape
+from skydraft.core import Lattice, LatticeDistribution, TokenLogprobs, TreeShape
 from skydraft.errors import LocalProtocolError, RemoteProtocolError
 from skydraft.protocol import packing
 from skydraft.protocol.limits import MAX_PROBS_BYTES, MAX_VOCABULARY
@@ -285,3 +285,34 @@ def test_reading_the_most_distributions_takes_a_bounded_effort(num_tokens: int, 
             effort = effort_of(read)
             assert effort.num_steps < 200 * num_bytes  # 5 microseconds a byte
             assert effort.peak_bytes < 100 * num_bytes
+
+
+some_logprobs = st.floats(max_value=0, width=32)
+
+
+@given(num_top=st.integers(0, 3), data=st.data())
+def test_log_probabilities_come_back_as_they_were(num_top: int, data: st.DataObject) -> None:
+    top = st.lists(st.tuples(st.integers(0, 299), some_logprobs), min_size=num_top, max_size=num_top).map(tuple)
+    told = data.draw(st.lists(st.none() | st.builds(TokenLogprobs, some_logprobs, top), max_size=4))
+    packed = packing.pack_logprobs(told, num_top)
+    assert len(packed) == len(told) * packing.num_logprob_bytes(num_top)
+    assert packing.unpack_logprobs(packed, len(told), num_top, 300) == told
+
+
+@pytest.mark.parametrize(
+    ("told", "count", "complaint"),
+    [
+        (TokenLogprobs(-1.0, ((2, -0.5),)), 2, "of 2 tokens take 24 bytes and 12 bytes came"),
+        (TokenLogprobs(0.5, ((2, -0.5),)), 1, "none may be above 0"),
+        (TokenLogprobs(-1.0, ((2, 0.5),)), 1, "none may be above 0"),
+        (TokenLogprobs(-1.0, ((300, -0.5),)), 1, "none may be above 0"),
+    ],
+)
+def test_log_probabilities_that_are_none_are_refused(told: TokenLogprobs, count: int, complaint: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=complaint):
+        packing.unpack_logprobs(packing.pack_logprobs([told], 1), count, 1, 300)
+
+
+def test_log_probabilities_of_another_number_of_tokens_are_not_packed() -> None:
+    with pytest.raises(LocalProtocolError, match="cannot be packed for 2 tokens each"):
+        packing.pack_logprobs([TokenLogprobs(-1.0, ((2, -0.5),))], 2)

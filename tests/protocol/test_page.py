@@ -7,7 +7,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from skydraft.core import Draft, Exact, Lattice, LatticeDistribution, Prompt, SamplingParams, TokenSegment, TreeShape
+from skydraft.core import (
+    Draft,
+    Exact,
+    Lattice,
+    LatticeDistribution,
+    Prompt,
+    SamplingParams,
+    TokenLogprobs,
+    TokenSegment,
+    TreeShape,
+)
 from skydraft.protocol import codec, limits, messages, offers, packing, padding, segments
 from skydraft.protocol.messages import CloudMessage, EdgeMessage, FaultCode
 
@@ -122,6 +132,7 @@ def test_every_limit_is_right() -> None:
         limits.MAX_SEGMENTS,
         limits.MAX_DIMENSIONS,
         limits.MAX_END_IDS,
+        limits.MAX_BIASED_IDS,
         limits.MAX_PROBS_BYTES,
         limits.MAX_NAME_CHARS,
         limits.MAX_RULE_CHARS,
@@ -160,3 +171,9 @@ def test_the_diagrams_of_trees_and_distributions_are_right() -> None:
     assert record
     drawn = packing.pack_probs([2], [LatticeDistribution((0, 2), (1, 3))], 3, Lattice(2, 4))
     assert drawn == bytes.fromhex(record[1])
+
+
+def test_the_diagram_of_log_probabilities_is_right() -> None:
+    record = re.search(r"^  ([0-9a-f ]{36,})$", section("Log-probabilities: `logprobs`"), re.MULTILINE)
+    assert record
+    assert packing.pack_logprobs([TokenLogprobs(-1.5, ((300, -0.25),))], 1) == bytes.fromhex(record[1])

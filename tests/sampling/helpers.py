@@ -24,6 +24,7 @@ class Cut(TypedDict, total=False):
 
     top_k: int
     top_p: float
+    min_p: float
 
 
 FALSE_ALARM = 1e-4  # how often a statistical test here would fail on right code if its seed were drawn anew
@@ -39,6 +40,7 @@ some_params = st.builds(
     temperature=st.floats(0.05, 20),
     top_k=st.sampled_from([0, 1, 3, 50, 5000]),
     top_p=st.sampled_from([1.0, 0.95, 0.3]),
+    min_p=st.sampled_from([0.0, 0.0, 0.05]),
     seed=st.integers(0, 2**64 - 1),
 )
 

@@ -20,7 +20,7 @@ from skydraft.sampling.choice import ChoiceRequest, choices_together, target_cho
 from skydraft.sampling.guesses import best_guesses
 from skydraft.sampling.kernel import Kernel, kernel, rows_for
 from skydraft.sampling.noise import Stream, gumbel
-from skydraft.sampling.warp import warp
+from skydraft.sampling.warp import warp, without_improbable
 from tests.sampling.helpers import Cut, assert_law, perturbed, softmax
 from tests.waiting import PATIENCE_S
 
@@ -44,6 +44,8 @@ WARPS: list[Cut] = [
     {"top_p": 1e-9},
     {"top_k": 40, "top_p": 0.9},
     {"top_k": 1200, "top_p": 0.999},
+    {"min_p": 0.03},
+    {"min_p": 0.002, "top_k": 40, "top_p": 0.9},
 ]
 
 
@@ -108,7 +110,7 @@ def test_choices_are_the_largest_of_all_perturbed_logits_in_every_way(vocab_size
 def test_choices_of_real_vocabularies_are_the_largest_in_every_way(vocab_size: int, kind: str, way: str) -> None:
     logits, positions = rows_of(kind, vocab_size, 2), [6, 1000]
     noise = gumbel(11, np.array(positions)[:, None], np.arange(vocab_size)[None], Stream.TARGET)
-    for cut in WARPS[0], WARPS[2], WARPS[4], WARPS[7]:
+    for cut in WARPS[0], WARPS[2], WARPS[4], WARPS[7], WARPS[9]:
         params = SamplingParams(temperature=0.8, seed=11, **cut)
         assert target_choices(logits, params, positions) == (warp(logits, params) + noise).argmax(-1).tolist()
 
@@ -243,7 +245,7 @@ def test_compiled_guesses_are_those_of_arrays(vocab_size: int, kind: str) -> Non
     all_params = [SamplingParams(temperature=t, seed=8, **cut) for t in (0.3, 0.8, 1.5) for cut in WARPS]
     for params in [SamplingParams(), *all_params[:: 1 if vocab_size < 10**5 else 5]]:
         compiled = best_guesses(logits, params, positions, 5)
-        by_arrays = guesses._by_arrays(logits, params, positions, 5, 256)
+        by_arrays = guesses._by_arrays(without_improbable(logits, params), params, positions, 5, 256)
         for one, other in zip(compiled, by_arrays, strict=True):
             assert one.token_ids == other.token_ids, params
             assert one.scores == pytest.approx(other.scores, abs=3e-3)

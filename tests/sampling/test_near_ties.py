@@ -17,6 +17,8 @@ WAYS = (
     SamplingParams(temperature=0.8, seed=5, top_k=8),
     SamplingParams(temperature=1.3, seed=2**63 + 1, top_p=0.7),
     SamplingParams(temperature=0.5, seed=5, top_p=0.9, top_k=12),
+    SamplingParams(temperature=0.8, seed=5, min_p=0.2),
+    SamplingParams(temperature=1.1, seed=5, min_p=0.1, top_k=9),
 )
 
 
@@ -61,6 +63,13 @@ def test_a_choice_that_a_change_flips_was_near_a_tie(params: SamplingParams) -> 
     assert has_flipped.sum() > 10
     assert not (has_flipped & ~near).any()
     assert near.mean() < 0.7
+
+
+def test_a_repetition_penalty_stretches_the_change() -> None:
+    logits = np.array([[0, 3, 2.6]], dtype=np.float32)
+    for penalty in (2.0, 0.5):
+        assert counted(logits, SamplingParams(repetition_penalty=penalty), 0.25) == [1]
+    assert counted(logits, GREEDY, 0.25) == [0]
 
 
 def test_what_no_one_can_choose_is_no_rival() -> None:

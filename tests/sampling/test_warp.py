@@ -5,7 +5,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers.generation.logits_process import (
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from skydraft.core import SamplingParams
 from skydraft.sampling.choice import sampled_choices
@@ -20,9 +25,11 @@ MASKED = np.where(RNG.random((8, 64)) < 0.4, -np.inf, SMOOTH)
 
 
 def theirs(logits: np.ndarray, params: SamplingParams) -> np.ndarray:
-    """The warpers of transformers, in the order in which its generation applies them."""
+    """The warpers of transformers, in the order of vLLM: min_p is the first that cuts."""
     scores = torch.from_numpy(logits)
     scores = TemperatureLogitsWarper(params.temperature)(None, scores)
+    if params.min_p:
+        scores = MinPLogitsWarper(params.min_p)(torch.LongTensor(), scores)
     if params.top_k:
         scores = TopKLogitsWarper(params.top_k)(None, scores)
     if params.top_p < 1:
@@ -39,6 +46,15 @@ def test_warping_is_that_of_transformers(logits: np.ndarray, temperature: float,
     for warped in (warp(logits, params), warp(torch.from_numpy(logits), params).numpy()):
         assert np.array_equal(np.isneginf(warped), np.isneginf(expected))
         np.testing.assert_allclose(warped, expected - expected.max(axis=-1, keepdims=True), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("min_p", [0.02, 0.5, 1.0])
+@pytest.mark.parametrize(("temperature", "top_k", "top_p"), SETTINGS)
+def test_min_p_cuts_before_top_k_and_top_p(temperature: float, top_k: int, top_p: float, min_p: float) -> None:
+    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    expected = theirs(SMOOTH, params)
+    for warped in (warp(SMOOTH, params), warp(torch.from_numpy(SMOOTH), params).numpy()):
+        assert np.array_equal(np.isneginf(warped), np.isneginf(expected))
 
 
 @pytest.mark.parametrize(("temperature", "top_k", "top_p"), SETTINGS)

@@ -251,7 +251,7 @@ class SessionRegistry:
         if wait_s := account.wait_s(self._clock()):
             raise _spent(account, wait_s)
         if message.resume is not None:
-            return self._resume(address, account, message.resume)
+            return self._resume(address, account, message.version, message.resume)
         session, num_prompt = new_session(message, self._mark, self._limits, self._batcher.measure, self._counted_gap)
         num_bytes = _num_bytes(session)
         self._make_room(account, num_bytes)
@@ -263,27 +263,29 @@ class SessionRegistry:
         self._by_account[account].add(record)
         self._metrics.opened()
         log.info("session opened: %d open", self.num_sessions)
-        return [self._opened(record)]
+        return [self._opened(message.version, record)]
 
-    def _resume(self, address: Address, account: Account, resume: messages.Resume) -> list[messages.CloudMessage]:
+    def _resume(
+        self, address: Address, account: Account, version: int, resume: messages.Resume
+    ) -> list[messages.CloudMessage]:
         record = self._by_key.get(resume.key)
         if record is None or record.account is not account:  # another key's session looks like one that does not exist
-            return [self._opened(None, address[1])]
+            return [self._opened(version, None, address[1])]
         try:
             missing = record.session.reattach(address[1], resume)
         except RemoteProtocolError:  # the device went another way: its own text counts, and it sends it again
             self._forget(record)
-            return [self._opened(None, address[1])]
+            return [self._opened(version, None, address[1])]
         self._detach(record)
         self._by_address[address] = record
         record.address, record.heard_s = address, self._clock()
         log.info("session resumed at length %d", len(record.session.token_ids))
-        return [self._opened(record), *([missing] if missing else [])]
+        return [self._opened(version, record), *([missing] if missing else [])]
 
-    def _opened(self, record: SessionRecord | None, number: int = 0) -> messages.Opened:
+    def _opened(self, version: int, record: SessionRecord | None, number: int = 0) -> messages.Opened:
         log_ids = record.session.token_ids if record else ()
         return messages.Opened(
-            version=messages.PROTOCOL_VERSION,
+            version=version,
             session=record.session.number if record else number,
             resume_key=record.key if record else b"",
             length=len(log_ids),
@@ -386,8 +388,9 @@ def _spent(account: Account, wait_s: float) -> CloudFault:
 
 def _num_bytes(session: CloudSession) -> int:
     """What a session's prompt and text may take, in memory."""
-    terms = session.terms
-    return TOKEN_BYTES * min(terms.sampling.max_tokens, session.limits.max_tokens) + sum(
+    terms, top_logprobs = session.terms, session.terms.sampling.top_logprobs
+    logprob_bytes = 0 if top_logprobs is None else TOKEN_BYTES + packing.num_logprob_bytes(top_logprobs)
+    return (TOKEN_BYTES + logprob_bytes) * min(terms.sampling.max_tokens, session.limits.max_tokens) + sum(
         TOKEN_BYTES * len(segment.token_ids) if isinstance(segment, TokenSegment) else len(segment.data)
         for segment in terms.prompt.segments
     )

@@ -116,6 +116,26 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_p: Annotated[
         float, Setting("Sample from the fewest tokens that have probability P together.", "--top-p", "P")
     ] = 1.0
+    min_p: Annotated[
+        float,
+        Setting("Leave out tokens with less than P times the probability of the most probable one.", "--min-p", "P"),
+    ] = 0.0
+    presence_penalty: Annotated[
+        float,
+        Setting("Take X off the logit of each token that the text holds, -2 to 2.", "--presence-penalty", "X"),
+    ] = 0.0
+    frequency_penalty: Annotated[
+        float,
+        Setting("Take X off the logit of a token as often as the text holds it, -2 to 2.", "--frequency-penalty", "X"),
+    ] = 0.0
+    repetition_penalty: Annotated[
+        float,
+        Setting(
+            "Divide the logit of each token that the text holds by X; multiply it where it is negative.",
+            "--repetition-penalty",
+            "X",
+        ),
+    ] = 1.0
     seed: Annotated[
         int | None,
         Setting(
@@ -216,13 +236,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in ("draft", "target"):
             require(bool(getattr(self, name)), f"device.{name}", "''", "the name of a model")
         require_place(self.device, self.dtype, self.quantize)
-        SamplingParams(
-            max_tokens=self.max_tokens,
-            seed=self.seed or 0,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-        )
+        self.sampling()
         parse_way(self.way)
         if self.gate is not None:
             parse_gate(self.gate)
@@ -242,6 +256,26 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 "use mode edge, or share tokens or features"
             )
 
+    def sampling(self, seed: int | None = None, end_ids: tuple[int, ...] = ()) -> SamplingParams:
+        """How tokens are chosen, as far as the settings say.
+
+        Args:
+            seed: of a text; None: that of the settings, 0 where they have none.
+            end_ids: of the model.
+        """
+        return SamplingParams(
+            max_tokens=self.max_tokens,
+            end_ids=end_ids,
+            seed=(self.seed or 0) if seed is None else seed,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            repetition_penalty=self.repetition_penalty,
+        )
+
     @property
     def keeps_to_itself(self) -> bool:
         """Whether the device writes alone whatever happens, so that no cloud is asked anything."""
@@ -251,12 +285,14 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule) -> None:
     """Refuse a gate or a cap that would commit tokens unjudged under a rule that promises the cloud's text, a rule that
-    tells more than the objective privacy allows, and one that does not promise what strict asks for.
+    tells more than the objective privacy allows, one that would let drafts get round the penalties, and one that does
+    not promise what strict asks for.
 
     Raises:
         ConfigError: naming both.
     """
     choose_gate(settings.gate, settings.share, rule, settings.objective)
+    rule.check_sampling(settings.sampling())
     if settings.objective is Objective.PRIVACY and settings.mode is Mode.HYBRID and rule.draft_lattice is not None:
         raise ConfigError(
             f"the objective is privacy, and under the rule {rule} the device sends with each token what else it might "

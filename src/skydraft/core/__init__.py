@@ -22,7 +22,7 @@ from skydraft.core.prompt import (
     TokenSegment,
 )
 from skydraft.core.setting import Setting, SettingField, check_settings, setting_fields
-from skydraft.core.text import Origin, SamplingParams, Token, TokenSignals
+from skydraft.core.text import Origin, SamplingParams, Token, TokenLogprobs, TokenSignals
 from skydraft.core.tree_shape import TreeShape
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "ShareLevel",
     "TensorSegment",
     "Token",
+    "TokenLogprobs",
     "TokenSegment",
     "TokenSignals",
     "TreeShape",

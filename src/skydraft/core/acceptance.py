@@ -29,7 +29,7 @@ class Lattice(NamedTuple):
 
 
 def logits_of_a_choice(sampling: SamplingParams) -> int | None:
-    """How many of the largest logits of a row the target's choice depends on; None: all.
+    """How many of the largest logits of a row the target's choice, and what is told of it, depend on; None: all.
 
     A greedy choice needs the largest, top_k the k largest (top_p is taken of what top_k left); sampling from the whole
     vocabulary needs every logit.
@@ -45,6 +45,7 @@ class AcceptanceRule(msgspec.Struct, frozen=True):
     promises_cloud_tokens: each token is the cloud's choice, so the text is the cloud's own, token for token, and
         choices alone judge a draft: they are made for many sessions together.
     merges_offers: an offer is a set of guesses, so that several may be judged as one and any of them may be left out.
+    judges_shaped: it judges by the logits that choices are made from, after bias and penalties, not by the model's own.
     draft_lattice: what drafted tokens are drawn from; None where the device offers its best guess.
     """
 
@@ -53,6 +54,7 @@ class AcceptanceRule(msgspec.Struct, frozen=True):
     promises_cloud_text: ClassVar[bool] = False
     promises_cloud_tokens: ClassVar[bool] = False
     merges_offers: ClassVar[bool] = False
+    judges_shaped: ClassVar[bool] = False
 
     @property
     def draft_lattice(self) -> Lattice | None:
@@ -64,6 +66,18 @@ class AcceptanceRule(msgspec.Struct, frozen=True):
         The others may be -inf. More than these are needed where logits tie at the edge.
         """
         raise NotImplementedError
+
+    def check_sampling(self, sampling: SamplingParams) -> None:
+        """Refuse what the rule would let drafts get round: a token may be likely and penalised.
+
+        Raises:
+            ConfigError: naming both.
+        """
+        if sampling.shapes_logits and not self.judges_shaped:
+            raise ConfigError(
+                f"the rule {self} accepts what the model finds likely, whatever logit_bias and penalties say: use the "
+                "rule exact, or leave them out"
+            )
 
     @classmethod
     def parse(cls, argument: str) -> AcceptanceRule:
@@ -83,6 +97,7 @@ class Exact(AcceptanceRule, frozen=True):
     promises_cloud_text: ClassVar[bool] = True
     promises_cloud_tokens: ClassVar[bool] = True
     merges_offers: ClassVar[bool] = True
+    judges_shaped: ClassVar[bool] = True
 
     def num_logits(self, sampling: SamplingParams) -> int | None:
         return logits_of_a_choice(sampling)
@@ -108,6 +123,7 @@ class Rejection(AcceptanceRule, frozen=True):
     name: ClassVar[str] = "rejection"
     form: ClassVar[str] = "rejection:K,L"
     promises_cloud_text: ClassVar[bool] = True
+    judges_shaped: ClassVar[bool] = True
 
     top_k: int = 8
     lattice: int = 64

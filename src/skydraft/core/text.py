@@ -16,6 +16,8 @@ from msgspec import Meta
 from skydraft.errors import require
 
 MAX_END_IDS = 64
+MAX_BIASED_IDS = 1024
+MAX_TOP_LOGPROBS = 20
 
 
 class Origin(enum.StrEnum):
@@ -30,12 +32,23 @@ class Origin(enum.StrEnum):
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True, forbid_unknown_fields=True):
     """How a token is chosen from logits, and when a text ends. The order of the fields is that of the wire.
 
+    A choice takes the model's logits, adds logit_bias, takes off the penalties of what the text so far holds, divides
+    by temperature, and cuts by min_p, top_k and top_p, in this order. The text so far is what was generated: prompts do
+    not count, for the two sides may have different ones.
+
     max_tokens: the text ends after this many tokens.
     end_ids: or at one of these, which belongs to the text.
     seed: of the noise; 0 to 2**64 - 1.
     temperature: 0 is greedy.
     top_p: keep the smallest set of tokens with at least this probability; 1 keeps all.
     top_k: keep the k most probable tokens; 0 keeps all.
+    min_p: keep tokens with at least this share of the probability of the most probable one; 0 keeps all.
+    presence_penalty: taken off the logit of each token that the text holds.
+    frequency_penalty: taken off it as often as the text holds the token.
+    repetition_penalty: the logit of each token that the text holds is divided by it, multiplied where it is negative.
+    logit_bias: token ids, ascending, and what is added to the logit of each.
+    top_logprobs: the model's own log-probability of each token is told, and those of so many of the most probable
+        ones; None: nothing of it.
     """
 
     max_tokens: int = 128
@@ -44,6 +57,12 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True,
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Annotated[tuple[tuple[int, float], ...], Meta(max_length=MAX_BIASED_IDS)] = ()
+    top_logprobs: int | None = None
 
     def __post_init__(self) -> None:
         require(0 <= self.temperature <= 100, "temperature", self.temperature, "0 to 100")
@@ -51,10 +70,37 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True,
         require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
         require(0 <= self.seed < 2**64, "seed", self.seed, "0 to 2**64 - 1")
         require(1 <= self.max_tokens <= 2**20, "max_tokens", self.max_tokens, "1 to 2**20")
+        require(0 <= self.min_p <= 1, "min_p", self.min_p, "0 to 1")
+        for name in ("presence_penalty", "frequency_penalty"):
+            require(-2 <= (penalty := getattr(self, name)) <= 2, name, penalty, "-2 to 2")
+        require(0.1 <= self.repetition_penalty <= 10, "repetition_penalty", self.repetition_penalty, "0.1 to 10")
+        self._check_bias()
+        if self.top_logprobs is not None:
+            require(0 <= self.top_logprobs <= MAX_TOP_LOGPROBS, "top_logprobs", self.top_logprobs, "0 to 20")
+
+    def _check_bias(self) -> None:
+        require(
+            len(self.logit_bias) <= MAX_BIASED_IDS, "the length of logit_bias", len(self.logit_bias), "at most 1024"
+        )
+        last = -1
+        for token_id, bias in self.logit_bias:
+            require(token_id > last, "a token id of logit_bias", token_id, f"more than {last}: ids ascend from 0")
+            require(-100 <= bias <= 100, f"logit_bias of token {token_id}", bias, "-100 to 100")
+            last = token_id
 
     @property
     def is_greedy(self) -> bool:
         return self.temperature == 0
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether what the text so far holds is made more or less likely to come again."""
+        return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1)
+
+    @property
+    def shapes_logits(self) -> bool:
+        """Whether the logits of a row change before they are warped."""
+        return bool(self.logit_bias) or self.has_penalties
 
     def up_to(self, max_tokens: int) -> SamplingParams:
         """The same for a text of at most so many tokens."""
@@ -65,11 +111,26 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True,
         return len(token_ids) >= self.max_tokens or (bool(token_ids) and token_ids[-1] in self.end_ids)
 
 
+class TokenLogprobs(msgspec.Struct, frozen=True):
+    """What the target model itself says of a token: natural logarithms, before bias, penalties, temperature and cuts.
+
+    logprob: of the token.
+    top: the most probable tokens there, most probable first, and the log-probability of each.
+    """
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
 class Token(msgspec.Struct, frozen=True):
-    """A token of the text and where it came from."""
+    """A token of the text and where it came from.
+
+    logprobs: where they were asked for and the target has judged it.
+    """
 
     token_id: int
     origin: Origin
+    logprobs: TokenLogprobs | None = None
 
 
 class TokenSignals(msgspec.Struct, frozen=True):

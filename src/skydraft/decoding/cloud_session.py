@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
-from skydraft.core import AcceptanceRule, Draft, Prompt, SamplingParams, TreeShape
+from skydraft.core import AcceptanceRule, Draft, Prompt, SamplingParams, TokenLogprobs, TreeShape
 from skydraft.decoding.offer_merging import extension, fitting, is_ahead, merge_offers, without_stale
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import messages, offers, packing
@@ -31,7 +31,9 @@ from skydraft.sampling.acceptance import choice_request, judge, judge_by_choices
 from skydraft.sampling.arrays import Array, take_rows
 from skydraft.sampling.choice import ChoiceRequest, target_choices
 from skydraft.sampling.draft_tree import DraftTree
+from skydraft.sampling.logprobs import token_logprobs
 from skydraft.sampling.near_ties import near_ties
+from skydraft.sampling.shaping import History, shape_logits
 
 
 class SessionTerms(NamedTuple):
@@ -67,12 +69,14 @@ class Prepared(NamedTuple):
     """A step with its logits.
 
     step: from `next_step`.
-    rows: float [num_nodes + 1, num_shared_ids], row 0 after the log.
+    rows: float [num_nodes + 1, num_shared_ids], row 0 after the log: the model's own.
+    shaped_rows: those that choices are made from (`sampling/shaping`).
     request: the target's choices that decide the step; None where the rule asks for more than choices.
     """
 
     step: Step
     rows: Array
+    shaped_rows: Array
     request: ChoiceRequest | None
 
 
@@ -119,6 +123,8 @@ class CloudSession:
         self._waiting: deque[Draft] = deque()
         self._gap_change = gap_change
         self._near_ties: list[int] = []  # positions of the choices that were decided by less
+        self._num_top = min(terms.sampling.top_logprobs or 0, terms.num_shared_ids)
+        self._packed_logprobs: list[bytes] = []  # of each token of the log, where they are asked for
 
     @property
     def token_ids(self) -> Sequence[int]:
@@ -167,7 +173,8 @@ class CloudSession:
         self.detach()
         missing_ids = self._log[resume.length :]
         num_near_ties = sum(position >= resume.length for position in self._near_ties)
-        return self._tokens(resume.length, missing_ids, num_near_ties) if missing_ids else None
+        packed_logprobs = b"".join(self._packed_logprobs[resume.length :])
+        return self._tokens(resume.length, missing_ids, num_near_ties, packed_logprobs) if missing_ids else None
 
     def detach(self) -> None:
         """The device is away: it will say again what it wants."""
@@ -208,6 +215,7 @@ class CloudSession:
         is_plain = max(forced_ids) < self.terms.num_shared_ids and set(forced_ids).isdisjoint(sampling.end_ids)
         if is_plain and end < sampling.max_tokens:
             self._log += forced_ids
+            self._pack_logprobs([None] * len(forced_ids))
             self._tail_logits = None
             self._waiting = without_stale(self._waiting, self._log)
 
@@ -273,7 +281,9 @@ class CloudSession:
         is_decided = (
             self.terms.rule.promises_cloud_tokens or not step.num_offers
         )  # what credit asks for is a choice too
-        return Prepared(step, rows, choice_request(step.tree, rows, self._sampling) if is_decided else None)
+        shaped_rows = self._shape(step.tree, rows)
+        request = choice_request(step.tree, shaped_rows, self._sampling) if is_decided else None
+        return Prepared(step, rows, shaped_rows, request)
 
     def finish(self, prepared: Prepared, choices: Sequence[int] | None = None) -> Outcome:
         """Judge the draft, or take the next token, and grow the log.
@@ -282,15 +292,16 @@ class CloudSession:
             prepared: from `prepare`.
             choices: the target's, as the request asks for; None: they are made here.
         """
-        step, rows, request = prepared
+        step, rows, shaped_rows, request = prepared
         draft, start = step.tree.draft, len(self._log)
         if request is None:
-            path, token_id = judge(draft, rows, self._sampling, self.terms.rule)
+            path, token_id = judge(draft, shaped_rows, self._sampling, self.terms.rule)
         else:
             path, token_id = judge_by_choices(step.tree, target_choices(*request) if choices is None else choices)
         own_ids = [] if token_id is None else [token_id]
         last_row = path[-1] + 1 if path else 0
         num_near_ties = 0 if request is None else self._note_near_ties(prepared, path, own_ids)
+        packed_logprobs = self._note_logprobs(prepared, path, own_ids)
         kept = (*range(step.num_lead), *(step.num_lead + node for node in path))
         self.kv_length += len(kept)
         # A row of its own: a view would hold the logits of the whole pass.
@@ -298,10 +309,17 @@ class CloudSession:
         self._log += [draft.token_ids[node] for node in path] + own_ids
         self._waiting = without_stale(self._waiting, self._log)
         if not step.num_offers:
-            return Outcome(self._tokens(start, own_ids, num_near_ties), kept, num_emitted=len(own_ids))
+            message = self._tokens(start, own_ids, num_near_ties, packed_logprobs)
+            return Outcome(message, kept, num_emitted=len(own_ids))
         node = None if draft.shape.is_chain else last_row
         verdict = messages.Verdict(
-            len(self._log), token_id, self.number, node, num_offers=step.num_offers, num_near_ties=num_near_ties
+            len(self._log),
+            token_id,
+            self.number,
+            node,
+            num_offers=step.num_offers,
+            num_near_ties=num_near_ties,
+            packed_logprobs=packed_logprobs,
         )
         num_accepted = len(path) - draft.num_forced
         return Outcome(verdict, kept, num_accepted + len(own_ids), draft.num_judged, num_accepted)
@@ -311,20 +329,58 @@ class CloudSession:
         """Whether the device says what comes next: what it has committed is not the cloud's to choose."""
         return any(draft.num_forced and not is_ahead(draft, self._log) for draft in self._waiting)
 
+    def _shape(self, tree: DraftTree, rows: Array) -> Array:
+        """The rows that something may follow, as choices are made from them."""
+        if not self._sampling.shapes_logits:
+            return rows
+        at = tree.reachable_rows
+        history = History(self._log, [tree.path_ids(row) for row in at])
+        shaped = shape_logits(take_rows(rows, at), self._sampling, history)
+        if len(at) == rows.shape[0]:
+            return shaped
+        whole = array_namespace(rows).astype(rows, shaped.dtype, copy=True)
+        for row, of_row in zip(at, shaped, strict=True):
+            whole[row] = of_row
+        return whole
+
     def _note_near_ties(self, prepared: Prepared, path: Sequence[int], own_ids: Sequence[int]) -> int:
         """How many of the target's choices along a path, and of its own token behind it, were near a tie."""
         if self._gap_change is None:
             return 0
-        tree = prepared.step.tree
-        judged = path[tree.draft.num_forced :]
-        rows = [tree.draft.shape.parents[node] for node in judged]
-        if own_ids:
-            rows.append(path[-1] + 1 if path else 0)
-        positions = [tree.position(row) for row in rows]
-        choices = [*(tree.draft.token_ids[node] for node in judged), *own_ids]
-        near = near_ties(take_rows(prepared.rows, rows), self._sampling, positions, choices, self._gap_change)
+        rows, choices = _judged(prepared.step.tree.draft, path, own_ids)
+        positions = [prepared.step.tree.position(row) for row in rows]
+        near = near_ties(take_rows(prepared.shaped_rows, rows), self._sampling, positions, choices, self._gap_change)
         self._near_ties += [positions[index] for index in near]
         return len(near)
 
-    def _tokens(self, start: int, token_ids: Sequence[int], num_near_ties: int) -> messages.Tokens:
-        return messages.Tokens(start, packing.pack(token_ids, self._id_bits), self.number, num_near_ties)
+    def _note_logprobs(self, prepared: Prepared, path: Sequence[int], own_ids: Sequence[int]) -> bytes:
+        """What is told of the same tokens, packed."""
+        if self._sampling.top_logprobs is None:
+            return b""
+        draft = prepared.step.tree.draft
+        rows, token_ids = _judged(draft, path, own_ids)
+        self._pack_logprobs([None] * min(draft.num_forced, len(path)))
+        return self._pack_logprobs(token_logprobs(take_rows(prepared.rows, rows), token_ids, self._num_top))
+
+    def _pack_logprobs(self, logprobs: Sequence[TokenLogprobs | None]) -> bytes:
+        """Those of the next tokens of the log."""
+        if self._sampling.top_logprobs is None:
+            return b""
+        packed = [packing.pack_logprobs([each], self._num_top) for each in logprobs]
+        self._packed_logprobs += packed
+        return b"".join(packed)
+
+    def _tokens(
+        self, start: int, token_ids: Sequence[int], num_near_ties: int, packed_logprobs: bytes
+    ) -> messages.Tokens:
+        packed_ids = packing.pack(token_ids, self._id_bits)
+        return messages.Tokens(start, packed_ids, self.number, num_near_ties, packed_logprobs)
+
+
+def _judged(draft: Draft, path: Sequence[int], own_ids: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The tokens along a path that were not forced, and the target's own behind it: of each the row, and its id."""
+    judged = path[draft.num_forced :]
+    rows = [draft.shape.parents[node] for node in judged]
+    if own_ids:
+        rows.append(path[-1] + 1 if path else 0)
+    return rows, [*(draft.token_ids[node] for node in judged), *own_ids]

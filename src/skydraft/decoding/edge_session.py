@@ -35,6 +35,7 @@ from skydraft.core import (
     Prompt,
     SamplingParams,
     Token,
+    TokenLogprobs,
     TreeShape,
 )
 from skydraft.decoding.offer_merging import extension, fitting, merge_offers, without_stale
@@ -97,6 +98,7 @@ class EdgeSession:
         self._resume_key = b""  # empty: the cloud knows nothing of this text
         self._ids: list[int] = []
         self._origins: list[Origin] = []
+        self._logprobs: list[TokenLogprobs | None] = []
         self._credit = 0  # the position up to which the cloud is to write by itself
         self._told_credit = 0  # and the one that it was told
         self._queued: list[messages.Offer] = []
@@ -122,7 +124,7 @@ class EdgeSession:
 
     def tokens(self, start: int = 0) -> tuple[Token, ...]:
         """The text from a position on, with where each token came from."""
-        return tuple(map(Token, self._ids[start:], self._origins[start:]))
+        return tuple(map(Token, self._ids[start:], self._origins[start:], self._logprobs[start:]))
 
     @property
     def num_in_flight(self) -> int:
@@ -234,7 +236,7 @@ class EdgeSession:
             digest = packing.log_digest(self._ids[: self.cloud_length])
             resume = messages.Resume(self._resume_key, self.cloud_length, digest)
         return messages.Open(
-            version=messages.PROTOCOL_VERSION,
+            version=messages.least_version(self.sampling),
             session=self._number,
             vocabulary=messages.VocabularyMark.of(self.vocabulary),
             sampling=self.sampling,
@@ -254,6 +256,7 @@ class EdgeSession:
         """Take tokens into the text without asking the cloud."""
         self._ids.extend(token_ids)
         self._origins.extend([Origin.EDGE] * len(token_ids))
+        self._logprobs.extend([None] * len(token_ids))
         return self.tokens(len(self._ids) - len(token_ids))
 
     def end_here(self) -> None:
@@ -368,7 +371,8 @@ class EdgeSession:
         if verdict.token_id is not None:
             new_ids.append(verdict.token_id)
             origins.append(Origin.CORRECTED if draft.shape.children[row] else Origin.CLOUD)
-        return self._grow(new_ids, origins)
+        judged = self._unpack_logprobs(verdict.packed_logprobs, len(new_ids) - draft.num_forced)
+        return self._grow(new_ids, origins, [None] * draft.num_forced + judged)
 
     def _written(self, message: messages.Tokens) -> tuple[Token, ...]:
         """Rule 6: the cloud wrote on credit. Rule 5: or it sends what a resumed device lacks."""
@@ -382,9 +386,16 @@ class EdgeSession:
                 f"the cloud wrote from position {message.start} and the device knows its text to {self.cloud_length}"
             )
         new_ids = token_ids[len(known_ids) :]
+        logprobs = self._unpack_logprobs(message.packed_logprobs, len(token_ids))[len(known_ids) :]
         self.num_positions += len(new_ids)
         self._add_near_ties(message.num_near_ties)
-        return self._grow(new_ids, self._origins_of(new_ids))
+        return self._grow(new_ids, self._origins_of(new_ids), logprobs)
+
+    def _unpack_logprobs(self, data: bytes, count: int) -> list[TokenLogprobs | None]:
+        if self.sampling.top_logprobs is None:
+            return [None] * count
+        num_top = min(self.sampling.top_logprobs, self.num_shared_ids)
+        return packing.unpack_logprobs(data, count, num_top, self.num_shared_ids)
 
     def _add_near_ties(self, count: int) -> None:
         if self.num_near_ties is not None:
@@ -408,7 +419,9 @@ class EdgeSession:
             break
         return origins
 
-    def _grow(self, token_ids: Sequence[int], origins: Sequence[Origin]) -> tuple[Token, ...]:
+    def _grow(
+        self, token_ids: Sequence[int], origins: Sequence[Origin], logprobs: Sequence[TokenLogprobs | None]
+    ) -> tuple[Token, ...]:
         """The cloud's log grew by these; the device may have committed the first of them before."""
         start, length = self.cloud_length, self.cloud_length + len(token_ids)
         strange_id = next((token_id for token_id in token_ids if token_id >= self.num_shared_ids), None)
@@ -422,9 +435,10 @@ class EdgeSession:
         if committed_ids != list(token_ids[:num_committed]):
             raise RemoteProtocolError(f"the cloud's text differs from what the device committed after position {start}")
         self.cloud_length = length
-        new_ids, new_origins = token_ids[num_committed:], origins[num_committed:]
-        self._ids.extend(new_ids)
-        self._origins.extend(new_origins)
+        length = len(self._ids)
+        self._ids.extend(token_ids[num_committed:])
+        self._origins.extend(origins[num_committed:])
+        self._logprobs.extend(logprobs[num_committed:])
         # Rule 1: the cloud drops the others in silence.
         self._in_flight = deque() if self.is_complete else without_stale(self._in_flight, self._cloud_ids)
-        return tuple(map(Token, new_ids, new_origins))
+        return self.tokens(length)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from skydraft.core import Draft, TreeShape
 from skydraft.policies.confidence import Confidence
 from skydraft.sampling.guesses import Guesses
+from skydraft.sampling.shaping import History
 
 LEAST_LOG_PROB = math.log(0.002)  # given the text so far: a guess below is not thought of until the text comes nearer
 
@@ -65,6 +66,7 @@ class GuessTree:
 
     def __init__(self, confidence: Confidence) -> None:
         self.root = Node(None, -1)
+        self._taken_ids: list[int] = []
         self.num_offered = 0  # nodes that the cloud was sent and that may still hold
         self._confidence = confidence
         self._unread = [self.root]
@@ -79,12 +81,27 @@ class GuessTree:
         """The text grew by these."""
         if not token_ids:
             return
+        self._taken_ids += token_ids
         for token_id in token_ids:
             self._learn(token_id)
             child = self.root.children.pop(token_id, None)
             self.root.children.clear()
             self.root = child or Node(token_id, self.root.position + 1, self.root, self.root.log_prob)
         self._look_over()
+
+    def history(self, nodes: Sequence[Node]) -> History:
+        """What stands before that which follows each of these nodes."""
+        return History(tuple(self._taken_ids), tuple(self._path_ids(node) for node in nodes))
+
+    def _path_ids(self, node: Node) -> tuple[int, ...]:
+        """The tokens between the text and what follows a node."""
+        path: list[int] = []
+        while node.position > self.root.position:
+            assert node.token_id is not None, "only the root of an empty text has no token"
+            assert node.parent is not None
+            path.append(node.token_id)
+            node = node.parent
+        return tuple(reversed(path))
 
     def nodes(self) -> Iterator[Node]:
         """The root and all below it, parents before their children."""

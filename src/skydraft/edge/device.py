@@ -10,7 +10,7 @@ from typing import NamedTuple
 from skydraft.audio.read import Clip
 from skydraft.audio.windows import split_windows
 from skydraft.config import DeviceSettings, require_rule_fits
-from skydraft.core import Exact, Mode, PassTimes, Rank, SamplingParams, parse_rule
+from skydraft.core import Exact, Mode, PassTimes, Rank, parse_rule
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
@@ -161,20 +161,12 @@ class Device:
         usual_rule = Exact() if prompts.does_cloud_see_all else Rank()
         rule = usual_rule if settings.accept is None else parse_rule(settings.accept)
         require_rule_fits(settings, rule)
-        sampling = SamplingParams(
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-            seed=seed,
-            max_tokens=settings.max_tokens,
-            end_ids=tuple(vocabulary.end_ids),
-        )
         job = Job(
             settings=settings,
             prompts=prompts,
             vocabulary=vocabulary,
             decode=self.tokenizer.decode,
-            sampling=sampling,
+            sampling=settings.sampling(seed, tuple(vocabulary.end_ids)),
             rule=rule,
             gate=choose_gate(settings.gate, settings.share, rule, settings.objective),
             patience=Patience(settings.offline, settings.offline_wait_s),

@@ -12,6 +12,7 @@ from skydraft.edge.tree_reader import DraftStep, TreeReader
 from skydraft.engines.base import Array, Engine, Extension
 from skydraft.sampling.guesses import Guesses, best_guesses
 from skydraft.sampling.lattice import draw, to_lattice
+from skydraft.sampling.shaping import History, shape_logits
 from skydraft.sampling.signals import token_signals
 
 
@@ -85,6 +86,7 @@ class Drafter:
         """
         assert self._reader is not None, "follow the text first"
         rows = (yield from self._reader.run(step))[-len(step.nodes) :, :num_shared_ids]
+        rows = shape_logits(rows, self._sampling, step.history)
         return best_guesses(rows, self._sampling, [node.position + 1 for node in step.nodes], num_guesses)
 
     def draft(self, text_ids: Sequence[int], num_tokens: int, num_shared_ids: int) -> Passes[Block]:
@@ -100,7 +102,7 @@ class Drafter:
         ids, signals, distributions = list(text_ids), [], []
         for left in reversed(range(num_tokens)):
             row = row[:num_shared_ids]
-            token_id, distribution = self._guess(row, len(ids))
+            token_id, distribution = self._guess(row, ids)
             ids.append(token_id)
             distributions.append(distribution)
             signals.append(token_signals(row, token_id))
@@ -110,7 +112,9 @@ class Drafter:
         drawn_from = tuple(item for item in distributions if item is not None) or None
         return Block(tuple(ids[len(text_ids) :]), tuple(signals), drawn_from, self._num_passes, self._num_read)
 
-    def _guess(self, row: Array, position: int) -> tuple[int, LatticeDistribution | None]:
+    def _guess(self, row: Array, text_ids: Sequence[int]) -> tuple[int, LatticeDistribution | None]:
+        """A guess of what follows the text, from the logits [vocab_size] after it."""
+        row, position = shape_logits(row[None, :], self._sampling, History(text_ids, [()]))[0], len(text_ids)
         lattice = self._rule.draft_lattice
         if lattice is not None:
             distribution = to_lattice(row, self._sampling, lattice)

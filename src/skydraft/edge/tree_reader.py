@@ -13,6 +13,7 @@ from skydraft.core.tree_shape import TreeShape
 from skydraft.decoding.guess_tree import GuessTree, Node
 from skydraft.edge.draft_lease import DraftLease, Passes
 from skydraft.engines.base import Array, Engine, Extension
+from skydraft.sampling.shaping import History
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class DraftStep:
     start: of the slot's tree, in generated tokens, before this step.
     path, rest: of the nodes read so far, those to keep: None keeps all.
     nodes: that are read; guesses are wanted after each.
+    history: of what follows each of them.
     token_ids: to append, those that the slot lacks before the nodes first; empty where only the logits after the
         prompt are asked for.
     shape: of the slot's tree then.
@@ -31,6 +33,7 @@ class DraftStep:
     path: tuple[int, ...] | None
     rest: tuple[int, ...]
     nodes: tuple[Node, ...]
+    history: History
     token_ids: tuple[int, ...]
     shape: TreeShape
 
@@ -76,7 +79,7 @@ class TreeReader:
             self._row_of[node] = len(parents)
         self._shape = TreeShape(tuple(parents))
         token_ids = tuple(node.token_id for node in new if node.token_id is not None)
-        return DraftStep(start, path, rest, tuple(nodes), token_ids, self._shape)
+        return DraftStep(start, path, rest, tuple(nodes), tree.history(nodes), token_ids, self._shape)
 
     def run(self, step: DraftStep) -> Passes[Array]:
         """Returns the logits [num_tokens, vocab_size] after each token read; [1, vocab_size] after the prompt."""

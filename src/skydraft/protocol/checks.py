@@ -75,14 +75,16 @@ def check(message: Message, limits: FrameLimits) -> None:
 
 def _check_open(message: Open, limits: FrameLimits) -> None:
     _require(bool(message.segments) or message.resume is not None, "Open has neither a prompt nor a session to resume")
+    sampling = message.sampling
     try:
-        parse_rule(message.rule)
+        parse_rule(message.rule).check_sampling(sampling)
     except ConfigError as error:
         raise RemoteProtocolError(f"the device sent Open with a wrong rule: {error}") from error
-    sampling = message.sampling
     _require_at_most("the largest end id", max(sampling.end_ids, default=0), MAX_VOCABULARY - 1)
     _require(min(sampling.end_ids, default=0) >= 0, f"Open has the end id {min(sampling.end_ids, default=0)}")
     _require_at_most("top_k", sampling.top_k, MAX_VOCABULARY)
+    largest_id, _ = max(sampling.logit_bias, default=(0, 0.0))
+    _require_at_most("the largest id of logit_bias", largest_id, MAX_VOCABULARY - 1)
     num_bits = id_bits(message.vocabulary.num_tokens)
     tokens = [segment for segment in message.segments if isinstance(segment, WireTokens)]
     num_tokens = sum(num_packed_ids(len(segment.packed_ids), num_bits) for segment in tokens)

@@ -12,6 +12,7 @@ from skydraft.errors import ConfigError, RemoteProtocolError, VersionMismatch
 from skydraft.protocol.checks import check, plain, sendable
 from skydraft.protocol.limits import MAX_VERSION, FrameLimits
 from skydraft.protocol.messages import (
+    OLDEST_VERSION,
     PROTOCOL_VERSION,
     Close,
     CloudMessage,
@@ -76,7 +77,7 @@ class _Side(Generic[Sent]):
         """Read what this side sent: the second byte tells the kind, the third the version where it has one.
 
         Raises:
-            VersionMismatch: it opens a session in another version of the protocol.
+            VersionMismatch: it opens a session in a version of the protocol that this side does not know.
             RemoteProtocolError: it is not a message that this side sends, or is too large.
         """
         if len(data) > limits.max_frame_bytes:
@@ -92,7 +93,8 @@ class _Side(Generic[Sent]):
         if tag not in self.kinds:
             what = _KINDS[tag].__name__ if tag in _KINDS else f"a message with tag {tag}"
             raise RemoteProtocolError(f"the {self.name} sent {what}, which a {self.name} does not send")
-        if tag in _VERSIONED and len(data) > 2 and PROTOCOL_VERSION != data[2] <= MAX_VERSION:
+        is_known = len(data) < 3 or OLDEST_VERSION <= data[2] <= PROTOCOL_VERSION
+        if tag in _VERSIONED and not is_known and data[2] <= MAX_VERSION:
             raise VersionMismatch(PROTOCOL_VERSION, data[2])
         try:
             message = self._decoders[tag].decode(data)

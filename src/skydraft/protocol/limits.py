@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from skydraft.core.text import MAX_BIASED_IDS as MAX_BIASED_IDS
 from skydraft.core.text import MAX_END_IDS as MAX_END_IDS
 
 MAX_TEXT_TOKENS = 2**20  # of one session's text: positions are 0 to this

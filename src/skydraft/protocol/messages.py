@@ -34,7 +34,9 @@ from skydraft.protocol.limits import (
 )
 from skydraft.text.vocabulary import Vocabulary
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
+OLDEST_VERSION = 2  # that is understood: each message of it is one of this version, with the defaults of what it lacks
+NUM_FIELDS_OF_VERSION_2 = 6  # of SamplingParams
 
 # The constraints are checked while a message is decoded, those of lengths before anything is allocated.
 Version: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_VERSION)]
@@ -113,9 +115,16 @@ class Resume(WireStruct, frozen=True):
     digest: LogDigest
 
 
+def least_version(sampling: SamplingParams) -> int:
+    """The oldest version that says this: a cloud that speaks no other then writes the text too."""
+    new, defaults = (msgspec.structs.astuple(each)[NUM_FIELDS_OF_VERSION_2:] for each in (sampling, SamplingParams()))
+    return OLDEST_VERSION if new == defaults else PROTOCOL_VERSION
+
+
 class Open(WireStruct, frozen=True, tag=1):
     """Begin a session, or take one up again. Device to cloud.
 
+    version: `least_version` of the sampling.
     rule: as `core.parse_rule` reads it.
     segments: the cloud's prompt; empty in a first attempt to resume.
     """
@@ -175,6 +184,7 @@ LEAST_LIMITS = Limits(max_tokens=1, max_draft_tokens=16, max_in_flight=1)  # wha
 class Opened(WireStruct, frozen=True, tag=5):
     """The session stands. Cloud to device.
 
+    version: of the `Open` that it answers.
     resume_key: opens this session again after a lost connection; empty: the cloud does not know the session that was
         to be resumed, send `Open` with the prompt.
     length, digest: of the log that the cloud holds. Tokens that the device lacks follow in `Tokens`.
@@ -209,6 +219,8 @@ class Verdict(WireStruct, frozen=True, tag=6):
     is_final: False is reserved for verdicts that a later one may take back.
     num_offers: how many offers were judged together, the first that extended the log.
     num_near_ties: how many of the target's choices were decided by less than `Opened.gap_change`.
+    packed_logprobs: of the tokens that it brings, but for the forced ones (`packing.pack_logprobs`), where they were
+        asked for.
     """
 
     length: Position
@@ -218,18 +230,21 @@ class Verdict(WireStruct, frozen=True, tag=6):
     is_final: bool = True
     num_offers: Annotated[int, Meta(ge=1, le=MAX_IN_FLIGHT)] = 1
     num_near_ties: Position = 0
+    packed_logprobs: bytes = b""
 
 
 class Tokens(WireStruct, frozen=True, tag=7):
     """What the cloud wrote on credit, or what a resumed device lacks. Cloud to device.
 
     num_near_ties: as in `Verdict`; of what a resumed device lacks, all that were not told before.
+    packed_logprobs: of all its tokens, where they were asked for.
     """
 
     start: Position
     packed_ids: bytes
     session: SessionNumber = 0
     num_near_ties: Position = 0
+    packed_logprobs: bytes = b""
 
 
 class Fault(WireStruct, frozen=True, tag=8):

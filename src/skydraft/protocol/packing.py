@@ -7,13 +7,14 @@ would not have made, and takes a time in proportion to their number.
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
-from skydraft.core import Lattice, LatticeDistribution, TreeShape
+from skydraft.core import Lattice, LatticeDistribution, TokenLogprobs, TreeShape
 from skydraft.errors import LocalProtocolError, RemoteProtocolError
 from skydraft.protocol.limits import LOG_DIGEST_BYTES, MAX_PROBS_BYTES, MAX_VOCABULARY
 
@@ -115,6 +116,55 @@ def log_digest(token_ids: Sequence[int]) -> bytes:
     """Sum up a log: 8 bytes of BLAKE2b over its ids as 4-byte big-endian numbers."""
     data = struct.pack(f">{len(token_ids)}I", *token_ids)
     return hashlib.blake2b(data, digest_size=LOG_DIGEST_BYTES).digest()
+
+
+def pack_logprobs(logprobs: Sequence[TokenLogprobs | None], num_top: int) -> bytes:
+    """Write a record for each token: its log-probability, and num_top ids with theirs; None is nan and no ids.
+
+    Raises:
+        LocalProtocolError: one has another number of tokens.
+    """
+    record, none = _logprob_record(num_top), (math.nan, *(0, 0.0) * num_top)
+    try:
+        return b"".join(
+            record.pack(*none) if each is None else record.pack(each.logprob, *chain.from_iterable(each.top))
+            for each in logprobs
+        )
+    except struct.error as error:
+        raise LocalProtocolError(f"log-probabilities cannot be packed for {num_top} tokens each: {error}") from error
+
+
+def unpack_logprobs(data: bytes, count: int, num_top: int, num_ids_below: int) -> list[TokenLogprobs | None]:
+    """Read the records of so many tokens.
+
+    Raises:
+        RemoteProtocolError: they are not so many, or an id or a number is none.
+    """
+    record = _logprob_record(num_top)
+    if len(data) != count * record.size:
+        raise RemoteProtocolError(
+            f"the log-probabilities of {count} tokens take {count * record.size} bytes and {len(data)} bytes came"
+        )
+    logprobs: list[TokenLogprobs | None] = []
+    for logprob, *numbers in record.iter_unpack(data):
+        top = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+        if math.isnan(logprob):
+            logprobs.append(None)
+        elif logprob <= 0 and all(token_id < num_ids_below and value <= 0 for token_id, value in top):
+            logprobs.append(TokenLogprobs(logprob, top))
+        else:
+            raise RemoteProtocolError(f"a log-probability is {logprob}, with those of {top}: none may be above 0")
+    return logprobs
+
+
+def num_logprob_bytes(num_top: int) -> int:
+    """Bytes of one token's log-probabilities."""
+    return _logprob_record(num_top).size
+
+
+@lru_cache(maxsize=64)
+def _logprob_record(num_top: int) -> struct.Struct:
+    return struct.Struct("<f" + "If" * num_top)
 
 
 def parent_bits(num_nodes: int) -> int:

@@ -44,6 +44,10 @@ class DraftTree:
         """Of the token that follows a row."""
         return self.draft.start + self.draft.shape.depths[row]
 
+    def path_ids(self, row: int) -> tuple[int, ...]:
+        """The tokens between the log and what follows a row."""
+        return tuple(self.draft.token_ids[node] for node in self.draft.shape.path_to(row))
+
     @cached_property
     def forced(self) -> Walk:
         """Through the leading nodes that are not judged, up to the one that ends the text."""

@@ -14,7 +14,7 @@ from skydraft.core import SamplingParams
 from skydraft.sampling.arrays import Array, integers_like, largest, on_host, some_largest, to_float64
 from skydraft.sampling.kernel import MOST_WANTED, kernel_for
 from skydraft.sampling.noise import Stream, rough_gumbel, uniform, vocabulary_uniform
-from skydraft.sampling.warp import COLDEST, check_positions, require_finite, warp
+from skydraft.sampling.warp import COLDEST, check_positions, require_finite, warp, without_improbable
 
 # Of a vocabulary of so many tokens or fewer all are considered. Their noise is made for a block of positions at a time,
 # for it takes little longer than that of one, and kept: the next steps have nodes there too.
@@ -54,6 +54,7 @@ def best_guesses(
     if min(count, max_candidates) < 1:
         raise ValueError(f"count is {count} and max_candidates {max_candidates}; both must be 1 or more")
     check_positions(logits, positions)
+    logits = without_improbable(logits, params)
     guesses = _by_kernel(logits, params, positions, count, max_candidates)
     return guesses or _by_arrays(logits, params, positions, count, max_candidates)
 

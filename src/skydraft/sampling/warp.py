@@ -1,4 +1,4 @@
-"""Temperature, top-k and top-p: logits in, logits with -inf where a token is cut out."""
+"""Temperature, min-p, top-k and top-p: logits in, logits with -inf where a token is cut out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLDEST = 1e-30  # lower temperatures count as this one, which is greedy already
 
 
 def warp(logits: Array, params: SamplingParams) -> Array:
-    """Temperature, then top-k, then top-p.
+    """Temperature, then min-p, then top-k, then top-p.
 
     Args:
         logits: float of any width [..., vocab_size].
@@ -26,12 +26,13 @@ def warp(logits: Array, params: SamplingParams) -> Array:
         whose largest logit is not finite has nothing finite.
     Raises:
         ValueError: the temperature is 0; greedy choices need no warping.
-    Source: transformers' TemperatureLogitsWarper, TopKLogitsWarper and TopPLogitsWarper in this order. All tokens that
-        tie with the k-th stay. Of tokens that tie at the edge of top_p as many stay as there; which, it leaves to an
-        unstable sort; here the lowest ids, as a greedy choice takes.
+    Source: transformers' TemperatureLogitsWarper, MinPLogitsWarper, TopKLogitsWarper and TopPLogitsWarper in the order
+        of vLLM. All tokens that tie with the k-th stay. Of tokens that tie at the edge of top_p as many stay as there;
+        which, it leaves to an unstable sort; here the lowest ids, as a greedy choice takes.
     """
     if params.is_greedy:
         raise ValueError("logits cannot be warped to temperature 0: use greedy_choices")
+    logits = without_improbable(logits, params)
     scaled = _scale(logits, params.temperature)
     if 0 < params.top_k < logits.shape[-1]:
         is_cut = logits < largest_values(logits, params.top_k)[..., -1:]
@@ -42,6 +43,18 @@ def warp(logits: Array, params: SamplingParams) -> Array:
     else:
         return scaled
     return array_namespace(logits).where(is_cut, -math.inf, scaled)
+
+
+def without_improbable(logits: Array, params: SamplingParams) -> Array:
+    """The logits that min_p keeps, -inf in place of the others: [..., vocab_size], of the same type.
+
+    Whoever warps in another way than `warp` does this first.
+    """
+    if params.is_greedy or not params.min_p:
+        return logits
+    xp = array_namespace(logits)
+    least = xp.max(to_float64(logits), axis=-1, keepdims=True) + params.temperature * math.log(params.min_p)
+    return xp.where(to_float64(logits) < least, -math.inf, logits)
 
 
 def probabilities(logits: Array) -> Array:
