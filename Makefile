@@ -98,11 +98,12 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing skydraft and PyTorch into $(VENV); this takes a minute or two, once."
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	@echo "Installing skydraft into $(VENV); this takes a quarter of a minute or so, once."
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
+	@echo "Installing PyTorch and the tools for tests into $(VENV); this takes a minute or two, once."
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

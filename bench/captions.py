@@ -26,8 +26,8 @@ from skydraft.core import Mode, Origin, ShareLevel
 from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.edge.report import Report
-from skydraft.engines.huggingface.log_mel import load_log_mel
 from skydraft.engines.load import load_engine, load_tokenizer
+from skydraft.engines.log_mel import load_log_mel
 from skydraft.engines.settings import EngineSettings
 from skydraft.text.checkpoint import find_checkpoint
 from training.captions import emotion_of

@@ -30,8 +30,8 @@ from skydraft.core import Mode, ShareLevel
 from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.engines.base import Engine
-from skydraft.engines.huggingface.log_mel import load_log_mel
 from skydraft.engines.load import load_engine, load_tokenizer
+from skydraft.engines.log_mel import load_log_mel
 from skydraft.engines.settings import EngineSettings
 from skydraft.models import embedded_path
 from skydraft.text.checkpoint import find_checkpoint

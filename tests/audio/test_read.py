@@ -387,7 +387,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, package, None)
     path = write(tmp_path / "a.wav", tone())
     assert refusal(path) == (
-        f"reading audio needs the package {package}, which is not installed: pip install 'skydraft[audio]'"
+        f"reading audio needs the package {package}, which is not installed: pip install soundfile soxr"
     )
 
 

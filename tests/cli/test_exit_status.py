@@ -53,7 +53,7 @@ def test_a_status_passes() -> None:
     assert ends(Exit(3)) == 3
 
 
-@pytest.mark.parametrize(("module", "extra"), [("uvicorn", "cloud"), ("torch.nn", "torch"), ("soxr", "audio")])
+@pytest.mark.parametrize(("module", "extra"), [("ray.serve", "ray"), ("torch.nn", "torch")])
 def test_a_missing_package_names_the_extra_that_brings_it(module: str, extra: str) -> None:
     sentence = describe(ModuleNotFoundError(f"No module named {module!r}", name=module))
     assert sentence.endswith(f"pip install 'skydraft[{extra}]'")

@@ -309,7 +309,7 @@ def test_what_is_no_name_is_not_looked_for_on_the_network(model: str, monkeypatc
 
 def test_the_embedded_pair_lies_in_the_package(saved: Saved, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(checkpoint, "EMBEDDED_FOLDER", tmp_path)
-    shutil.copytree(saved("llama"), tmp_path / "draft")
+    shutil.copytree(saved("omni"), tmp_path / "draft")
     assert load_engine("embedded", "draft").name == "skydraft-embedded-draft"
     with pytest.raises(ModelLoadError, match="there is no model folder"):
         load_engine("embedded", "target")

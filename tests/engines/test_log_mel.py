@@ -6,7 +6,7 @@ import pytest
 from transformers import WhisperFeatureExtractor
 
 from skydraft.core import TensorSegment
-from skydraft.engines.huggingface.log_mel import Level, LogMel, load_level, load_log_mel
+from skydraft.engines.log_mel import Level, LogMel, load_level, load_log_mel, mel_filters
 from skydraft.errors import AudioError
 from skydraft.text import checkpoint
 from skydraft.text.checkpoint import Checkpoint
@@ -40,6 +40,18 @@ def test_features_equal_those_of_the_padding_processor_but_for_the_last_two_fram
     difference = np.abs(features(LogMel()(samples)) - padded)
     assert difference[:, :198].max() <= 0.0005
     assert difference.max() < 2
+
+
+@pytest.mark.parametrize("num_mel_bins", [16, 80, 128])
+@pytest.mark.parametrize("num_samples", [480, 16_001, 30_000])
+def test_features_equal_those_of_the_extractor_without_padding_but_for_rounding(
+    num_mel_bins: int, num_samples: int
+) -> None:
+    extractor = WhisperFeatureExtractor(feature_size=num_mel_bins)  # type: ignore[no-untyped-call]
+    samples = tone(num_samples)
+    expected = extractor(samples, sampling_rate=16_000, padding="do_not_pad", truncation=False)["input_features"][0]
+    np.testing.assert_allclose(features(LogMel(num_mel_bins)(samples)), expected, atol=0.0006)
+    np.testing.assert_allclose(mel_filters(num_mel_bins, 201).T, extractor.mel_filters, atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 0.0])

@@ -14,6 +14,7 @@ from skydraft.engines.llamacpp.kind import LLAMA_CPP
 from skydraft.engines.load import find_max_length, load_chat_format, load_ears, load_engine, load_tokenizer
 from skydraft.engines.model_kind import ModelKind
 from skydraft.engines.names import parse_name
+from skydraft.engines.numpy.kind import NUMPY
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError
 from tests.engines.folders import word_tokenizer
@@ -73,7 +74,8 @@ def test_a_wrong_address_is_refused(address: str) -> None:
 @pytest.mark.parametrize(
     ("source", "kind"),
     [
-        ("embedded", HUGGING_FACE),
+        ("embedded", NUMPY),
+        ("numpy:/models/x", NUMPY),
         ("/models/x", HUGGING_FACE),
         ("owner/name", HUGGING_FACE),
         ("model.gguf", LLAMA_CPP),

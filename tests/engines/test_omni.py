@@ -11,9 +11,9 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 from skydraft.core import Prompt, SegmentKind, TensorSegment, TokenSegment
 from skydraft.engines.base import Extension
 from skydraft.engines.huggingface import omni
-from skydraft.engines.huggingface.log_mel import load_log_mel
 from skydraft.engines.huggingface.slot_engine import SlotEngine
 from skydraft.engines.load import load_engine, load_tokenizer
+from skydraft.engines.log_mel import load_log_mel
 from skydraft.errors import CacheOverflow, ModelLoadError, PromptRejected
 from skydraft.text.checkpoint import Role, find_checkpoint
 from tests.engines.folders import AUDIO_BOS_ID, AUDIO_EOS_ID, AUDIO_ID, NUM_MEL_BINS

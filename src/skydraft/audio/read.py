@@ -36,7 +36,7 @@ MAX_PEAK = 16.0  # of full scale; more is integers stored as floats
 BLOCK_FRAMES = 32_768
 UNKNOWN_FRAMES = 2**62  # libsndfile says 2**63 - 1 where it does not know
 
-INSTALL = "pip install 'skydraft[audio]'"
+INSTALL = "pip install soundfile soxr"
 CONVERT = "convert it to WAV or FLAC, for example with `ffmpeg -i IN OUT.wav`"
 COPY_AGAIN = "record or copy it again"
 

@@ -26,16 +26,10 @@ INTERRUPTED = 130  # 128 + SIGINT, as in shells
 UNREAD = 141  # 128 + SIGPIPE
 DEBUG_VARIABLE = "SKYDRAFT_DEBUG"
 EXTRAS = {
-    "fastapi": "cloud",
-    "uvicorn": "cloud",
-    "prometheus_client": "cloud",
     "opentelemetry": "otel",
     "ray": "ray",
-    "soundfile": "audio",
-    "soxr": "audio",
     "torch": "torch",
     "transformers": "torch",
-    "safetensors": "torch",
 }
 
 

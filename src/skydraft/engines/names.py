@@ -1,6 +1,7 @@
 """A model's name, parsed: what runs the model, and at which pace.
 
-embedded, FOLDER, OWNER/NAME        Hugging Face's format (PyTorch)
+embedded, numpy:FOLDER              small Qwen2.5-Omni thinkers (NumPy)
+FOLDER, OWNER/NAME                  Hugging Face's format (PyTorch)
 FILE.gguf, OWNER/NAME/FILE.gguf     llama.cpp
 vllm:MODEL, vllm:name=value,...:MODEL
 sglang:URL, sglang:URL#TOKENIZER
@@ -22,12 +23,13 @@ from skydraft.engines.huggingface.kind import HUGGING_FACE
 from skydraft.engines.kept_promise import KeptPromise
 from skydraft.engines.llamacpp.kind import LLAMA_CPP
 from skydraft.engines.model_kind import ModelKind
+from skydraft.engines.numpy.kind import NUMPY
 from skydraft.engines.self_test import hold_to_promise
 from skydraft.engines.settings import EngineSettings
 from skydraft.text.checkpoint import EMBEDDED, Role
 
 # The first that includes a name runs the model; a new engine is its folder and an entry here.
-KINDS = (TABLE, VLLM, SGLANG, LLAMA_CPP, HUGGING_FACE)
+KINDS = (TABLE, VLLM, SGLANG, NUMPY, LLAMA_CPP, HUGGING_FACE)
 
 
 class ModelName(NamedTuple):

@@ -61,6 +61,11 @@ class Checkpoint:
             raise ModelLoadError(f"there is no model folder {folder}")
         return cls(name or folder.resolve().name, folder, read_json(folder / "config.json"))
 
+    @property
+    def files(self) -> list[Path]:
+        """Configuration, tokenizer and weights."""
+        return sorted(file for suffix in ("json", "safetensors") for file in self.folder.glob(f"*.{suffix}"))
+
     @cached_property
     def thinker_config(self) -> ConfigTable:
         """For a whole Qwen2.5-Omni folder the config of the part that listens and writes; else the config itself."""

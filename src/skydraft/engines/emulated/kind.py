@@ -5,6 +5,7 @@ from __future__ import annotations
 from skydraft.engines.base import Engine, EngineLimits
 from skydraft.engines.emulated.table_spec import PREFIX, load_table, parse_table, spec_vocabulary
 from skydraft.engines.emulated.words import WordTokenizer
+from skydraft.engines.log_mel import LogMel
 from skydraft.engines.model_kind import Hear, ModelKind
 from skydraft.engines.settings import EngineSettings
 from skydraft.text.checkpoint import DEFAULT_MAX_LENGTH, Role
@@ -19,11 +20,7 @@ def _load_tokenizer(source: str, role: Role) -> WordTokenizer:
 
 
 def _load_ears(source: str, role: Role) -> Hear | None:
-    if not parse_table(source).tensors:
-        return None
-    from skydraft.engines.huggingface.log_mel import LogMel  # the torch extra
-
-    return LogMel()
+    return LogMel() if parse_table(source).tensors else None
 
 
 def _find_max_length(source: str, role: Role, settings: EngineSettings) -> int:

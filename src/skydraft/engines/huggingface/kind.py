@@ -1,4 +1,4 @@
-"""Models in Hugging Face's format, which PyTorch runs: `embedded`, a folder, or a Hugging Face name."""
+"""Models in Hugging Face's format, which PyTorch runs: a folder, or a Hugging Face name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from skydraft.engines.base import Engine
+from skydraft.engines.log_mel import load_log_mel
 from skydraft.engines.model_kind import Hear, ModelKind
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ModelLoadError
@@ -40,11 +41,7 @@ def _load_chat_format(source: str, role: Role) -> ChatTemplate | None:
 
 def _load_ears(source: str, role: Role) -> Hear | None:
     checkpoint = find_checkpoint(source, role)
-    if not checkpoint.is_omni:
-        return None
-    from skydraft.engines.huggingface.log_mel import load_log_mel
-
-    return load_log_mel(checkpoint)
+    return load_log_mel(checkpoint) if checkpoint.is_omni else None
 
 
 def _find_max_length(source: str, role: Role, settings: EngineSettings) -> int:
@@ -53,12 +50,11 @@ def _find_max_length(source: str, role: Role, settings: EngineSettings) -> int:
 
 
 def _find_files(source: str, role: Role) -> list[Path]:
-    folder = find_checkpoint(source, role).folder
-    return sorted(file for suffix in ("json", "safetensors") for file in folder.glob(f"*.{suffix}"))
+    return find_checkpoint(source, role).files
 
 
 def _require_torch(checkpoint: Checkpoint) -> None:
-    missing = [name for name in ("torch", "transformers", "safetensors") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelLoadError(
             f"{checkpoint.name} needs {' and '.join(missing)}, which skydraft's torch extra brings: "

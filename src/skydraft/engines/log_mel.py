@@ -1,20 +1,28 @@
-"""Log-mel features of a recording, as Qwen2.5-Omni hears it. Needs the torch extra."""
+"""Log-mel features of a recording, as Whisper and Qwen2.5-Omni hear it: those of WhisperFeatureExtractor, in NumPy."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from transformers import WhisperFeatureExtractor
+from numpy.lib.stride_tricks import sliding_window_view
 
 from skydraft.core import TensorSegment
 from skydraft.errors import AudioError
 from skydraft.text.checkpoint import Checkpoint, read_json
 
+Doubles: TypeAlias = npt.NDArray[np.float64]
+
 NAME, LEVELLED_NAME = "log_mel", "levelled_log_mel"
 SAMPLE_RATE_HZ = 16_000
+TOP_HZ = 8_000.0
+FLOOR = 1e-10  # of power
+LINEAR_HZ, LINEAR_MELS = 1_000.0, 15.0  # Slaney's mels: linear up to here, so many for each factor e beyond
+MELS_PER_E = 27 / math.log(6.4)
+RANGE = 8.0  # decades of power below a recording's loudest that are told apart
 MIN_FRAMES = 3  # fewer give no audio token
 MAX_VALUE = 8.0  # (log10(power) + 4) / 4 of samples in [-1, 1] lies between -1.5 and 2
 
@@ -57,10 +65,9 @@ class LogMel:
     def __init__(
         self, num_mel_bins: int = 128, hop_length: int = 160, n_fft: int = 400, level: Level | None = None
     ) -> None:
-        self._hop_length, self._level = hop_length, level
-        self._extractor = WhisperFeatureExtractor(  # type: ignore[no-untyped-call]
-            feature_size=num_mel_bins, sampling_rate=SAMPLE_RATE_HZ, hop_length=hop_length, n_fft=n_fft
-        )
+        self._hop_length, self._n_fft, self._level = hop_length, n_fft, level
+        self._window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+        self._filters = mel_filters(num_mel_bins, 1 + n_fft // 2)
 
     def __call__(self, samples: npt.NDArray[np.float32]) -> TensorSegment:
         """Features of a recording.
@@ -73,13 +80,20 @@ class LogMel:
             AudioError: the recording is too short or no mono recording of numbers.
         """
         self._require_sound(samples)
-        found = self._extractor(
-            np.asarray(samples, dtype=np.float32), sampling_rate=SAMPLE_RATE_HZ, padding="do_not_pad", truncation=False
-        )
-        log_mel = found["input_features"][0]  # [num_mel_bins, num_frames]
+        log_mel = self._log_mel(samples)
         if self._level is None:
             return TensorSegment(NAME, "float16", log_mel.shape, np.ascontiguousarray(log_mel, "<f2").tobytes())
         return TensorSegment(LEVELLED_NAME, "int8", log_mel.shape, self._level.steps(log_mel).tobytes())
+
+    def _log_mel(self, samples: npt.NDArray[np.float32]) -> Doubles:
+        """[num_mel_bins, num_frames]"""
+        mirrored = np.pad(samples, self._n_fft // 2, mode="reflect").astype(np.float64)
+        last = len(samples) // self._hop_length * self._hop_length
+        frames = sliding_window_view(mirrored, self._n_fft)[: last : self._hop_length]
+        power = np.square(np.abs(np.fft.rfft(frames * self._window)))  # [num_frames, num_frequencies]
+        decades = np.log10(np.maximum(self._filters @ power.T, FLOOR))
+        log_mel: Doubles = (np.maximum(decades, decades.max() - RANGE) + 4) / 4
+        return log_mel
 
     def _require_sound(self, samples: npt.NDArray[np.float32]) -> None:
         if samples.ndim != 1 or samples.dtype != np.float32:
@@ -93,6 +107,30 @@ class LogMel:
             )
         if not np.isfinite(samples).all() or np.abs(samples).max() > 100:
             raise AudioError("the recording has samples that are no numbers, or far outside of -1 to 1")
+
+
+def mel_filters(num_mel_bins: int, num_frequencies: int) -> Doubles:
+    """How much of each frequency each band takes: [num_mel_bins, num_frequencies].
+
+    Source: Slaney's Auditory Toolbox (1998), as librosa has it: triangles that are linear in Hz, of equal area, whose
+    corners are evenly spaced on a scale that is linear below 1 kHz and logarithmic above.
+    """
+    corners = _hz_of_mel(np.linspace(0, _mel_of_hz(TOP_HZ), num_mel_bins + 2))[:, None]
+    widths = np.diff(corners, axis=0)
+    above = np.linspace(0, SAMPLE_RATE_HZ / 2, num_frequencies) - corners  # [num_mel_bins + 2, num_frequencies]
+    rising, falling = above[:-2] / widths[:-1], -above[2:] / widths[1:]
+    filters: Doubles = np.maximum(0, np.minimum(rising, falling)) * (2 / (corners[2:] - corners[:-2]))
+    return filters
+
+
+def _mel_of_hz(frequency_hz: float) -> float:
+    """Of a frequency above 1 kHz."""
+    return LINEAR_MELS + math.log(frequency_hz / LINEAR_HZ) * MELS_PER_E
+
+
+def _hz_of_mel(mels: Doubles) -> Doubles:
+    logarithmic = LINEAR_HZ * np.exp((mels - LINEAR_MELS) / MELS_PER_E)
+    return np.where(mels < LINEAR_MELS, mels * (LINEAR_HZ / LINEAR_MELS), logarithmic)
 
 
 def load_log_mel(checkpoint: Checkpoint) -> LogMel:
