@@ -1,11 +1,13 @@
 """What the cloud is for: the emotion word of real captions, by mode, on speakers that neither model has heard.
 
-Each clip of actors 19 and 20 is captioned by the device alone, by both with the audio kept on the device (the entropy
-gate at several thresholds, rank:20), by both with log-mel shared (exact), and by the cloud alone. The embedded pair, a
-cloud in a process of its own, loopback. Eight classes: chance is 12.5 %.
+Each clip of actors 19 and 20 is captioned by the device alone, by both with the audio kept on the device (UGSD's way),
+by both with log-mel that leaves where the device is unsure and with log-mel that always leaves (exact), and by the
+cloud alone, with the clip and without. The embedded pair, a cloud in a process of its own, loopback. Eight classes:
+chance is 12.5 %.
 
-Claims, for each way of writing: the share of captions whose emotion word is right; tokens judged by the cloud, rounds
-and payload bytes up for each clip; seconds for each clip.
+Claims, for each way of writing: the share of captions whose emotion word is right; of clips whose evidence left; tokens
+judged by the cloud, rounds and payload bytes up for each clip; seconds for each clip. And what evidence on demand keeps
+of the cloud's lead over the device: unsure_gap_share, with bytes_up_unsure beside bytes_up_always.
 """
 
 from __future__ import annotations
@@ -22,27 +24,25 @@ from bench.claims import Claim, parse_arguments, show
 from bench.identity import SPEECH, unseen_clips
 from skydraft.audio.read import read_clip
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode, Origin, ShareLevel
+from skydraft.config.presets import Preset
+from skydraft.core import Evidence, Mode, Origin, ShareLevel
 from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.edge.report import Report
-from skydraft.engines.load import load_engine, load_tokenizer
+from skydraft.engines.load import load_calibration, load_engine, load_tokenizer
 from skydraft.engines.log_mel import load_log_mel
 from skydraft.engines.settings import EngineSettings
 from skydraft.text.checkpoint import find_checkpoint
 from training.captions import emotion_of
 
-TOKENS = DeviceSettings(share=ShareLevel.TOKENS)
 FEATURES = DeviceSettings(share=ShareLevel.FEATURES)
 WAYS = {
-    "edge": replace(TOKENS, mode=Mode.EDGE),
-    "tokens_entropy_1.5": replace(TOKENS, gate="entropy:1.5"),
-    "tokens_entropy_2.5": TOKENS,
-    "tokens_always": replace(TOKENS, gate="always"),
-    "tokens_always_rank_3": replace(TOKENS, gate="always", accept="rank:3"),
-    "features_exact": FEATURES,
+    "edge": DeviceSettings(mode=Mode.EDGE),
+    "ugsd": DeviceSettings(preset=Preset.UGSD),
+    "unsure": FEATURES,
+    "always": replace(FEATURES, evidence=Evidence.ALWAYS),
     "cloud": replace(FEATURES, mode=Mode.CLOUD),
-    "cloud_unheard": replace(TOKENS, mode=Mode.CLOUD),
+    "cloud_unheard": DeviceSettings(mode=Mode.CLOUD),
 }
 
 
@@ -60,25 +60,44 @@ async def _measure(clips: list[Path]) -> Iterable[Claim]:
     engine = load_engine("embedded", "draft", EngineSettings(num_threads=1))
     tokenizer = load_tokenizer("embedded", "draft")
     hear = load_log_mel(find_checkpoint("embedded", "draft"))
+    calibration = load_calibration("embedded", "draft")
     async with local_cloud("embedded", "--threads", "1") as url:
         for clip in clips:
             for way, settings in WAYS.items():
-                with Device(replace(settings, cloud=url), engine, tokenizer, hear) as device:
+                with Device(replace(settings, cloud=url), engine, tokenizer, hear, calibration=calibration) as device:
                     (window,) = await device.caption(read_clip(clip))
                 assert window.report is not None
                 reports[way].append(window.report)
     truths = [emotions[clip.name] for clip in clips]
-    return [claim for way in WAYS for claim in _claims(way, reports[way], truths)]
+    of_ways = [claim for way in WAYS for claim in _claims(way, reports[way], truths)]
+    return [*of_ways, *_claims_of_evidence_on_demand(reports, truths)]
+
+
+def _claims_of_evidence_on_demand(reports: dict[str, list[Report]], truths: list[str]) -> Iterator[Claim]:
+    edge, unsure, always = (_num_right(reports[way], truths) for way in ("edge", "unsure", "always"))
+    if always != edge:
+        yield Claim("unsure_gap_share", (unsure - edge) / (always - edge), "of the cloud's lead", len(truths))
+    for way in ("unsure", "always"):
+        yield Claim(f"bytes_up_{way}", _bytes_up(reports[way]), "a clip", len(truths))
+
+
+def _num_right(reports: list[Report], truths: list[str]) -> int:
+    return sum(emotion_of(report.text) == truth for report, truth in zip(reports, truths, strict=True))
+
+
+def _bytes_up(reports: list[Report]) -> float:
+    return statistics.mean(sum(report.disclosure.up.values()) for report in reports)
 
 
 def _claims(way: str, reports: list[Report], truths: list[str]) -> Iterator[Claim]:
     num_clips = len(reports)
-    num_right = sum(emotion_of(report.text) == truth for report, truth in zip(reports, truths, strict=True))
     num_judged = sum(len(report.tokens) - report.num_by_origin[Origin.EDGE] for report in reports)
-    yield Claim(f"{way}.emotion_right", num_right / num_clips, "of clips", num_clips)
+    yield Claim(f"{way}.emotion_right", _num_right(reports, truths) / num_clips, "of clips", num_clips)
+    num_told = sum(report.disclosure.has_evidence for report in reports)
+    yield Claim(f"{way}.evidence_left", num_told / num_clips, "of clips", num_clips)
     yield Claim(f"{way}.judged", num_judged / sum(len(r.tokens) for r in reports), "of tokens", num_clips)
     yield Claim(f"{way}.rounds", statistics.mean(r.rounds for r in reports), "a clip", num_clips)
-    yield Claim(f"{way}.bytes_up", statistics.mean(sum(r.disclosure.up.values()) for r in reports), "a clip", num_clips)
+    yield Claim(f"{way}.bytes_up", _bytes_up(reports), "a clip", num_clips)
     yield Claim(f"{way}.seconds", statistics.median(r.total_s for r in reports), "s, median", num_clips)
 
 

@@ -1,8 +1,8 @@
 """Is the hybrid text the cloud's own? Real speech, the embedded pair, a cloud in a process of its own, real sockets.
 
-Every clip of the unseen actors, --share features --accept exact, greedy and at temperature 0.8 with three seeds: the
-text of the device and the cloud together, the same with a draft model of random weights, and the same over a link that
-is cut at a random moment of every clip, each against the text of the cloud alone.
+Every clip of the unseen actors, --share features --evidence always --accept exact, greedy and at temperature 0.8 with
+three seeds: the text of the device and the cloud together, the same with a draft model of random weights, and the same
+over a link that is cut at a random moment of every clip, each against the text of the cloud alone.
 
 Claims: the share of texts that are equal, token for token: identical_drafted, identical_random_draft, identical_cut.
 """
@@ -26,7 +26,7 @@ from bench.link.pipe import Address
 from bench.link.shaping import LinkSettings
 from skydraft.audio.read import read_clip
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode, ShareLevel
+from skydraft.core import Evidence, Mode, ShareLevel
 from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.engines.base import Engine
@@ -71,6 +71,7 @@ class Bench:
         settings = DeviceSettings(
             cloud=str(self._link.address),
             share=ShareLevel.FEATURES,
+            evidence=Evidence.ALWAYS,
             accept="exact",
             temperature=temperature,
             seed=seed,

@@ -115,10 +115,18 @@ class Linked:
         self.down.extend(codec.encode(message) for connection, message in replies if connection == self.connection)
 
 
-def cloud_only(engine: Engine, sampling: SamplingParams, prompt: Prompt = PROMPT) -> list[int]:
-    """What the engine writes alone, one token at a time, with nothing of sessions or batches in between."""
+def cloud_only(
+    engine: Engine, sampling: SamplingParams, prompt: Prompt = PROMPT, forced: Sequence[int] = ()
+) -> list[int]:
+    """What the engine writes alone, one token at a time, with nothing of sessions or batches in between.
+
+    Args:
+        forced: how the text begins; the engine only goes on.
+    """
     slot, logits = engine.open(prompt)[:2]
-    token_ids: list[int] = []
+    token_ids: list[int] = list(forced)
+    if forced:
+        logits = engine.extend([Extension.chain(slot, token_ids)])[0][-1]
     while not sampling.is_end(token_ids):
         row = shape_logits(logits[None, :], sampling, History(token_ids, [()]))
         token_ids += target_choices(row, sampling, [len(token_ids)])

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from skydraft.config import CloudSettings, DeviceSettings, Settings, load_settings, with_flags
-from skydraft.core import Mode, Setting, ShareLevel, check_settings
+from skydraft.config.presets import Preset
+from skydraft.core import Evidence, Mode, Setting, ShareLevel, check_settings
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError
 
@@ -75,7 +76,7 @@ def test_a_wrong_flag_is_refused() -> None:
         ({"accept": "nearly"}, "unknown acceptance rule 'nearly'"),
         ({"gate": "x"}, "unknown gate 'x'; expected one of"),
         ({"gate": "entropy:-1"}, "the threshold of gate 'entropy' is -1"),
-        ({"gate": "entropy", "accept": "exact"}, "gate entropy:.* commits tokens that the cloud did not judge"),
+        ({"gate": "entropy", "accept": "exact"}, "gate entropy commits tokens that the cloud did not judge"),
         ({"max_escalated": 0.3, "accept": "rejection"}, "max_escalated is 0.3, and under the rule rejection"),
         ({"objective": "privacy", "accept": "rejection"}, "the objective is privacy, and under the rule rejection"),
         ({"strict": True, "accept": "rank:4"}, "strict asks for the cloud's own text and the rule rank:4"),
@@ -89,6 +90,13 @@ def test_a_wrong_flag_is_refused() -> None:
         ({"block_length": 65}, "block_length is 65"),
         ({"cloud": "ftp://x"}, "unknown form of a cloud's address 'ftp://x'"),
         ({"share": "none"}, "share level none lets nothing leave the device"),
+        ({"evidence": "always"}, "evidence always lets evidence leave the device, and share level tokens does not"),
+        ({"evidence": "unsure", "share": "none", "mode": "edge"}, "and share level none does not: use share features"),
+        ({"evidence": "unsure", "share": "features", "mode": "cloud"}, "and mode cloud asks for the cloud's own"),
+        ({"evidence": "unsure", "share": "features", "strict": True}, "and strict asks for the cloud's own"),
+        ({"evidence": "sometimes"}, "device.evidence is 'sometimes' and is of the wrong type"),
+        ({"preset": "best"}, "device.preset is 'best'"),
+        ({"gate": "margin@200%"}, "the rate of gate 'margin' is 200% and must be 0% to 100%"),
         ({"share": "all"}, "device.share is 'all' and must be one of none, tokens, features"),
         ({"offline": "never"}, "device.offline is 'never' and must be one of wait, edge, fail"),
         ({"device": "the moon"}, "device is 'the moon' and must be auto, cpu"),
@@ -104,6 +112,57 @@ def test_a_wrong_device_is_refused_where_its_settings_are_made(settings: dict[st
         DeviceSettings(**settings)
     with pytest.raises(ConfigError):
         with_flags(DeviceSettings(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "evidence"),
+    [
+        ({}, Evidence.NEVER),
+        ({"share": "features"}, Evidence.UNSURE),
+        ({"share": "features", "mode": "auto", "accept": "exact"}, Evidence.UNSURE),
+        ({"share": "features", "accept": "exact", "gate": "margin@20%"}, Evidence.UNSURE),
+        ({"share": "features", "mode": "cloud"}, Evidence.ALWAYS),
+        ({"share": "features", "strict": True}, Evidence.ALWAYS),
+        ({"share": "features", "gate": "always"}, Evidence.ALWAYS),
+        ({"share": "features", "evidence": "always"}, Evidence.ALWAYS),
+        ({"share": "features", "evidence": "never", "mode": "cloud"}, Evidence.NEVER),
+    ],
+)
+def test_a_share_level_is_a_ceiling_and_evidence_says_when(settings: dict[str, Any], evidence: Evidence) -> None:
+    device = DeviceSettings(**settings)
+    assert device.evidence_leaves is evidence
+    is_kept = evidence is Evidence.NEVER
+    assert device.shared_in_prompts is (ShareLevel.TOKENS if is_kept else ShareLevel.FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_alone"),
+    [
+        ({}, True),
+        ({"mode": "auto"}, True),
+        ({"share": "features", "evidence": "never"}, True),
+        ({"share": "none", "mode": "edge"}, True),
+        ({"mode": "auto", "objective": "privacy", "gate": "always"}, True),
+        ({"share": "features"}, False),
+        ({"mode": "cloud"}, False),
+        ({"strict": True}, False),
+        ({"accept": "rank:20"}, False),
+        ({"gate": "entropy"}, False),
+        ({"preset": "ugsd"}, False),
+    ],
+)
+def test_a_cloud_that_cannot_hear_is_asked_only_where_something_says_so(
+    settings: dict[str, Any], is_alone: bool
+) -> None:
+    assert DeviceSettings(**settings).captions_alone == is_alone
+
+
+def test_a_preset_sets_what_is_not_given() -> None:
+    ugsd = DeviceSettings(preset=Preset.UGSD)
+    assert (ugsd.accept, ugsd.gate, ugsd.block_length) == ("rank:20", "entropy:2.5", 0)
+    assert DeviceSettings(preset=Preset.UGSD, gate="margin:0.2").gate == "margin:0.2"
+    assert with_flags(DeviceSettings(gate="margin:0.2"), preset="ugsd").gate == "margin:0.2"
+    assert with_flags(ugsd, accept="rank:3").accept == "rank:3"
 
 
 def test_a_word_of_an_enumeration_becomes_its_member_in_python_too() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from training import card, evaluate, train
 from training.architecture import ModelName
+from training.calibrate import calibrate
 from training.export import export
 from training.material import gather
 
@@ -55,6 +56,7 @@ def main() -> None:
         process.join()
         if process.exitcode:
             raise SystemExit(process.exitcode)
+    calibrate(evaluate.MODELS / "draft", options.speech)
     scores = {name: evaluate.score(name, material) for name in get_args(ModelName)}
     evaluate.RESULTS.parent.mkdir(parents=True, exist_ok=True)
     evaluate.RESULTS.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")

@@ -7,19 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skydraft.tasks.emotions import EMOTION_WORDS as EMOTION_WORDS
+from skydraft.tasks.emotions import emotion_of as emotion_of
 from training.clips import EMOTIONS, Clip
 from training.measure import Measurement
 
-EMOTION_WORDS: dict[str, tuple[str, ...]] = {
-    "neutral": ("neutral",),
-    "calm": ("calm", "relaxed"),
-    "happy": ("happy", "cheerful"),
-    "sad": ("sad", "sorrowful"),
-    "angry": ("angry", "furious"),
-    "fearful": ("fearful", "afraid"),
-    "disgusted": ("disgusted", "repelled"),
-    "surprised": ("surprised", "astonished"),
-}
 _SYNONYM_SHARE = 0.1  # small, so that two words for one emotion do not split a greedy choice
 
 _PITCHES = (("low", "deep"), ("medium", "middle"), ("high", "raised"))
@@ -123,13 +115,6 @@ def references(facts: Traits, num_references: int, seed: int) -> list[str]:
         if len(found) == num_references:
             break
     return list(found)
-
-
-def emotion_of(text: str) -> str | None:
-    """The emotion whose word comes first in a caption, or None."""
-    words = [word.strip(".,;").lower() for word in text.split()]
-    family = {word: emotion for emotion, names in EMOTION_WORDS.items() for word in names}
-    return next((family[word] for word in words if word in family), None)
 
 
 def _worded(template: str, facts: Traits, generator: np.random.Generator) -> str:

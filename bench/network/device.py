@@ -15,7 +15,7 @@ from bench.network.rows import AUTO, CLOUD, EDGE, NAIVE, Cell, Key, Lateness, Ro
 from bench.network.testbed import Server, Site
 from bench.network.texts import Prompts, row_of, sampling_of
 from skydraft.config import DeviceSettings
-from skydraft.core import Exact, Mode, Prompt, ShareLevel, Token, TokenSegment
+from skydraft.core import Exact, Mode, Prompt, Token, TokenSegment
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.writer import Job, Writer
@@ -24,7 +24,7 @@ from skydraft.engines.emulated.paced import PacedEngine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import TransportError
-from skydraft.policies.gate import choose_gate
+from skydraft.policies.gate import AlwaysGate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
 
@@ -155,7 +155,7 @@ class Device:
             decode=lambda _: "",
             sampling=sampling_of(key),
             rule=Exact(),
-            gate=choose_gate(None, ShareLevel.TOKENS, Exact()),
+            gate=AlwaysGate(),
             patience=Patience("fail", 0),
             address=CloudAddress(f"ws://{server.linked}"),
             way=None if is_alone else parse_way(key.mode),

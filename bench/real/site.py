@@ -12,7 +12,7 @@ from bench.link.shaping import LinkSettings, PathSettings
 from bench.observed import ObservedCloud, observed_cloud
 from bench.real.pair import MAX_LENGTH, NUM_TOKENS, Pair, TextKey
 from skydraft.config import DeviceSettings
-from skydraft.core import Exact, Mode, ShareLevel, Token
+from skydraft.core import Exact, Mode, Token
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
@@ -20,7 +20,7 @@ from skydraft.edge.writer import Job, Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
-from skydraft.policies.gate import choose_gate
+from skydraft.policies.gate import AlwaysGate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
 
@@ -109,7 +109,7 @@ class Site:
             decode=self.pair.tokenizer.decode,
             sampling=key.sampling(vocabulary.end_ids, num_tokens),
             rule=Exact(),
-            gate=choose_gate(None, ShareLevel.TOKENS, Exact()),
+            gate=AlwaysGate(),
             patience=Patience("wait", PATIENCE_S),
             address=CloudAddress(f"ws://{self.link.address if self._is_linked else self._address}"),
             way=None if way == CLOUD else parse_way(way),

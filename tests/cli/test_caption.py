@@ -13,11 +13,11 @@ from skydraft.cli.caption import CaptionBatch
 from skydraft.cli.ready_device import deaf_cloud
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode, Objective, ShareLevel
+from skydraft.core import Evidence, Mode, Objective, ShareLevel
 from skydraft.edge.device import CaptionedWindow, OnWindow
 from skydraft.edge.writer import Notify, OnTokens
 from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, TransportError
-from tests.cli.made_up import TOKENIZER, console, printed, report
+from tests.cli.made_up import TOKENIZER, console, features_record, printed, record, report
 
 SOUND = np.ones(16_000, np.float32)
 Errors: TypeAlias = Mapping[str, Exception]  # by the name of the clip
@@ -40,7 +40,7 @@ class MadeUpDevice:
     ) -> list[CaptionedWindow]:
         if clip.name in self.errors:
             raise self.errors[clip.name]
-        made = report((1, 2))
+        made = report((1, 2), disclosure=features_record() if clip.name.startswith("heard") else record())
         on_tokens(made.tokens)
         return [CaptionedWindow(0.0, clip.duration_s, made)]
 
@@ -66,7 +66,7 @@ def make_batch(monkeypatch: pytest.MonkeyPatch) -> MakeBatch:
             return Clip(path.name, SOUND, ("2 channels averaged to one",) if "stereo" in path.name else ())
 
         @asynccontextmanager
-        async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterator[MadeUpDevice]:
+        async def ready_device(settings: DeviceSettings, screen: Screen, is_alone: bool) -> AsyncIterator[MadeUpDevice]:
             batch.num_loads += 1
             yield MadeUpDevice(errors)
 
@@ -148,12 +148,28 @@ async def test_a_terminal_shows_the_text_in_colours_and_what_left_the_device(mak
     assert err.count("Left the device: the instruction") == 2
 
 
+async def test_of_several_clips_it_is_said_of_how_many_the_evidence_left(make_batch: MakeBatch) -> None:
+    for settings, is_said in ((DeviceSettings(share=ShareLevel.FEATURES), True), (DeviceSettings(), False)):
+        batch = make_batch(["a.wav", "bad.wav", "heard.wav"], {})
+        batch.settings = settings
+        await batch.run()
+        assert ("The evidence of 1 of 2 clips left the device." in shown(batch)[1]) == is_said
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         (DeviceSettings(mode=Mode.CLOUD), "without having heard the clip"),
         (DeviceSettings(accept="exact"), "--accept exact the text is that of a cloud that has not heard"),
         (DeviceSettings(accept="rejection"), "has not heard"),
+        (
+            DeviceSettings(mode=Mode.CLOUD, share=ShareLevel.FEATURES, evidence=Evidence.NEVER),
+            "with --evidence never the cloud writes without having heard the clip; --evidence always lets it hear",
+        ),
+        (
+            DeviceSettings(accept="exact", share=ShareLevel.FEATURES, evidence=Evidence.NEVER),
+            "a cloud that has not heard the clip; use --evidence unsure, or --accept rank:20",
+        ),
     ],
 )
 def test_a_caption_of_a_cloud_that_has_not_heard_the_clip_is_announced(settings: DeviceSettings, words: str) -> None:

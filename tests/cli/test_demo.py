@@ -1,16 +1,17 @@
 import numpy as np
 
 from skydraft.cli.demo import LOUDNESS, loudness, variants_of, with_seed
-from skydraft.config import DeviceSettings
-from skydraft.core import Mode, ShareLevel
+from skydraft.config import DeviceSettings, with_flags
+from skydraft.core import Evidence, Mode, ShareLevel
 
 
 def test_the_demo_compares_four_ways() -> None:
     hybrid, edge, cloud, exact = (variant.settings for variant in variants_of(DeviceSettings()))
-    assert hybrid == DeviceSettings()
+    assert hybrid == DeviceSettings(share=ShareLevel.FEATURES, evidence=Evidence.UNSURE)
     assert edge.mode is Mode.EDGE
     assert (cloud.mode, cloud.share) == (Mode.CLOUD, ShareLevel.FEATURES)
     assert (exact.mode, exact.share, exact.accept) == (Mode.HYBRID, ShareLevel.FEATURES, "exact")
+    assert cloud.evidence is exact.evidence is Evidence.ALWAYS
 
 
 def test_the_exact_way_judges_every_block_whatever_the_settings_file_says() -> None:
@@ -18,14 +19,19 @@ def test_the_exact_way_judges_every_block_whatever_the_settings_file_says() -> N
 
 
 def test_the_first_way_is_as_asked() -> None:
-    asked = DeviceSettings(share=ShareLevel.FEATURES, accept="rank:5")
-    assert variants_of(asked)[0].settings == asked
-    assert variants_of(asked)[0].heading(1) == "1 hybrid\nshare features"
+    for asked, heading in (
+        (DeviceSettings(share=ShareLevel.FEATURES, accept="rank:5"), "share if unsure"),
+        (DeviceSettings(share=ShareLevel.FEATURES, gate="always", accept="rank:5"), "share features"),
+        (DeviceSettings(accept="rank:5"), "share tokens"),
+    ):
+        assert variants_of(asked)[0].settings == asked
+        assert variants_of(asked)[0].heading(1) == f"1 hybrid\n{heading}"
 
 
 def test_the_exact_way_is_not_shown_twice() -> None:
-    asked = DeviceSettings(share=ShareLevel.FEATURES, accept="exact")
-    assert len(variants_of(asked)) == len(variants_of(DeviceSettings(share=ShareLevel.FEATURES))) == 3
+    asked = DeviceSettings(share=ShareLevel.FEATURES, evidence=Evidence.ALWAYS)
+    assert len(variants_of(asked)) == len(variants_of(with_flags(asked, accept="exact", gate="always"))) == 3
+    assert len(variants_of(with_flags(asked, accept="rank:5"))) == 4
 
 
 def test_every_heading_has_two_lines() -> None:

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from skydraft.cli.ready_device import _cloud_arguments, _sharing_cores, starts_cloud
+from skydraft.cli.ready_device import _cloud_arguments, _sharing_cores, ready_device, starts_cloud
+from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, Objective, ShareLevel
 from skydraft.engines.settings import num_cores
+from skydraft.errors import TransportError
+from tests.cli.made_up import console
 
 
 @pytest.mark.parametrize(
@@ -21,6 +24,17 @@ from skydraft.engines.settings import num_cores
 )
 def test_a_cloud_is_started_where_one_is_needed_and_none_is_named(settings: DeviceSettings, is_started: bool) -> None:
     assert starts_cloud(settings) == is_started
+
+
+async def test_a_device_that_needs_no_cloud_starts_none_and_knocks_at_none() -> None:
+    model = "table:vocab=64"
+    nowhere = DeviceSettings(cloud="ws://127.0.0.1:9", draft=model, target="table:vocab=8", mode=Mode.AUTO)
+    screen = Screen(console(), console())
+    async with ready_device(nowhere, screen, is_alone=True) as device:
+        assert device.settings == nowhere
+    with pytest.raises(TransportError):
+        async with ready_device(nowhere, screen):
+            pass
 
 
 def test_a_cloud_that_is_started_holds_texts_as_long_as_the_device_does() -> None:

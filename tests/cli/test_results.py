@@ -5,6 +5,7 @@ import pytest
 from skydraft.cli.results import as_json, pieces_of, result_of_clip, result_of_text, to_line
 from skydraft.core import Origin, Token
 from skydraft.edge.device import CaptionedWindow
+from skydraft.edge.report import Unasked
 from skydraft.errors import AudioError
 from skydraft.text.tokenizer import UNFINISHED
 from tests.cli.made_up import ACCEPTED, BYTES, CLOUD, CORRECTED, EDGE, TOKENIZER, features_record, record, report
@@ -46,6 +47,7 @@ def test_json_has_the_promised_keys_and_values() -> None:
         "is_cloud_text": True,
         "near_ties": 0,
         "ended_early": None,
+        "unasked": None,
         "bytes": {"up": {"prompt": 80, "drafts": 20}, "down": {"verdicts": 8}},
         "disclosure": {
             "share": "tokens",
@@ -53,6 +55,16 @@ def test_json_has_the_promised_keys_and_values() -> None:
             "contents": {"instruction text": 1, "drafts of the caption or text": 2},
         },
     }
+
+
+def test_json_says_why_a_cloud_was_not_asked_about_any_window() -> None:
+    def said(*unasked: Unasked | None) -> object:
+        windows = [CaptionedWindow(0.0, 1.0, report(unasked=why)) for why in unasked]
+        return as_json({}, result_of_clip("a.wav", windows, TOKENIZER))["unasked"]
+
+    assert said(Unasked.SURE, Unasked.SURE) == "sure"
+    assert said(Unasked.DEAF) == "deaf"
+    assert said(Unasked.SURE, None) is None
 
 
 def test_json_says_when_evidence_left() -> None:

@@ -6,7 +6,9 @@ from rich.table import Table
 
 from skydraft.cli.results import Result, result_of_text
 from skydraft.cli.summaries import MEANINGS, STYLES, Column, comparison, disclosure, legend, summary
-from skydraft.core import Mode, Origin
+from skydraft.core import Mode, Origin, ShareLevel
+from skydraft.edge.border import DisclosureRecord
+from skydraft.edge.report import Unasked
 from tests.cli.made_up import (
     ACCEPTED,
     CLOUD,
@@ -83,6 +85,18 @@ def test_the_summary_says_that_a_text_is_the_clouds_own_only_where_it_is() -> No
 
 def test_the_summary_of_a_device_alone_has_no_traffic() -> None:
     assert "bytes" not in summary(result((1,), (EDGE,), mode=Mode.EDGE, disclosure=record(drafts=0)))
+
+
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        (Unasked.DEAF, "; the cloud was not asked, for it could not hear: --share features lets it"),
+        (Unasked.SURE, "; the cloud was not asked, for the device was sure"),
+    ],
+)
+def test_the_summary_says_why_a_cloud_was_not_asked(why: Unasked, words: str) -> None:
+    silent = DisclosureRecord(ShareLevel.TOKENS)
+    assert summary(result((1,), (EDGE,), disclosure=silent, unasked=why)).endswith(words)
 
 
 def test_the_disclosure_names_what_left() -> None:

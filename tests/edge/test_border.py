@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from skydraft.core import Exact, Prompt, SamplingParams, SegmentKind, ShareLevel, TensorSegment, TokenSegment
+from skydraft.core import Evidence, Exact, Prompt, SamplingParams, SegmentKind, ShareLevel, TensorSegment, TokenSegment
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.errors import DisclosureError
@@ -66,6 +66,27 @@ def test_tokens_lets_the_instruction_and_drafts_out_and_records_them() -> None:
     assert sum(border.record.up.values()) == num_bytes
     assert set(border.record.up) == {"prompt", "drafts"}
     assert not border.record.has_evidence
+
+
+@pytest.mark.parametrize("evidence", [FEATURES, NOTES])
+def test_evidence_waits_until_the_device_is_unsure(evidence: TokenSegment | TensorSegment) -> None:
+    border = Border(ShareLevel.FEATURES, Evidence.UNSURE)
+    border.let_out(opening(INSTRUCTION))
+    with pytest.raises(DisclosureError, match=r"evidence unsure keeps .* use evidence always to send it"):
+        border.let_out(opening(INSTRUCTION, evidence))
+    assert not border.record.has_evidence
+    border.release_evidence()
+    border.let_out(opening(INSTRUCTION, evidence))
+    assert border.record.has_evidence
+
+
+@pytest.mark.parametrize(("level", "when"), [(ShareLevel.FEATURES, "never"), (ShareLevel.TOKENS, "unsure")])
+def test_a_doubt_does_not_release_what_is_never_to_leave(level: ShareLevel, when: str) -> None:
+    border = Border(level, Evidence(when))
+    border.release_evidence()
+    with pytest.raises(DisclosureError):
+        border.let_out(opening(INSTRUCTION, FEATURES))
+    assert not border.record.up
 
 
 def test_features_are_recorded_as_evidence_with_their_shape() -> None:

@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2_5OmniThinkerForConditionalGeneration
 from transformers.utils import logging
 
+from skydraft.core import Calibration
 from skydraft.engines.emulated.table import TableEngine
 from skydraft.engines.external import vllm_load
 from skydraft.engines.external.sources import VllmSource, VllmSpec
 from skydraft.engines.external.vllm_load import load_vllm
 from skydraft.engines.huggingface.slot_engine import SlotEngine
-from skydraft.engines.load import find_max_length, load_engine, load_tokenizer
+from skydraft.engines.load import find_max_length, load_calibration, load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import ConfigError, ModelLoadError
 from skydraft.text import checkpoint
@@ -313,6 +314,19 @@ def test_the_embedded_pair_lies_in_the_package(saved: Saved, monkeypatch: pytest
     assert load_engine("embedded", "draft").name == "skydraft-embedded-draft"
     with pytest.raises(ModelLoadError, match="there is no model folder"):
         load_engine("embedded", "target")
+
+
+def test_a_calibration_comes_with_some_models(copied: Callable[[str], Path]) -> None:
+    folder = copied("llama")
+    assert load_calibration(str(folder), "draft") is None
+    assert load_calibration("table:vocab=8", "draft") is None
+    assert load_calibration("embedded", "draft") is not None
+    text = '{"material": "", "num_texts": 1, "weights": "", "quantiles": {"margin": [0, 1]}}'
+    (folder / "calibration.json").write_text(text)
+    assert load_calibration(str(folder), "draft") == Calibration("", 1, "", {"margin": (0.0, 1.0)})
+    (folder / "calibration.json").write_text("{}")
+    with pytest.raises(ModelLoadError, match=r"calibration\.json cannot be read: this is no calibration file"):
+        load_calibration(str(folder), "draft")
 
 
 def test_a_missing_extra_comes_with_the_command(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:

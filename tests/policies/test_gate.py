@@ -1,27 +1,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 
-from skydraft.core import Exact, MinProb, Objective, Rank, Rejection, ShareLevel, TokenSignals
+from skydraft.core import TokenSignals
 from skydraft.errors import ConfigError
-from skydraft.policies.gate import (
-    AlwaysGate,
-    EntropyGate,
-    Gate,
-    LogProbGate,
-    MarginGate,
-    NeverGate,
-    choose_gate,
-    default_gate,
-    parse_gate,
-)
+from skydraft.policies.gate import AlwaysGate, EmotionGate, EntropyGate, Gate, LogProbGate, MarginGate, NeverGate
 
 SURE = TokenSignals(entropy_nats=0.1, log_prob=-0.02, margin=0.97)
 UNSURE = TokenSignals(entropy_nats=3.2, log_prob=-2.6, margin=0.05)
 LEAST = math.ulp(1.0)
-ALL_GATES = (EntropyGate(), MarginGate(), LogProbGate(), AlwaysGate(), NeverGate())
+ALL_GATES = (EntropyGate(), MarginGate(), LogProbGate(), AlwaysGate(), NeverGate(), EmotionGate(MarginGate(), {7}))
 
 
 def signals(**changed: float) -> TokenSignals:
@@ -71,102 +62,28 @@ def test_an_empty_block_is_the_callers_mistake(gate: Gate) -> None:
         gate.escalates([])
 
 
-@pytest.mark.parametrize(
-    ("text", "gate"),
-    [
-        ("entropy", EntropyGate(2.5)),
-        ("entropy:2.5", EntropyGate(2.5)),
-        ("entropy:0", EntropyGate(0)),
-        ("margin", MarginGate(0.3)),
-        ("margin:0.25", MarginGate(0.25)),
-        ("margin:0", MarginGate(0)),
-        ("margin:1", MarginGate(1)),
-        ("logprob", LogProbGate(-2)),
-        ("logprob:-0.5", LogProbGate(-0.5)),
-        ("logprob:0", LogProbGate(0)),
-        ("always", AlwaysGate()),
-        ("never", NeverGate()),
-    ],
-)
-def test_gates_are_read(text: str, gate: Gate) -> None:
-    assert parse_gate(text) == gate
+def test_an_emotion_gate_looks_at_the_words_of_emotions_alone() -> None:
+    gate = EmotionGate(MarginGate(0.3), {7, 8})
+    assert not gate.escalates([UNSURE, UNSURE], [1, 2])
+    assert not gate.escalates([UNSURE, SURE], [1, 7])
+    assert gate.escalates([SURE, UNSURE], [1, 8])
 
 
-@pytest.mark.parametrize("gate", [*ALL_GATES, EntropyGate(1 / 3), MarginGate(2 / 3), LogProbGate(-1 / 3)], ids=str)
-def test_a_gate_reads_back_from_its_text(gate: Gate) -> None:
-    assert parse_gate(str(gate)) == gate
+def test_an_emotion_gate_wants_a_token_for_each_signal() -> None:
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        EmotionGate(MarginGate(), {7}).escalates([SURE])
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("gate", "sentence"),
     [
-        *("", "entropy:", "entropy:high", "always:1", "never:", "Entropy", "rank:20", "margin:1:2"),
-        *("entropy: 5", "entropy:1_0", "entropy:\u0661", "margin:nan", "entropy:inf", "logprob:-inf", "logprob:+0"),
+        (lambda: EntropyGate(-1), "the threshold of gate 'entropy' is -1 and must be 0 nats or more"),
+        (lambda: MarginGate(1.5), "the threshold of gate 'margin' is 1.5 and must be 0 to 1"),
+        (lambda: MarginGate(-0.1), "the threshold of gate 'margin' is -0.1 and must be 0 to 1"),
+        (lambda: LogProbGate(0.5), "the threshold of gate 'logprob' is 0.5 and must be 0 nats or less"),
     ],
 )
-def test_what_is_no_gate_is_refused_with_the_list(text: str) -> None:
+def test_thresholds_out_of_range_are_refused_with_both_values(gate: Callable[[], Gate], sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_gate(text)
-    assert str(caught.value) == (
-        f"unknown gate {text!r}; expected one of entropy, entropy:NATS, margin, margin:PROB, logprob, logprob:NATS, "
-        "always, never"
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("entropy:-1", "the threshold of gate 'entropy' is -1 and must be 0 nats or more"),
-        ("margin:1.5", "the threshold of gate 'margin' is 1.5 and must be 0 to 1"),
-        ("margin:-0.1", "the threshold of gate 'margin' is -0.1 and must be 0 to 1"),
-        ("logprob:0.5", "the threshold of gate 'logprob' is 0.5 and must be 0 nats or less"),
-    ],
-)
-def test_thresholds_out_of_range_are_refused_with_both_values(text: str, sentence: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_gate(text)
+        gate()
     assert str(caught.value) == sentence
-
-
-@pytest.mark.parametrize("rule", [Rank(20), MinProb(0.1)], ids=str)
-def test_a_lenient_rule_without_the_evidence_is_gated_by_entropy(rule: Rank | MinProb) -> None:
-    assert default_gate(ShareLevel.TOKENS, rule) == EntropyGate(2.5)
-
-
-@pytest.mark.parametrize("rule", [Exact(), Rejection()], ids=str)
-@pytest.mark.parametrize("share", [ShareLevel.TOKENS, ShareLevel.FEATURES])
-def test_a_rule_that_promises_the_clouds_text_is_never_passed_by(share: ShareLevel, rule: Exact | Rejection) -> None:
-    assert default_gate(share, rule) == AlwaysGate()
-
-
-@pytest.mark.parametrize("rule", [Rank(20), MinProb(0.1)], ids=str)
-def test_a_cloud_that_has_the_evidence_judges_every_block(rule: Rank | MinProb) -> None:
-    assert default_gate(ShareLevel.FEATURES, rule) == AlwaysGate()
-
-
-@pytest.mark.parametrize("rule", [Exact(), Rejection(), Rank(20), MinProb(0.1)], ids=str)
-def test_nothing_goes_to_the_cloud_under_share_none(rule: Exact | Rejection | Rank | MinProb) -> None:
-    assert default_gate(ShareLevel.NONE, rule) == NeverGate()
-
-
-@pytest.mark.parametrize("rule", [Exact(), Rejection()])
-@pytest.mark.parametrize("gate", ["entropy", "margin:0.1", "never"])
-def test_a_rule_that_promises_the_clouds_text_takes_no_gate_that_lets_tokens_pass(
-    rule: Exact | Rejection, gate: str
-) -> None:
-    with pytest.raises(ConfigError, match="that the cloud did not judge"):
-        choose_gate(gate, ShareLevel.FEATURES, rule)
-    assert choose_gate("always", ShareLevel.FEATURES, rule) == AlwaysGate()
-
-
-def test_no_gate_asked_for_is_the_default_one() -> None:
-    assert choose_gate(None, ShareLevel.TOKENS, Rank()) == default_gate(ShareLevel.TOKENS, Rank())
-    assert choose_gate("never", ShareLevel.TOKENS, Rank()) == NeverGate()
-
-
-@pytest.mark.parametrize("share", [ShareLevel.TOKENS, ShareLevel.FEATURES])
-def test_under_privacy_only_blocks_that_the_device_is_at_a_loss_with_are_sent(share: ShareLevel) -> None:
-    assert choose_gate(None, share, Rank(), Objective.PRIVACY) == EntropyGate(4.0)
-    assert choose_gate("entropy:1", share, Rank(), Objective.PRIVACY) == EntropyGate(1.0)
-    assert choose_gate(None, share, Exact(), Objective.PRIVACY) == AlwaysGate()
-    assert choose_gate(None, ShareLevel.NONE, Rank(), Objective.PRIVACY) == NeverGate()

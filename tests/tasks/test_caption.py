@@ -58,3 +58,14 @@ def test_share_features_gives_both_sides_the_same() -> None:
 @pytest.mark.parametrize("share", ShareLevel)
 def test_the_device_hears_at_every_share_level(share: ShareLevel) -> None:
     assert caption.caption_prompts(encode, LOG_MEL, share).edge.has_evidence
+
+
+def test_a_word_for_an_emotion_is_known_by_its_first_token_within_a_sentence() -> None:
+    def words(text: str) -> list[int]:
+        return [hash(text), 0]
+
+    ids = caption.emotion_ids(words)
+    assert hash(" happy") in ids
+    assert hash("happy") not in ids
+    assert 0 not in ids
+    assert len(ids) == 15

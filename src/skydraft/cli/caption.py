@@ -15,8 +15,9 @@ from skydraft.cli.ready_device import deaf_cloud, ready_device
 from skydraft.cli.results import Result, as_json, result_of_clip
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import disclosure, summary
-from skydraft.cli.terminal_text import safe_line, seconds
+from skydraft.cli.terminal_text import counted, safe_line, seconds
 from skydraft.config import DeviceSettings
+from skydraft.core import Evidence
 from skydraft.edge.device import Device
 from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, SkydraftError
 from skydraft.protocol.messages import FaultCode
@@ -45,6 +46,7 @@ class CaptionBatch:
     """Captions files one after the other with one device.
 
     num_captioned, num_failed, num_cut_short: files with a caption, without one, and with a caption that ended early.
+    num_told: files whose evidence left the device.
     """
 
     files: Sequence[str]
@@ -54,6 +56,7 @@ class CaptionBatch:
     num_captioned: int = 0
     num_failed: int = 0
     num_cut_short: int = 0
+    num_told: int = 0
 
     async def run(self) -> None:
         """Caption the files that can be read. Models are loaded once the first one was read."""
@@ -61,11 +64,14 @@ class CaptionBatch:
         first = next(clips, None)
         if first is None:
             return
-        async with ready_device(self.settings, self.screen) as device:
+        async with ready_device(self.settings, self.screen, self.settings.captions_alone) as device:
             with self.screen.counting("captioning", len(self.files)) as count:
                 for file, clip in itertools.chain([first], clips):
                     count(self.num_captioned + self.num_failed)
                     await self._caption(device, file, clip)
+        if self.settings.evidence_leaves is Evidence.UNSURE and len(self.files) > 1:
+            num_clips = counted(self.num_captioned, "clip")
+            self.screen.note(f"The evidence of {self.num_told} of {num_clips} left the device.")
 
     def _clips(self) -> Iterator[tuple[str, Clip]]:
         for file in self.files:
@@ -89,6 +95,7 @@ class CaptionBatch:
         else:
             self.num_captioned += 1
             self.num_cut_short += result.ended_early is not None
+            self.num_told += bool(result.shared_evidence)
             self._show(file, result)
 
     async def _write(self, device: Device, file: str, clip: Clip) -> Result:

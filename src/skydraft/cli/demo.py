@@ -24,7 +24,7 @@ from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import STYLES, Column, comparison, disclosure, legend
 from skydraft.cli.terminal_text import safe_line, seconds
 from skydraft.config import DeviceSettings, with_flags
-from skydraft.core import Origin, ShareLevel
+from skydraft.core import Evidence, Origin, ShareLevel
 from skydraft.edge.device import Device, draw_seed
 
 WARM_UP_TOKENS = 4
@@ -81,15 +81,20 @@ def with_seed(settings: DeviceSettings) -> DeviceSettings:
 
 
 def variants_of(settings: DeviceSettings) -> list[Variant]:
-    """The variants that the demo compares: the settings, in mode hybrid, and two or three others."""
+    """The variants that the demo compares: the settings, in mode hybrid, and two or three others.
+
+    Where the settings would leave the cloud unasked, the features may leave when the device is unsure.
+    """
     heard = with_flags(settings, share="features")
-    exact = with_flags(heard, accept="exact", gate="always")
-    has_heard = settings.share is ShareLevel.FEATURES
-    is_exact = has_heard and settings.accept in (None, "exact") and settings.gate in (None, "always")
+    exact = with_flags(heard, accept="exact", gate="always", evidence="always")
+    cloud = with_flags(heard, mode="cloud", evidence="always")
+    if settings.captions_alone:
+        settings = with_flags(heard, evidence="unsure")
+    is_exact = settings.evidence_leaves is Evidence.ALWAYS and settings.accept in (None, "exact")
     variants = [
-        Variant("hybrid", f"share {settings.share.value}", _describe(settings), settings),
+        Variant("hybrid", _subtitle(settings), _describe(settings), settings),
         Variant("edge only", "", "the small model by itself", with_flags(settings, mode="edge")),
-        Variant("cloud only", "share features", "the large model by itself", with_flags(heard, mode="cloud")),
+        Variant("cloud only", "share features", "the large model by itself", cloud),
     ]
     if not is_exact:
         variants.append(
@@ -106,7 +111,14 @@ def loudness(samples: Samples, num_columns: int) -> str:
     return "".join(LOUDNESS[round(level / loudest * top)] for level in levels)
 
 
+def _subtitle(settings: DeviceSettings) -> str:
+    is_unsure = settings.evidence_leaves is Evidence.UNSURE
+    return "share if unsure" if is_unsure else f"share {settings.share.value}"
+
+
 def _describe(settings: DeviceSettings) -> str:
+    if settings.evidence_leaves is Evidence.UNSURE:
+        return "the device writes, the cloud goes on where it is unsure"
     if settings.share is ShareLevel.FEATURES:
         return "the device drafts, the cloud verifies"
     return "the device drafts, the cloud corrects unlikely tokens"

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings, with_flags
-from skydraft.core import Mode, ShareLevel, parse_rule
+from skydraft.core import Evidence, Mode, ShareLevel, parse_rule
 from skydraft.edge.device import Device
 from skydraft.edge.draft_choice import choose_draft
 from skydraft.edge.local_cloud import local_cloud
@@ -27,15 +27,20 @@ _Result = TypeVar("_Result")
 
 
 @asynccontextmanager
-async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterator[Device]:
+async def ready_device(settings: DeviceSettings, screen: Screen, is_alone: bool = False) -> AsyncIterator[Device]:
     """Load the device's models and at the same time start a cloud, if one is needed, after checking that they fit.
 
+    Args:
+        is_alone: no cloud is needed, though the settings could do with one.
     Raises:
         VocabularyMismatch, ConfigError: as `check_models`, before weights are loaded.
         ConfigError, ModelLoadError, TransportError: as `choose_draft`.
         ModelLoadError: a model cannot be loaded.
         TransportError, CloudFault: the cloud does not start, or as `meet_cloud`.
     """
+    mode = settings.mode
+    if is_alone:
+        settings = replace(settings, mode=Mode.EDGE)
     async with AsyncExitStack() as stack:
         if warning := None if settings.cloud is None else exposure(settings.cloud, has_key=bool(settings.key)):
             screen.warn(warning)
@@ -46,6 +51,7 @@ async def ready_device(settings: DeviceSettings, screen: Screen) -> AsyncIterato
             tokenizer = await _in_thread(lambda: load_tokenizer(settings.draft, "draft"))
             await check_models(settings, tokenizer.vocabulary)
             device = await _load(settings, tokenizer, stack)
+        device.settings = replace(device.settings, mode=mode)
         stack.enter_context(device)
         yield device
 
@@ -57,14 +63,17 @@ def deaf_cloud(settings: DeviceSettings, has_seen: str, see: str) -> str | None:
         has_seen: what it has not done, for example "heard the clip".
         see: how one does that.
     """
-    if settings.share is not ShareLevel.TOKENS or settings.keeps_to_itself:
+    if settings.evidence_leaves is not Evidence.NEVER or settings.keeps_to_itself:
         return None
+    is_of_level = settings.share is ShareLevel.TOKENS
+    kept, way_out = ("--share tokens", "--share features") if is_of_level else ("--evidence never", "--evidence unsure")
     if settings.mode is Mode.CLOUD:
-        return f"with --share tokens the cloud writes without having {has_seen}; --share features lets it {see}"
+        way_out = way_out if is_of_level else "--evidence always"
+        return f"with {kept} the cloud writes without having {has_seen}; {way_out} lets it {see}"
     if settings.accept is not None and parse_rule(settings.accept).promises_cloud_text:
         return (
-            f"with --share tokens and --accept {settings.accept} the text is that of a cloud that has not {has_seen}; "
-            "use --share features, or --accept rank:20"
+            f"with {kept} and --accept {settings.accept} the text is that of a cloud that has not {has_seen}; "
+            f"use {way_out}, or --accept rank:20"
         )
     return None
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from skydraft.core import Mode, Origin, ShareLevel, Token
 from skydraft.edge.device import CaptionedWindow
-from skydraft.edge.report import Report
+from skydraft.edge.report import Report, Unasked
 from skydraft.errors import AudioError
 from skydraft.text.tokenizer import TextStream, Tokenizer
 
@@ -45,6 +45,7 @@ class Result:
     first_token_s: of the first window. total_s: of all windows, prefills included.
     up, down: payload bytes by kind. contents: what left the device, by kind.
     windows: empty if there is only one.
+    unasked: why the cloud was asked about no window; None: it was about one, or was not to be.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Result:
     down: Counter[str]
     contents: Counter[str]
     windows: tuple[WindowText, ...] = ()
+    unasked: Unasked | None = None
 
     @property
     def num_by_origin(self) -> Counter[Origin]:
@@ -125,6 +127,7 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
         "is_cloud_text": result.is_cloud_text,
         "near_ties": result.num_near_ties,
         "ended_early": result.ended_early,
+        "unasked": result.unasked and result.unasked.value,
         "bytes": {"up": dict(result.up), "down": dict(result.down)},
         "disclosure": {
             "share": result.share.value,
@@ -161,6 +164,7 @@ def _merge(reports: Sequence[Report], tokenizer: Tokenizer, windows: tuple[Windo
         down=sum((record.down for record in records), Counter()),
         contents=sum((record.contents for record in records), Counter()),
         windows=windows,
+        unasked=first.unasked if all(report.unasked for report in reports) else None,
     )
 
 

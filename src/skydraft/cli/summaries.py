@@ -12,6 +12,7 @@ from rich.text import Text
 from skydraft.cli.results import Result
 from skydraft.cli.terminal_text import counted, seconds
 from skydraft.core import Origin
+from skydraft.edge.report import Unasked
 
 # Of medium lightness: contrast 3.8 or more on black and on white. A correction is visible without colours too.
 STYLES = {
@@ -28,6 +29,10 @@ MEANINGS = {
 }
 UP_KINDS = ("prompt", "features", "drafts", "control")
 DOWN_KINDS = ("verdicts", "tokens", "control")
+UNASKED = {
+    Unasked.DEAF: "the cloud was not asked, for it could not hear: --share features lets it",
+    Unasked.SURE: "the cloud was not asked, for the device was sure",
+}
 NONE = "·"
 COLUMN_WIDTH = 10
 
@@ -57,6 +62,8 @@ def summary(result: Result) -> str:
         parts.append(f"{counted(result.rounds, 'round')}, {bytes_moved}")
     if result.up and (fidelity := _fidelity(result)):
         parts.append(fidelity)
+    if result.unasked is not None:
+        parts.append(UNASKED[result.unasked])
     if result.seed is not None:
         parts.append(f"seed {result.seed}")
     if result.ended_early:

@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from skydraft.config.presets import PRESETS, Preset
 from skydraft.config.shared import MODELS, DeviceName, Dtype, MaxLength
 from skydraft.core import (
     AcceptanceRule,
+    Evidence,
     Exact,
     Mode,
     Objective,
@@ -22,7 +24,8 @@ from skydraft.core import (
 from skydraft.engines.settings import require_place
 from skydraft.errors import ConfigError, require
 from skydraft.policies.draft_length import MAX_DRAFT_LENGTH, UgsdDraftLength
-from skydraft.policies.gate import AlwaysGate, EntropyGate, choose_gate, parse_gate
+from skydraft.policies.gate import AlwaysGate, EntropyGate, MarginGate
+from skydraft.policies.gate_choice import UNSURE_CAPTIONS, parse_gate, require_gate_fits
 from skydraft.policies.way import parse_way
 from skydraft.transport.address import session_url
 
@@ -90,6 +93,23 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "--share",
         ),
     ] = ShareLevel.TOKENS
+    evidence: Annotated[
+        Evidence | None,
+        Setting(
+            "When the evidence leaves, where --share lets it. always: at once, and the whole text is the cloud's. "
+            "unsure: where the gate finds a block that the device is unsure of; from there the cloud goes on. never.",
+            "--evidence",
+            unset="unsure; always with --mode cloud, --strict or --gate always",
+        ),
+    ] = None
+    preset: Annotated[
+        Preset | None,
+        Setting(
+            "Settings under a name, for what is not given. ugsd: uncertainty-guided speculative decoding, a cloud that "
+            f"has not heard judges ({', '.join(f'{name} {value}' for name, value in PRESETS[Preset.UGSD].items())}).",
+            "--preset",
+        ),
+    ] = None
     accept: Annotated[
         str | None,
         Setting(
@@ -102,10 +122,13 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gate: Annotated[
         str | None,
         Setting(
-            "Which drafted blocks go to the cloud: entropy:NATS, margin:PROB, logprob:NATS, always or never.",
+            "Which drafted blocks go to the cloud: entropy:NATS, margin:PROB, logprob:NATS, always or never. "
+            "margin@20%: those of the least sure fifth of the texts, by the draft's calibration. emotion-margin@20%: "
+            "by the word of the emotion alone.",
             "--gate",
             "GATE",
-            unset=f"{AlwaysGate()}; {EntropyGate()} if the cloud does not get the evidence",
+            unset=f"{AlwaysGate()}; {EntropyGate()} if the cloud does not get the evidence; with --evidence unsure "
+            f"{UNSURE_CAPTIONS}, without a calibration {MarginGate()}",
         ),
     ] = None
     temperature: Annotated[
@@ -233,6 +256,9 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_settings(self, "device.")
+        for name, value in PRESETS[self.preset].items() if self.preset is not None else ():
+            if getattr(self, name) is None:
+                msgspec.structs.force_setattr(self, name, value)
         for name in ("draft", "target"):
             require(bool(getattr(self, name)), f"device.{name}", "''", "the name of a model")
         require_place(self.device, self.dtype, self.quantize)
@@ -250,6 +276,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"strict asks for the cloud's own text, and with mode {self.mode.value} and offline {self.offline} the "
                 "device may write alone: use mode hybrid or cloud and offline wait or fail, or leave strict out"
             )
+        _require_evidence_fits(self)
         if self.share is ShareLevel.NONE and self.mode not in (Mode.EDGE, Mode.AUTO):
             raise ConfigError(
                 f"share level none lets nothing leave the device, and mode {self.mode.value} needs a cloud: "
@@ -277,21 +304,59 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     @property
+    def evidence_leaves(self) -> Evidence:
+        """When the evidence of a text leaves the device."""
+        if self.share is not ShareLevel.FEATURES:
+            return Evidence.NEVER
+        is_cloud_first = self.mode is Mode.CLOUD or self.strict or self.gate == str(AlwaysGate())
+        return self.evidence or (Evidence.ALWAYS if is_cloud_first else Evidence.UNSURE)
+
+    @property
+    def shared_in_prompts(self) -> ShareLevel:
+        """What of a text may be in the cloud's prompt, sooner or later."""
+        is_kept = self.share is ShareLevel.FEATURES and self.evidence_leaves is Evidence.NEVER
+        return ShareLevel.TOKENS if is_kept else self.share
+
+    @property
+    def captions_alone(self) -> bool:
+        """Whether captions are the device's own: a cloud that cannot hear is no help, and is asked only if told to."""
+        is_told = self.mode is Mode.CLOUD or self.strict or self.accept is not None or self.gate is not None
+        return self.keeps_to_itself or (self.evidence_leaves is Evidence.NEVER and not is_told)
+
+    @property
     def keeps_to_itself(self) -> bool:
         """Whether the device writes alone whatever happens, so that no cloud is asked anything."""
         is_private = self.mode is Mode.AUTO and self.objective is Objective.PRIVACY
         return self.mode is Mode.EDGE or self.share is ShareLevel.NONE or is_private
 
 
-def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule) -> None:
+def _require_evidence_fits(settings: DeviceSettings) -> None:
+    """Raises: ConfigError: what was said of the evidence cannot be."""
+    evidence = settings.evidence
+    if evidence in (Evidence.ALWAYS, Evidence.UNSURE) and settings.share is not ShareLevel.FEATURES:
+        raise ConfigError(
+            f"evidence {evidence.value} lets evidence leave the device, and share level {settings.share.value} does "
+            "not: use share features, or leave evidence out"
+        )
+    if evidence is Evidence.UNSURE and (settings.mode is Mode.CLOUD or settings.strict):
+        wanted = "mode cloud" if settings.mode is Mode.CLOUD else "strict"
+        raise ConfigError(
+            f"evidence unsure has the device begin the text, and {wanted} asks for the cloud's own: use evidence always"
+        )
+
+
+def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule, evidence: Evidence | None = None) -> None:
     """Refuse a gate or a cap that would commit tokens unjudged under a rule that promises the cloud's text, a rule that
     tells more than the objective privacy allows, one that would let drafts get round the penalties, and one that does
     not promise what strict asks for.
 
+    Args:
+        evidence: when that of a text leaves; None: as the settings say for texts with evidence.
     Raises:
         ConfigError: naming both.
     """
-    choose_gate(settings.gate, settings.share, rule, settings.objective)
+    if settings.gate is not None:
+        require_gate_fits(parse_gate(settings.gate), rule, evidence or settings.evidence_leaves)
     rule.check_sampling(settings.sampling())
     if settings.objective is Objective.PRIVACY and settings.mode is Mode.HYBRID and rule.draft_lattice is not None:
         raise ConfigError(

@@ -9,8 +9,9 @@ from skydraft.core.acceptance import (
     Rejection,
     parse_rule,
 )
+from skydraft.core.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from skydraft.core.draft import Draft, LatticeDistribution
-from skydraft.core.modes import Mode, Objective, ShareLevel
+from skydraft.core.modes import Evidence, Mode, Objective, ShareLevel
 from skydraft.core.numbers import read_float, read_int
 from skydraft.core.pass_times import PassTimes
 from skydraft.core.prompt import (
@@ -26,9 +27,12 @@ from skydraft.core.text import Origin, SamplingParams, Token, TokenLogprobs, Tok
 from skydraft.core.tree_shape import TreeShape
 
 __all__ = [
+    "CALIBRATION_FILE",
     "DTYPE_BYTES",
     "AcceptanceRule",
+    "Calibration",
     "Draft",
+    "Evidence",
     "Exact",
     "Lattice",
     "LatticeDistribution",
@@ -54,6 +58,7 @@ __all__ = [
     "TreeShape",
     "check_settings",
     "parse_rule",
+    "read_calibration",
     "read_float",
     "read_int",
     "setting_fields",

@@ -29,3 +29,11 @@ class ShareLevel(enum.StrEnum):
     NONE = "none"  # nothing
     TOKENS = "tokens"  # token ids and control; the cloud does not see the evidence
     FEATURES = "features"  # model inputs too, for example log-mel, which can be inverted to intelligible speech
+
+
+class Evidence(enum.StrEnum):
+    """When the evidence leaves the device, where the share level lets it."""
+
+    ALWAYS = "always"  # with the first message about a text
+    UNSURE = "unsure"  # where the device is unsure of its own text
+    NEVER = "never"

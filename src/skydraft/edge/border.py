@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from skydraft.core import ShareLevel
+from skydraft.core import Evidence, ShareLevel
 from skydraft.errors import DisclosureError
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import FrameLimits
@@ -35,23 +35,34 @@ class Border:
 
     Args:
         level: what may leave.
+        evidence: when the level's evidence may; `unsure`: once it is released.
     """
 
-    def __init__(self, level: ShareLevel) -> None:
+    def __init__(self, level: ShareLevel, evidence: Evidence = Evidence.ALWAYS) -> None:
         self.record = DisclosureRecord(level)
+        self._evidence = evidence
         self._limits = FrameLimits()
+
+    def release_evidence(self) -> None:
+        """The gate has found a block that the device is unsure of: the evidence may leave, as far as the level goes."""
+        if self._evidence is Evidence.UNSURE:
+            self._evidence = Evidence.ALWAYS
 
     def let_out(self, message: messages.EdgeMessage) -> bytes:
         """Encode a message that may leave.
 
         Raises:
-            DisclosureError: the share level keeps something in it on the device; nothing was sent.
+            DisclosureError: the share level, or the rule of the evidence, keeps something in it on the device; nothing
+                was sent.
         """
         level = self.record.level
         if level is ShareLevel.NONE:
             raise DisclosureError("share level none lets nothing leave the device, and a message was about to")
-        if isinstance(message, messages.Open) and level is not ShareLevel.FEATURES:
-            _require_no_evidence(message, level)
+        if isinstance(message, messages.Open):
+            if level is not ShareLevel.FEATURES:
+                _require_no_evidence(message, f"share level {level.value}", "use share level features to send it")
+            elif self._evidence is not Evidence.ALWAYS:
+                _require_no_evidence(message, f"evidence {self._evidence.value}", "use evidence always to send it")
         data = codec.encode(message)
         up, contents = self.record.up, self.record.contents
         match message:
@@ -84,17 +95,17 @@ class Border:
 _DOWN_KINDS = {messages.Verdict: "verdicts", messages.Tokens: "tokens"}
 
 
-def _require_no_evidence(message: messages.Open, level: ShareLevel) -> None:
+def _require_no_evidence(message: messages.Open, rule: str, way_out: str) -> None:
     for segment in message.segments:
         if isinstance(segment, messages.WireTensor):
             raise DisclosureError(
-                f"share level {level.value} keeps model inputs on the device, and {segment.name} of shape "
-                f"{list(segment.shape)} was about to leave; use share level features to send it"
+                f"{rule} keeps model inputs on the device, and {segment.name} of shape {list(segment.shape)} was about "
+                f"to leave; {way_out}"
             )
         if segment.is_evidence:
             raise DisclosureError(
-                f"share level {level.value} keeps what the device observed there, and {len(segment.packed_ids)} bytes "
-                "of such text were about to leave"
+                f"{rule} keeps what the device observed there, and {len(segment.packed_ids)} bytes of such text were "
+                f"about to leave; {way_out}"
             )
 
 

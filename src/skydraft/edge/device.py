@@ -10,22 +10,22 @@ from typing import NamedTuple
 from skydraft.audio.read import Clip
 from skydraft.audio.windows import split_windows
 from skydraft.config import DeviceSettings, require_rule_fits
-from skydraft.core import Exact, Mode, PassTimes, Rank, parse_rule
+from skydraft.core import Calibration, Evidence, Exact, Mode, PassTimes, Rank, ShareLevel, parse_rule
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, OnTokens, Writer
 from skydraft.engines.base import Engine
-from skydraft.engines.load import load_chat_format, load_ears, load_engine, load_tokenizer
+from skydraft.engines.load import load_calibration, load_chat_format, load_ears, load_engine, load_tokenizer
 from skydraft.engines.model_kind import Hear
 from skydraft.engines.settings import EngineSettings
 from skydraft.engines.time_passes import time_passes
 from skydraft.errors import ConfigError
-from skydraft.policies.gate import choose_gate
+from skydraft.policies.gate_choice import DraftFacts, choose_gate
 from skydraft.policies.way import parse_way
 from skydraft.sampling.kernel import kernel
 from skydraft.tasks.base import PromptPair
-from skydraft.tasks.caption import caption_prompts
+from skydraft.tasks.caption import caption_prompts, emotion_ids
 from skydraft.tasks.chat import Render, chat_prompts
 from skydraft.text.tokenizer import Tokenizer
 
@@ -51,6 +51,7 @@ class Device:
         hear: samples -> model input; None where the models have no ears.
         render: what a user says -> the whole prompt in the model's chat format; None where it has none.
         draft_times: what the draft model's passes take; None: that is learnt from text.
+        calibration: how unsure the draft model is as a rule; None: nobody has measured that.
     """
 
     def __init__(
@@ -61,11 +62,14 @@ class Device:
         hear: Hear | None = None,
         render: Render | None = None,
         draft_times: PassTimes | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.settings = settings
         self.tokenizer = tokenizer
         self._hear = hear
         self._render = render
+        self._facts = DraftFacts(calibration)
+        self._caption_facts = DraftFacts(calibration, emotion_ids(tokenizer.encode) if hear is not None else ())
         self._writer = Writer(engine, draft_times)
 
     @classmethod
@@ -88,6 +92,7 @@ class Device:
             load_ears(settings.draft, "draft"),
             _load_render(settings.draft),
             time_passes(engine) if engine is not None and settings.mode in (Mode.AUTO, Mode.HYBRID) else None,
+            load_calibration(settings.draft, "draft"),
         )
 
     def __enter__(self) -> Device:
@@ -124,8 +129,9 @@ class Device:
             report = None
             if not window.is_silent:
                 on_window(window.start_s, window.end_s)
-                prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), self.settings.share)
-                report = await self._write(prompts, seed, on_tokens, notify)
+                share = ShareLevel.NONE if self.settings.captions_alone else self.settings.shared_in_prompts
+                prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), share)
+                report = await self._write(prompts, self._caption_facts, seed, on_tokens, notify)
             captioned.append(CaptionedWindow(window.start_s, window.end_s, report))
         return captioned
 
@@ -146,8 +152,9 @@ class Device:
                 cloud where the share level lets evidence leave.
         """
         settings = self.settings
-        prompts = chat_prompts(self.tokenizer, prompt, settings.share, self._render, context, settings.raw)
-        return await self._write(prompts, self._seed(), on_tokens, notify)
+        share = settings.shared_in_prompts
+        prompts = chat_prompts(self.tokenizer, prompt, share, self._render, context, settings.raw)
+        return await self._write(prompts, self._facts, self._seed(), on_tokens, notify)
 
     def _seed(self) -> int:
         """For a text, or for all windows of a clip: one seed is enough to have it again. A greedy one needs none."""
@@ -155,12 +162,17 @@ class Device:
             return self.settings.seed
         return draw_seed() if self.settings.temperature else 0
 
-    async def _write(self, prompts: PromptPair, seed: int, on_tokens: OnTokens, notify: Notify) -> Report:
+    async def _write(
+        self, prompts: PromptPair, facts: DraftFacts, seed: int, on_tokens: OnTokens, notify: Notify
+    ) -> Report:
         settings, vocabulary = self.settings, self.tokenizer.vocabulary
         # A cloud that sees as much as the device decides; one that does not only vetoes what it finds unlikely.
         usual_rule = Exact() if prompts.does_cloud_see_all else Rank()
         rule = usual_rule if settings.accept is None else parse_rule(settings.accept)
-        require_rule_fits(settings, rule)
+        evidence, has_evidence = settings.evidence_leaves, prompts.edge.has_evidence
+        if evidence is Evidence.UNSURE and (settings.keeps_to_itself or not has_evidence):
+            evidence = Evidence.ALWAYS  # nothing is to be kept back
+        require_rule_fits(settings, rule, evidence)
         job = Job(
             settings=settings,
             prompts=prompts,
@@ -168,10 +180,11 @@ class Device:
             decode=self.tokenizer.decode,
             sampling=settings.sampling(seed, tuple(vocabulary.end_ids)),
             rule=rule,
-            gate=choose_gate(settings.gate, settings.share, rule, settings.objective),
+            gate=choose_gate(settings.gate, rule, evidence, settings.objective, facts),
             patience=Patience(settings.offline, settings.offline_wait_s),
+            evidence=evidence,
             way=parse_way(settings.way),
-            address=None if settings.cloud is None else CloudAddress(settings.cloud, settings.key),
+            address=CloudAddress(settings.cloud, settings.key) if settings.cloud and prompts.cloud else None,
         )
         return await self._writer.write(job, on_tokens, notify)
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from dataclasses import dataclass
 
 from skydraft.core import Mode, Origin, Token
 from skydraft.edge.border import DisclosureRecord
+
+
+class Unasked(enum.StrEnum):
+    """Why a cloud that might have been asked was not."""
+
+    DEAF = "deaf"  # it does not get the evidence, and without that it is no help
+    SURE = "sure"  # the gate found nothing that the device was unsure of
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class Report:
         might have made another one there; 0 where its rows are invariant; None: it has not measured that.
     ended_early: why the text ended before one of its end tokens and before it was as long as asked for; None: it did
         not.
+    unasked: why the cloud knows nothing of the text; None: it was asked, or there was none to ask.
     """
 
     text: str
@@ -39,6 +48,7 @@ class Report:
     num_near_ties: int | None
     ended_early: str | None
     disclosure: DisclosureRecord
+    unasked: Unasked | None = None
 
     @property
     def num_by_origin(self) -> dict[Origin, int]:

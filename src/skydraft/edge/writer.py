@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from skydraft.config import DeviceSettings
-from skydraft.core import AcceptanceRule, Exact, Mode, Origin, PassTimes, Prompt, SamplingParams, Token
+from skydraft.core import AcceptanceRule, Evidence, Exact, Mode, Origin, PassTimes, Prompt, SamplingParams, Token
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
@@ -24,11 +24,11 @@ from skydraft.edge.measuring import LOOK_S, LOOK_TOKENS, look_at_cloud, watch_li
 from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.patience import Patience
 from skydraft.edge.planner_book import PlannerBook
-from skydraft.edge.report import Report
+from skydraft.edge.report import Report, Unasked
 from skydraft.engines.base import Engine
 from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError
 from skydraft.policies.draft_length import draft_length
-from skydraft.policies.gate import EscalationCap, Gate, NeverGate
+from skydraft.policies.gate import AlwaysGate, EscalationCap, Gate, NeverGate
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import Way
 from skydraft.protocol.messages import FaultCode
@@ -50,6 +50,8 @@ class Job:
         strict.
     vocabulary: of the draft model, or of the tokenizer where the cloud writes alone.
     decode: token ids -> text.
+    gate: which blocks the cloud is asked about; where the evidence leaves when the device is unsure, also when that is.
+    evidence: when it leaves; `unsure` only where there is some that may.
     address: of the cloud; None in mode edge.
     way: to draft under `exact`; None: by measurement.
     """
@@ -62,6 +64,7 @@ class Job:
     rule: AcceptanceRule
     gate: Gate
     patience: Patience
+    evidence: Evidence = Evidence.ALWAYS
     address: CloudAddress | None = None
     way: Way | None = None
 
@@ -127,7 +130,11 @@ class TextRun:
         self._is_alone = False
         self._is_draft_full = False
         self._ended_early: str | None = None
-        self._border = Border(job.settings.share)
+        self._border = Border(job.settings.share, job.evidence)
+        self._is_sure = job.evidence is Evidence.UNSURE  # nothing leaves yet: the gate has found nothing to ask about
+        self._doubtful: Block | None = None  # what it found, and the cloud has not been asked about
+        self._gate = job.gate
+        self._lengths, self._cap = draft_length(job.settings.block_length), EscalationCap(job.settings.max_escalated)
         self._session = EdgeSession(
             job.vocabulary,
             job.prompts.cloud or Prompt(()),
@@ -159,7 +166,10 @@ class TextRun:
         session = self._session
         while not session.is_complete:
             try:
-                await self._write_on(self._mode())
+                if self._is_sure:
+                    await self._write_while_sure()
+                else:
+                    await self._write_on(self._mode())
             except CacheOverflow as overflow:
                 self._go_on_without_draft(overflow)
             except CloudFault as fault:
@@ -204,8 +214,8 @@ class TextRun:
             CacheOverflow: it may not, and nothing was written yet.
         """
         job = self._job
-        sees_all = job.address is not None and job.prompts.does_cloud_see_all
-        is_rationed = job.settings.max_escalated < 1 or isinstance(job.gate, NeverGate)
+        sees_all = job.address is not None and job.prompts.does_cloud_see_all and not self._is_sure
+        is_rationed = job.settings.max_escalated < 1 or isinstance(self._gate, NeverGate)
         if sees_all and not job.settings.keeps_to_itself and not is_rationed:
             self._is_draft_full = True
             self._notify(f"{WITHOUT_DRAFT}: {overflow}")
@@ -230,6 +240,15 @@ class TextRun:
         if self._is_draft_full:
             return Mode.CLOUD
         return Mode.EDGE if self._job.prompts.cloud is None else self._choice.at(len(self._session.token_ids))
+
+    async def _write_while_sure(self) -> None:
+        """On the device alone, until the gate finds a block that the device is unsure of: there the cloud goes on."""
+        self._doubtful = await self._draft_until_unsure(lambda: not self._session.is_complete)
+        if self._doubtful is not None:
+            self._is_sure = False
+            self._border.release_evidence()
+            if self._job.rule.promises_cloud_text:
+                self._gate = AlwaysGate()
 
     async def _write_with_cloud(self, mode: Mode) -> None:
         self._planner.look_again.went_back()
@@ -291,7 +310,16 @@ class TextRun:
             num_near_ties=self._session.num_near_ties,
             ended_early=self._ended_early,
             disclosure=self._border.record,
+            unasked=self._unasked,
         )
+
+    @property
+    def _unasked(self) -> Unasked | None:
+        if self._job.settings.keeps_to_itself:
+            return None
+        if self._job.prompts.cloud is None:
+            return Unasked.DEAF
+        return Unasked.SURE if self._is_sure else None
 
     async def _write_alone(self, goes_on: Callable[[], bool]) -> None:
         while goes_on():
@@ -328,18 +356,25 @@ class TextRun:
 
     async def _write_by_blocks(self) -> None:
         """Block by block, as the gate decides: the cloud is asked where the device is unsure."""
-        client, settings = self._cloud(), self._job.settings
-        lengths, cap = draft_length(settings.block_length), EscalationCap(settings.max_escalated)
+        client = self._cloud()
+        block, self._doubtful = self._doubtful, None
         self._begin_to_fill()  # the cloud reads its prompt while the device reads its own
         await client.open()
-        while self._is_up_to(Mode.HYBRID):
-            block = await self._draft(min(lengths.next_length(), self._session.max_block_length))
-            if cap.allows(len(block.token_ids), self._job.gate.escalates(block.signals)):
-                num_accepted = await self._ask(client, block)
-                lengths.observe(len(block.token_ids), num_accepted)
-            else:
-                self._session.commit(block.token_ids)
+        while block := block or await self._draft_until_unsure(lambda: self._is_up_to(Mode.HYBRID)):
+            num_accepted = await self._ask(client, block)
+            self._lengths.observe(len(block.token_ids), num_accepted)
             self._show()
+            block = None
+
+    async def _draft_until_unsure(self, goes_on: Callable[[], bool]) -> Block | None:
+        """Commit block after block until the gate escalates one, which is returned; None: the text does not go on."""
+        while goes_on():
+            block = await self._draft(min(self._lengths.next_length(), self._session.max_block_length))
+            if self._cap.allows(len(block.token_ids), self._gate.escalates(block.signals, block.token_ids)):
+                return block
+            self._session.commit(block.token_ids)
+            self._show()
+        return None
 
     async def _ask(self, client: CloudClient, block: Block) -> int:
         """Have a block judged; returns how many of its tokens were accepted."""

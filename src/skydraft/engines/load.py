@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from skydraft.core import Calibration
 from skydraft.engines.base import Engine
 from skydraft.engines.model_kind import Hear
 from skydraft.engines.names import parse_name
@@ -68,6 +69,16 @@ def load_ears(model: str, role: Role) -> Hear | None:
     """
     name = parse_name(model)
     return name.kind.load_ears(name.source, role)
+
+
+def load_calibration(model: str, role: Role) -> Calibration | None:
+    """Load what is known of how unsure a model is; None for a model that comes without.
+
+    Raises:
+        ModelLoadError: there is no such model, or its calibration cannot be read.
+    """
+    name = parse_name(model)
+    return name.kind.load_calibration(name.source, role)
 
 
 def find_max_length(model: str, role: Role, settings: EngineSettings = DEFAULT_SETTINGS) -> int | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from skydraft.core import TensorSegment
+from skydraft.core import Calibration, TensorSegment
 from skydraft.engines.base import Engine
 from skydraft.engines.settings import EngineSettings
 from skydraft.text.chat_template import ChatTemplate
@@ -28,6 +28,10 @@ def reads_text_only(source: str, role: Role) -> None:
     """The `load_ears` of a kind whose models cannot hear."""
 
 
+def is_not_calibrated(source: str, role: Role) -> None:
+    """The `load_calibration` of a kind whose models come without one."""
+
+
 class ModelKind(NamedTuple):
     """One way to run models: the record of an engine in the table of `engines/names`.
 
@@ -40,6 +44,7 @@ class ModelKind(NamedTuple):
     find_max_length: tokens of one sequence, known before weights are loaded; None: only they tell.
     find_files: of the model, which tell whether it is the one that was tested before; none where nobody can say.
     load_ears: what turns samples into the model's input; None for a model that reads text only.
+    load_calibration: how unsure the model is as a rule; None for a model that comes without.
     is_remote: a server runs the model, and only it knows the tokenizer.
     """
 
@@ -50,6 +55,7 @@ class ModelKind(NamedTuple):
     find_max_length: Callable[[str, Role, EngineSettings], int | None]
     find_files: Callable[[str, Role], Sequence[Path]] = has_no_files
     load_ears: Callable[[str, Role], Hear | None] = reads_text_only
+    load_calibration: Callable[[str, Role], Calibration | None] = is_not_calibrated
     is_remote: bool = False
 
 

@@ -1,31 +1,32 @@
 """The gate: does a drafted block go to the cloud, or does the device commit it itself?
 
 Source of the entropy gate and its threshold: uncertainty-guided speculative decoding, Xue et al. 2026, arXiv
-2603.11397. The other signals are there to be compared with it.
+2603.11397. On captions margin and log-probability find more of the blocks that a cloud changes (AUC 0.72 and 0.70,
+entropy 0.62).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol, TypeAlias
 
-from skydraft.core import AcceptanceRule, Objective, ShareLevel, TokenSignals, read_float
+from skydraft.core import TokenSignals
 from skydraft.errors import ConfigError
 
-LOSS_NATS = 4.0  # as of a choice between 55 tokens that are equally probable
-GATES = "entropy, entropy:NATS, margin, margin:PROB, logprob, logprob:NATS, always, never"
+EMOTION = "emotion-"  # before the name of a signal: of the words that name an emotion
 
 
 class Gate(Protocol):
-    """Decides on one block. `str(gate)` is what `parse_gate` reads."""
+    """Decides on one block. `str(gate)` is what `gate_choice.parse_gate` reads."""
 
-    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
+    def escalates(self, signals: Sequence[TokenSignals], token_ids: Sequence[int] = ()) -> bool:
         """Whether the block goes to the cloud.
 
         Args:
             signals: one for each token of the block, in order.
+            token_ids: the tokens; only a gate that looks at words needs them.
         Raises:
             ValueError: the block is empty.
         """
@@ -35,14 +36,20 @@ class Gate(Protocol):
 class EntropyGate:
     """Escalates a block in which the largest token entropy is above a threshold in nats."""
 
+    name: ClassVar[str] = "entropy"
+    is_unsure_above: ClassVar[bool] = True
     threshold_nats: float = 2.5
 
     def __post_init__(self) -> None:
         _require(0 <= self.threshold_nats < math.inf, "entropy", self.threshold_nats, "0 nats or more")
 
-    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
-        # In this form, for an entropy of NaN is escalated too.
-        return not _largest([signal.entropy_nats for signal in signals]) <= self.threshold_nats
+    @staticmethod
+    def worst(signals: Sequence[TokenSignals]) -> float:
+        """The largest of the tokens' entropies; NaN if there is one."""
+        return _largest([signal.entropy_nats for signal in signals])
+
+    def escalates(self, signals: Sequence[TokenSignals], token_ids: Sequence[int] = ()) -> bool:
+        return not self.worst(signals) <= self.threshold_nats  # in this form, for NaN is escalated too
 
     def __str__(self) -> str:
         return f"entropy:{self.threshold_nats!r}"
@@ -52,13 +59,20 @@ class EntropyGate:
 class MarginGate:
     """Escalates a block in which the best token leads the second best by less than a threshold in probability."""
 
+    name: ClassVar[str] = "margin"
+    is_unsure_above: ClassVar[bool] = False
     threshold: float = 0.3
 
     def __post_init__(self) -> None:
         _require(0 <= self.threshold <= 1, "margin", self.threshold, "0 to 1")
 
-    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
-        return not _smallest([signal.margin for signal in signals]) >= self.threshold
+    @staticmethod
+    def worst(signals: Sequence[TokenSignals]) -> float:
+        """The smallest of the tokens' margins; NaN if there is one."""
+        return _smallest([signal.margin for signal in signals])
+
+    def escalates(self, signals: Sequence[TokenSignals], token_ids: Sequence[int] = ()) -> bool:
+        return not self.worst(signals) >= self.threshold
 
     def __str__(self) -> str:
         return f"margin:{self.threshold!r}"
@@ -68,23 +82,55 @@ class MarginGate:
 class LogProbGate:
     """Escalates a block in which a token's log-probability is below a threshold in nats."""
 
+    name: ClassVar[str] = "logprob"
+    is_unsure_above: ClassVar[bool] = False
     threshold_nats: float = -2.0
 
     def __post_init__(self) -> None:
         _require(-math.inf < self.threshold_nats <= 0, "logprob", self.threshold_nats, "0 nats or less")
 
-    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
-        return not _smallest([signal.log_prob for signal in signals]) >= self.threshold_nats
+    @staticmethod
+    def worst(signals: Sequence[TokenSignals]) -> float:
+        """The smallest of the tokens' log-probabilities; NaN if there is one."""
+        return _smallest([signal.log_prob for signal in signals])
+
+    def escalates(self, signals: Sequence[TokenSignals], token_ids: Sequence[int] = ()) -> bool:
+        return not self.worst(signals) >= self.threshold_nats
 
     def __str__(self) -> str:
         return f"logprob:{self.threshold_nats!r}"
+
+
+# Compare what a signal is at its worst in a block with a threshold, above which it is a doubt, or below.
+SignalGate: TypeAlias = EntropyGate | MarginGate | LogProbGate
+SIGNAL_GATES: dict[str, type[SignalGate]] = {gate.name: gate for gate in (EntropyGate, MarginGate, LogProbGate)}
+
+
+@dataclass(frozen=True)
+class EmotionGate:
+    """Looks at the words that name an emotion alone: the words of a caption on which the large model is better.
+
+    gate: decides on their tokens; a block without one stays on the device.
+    emotion_ids: their token ids, of a word of several tokens the first: that is where it is chosen.
+    """
+
+    gate: SignalGate
+    emotion_ids: Collection[int]
+
+    def escalates(self, signals: Sequence[TokenSignals], token_ids: Sequence[int] = ()) -> bool:
+        _require_tokens(signals)
+        named = signals_of_words(signals, token_ids, self.emotion_ids)
+        return bool(named) and self.gate.escalates(named)
+
+    def __str__(self) -> str:
+        return f"{EMOTION}{self.gate}"
 
 
 @dataclass(frozen=True)
 class AlwaysGate:
     """Escalates every block."""
 
-    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
+    def escalates(self, signals: Sequence[TokenSignals], token_ids: Sequence[int] = ()) -> bool:
         _require_tokens(signals)
         return True
 
@@ -96,7 +142,7 @@ class AlwaysGate:
 class NeverGate:
     """Escalates no block: the device writes alone."""
 
-    def escalates(self, signals: Sequence[TokenSignals]) -> bool:
+    def escalates(self, signals: Sequence[TokenSignals], token_ids: Sequence[int] = ()) -> bool:
         _require_tokens(signals)
         return False
 
@@ -128,65 +174,11 @@ class EscalationCap:
         return is_allowed
 
 
-def parse_gate(text: str) -> Gate:
-    """Read `entropy`, `entropy:2.5`, `margin:0.3`, `logprob:-2`, `always` or `never`.
-
-    Raises:
-        ConfigError: the gate is unknown, or its threshold is out of range.
-    """
-    name, colon, argument = text.partition(":")
-    try:
-        match name, colon:
-            case "entropy", _:
-                return EntropyGate(read_float(argument)) if colon else EntropyGate()
-            case "margin", _:
-                return MarginGate(read_float(argument)) if colon else MarginGate()
-            case "logprob", _:
-                return LogProbGate(read_float(argument)) if colon else LogProbGate()
-            case "always", "":
-                return AlwaysGate()
-            case "never", "":
-                return NeverGate()
-    except ValueError:
-        pass
-    raise ConfigError(f"unknown gate {text!r}; expected one of {GATES}")
-
-
-def choose_gate(
-    text: str | None, share: ShareLevel, rule: AcceptanceRule, objective: Objective = Objective.LATENCY
-) -> Gate:
-    """The gate that was asked for, or the default one.
-
-    Args:
-        text: as `parse_gate` reads it; None: nothing was asked for.
-    Raises:
-        ConfigError: it is no gate, or would commit tokens unjudged under a rule that promises the cloud's text.
-    """
-    if text is None:
-        return default_gate(share, rule, objective)
-    gate = parse_gate(text)
-    if rule.promises_cloud_text and not isinstance(gate, AlwaysGate):
-        raise ConfigError(
-            f"gate {gate} commits tokens that the cloud did not judge, and under the rule {rule} the text is the "
-            "cloud's: use gate always, or the rule rank:R or prob:X"
-        )
-    return gate
-
-
-def default_gate(share: ShareLevel, rule: AcceptanceRule, objective: Objective = Objective.LATENCY) -> Gate:
-    """Choose the gate that fits a share level, an acceptance rule and an objective.
-
-    `exact` and `rejection` promise a text that is the cloud's own, in words or in law: the device may commit nothing
-    unjudged. Under `rank` and `prob` the device's evidence is better than the cloud's for as long as the cloud has
-    not got it, and the cloud is asked where the device is unsure; under the objective privacy where it is at a loss.
-    """
-    if share is ShareLevel.NONE:
-        return NeverGate()
-    if objective is Objective.PRIVACY and not rule.promises_cloud_text:
-        return EntropyGate(LOSS_NATS)
-    if share is ShareLevel.TOKENS and not rule.promises_cloud_text:
-        return EntropyGate()
-    return AlwaysGate()
+def signals_of_words(
+    signals: Sequence[TokenSignals], token_ids: Sequence[int], word_ids: Collection[int]
+) -> list[TokenSignals]:
+    """Those of the tokens that are among `word_ids`."""
+    return [signal for signal, token_id in zip(signals, token_ids, strict=True) if token_id in word_ids]
 
 
 def _largest(values: Sequence[float]) -> float:

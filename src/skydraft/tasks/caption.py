@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from skydraft.core import Prompt, SegmentKind, ShareLevel, TensorSegment, TokenSegment
 from skydraft.tasks.base import Encode, PromptPair, prompt_pair
+from skydraft.tasks.emotions import EMOTION_WORDS
 
 INSTRUCTION = "Describe how the speaker sounds."
 USER_BEGIN = "<|im_start|>user\n"
@@ -43,3 +44,8 @@ def caption_prompts(encode: Encode, features: TensorSegment, share: ShareLevel) 
     """
     text_only = Prompt((TokenSegment(tuple(encode(TEXT_ONLY))),))
     return prompt_pair(audio_prompt(encode, features), text_only, share)
+
+
+def emotion_ids(encode: Encode) -> frozenset[int]:
+    """The tokens with which a word for an emotion begins within a caption."""
+    return frozenset(encode(f" {word}")[0] for words in EMOTION_WORDS.values() for word in words)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from skydraft.core import Calibration
 from skydraft.engines.base import Engine
+from skydraft.engines.calibration import calibration_of
 from skydraft.engines.log_mel import load_log_mel
 from skydraft.engines.model_kind import Hear, ModelKind
 from skydraft.engines.settings import EngineSettings
@@ -44,6 +46,10 @@ def _load_ears(source: str, role: Role) -> Hear | None:
     return load_log_mel(checkpoint) if checkpoint.is_omni else None
 
 
+def _load_calibration(source: str, role: Role) -> Calibration | None:
+    return calibration_of(find_checkpoint(source, role))
+
+
 def _find_max_length(source: str, role: Role, settings: EngineSettings) -> int:
     checkpoint = find_checkpoint(source, role)
     return settings.limits(checkpoint.name, *checkpoint.longest_text).max_length
@@ -70,4 +76,5 @@ HUGGING_FACE = ModelKind(
     find_max_length=_find_max_length,
     find_files=_find_files,
     load_ears=_load_ears,
+    load_calibration=_load_calibration,
 )

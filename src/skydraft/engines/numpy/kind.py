@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from skydraft.core import Calibration
 from skydraft.engines.base import Engine
+from skydraft.engines.calibration import calibration_of
 from skydraft.engines.log_mel import load_log_mel
 from skydraft.engines.model_kind import Hear, ModelKind
 from skydraft.engines.settings import EngineSettings
@@ -37,6 +39,10 @@ def _load_ears(source: str, role: Role) -> Hear:
     return load_log_mel(_find(source, role))
 
 
+def _load_calibration(source: str, role: Role) -> Calibration | None:
+    return calibration_of(_find(source, role))
+
+
 def _find_max_length(source: str, role: Role, settings: EngineSettings) -> int:
     checkpoint = _find(source, role)
     return settings.limits(checkpoint.name, *checkpoint.longest_text).max_length
@@ -54,4 +60,5 @@ NUMPY = ModelKind(
     find_max_length=_find_max_length,
     find_files=_find_files,
     load_ears=_load_ears,
+    load_calibration=_load_calibration,
 )

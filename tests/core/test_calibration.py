@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from skydraft.core import Calibration, read_calibration
+from skydraft.errors import ConfigError
+
+CALIBRATION = Calibration("made up", 10, "abc", {"margin": (0.0, 0.2, 1.0)})
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.0, 0.0), (0.25, 0.1), (0.5, 0.2), (0.75, 0.6), (1.0, 1.0)])
+def test_quantiles_between_those_that_are_known_lie_on_a_line(share: float, value: float) -> None:
+    assert CALIBRATION.quantile("margin", share) == pytest.approx(value)
+
+
+def test_a_signal_that_was_not_calibrated_is_named_with_those_that_were() -> None:
+    with pytest.raises(ConfigError, match="entropy is not calibrated; known are margin"):
+        CALIBRATION.quantile("entropy", 0.2)
+
+
+def test_a_calibration_is_read_as_it_was_written() -> None:
+    assert read_calibration(msgspec.json.encode(CALIBRATION)) == CALIBRATION
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"material": "", "num_texts": 1, "weights": "", "quantiles": {"margin": [1.0]}}'),
+        *('{"material": "", "num_texts": 1, "weights": "", "quantiles": {}, "more": 1}', "\xff"),
+    ],
+)
+def test_what_is_no_calibration_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="this is no calibration file: "):
+        read_calibration(text.encode("latin-1"))
+
+
+def test_quantiles_that_fall_are_refused() -> None:
+    with pytest.raises(ConfigError, match="the quantiles of margin fall"):
+        read_calibration(b'{"material": "", "num_texts": 1, "weights": "", "quantiles": {"margin": [0.2, 0.1]}}')
