@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
@@ -48,6 +50,7 @@ class ExactRow(msgspec.Struct, frozen=True, omit_defaults=True):
     gap: between the target's two best there, in logits (scores with the shared noise, times the temperature).
     reconnects, rounds, positions, is_cloud_text, num_near_ties: as in the report.
     up, down: payload bytes, the prompt left out.
+    processor: that both ran on: another kind computes other bits, so there the cloud writes its texts anew.
     """
 
     kind: str
@@ -68,6 +71,7 @@ class ExactRow(msgspec.Struct, frozen=True, omit_defaults=True):
     token_ids: tuple[int, ...] = ()
     differs_at: int | None = None
     gap: float | None = None
+    processor: str = ""
 
     @property
     def plan(self) -> Plan:
@@ -104,7 +108,8 @@ class Exactness:
         self._until_s, self._say = until_s, say
         self._rng = Random(0)
         self._target: Engine | None = None
-        self._own = {row.plan.key: row for row in file.rows if row.way == CLOUD}
+        self._processor = processor_name()
+        self._own = {row.plan.key: row for row in file.rows if row.way == CLOUD and row.processor == self._processor}
 
     def run(self, todo: Sequence[Plan]) -> None:
         done = {row.plan for row in self._file.rows}
@@ -188,6 +193,7 @@ class Exactness:
             down=sum(record.down.values()),
             is_cloud_text=report.is_cloud_text,
             num_near_ties=report.num_near_ties,
+            processor=self._processor,
         )
 
 
@@ -231,6 +237,14 @@ def _groups(missing: Sequence[Plan]) -> Iterator[list[Plan]]:
             crowd = []
     if crowd:
         yield crowd
+
+
+def processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def _after(num_tokens: int, befall: Callable[[], None]) -> OnTokens:

@@ -14,7 +14,7 @@ from bench.real import __main__ as bench_real
 from bench.real.agreement import AgreementRow, agreement_claims, measure_agreement
 from bench.real.cost import BLOCKS, CostRow, cost_claims, measure_cost
 from bench.real.cost import PROMPT as PROMPT_BLOCK
-from bench.real.exact import CUT, KILL, TROUBLES, WAYS, Exactness, ExactRow, Plan, exact_claims, plans
+from bench.real.exact import CUT, KILL, TROUBLES, WAYS, Exactness, ExactRow, Plan, exact_claims, plans, processor_name
 from bench.real.overhead import OverheadRow, measure_overhead, overhead_claims
 from bench.real.pair import FOLDER_VARIABLE, KINDS, TEMPERATURES, Pair, TextKey, text_keys, words
 from bench.real.record import guess_along
@@ -146,7 +146,9 @@ def test_texts_are_the_clouds_own_with_crowds_cuts_and_a_killed_cloud_and_one_th
     assert plain.trouble == "none"
     own_ids = write_alone(load_engine(TARGET, "target"), PAIR.prompt(plain.key), plain.key.sampling((), 64))
     wrong_ids = (*own_ids[:9], (own_ids[9] + 1) % 64, *own_ids[10:])
-    file.add(msgspec.structs.replace(exact_row(Plan(plain.key, CLOUD, "none")), token_ids=wrong_ids))
+    own_row = exact_row(Plan(plain.key, CLOUD, "none"))
+    file.add(msgspec.structs.replace(own_row, token_ids=wrong_ids, processor=processor_name()))
+    file.add(msgspec.structs.replace(own_row, token_ids=(1, 2), processor="another, which has other bits"))
     file.add(exact_row(todo[0]))  # written by an earlier run
     Exactness(PAIR, file, time.monotonic() + FOREVER_S, said.append).run([plain, *todo])
 
