@@ -93,7 +93,6 @@ class Bench:
     async def _write(self, path: Path, settings: DeviceSettings, engine: Engine | None) -> tuple[list[int], int]:
         with Device(settings, engine, self._tokenizer, self._hear) as device:
             (window,) = await device.caption(read_clip(path))
-        assert window.report is not None
         return [token.token_id for token in window.report.tokens], window.report.reconnects
 
     def _note(

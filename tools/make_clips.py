@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from skydraft.audio.read import SAMPLE_RATE_HZ, Samples, read_clip
+from skydraft.audio.read import read_clip
+from skydraft.audio.samples import SAMPLE_RATE_HZ, Samples
 
 SENTENCE = "The children are talking by the door."
 CLIPS_FOLDER = Path(__file__).parents[1] / "src" / "skydraft" / "audio" / "clips"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +43,7 @@ _TEMPLATES = (
     ("This voice is {emotion}. {He} speaks {loudly} at a {pace} pace; the pitch is {pitch} and {moves}.", 0.1),
     ("Speaking {loudly} and at a {pace} pace, {a} sounds {emotion}; the pitch is {pitch} and {moves}.", 0.1),
 )
+_PERSONS = {False: ("man", "he", "his"), True: ("woman", "she", "her")}  # by whether it is a woman
 _FEELING_TEMPLATE = " The feeling is {feeling}."
 _FEELING_SHARE = 0.5
 
@@ -117,6 +121,35 @@ def references(facts: Traits, num_references: int, seed: int) -> list[str]:
     return list(found)
 
 
+def is_well_formed(text: str) -> bool:
+    """Whether a text is one that `caption` can make of some facts."""
+    return any(pattern.fullmatch(text) for pattern in _grammar())
+
+
+@functools.cache
+def _grammar() -> tuple[re.Pattern[str], ...]:
+    """A pattern for each template and sex."""
+    choices = {
+        "emotion": [word for words in EMOTION_WORDS.values() for word in words],
+        "loud": itertools.chain(*_LOUDNESSES),
+        "loudly": itertools.chain(*_LOUDLY),
+        "pitch": itertools.chain(*_PITCHES),
+        "moves": itertools.chain(*_MOVEMENTS.values()),
+        "pace": itertools.chain(*_PACES),
+        "feeling": itertools.chain(*_FEELINGS),
+    }
+    either = {name: f"(?:{'|'.join(words)})" for name, words in choices.items()}
+    talks = [words for pair in _TALKS for words in pair]
+    patterns = []
+    for person, he, his in _PERSONS.values():
+        either["talks"] = f"(?:{'|'.join(talks)})".format(his=his)
+        names = {"A": f"A {person}", "a": f"a {person}", "He": he.capitalize(), "he": he, "His": his.capitalize()}
+        for template, _ in _TEMPLATES:
+            pattern = f"{template}(?:{_FEELING_TEMPLATE})?".replace(".", r"\.").format(**names, **either)
+            patterns.append(re.compile(pattern))
+    return tuple(patterns)
+
+
 def _worded(template: str, facts: Traits, generator: np.random.Generator) -> str:
     def one_of(words: Sequence[str]) -> str:
         return words[0] if len(words) == 1 or generator.random() < _PITCH_WEIGHTS[0] else words[1]
@@ -125,7 +158,7 @@ def _worded(template: str, facts: Traits, generator: np.random.Generator) -> str
     emotion = names[0] if generator.random() >= _SYNONYM_SHARE else names[-1]
     if generator.random() < _FEELING_SHARE:
         template += _FEELING_TEMPLATE
-    person, he, his = ("woman", "she", "her") if facts.is_female else ("man", "he", "his")
+    person, he, his = _PERSONS[facts.is_female]
     return template.format(
         A=f"A {person}",
         a=f"a {person}",

@@ -78,6 +78,29 @@ def test_as_many_as_32_channels_are_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(clip.samples, tone(), atol=1e-7)
 
 
+@pytest.mark.parametrize(("suffix", "centre"), [("wav", 2), ("flac", 2), ("aiff", 2), ("ogg", 1)])
+@pytest.mark.parametrize("num_channels", [5, 6, 8])
+def test_of_surround_sound_the_centre_is_taken(tmp_path: Path, suffix: str, centre: int, num_channels: int) -> None:
+    samples = np.repeat(tone(peak=0.05, pitch_hz=1000)[:, None], num_channels, axis=1)
+    samples[:, centre] = tone()
+    clip = read_clip(write(tmp_path / f"a.{suffix}", samples))
+    assert clip.notes == (f"of {num_channels} channels the centre was taken",)
+    assert np.abs(clip.samples - tone())[1_000:-1_000].max() < (0.05 if suffix == "ogg" else 1e-3)
+
+
+def test_a_silent_centre_leaves_the_other_channels(tmp_path: Path) -> None:
+    samples = np.repeat(tone()[:, None], 6, axis=1)
+    samples[:, 2] = 0
+    clip = read_clip(write(tmp_path / "a.wav", samples, subtype="FLOAT"))
+    assert clip.notes == ("6 channels averaged to one",)
+    np.testing.assert_allclose(clip.samples, tone() * 5 / 6, atol=1e-6)
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.wav", "HTTP://x", "file:///a.wav", "s3://bucket/a.wav"])
+def test_an_address_is_refused_in_words(address: str) -> None:
+    assert refusal(address) == f"{address!r} is an address and not a file; download it first, and give the file"
+
+
 def test_resampling_in_blocks_equals_resampling_at_once(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).uniform(-0.5, 0.5, 3 * 44_100 + 17).astype(np.float32)  # several blocks
     clip = read_clip(write(tmp_path / "a.wav", noise, 44_100, "FLOAT"))
@@ -108,7 +131,7 @@ def test_a_path_with_a_zero_byte_is_refused() -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    assert "is a folder; give a sound file" in refusal(tmp_path)
+    assert "is a folder; give a sound file, or the folder with -r" in refusal(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no named pipes")
@@ -141,10 +164,13 @@ def test_text_with_the_name_of_a_sound_is_refused(tmp_path: Path, suffix: str) -
     assert re.search("is not a sound file|no frame of it was found", refusal(path))
 
 
-def test_a_phone_recording_in_mpeg_4_is_named_and_the_way_out_too(tmp_path: Path) -> None:
+def test_without_ffmpeg_a_phone_recording_is_named_and_the_way_out_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     path = tmp_path / "memo.m4a"
     path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
-    assert "is MPEG-4 audio (m4a, mp4), which is not read; convert it to WAV or FLAC" in refusal(path)
+    assert "is MPEG-4 audio (m4a, mp4), which needs ffmpeg, and none is on the PATH: install it" in refusal(path)
 
 
 def test_a_header_without_samples_is_refused(tmp_path: Path) -> None:
@@ -239,7 +265,7 @@ def test_an_mp3_without_a_length_tag_that_ends_within_a_frame_is_refused(tmp_pat
 
 
 def test_a_stream_that_is_refused_half_way_leaves_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skydraft.audio.read.MAX_DURATION_S", 3.0)
+    monkeypatch.setattr("skydraft.audio.decode.MAX_DURATION_S", 3.0)
     path = without_length_tag(tmp_path / "a.mp3", tone(60.0), "CONSTANT")
     assert path.stat().st_size > 2**20  # more than a pipe holds
     assert "has more sound than its header says, above the limit of 3 s" in refusal(path)
@@ -317,7 +343,7 @@ def test_a_recording_above_an_hour_is_refused_by_its_header(tmp_path: Path) -> N
 
 
 def test_a_stream_above_an_hour_is_refused_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skydraft.audio.read._Source.declared_frames", None)  # as if the header said nothing
+    monkeypatch.setattr("skydraft.audio.read.UNKNOWN_FRAMES", 0)  # as if the header said nothing
     path = write(tmp_path / "a.flac", np.zeros(4_000 * 3_601, np.int16), 4_000)
     assert "has more sound than its header says, above the limit of 3,600 s" in refusal(path)
 

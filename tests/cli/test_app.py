@@ -7,7 +7,7 @@ from skydraft.cli import run
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode
 
-COMMANDS = ("demo", "cloud", "caption", "generate", "doctor")
+COMMANDS = ("demo", "cloud", "caption", "listen", "generate", "doctor")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,15 +96,15 @@ def test_the_statuses_are_documented(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_commands_get_their_arguments_and_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[tuple[str, ...], DeviceSettings, bool]] = []
+    seen: list[tuple[tuple[str, ...], DeviceSettings, object]] = []
 
-    def run_caption(files: tuple[str, ...], settings: DeviceSettings, is_json: bool) -> int:
-        seen.append((files, settings, is_json))
+    def run_caption(files: tuple[str, ...], settings: DeviceSettings, *output: object) -> int:
+        seen.append((files, settings, output))
         return 1
 
     monkeypatch.setattr("skydraft.cli.caption.run_caption", run_caption)
     assert run(["caption", "a.wav", "--mode", "edge", "--json", "b.wav", "--top-k", "4", "--offline-wait", "1.5"]) == 1
-    [(files, settings, is_json)] = seen
+    [(files, settings, output)] = seen
     assert files == ("a.wav", "b.wav")
-    assert is_json
+    assert output == ("json", None, False)
     assert (settings.mode, settings.top_k, settings.offline_wait_s, settings.seed) == (Mode.EDGE, 4, 1.5, None)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from skydraft.audio.read import Clip
+from skydraft.audio.windows import split_windows
 from skydraft.cli import caption
 from skydraft.cli.caption import CaptionBatch
+from skydraft.cli.caption_output import CaptionOutput
 from skydraft.cli.ready_device import deaf_cloud
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
@@ -19,7 +21,8 @@ from skydraft.edge.writer import Notify, OnTokens
 from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, TransportError
 from tests.cli.made_up import TOKENIZER, console, features_record, printed, record, report
 
-SOUND = np.ones(16_000, np.float32)
+SOUND = np.sin(np.arange(16_000, dtype=np.float32))
+LONG = ["[00:00 - 00:08] be bi", "[00:08 - 00:10] be bi", "Summary: no emotion was named."]
 Errors: TypeAlias = Mapping[str, Exception]  # by the name of the clip
 
 
@@ -36,13 +39,17 @@ class MadeUpDevice:
         clip: Clip,
         on_tokens: OnTokens = lambda _: None,
         notify: Notify = lambda _: None,
-        on_window: OnWindow = lambda start_s, end_s: None,
+        on_window: OnWindow = lambda window: None,
     ) -> list[CaptionedWindow]:
         if clip.name in self.errors:
             raise self.errors[clip.name]
-        made = report((1, 2), disclosure=features_record() if clip.name.startswith("heard") else record())
-        on_tokens(made.tokens)
-        return [CaptionedWindow(0.0, clip.duration_s, made)]
+        disclosure, captioned = features_record() if clip.name.startswith("heard") else record(), []
+        for window in split_windows(clip.samples):
+            made = report((1, 2), disclosure=disclosure)
+            on_window(window)
+            on_tokens(made.tokens)
+            captioned.append(CaptionedWindow(window.start_s, window.end_s, made))
+        return captioned
 
 
 class CountedBatch(CaptionBatch):
@@ -51,7 +58,12 @@ class CountedBatch(CaptionBatch):
 
 class MakeBatch(Protocol):
     def __call__(
-        self, files: Sequence[str], errors: Errors, is_json: bool = False, is_terminal: bool = False
+        self,
+        files: Sequence[str],
+        errors: Errors,
+        to: str = "text",
+        is_terminal: bool = False,
+        output: Path | None = None,
     ) -> CountedBatch: ...
 
 
@@ -59,21 +71,28 @@ class MakeBatch(Protocol):
 def make_batch(monkeypatch: pytest.MonkeyPatch) -> MakeBatch:
     """Makes a batch of made-up clips."""
 
-    def make(files: Sequence[str], errors: Errors, is_json: bool = False, is_terminal: bool = False) -> CountedBatch:
-        def read(path: Path) -> Clip:
-            if path.name.startswith("bad"):
-                raise AudioError(f"{path.name} is no sound")
-            return Clip(path.name, SOUND, ("2 channels averaged to one",) if "stereo" in path.name else ())
+    def make(
+        files: Sequence[str],
+        errors: Errors,
+        to: str = "text",
+        is_terminal: bool = False,
+        output: Path | None = None,
+    ) -> CountedBatch:
+        def read(name: str) -> Clip:
+            if name.startswith("bad"):
+                raise AudioError(f"{name} is no sound")
+            sound = np.tile(SOUND, 10) if "long" in name else SOUND
+            return Clip(name, sound, ("2 channels averaged to one",) if "stereo" in name else ())
 
         @asynccontextmanager
         async def ready_device(settings: DeviceSettings, screen: Screen, is_alone: bool) -> AsyncIterator[MadeUpDevice]:
             batch.num_loads += 1
             yield MadeUpDevice(errors)
 
-        monkeypatch.setattr(caption, "read_clip", read)
+        monkeypatch.setattr(caption, "read_recording", read)
         monkeypatch.setattr(caption, "ready_device", ready_device)
         screen = Screen(console(is_terminal), console(is_terminal))
-        batch = CountedBatch(files, DeviceSettings(), screen, is_json)
+        batch = CountedBatch(files, DeviceSettings(), screen, CaptionOutput(screen, to, output, files))
         return batch
 
     return make
@@ -104,7 +123,7 @@ async def test_a_file_name_cannot_turn_break_or_fake_a_line(make_batch: MakeBatc
 
 
 async def test_json_has_an_object_for_each_file_in_order(make_batch: MakeBatch) -> None:
-    batch = make_batch(["bad1.wav", "a.wav", "bad2.wav", "b.wav"], {"b.wav": PromptRejected("too long")}, is_json=True)
+    batch = make_batch(["bad1.wav", "a.wav", "bad2.wav", "b.wav"], {"b.wav": PromptRejected("too long")}, to="json")
     await batch.run()
     lines = [json.loads(line) for line in shown(batch)[0].splitlines()]
     assert [line["file"] for line in lines] == ["bad1.wav", "a.wav", "bad2.wav", "b.wav"]
@@ -128,10 +147,30 @@ async def test_what_is_wrong_with_one_clip_does_not_stop_the_others(make_batch: 
 
 @pytest.mark.parametrize("error", [TransportError("gone"), CloudFault("vocabulary", "another")])
 async def test_what_is_wrong_with_the_cloud_stops_the_batch(make_batch: MakeBatch, error: Exception) -> None:
-    batch = make_batch(["a.wav", "b.wav", "c.wav"], {"b.wav": error}, is_json=True)
+    batch = make_batch(["a.wav", "b.wav", "c.wav"], {"b.wav": error}, to="json")
     with pytest.raises(type(error)):
         await batch.run()
     assert [json.loads(line)["file"] for line in shown(batch)[0].splitlines()] == ["a.wav", "b.wav"]
+
+
+async def test_a_long_recording_has_a_line_for_each_window_and_a_summary(make_batch: MakeBatch) -> None:
+    batch = make_batch(["long.wav"], {})
+    await batch.run()
+    assert shown(batch) == ("\n".join(LONG) + "\n", "")
+
+
+async def test_lines_of_several_recordings_name_theirs(make_batch: MakeBatch) -> None:
+    batch = make_batch(["long.wav", "a.wav"], {})
+    await batch.run()
+    assert shown(batch)[0].splitlines() == [*(f"long.wav: {line}" for line in LONG), "a.wav: be bi"]
+
+
+async def test_a_file_has_the_lines_that_the_screen_would_show(make_batch: MakeBatch, tmp_path: Path) -> None:
+    batch = make_batch(["long.wav", "a.wav"], {}, output=tmp_path / "captions.txt")
+    await batch.run()
+    lines = (tmp_path / "captions.txt").read_text().splitlines()
+    assert lines == [*(f"long.wav: {line}" for line in LONG), "a.wav: be bi"]
+    assert shown(batch) == ("", "")
 
 
 async def test_what_was_converted_is_a_note_and_no_result(make_batch: MakeBatch) -> None:

@@ -1,7 +1,9 @@
 import re
 
+import numpy as np
 import pytest
 
+from skydraft.audio.windows import Window
 from skydraft.cli.live_text import LiveText
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import STYLES
@@ -118,13 +120,24 @@ def test_an_empty_text_is_a_line() -> None:
     assert write("") == "\n"
 
 
-def test_windows_are_apart() -> None:
+def windows_written(is_timed: bool) -> str:
     screen = make_screen()
-    with LiveText(screen, TOKENIZER) as live:
-        for start_s in (0.0, 30.0):
-            live.next_window(start_s, start_s + 30)
-            live.add([Token(1, EDGE), Token(2, EDGE)])
-    assert written(screen) == "be bi be bi\n"
+    with LiveText(screen, TOKENIZER, "a.wav: ", is_timed=is_timed) as live:
+        for start_s, has_speech in ((0.0, True), (8.0, False), (64.6, True)):
+            live.next_window(Window(start_s, start_s + 8, np.ones(1, np.float32), has_speech))
+            if has_speech:
+                live.add([Token(1, EDGE), Token(2, EDGE)])
+    return written(screen)
+
+
+def test_windows_are_apart() -> None:
+    assert windows_written(is_timed=False) == "a.wav: be bi No speech. be bi\n"
+
+
+def test_windows_with_their_times_are_lines_of_their_own() -> None:
+    assert windows_written(is_timed=True) == (
+        "a.wav: [00:00 - 00:08] be bi\na.wav: [00:08 - 00:16] No speech.\na.wav: [01:05 - 01:13] be bi\n"
+    )
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])

@@ -16,7 +16,7 @@ from skydraft.core import Mode, ShareLevel, setting_fields
 from skydraft.errors import ConfigError
 
 ADD_KEY = app.commands["cloud-key"].commands["add"]  # type: ignore[attr-defined]
-DEVICES = [app.commands[name] for name in ("demo", "caption", "generate", "doctor")]
+DEVICES = [app.commands[name] for name in ("demo", "caption", "listen", "generate", "doctor")]
 CAPTION, CLOUD = app.commands["caption"], app.commands["cloud"]
 OWNERS: list[tuple[click.Command, type[msgspec.Struct]]] = [(CLOUD, CloudSettings), (ADD_KEY, KeyGrant)]
 OWNERS += [(device, DeviceSettings) for device in DEVICES]

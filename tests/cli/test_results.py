@@ -1,12 +1,9 @@
 import json
 
-import pytest
-
 from skydraft.cli.results import as_json, pieces_of, result_of_clip, result_of_text, to_line
-from skydraft.core import Origin, Token
+from skydraft.core import Mode, Origin, ShareLevel, Token
 from skydraft.edge.device import CaptionedWindow
-from skydraft.edge.report import Unasked
-from skydraft.errors import AudioError
+from skydraft.edge.report import Unasked, unwritten
 from skydraft.text.tokenizer import UNFINISHED
 from tests.cli.made_up import ACCEPTED, BYTES, CLOUD, CORRECTED, EDGE, TOKENIZER, features_record, record, report
 
@@ -60,7 +57,7 @@ def test_json_has_the_promised_keys_and_values() -> None:
 def test_json_says_why_a_cloud_was_not_asked_about_any_window() -> None:
     def said(*unasked: Unasked | None) -> object:
         windows = [CaptionedWindow(0.0, 1.0, report(unasked=why)) for why in unasked]
-        return as_json({}, result_of_clip("a.wav", windows, TOKENIZER))["unasked"]
+        return as_json({}, result_of_clip(windows, TOKENIZER))["unasked"]
 
     assert said(Unasked.SURE, Unasked.SURE) == "sure"
     assert said(Unasked.DEAF) == "deaf"
@@ -83,7 +80,7 @@ def test_json_is_one_line_of_ascii_that_holds_any_file_name() -> None:
 def test_windows_are_the_clouds_own_together_and_their_near_ties_are_added() -> None:
     def joined(*facts: tuple[bool, int | None]) -> tuple[bool, int | None]:
         reports = [report(is_cloud_text=is_own, num_near_ties=count) for is_own, count in facts]
-        result = result_of_clip("a.wav", [CaptionedWindow(0.0, 1.0, made) for made in reports], TOKENIZER)
+        result = result_of_clip([CaptionedWindow(0.0, 1.0, made) for made in reports], TOKENIZER)
         return result.is_cloud_text, result.num_near_ties
 
     assert joined((True, 0), (True, 0)) == (True, 0)
@@ -94,33 +91,45 @@ def test_windows_are_the_clouds_own_together_and_their_near_ties_are_added() -> 
 def test_windows_are_joined_into_one_result() -> None:
     windows = [
         CaptionedWindow(0.0, 29.5, report((1, 2), (EDGE,))),
-        CaptionedWindow(29.5, 50.0, None),
+        CaptionedWindow(29.5, 50.0, unwritten("No speech.", Mode.HYBRID, ShareLevel.TOKENS), has_speech=False),
         CaptionedWindow(50.0, 60.123456, report((3, 4), (CLOUD,), first_token_s=9.0, is_alone=True)),
     ]
-    result = result_of_clip("a.wav", windows, TOKENIZER)
-    texts = [TOKENIZER.decode((1, 2)), "", TOKENIZER.decode((3, 4))]
+    result = result_of_clip(windows, TOKENIZER)
+    texts = [TOKENIZER.decode((1, 2)), "No speech.", TOKENIZER.decode((3, 4))]
     assert result.text == f"{texts[0]} {texts[2]}"
     assert "".join(piece.text for piece in result.pieces) == result.text
     assert [piece.token_id for piece in result.pieces] == [1, 2, 3, 4]
     assert (result.first_token_s, result.total_s, result.rounds, result.is_alone) == (0.25, 3.0, 4, True)
     assert (result.up, result.contents["drafts of the caption or text"]) == ({"prompt": 160, "drafts": 40}, 4)
     assert as_json({}, result)["windows"] == [
-        {"start_s": 0.0, "end_s": 29.5, "text": texts[0]},
-        {"start_s": 29.5, "end_s": 50.0, "text": ""},
-        {"start_s": 50.0, "end_s": 60.123, "text": texts[2]},
+        {"start_s": 0.0, "end_s": 29.5, "text": texts[0], "speech": True, "emotion": None},
+        {"start_s": 29.5, "end_s": 50.0, "text": "No speech.", "speech": False, "emotion": None},
+        {"start_s": 50.0, "end_s": 60.123, "text": texts[2], "speech": True, "emotion": None},
     ]
 
 
 def test_the_counters_of_a_report_are_left_as_they_were() -> None:
     made = record()
-    result_of_clip("a.wav", [CaptionedWindow(0, 1, report(disclosure=made))] * 2, TOKENIZER)
+    result_of_clip([CaptionedWindow(0, 1, report(disclosure=made))] * 2, TOKENIZER)
     assert made.up == {"prompt": 80, "drafts": 20}
 
 
 def test_a_clip_of_one_window_has_no_windows() -> None:
-    assert "windows" not in as_json({}, result_of_clip("a.wav", [CaptionedWindow(0, 3, report())], TOKENIZER))
+    assert "windows" not in as_json({}, result_of_clip([CaptionedWindow(0, 3, report())], TOKENIZER))
 
 
-def test_a_clip_of_silent_windows_is_an_error() -> None:
-    with pytest.raises(AudioError, match=r"'a.wav' is silent from 0 s to 60 s; record again"):
-        result_of_clip("a.wav", [CaptionedWindow(0, 30, None), CaptionedWindow(30, 60, None)], TOKENIZER)
+def test_a_clip_without_speech_says_so_and_nothing_left() -> None:
+    silent = unwritten("No speech.", Mode.HYBRID, ShareLevel.FEATURES)
+    windows = [CaptionedWindow(start_s, start_s + 8, silent, has_speech=False) for start_s in (0.0, 8.0)]
+    shown = as_json({}, result_of_clip(windows, TOKENIZER))
+    assert (shown["text"], shown["speech"], shown["emotion"], shown["tokens"]) == ("No speech.", False, None, [])
+    assert (shown["summary"], shown["is_cloud_text"]) == ("no speech", False)
+    assert shown["bytes"] == {"up": {}, "down": {}}
+
+
+def test_json_names_the_emotion_of_each_window_and_of_the_whole() -> None:
+    texts = ("A man sounds calm.", "He sounds furious.", "A man sounds relaxed.")
+    windows = [CaptionedWindow(5.0 * n, 5.0 * n + 5, report(text=text)) for n, text in enumerate(texts)]
+    shown = as_json({}, result_of_clip(windows, TOKENIZER))
+    assert (shown["emotion"], shown["summary"]) == ("calm", "mostly calm, angry from 00:05 to 00:10")
+    assert [window["emotion"] for window in shown["windows"]] == ["calm", "angry", "calm"]  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from training.captions import EMOTION_WORDS, Thresholds, Traits, caption, emotion_of, references, traits
+from training.captions import EMOTION_WORDS, Thresholds, Traits, caption, emotion_of, is_well_formed, references, traits
 from training.clips import EMOTIONS, SPLIT_ACTORS, Clip, split_of
 from training.measure import Measurement
 
@@ -73,3 +73,12 @@ def test_no_actor_is_in_two_splits() -> None:
     actors = [actor for actors in SPLIT_ACTORS.values() for actor in actors]
     assert sorted(actors) == list(range(1, 21))
     assert [split_of(actor) for actor in (16, 17, 19)] == ["train", "tune", "report"]
+
+
+def test_every_caption_is_well_formed_and_a_broken_one_is_not() -> None:
+    generator = np.random.default_rng(2)
+    assert all(is_well_formed(caption(facts, generator)) for facts in all_traits())
+    text = "A man sounds angry, loudly; the pitch is low and falls, and he talks slowly."
+    assert is_well_formed(text)
+    for broken in (text[:-1], text.replace("he talks", "she talks"), text + " The feeling angry fearful.", ""):
+        assert not is_well_formed(broken)

@@ -89,7 +89,7 @@ def identify(file: BinaryIO, suffix: str) -> Container | None:
 
 
 def foreign_format(head: bytes) -> str | None:
-    """Name a common format that is not read."""
+    """Name a common format that ffmpeg is needed for."""
     if head[4:8] == b"ftyp":
         return "MPEG-4 audio (m4a, mp4)"
     known = {

@@ -21,7 +21,11 @@ from skydraft.cli.options import (
 )
 from skydraft.cloud.access.keys import KeyGrant
 from skydraft.config import CloudSettings, DeviceSettings
+from skydraft.tasks.cues import CUE_FORMATS
 
+FORMAT = click.option(
+    "--format", "to", type=click.Choice([*CUE_FORMATS, "json"]), help="Format of the captions. [default: text]"
+)
 DEBUG = click.Option(["--debug"], is_flag=True, help="Show the traceback of an error. Also SKYDRAFT_DEBUG=1.")
 
 
@@ -99,19 +103,83 @@ def cloud(num_replicas: int | None, with_stdin: bool, config: Path | None, **fla
 
 
 @app.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", help="Sound files: WAV, FLAC, Ogg, MP3 or AIFF.")
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE...",
+    help="Sound files: WAV, FLAC, Ogg, MP3, AIFF, and where ffmpeg is on the PATH all that it reads, films too; - is "
+    "standard input.",
+)
+@click.option("-r", "--recursive", "is_recursive", is_flag=True, help="Take folders too: all sound files below them.")
+@FORMAT
+@click.option(
+    "-o",
+    "--output",
+    type=Path,
+    metavar="PATH",
+    help="A file for the captions, or a folder, with a file in it for each sound file. [default: standard output]",
+)
 @options_of(DeviceSettings)
 @CONFIG
 @JSON
-def caption(files: tuple[str, ...], config: Path | None, is_json: bool, **flags: Any) -> int:
+def caption(
+    files: tuple[str, ...],
+    is_recursive: bool,
+    to: str | None,
+    output: Path | None,
+    config: Path | None,
+    is_json: bool,
+    **flags: Any,
+) -> int:
     """Describe in a sentence how the voice in each sound file sounds.
 
-    A clip over 30 s is captioned in windows. If a file cannot be read, the others are captioned all the same; the
-    exit status is then 1.
+    A recording over 8 s is captioned in windows that are cut where the speaker pauses, with their times and a summary.
+    If a file cannot be read, the others are captioned all the same; the exit status is then 1.
     """
     from skydraft.cli.caption import run_caption
+    from skydraft.cli.caption_output import chosen_format
 
-    return run_caption(files, device_settings(config, flags), is_json)
+    return run_caption(files, device_settings(config, flags), chosen_format(to, is_json), output, is_recursive)
+
+
+@app.command()
+@click.option("--microphone", metavar="NAME", help="A part of its name, or its number. [default: the system's]")
+@click.option(
+    "--file", metavar="FILE", help="A recording in the place of the microphone; - is standard input. [default: none]"
+)
+@click.option(
+    "--seconds",
+    "duration_s",
+    type=Number(float, bounds=(0, 86400)),
+    default=0,
+    metavar="S",
+    help="How long to listen; 0: until Ctrl-C. [default: 0]",
+)
+@FORMAT
+@click.option("-o", "--output", type=Path, metavar="FILE", help="A file for the captions. [default: standard output]")
+@options_of(DeviceSettings)
+@CONFIG
+@JSON
+def listen(
+    microphone: str | None,
+    file: str | None,
+    duration_s: float,
+    to: str | None,
+    output: Path | None,
+    config: Path | None,
+    is_json: bool,
+    **flags: Any,
+) -> None:
+    """Describe how the voice at the microphone sounds.
+
+    Prints a line for each utterance, when it has ended. Needs the package sounddevice:
+    pip install 'skydraft[microphone]'
+    """
+    from skydraft.cli.caption_output import chosen_format
+    from skydraft.cli.listen import run_listen
+
+    run_listen(file, microphone, duration_s, device_settings(config, flags), chosen_format(to, is_json), output)
 
 
 @app.command()

@@ -8,14 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skydraft.audio.read import Clip, read_clip
+from skydraft.audio.read import Clip
+from skydraft.audio.windows import MAX_WINDOW_S
+from skydraft.cli.caption_output import CaptionOutput, summary_line
 from skydraft.cli.exit_status import ENDED_EARLY, FAILED
 from skydraft.cli.live_text import LiveText
 from skydraft.cli.ready_device import deaf_cloud, ready_device
-from skydraft.cli.results import Result, as_json, result_of_clip
+from skydraft.cli.recordings import find_recordings, read_recording
+from skydraft.cli.results import Result, result_of_clip
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import disclosure, summary
-from skydraft.cli.terminal_text import counted, safe_line, seconds
+from skydraft.cli.terminal_text import counted, safe_line
 from skydraft.config import DeviceSettings
 from skydraft.core import Evidence
 from skydraft.edge.device import Device
@@ -25,16 +28,23 @@ from skydraft.protocol.messages import FaultCode
 CLIP_FAULTS = (FaultCode.LIMIT, FaultCode.PROMPT)  # they concern one clip, not the cloud
 
 
-def run_caption(files: Sequence[str], settings: DeviceSettings, is_json: bool) -> int:
+def run_caption(
+    named: Sequence[str], settings: DeviceSettings, to: str, path: Path | None, is_recursive: bool = False
+) -> int:
     """Caption files; returns the exit status.
 
+    Args:
+        named: files, `-` for standard input; with is_recursive folders too.
+        to, path: the format of the captions, and where they go: as `CaptionOutput` takes them.
     Raises:
+        ConfigError: as `CaptionOutput` and `find_recordings`.
         SkydraftError: an error that concerns all files.
     """
-    screen = Screen()
+    screen, files = Screen(), find_recordings(named, is_recursive)
+    output = CaptionOutput(screen, to, path, files)
     if warning := deaf_cloud(settings, "heard the clip", "hear"):
         screen.warn(warning)
-    batch = CaptionBatch(files, settings, screen, is_json)
+    batch = CaptionBatch(files, settings, screen, output)
     asyncio.run(batch.run())
     if batch.num_failed:
         return FAILED
@@ -52,7 +62,7 @@ class CaptionBatch:
     files: Sequence[str]
     settings: DeviceSettings
     screen: Screen
-    is_json: bool
+    output: CaptionOutput
     num_captioned: int = 0
     num_failed: int = 0
     num_cut_short: int = 0
@@ -76,7 +86,7 @@ class CaptionBatch:
     def _clips(self) -> Iterator[tuple[str, Clip]]:
         for file in self.files:
             try:
-                clip = read_clip(Path(file))
+                clip = read_recording(file)
             except AudioError as error:
                 self._fail(file, error)
             else:
@@ -89,7 +99,7 @@ class CaptionBatch:
             result = await self._write(device, file, clip)
         except SkydraftError as error:
             if not _is_of_clip(error):
-                self._show_error(file, error)
+                self.output.fail(file, error)
                 raise
             self._fail(file, error)
         else:
@@ -100,33 +110,29 @@ class CaptionBatch:
 
     async def _write(self, device: Device, file: str, clip: Clip) -> Result:
         screen = self.screen
-        if self.is_json:
-            return result_of_clip(file, await device.caption(clip, notify=screen.warn), device.tokenizer)
+        if not self.output.is_live:
+            return result_of_clip(await device.caption(clip, notify=screen.warn), device.tokenizer)
         heading = f"{safe_line(file)}: " if len(self.files) > 1 else ""
-        with LiveText(screen, device.tokenizer, heading) as live:
+        is_long = clip.duration_s > MAX_WINDOW_S
+        with LiveText(screen, device.tokenizer, heading, is_timed=is_long) as live:
             captioned = await device.caption(clip, live.add, screen.warn, live.next_window)
-            return result_of_clip(file, captioned, device.tokenizer)
+            result = result_of_clip(captioned, device.tokenizer)
+        if is_long:
+            screen.text(f"{heading}{summary_line(result)}")
+        return result
 
     def _show(self, file: str, result: Result) -> None:
         screen = self.screen
-        if self.is_json:
-            screen.json(as_json({"file": file}, result))
-            return
-        for window in result.windows:
-            if not window.text:
-                screen.note(f"{file}: silent from {seconds(window.start_s)} to {seconds(window.end_s)}")
-        if screen.err.is_terminal:
+        if not self.output.is_live:
+            self.output.add(file, result)
+        elif screen.err.is_terminal:
             screen.note(f"{summary(result)}.")
             screen.note(disclosure(result))
 
     def _fail(self, file: str, error: SkydraftError) -> None:
         self.num_failed += 1
         self.screen.error(str(error))
-        self._show_error(file, error)
-
-    def _show_error(self, file: str, error: SkydraftError) -> None:
-        if self.is_json:
-            self.screen.json({"file": file, "error": str(error)})
+        self.output.fail(file, error)
 
 
 def _is_of_clip(error: SkydraftError) -> bool:

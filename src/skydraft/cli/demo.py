@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from skydraft.audio.clips import bundled_clips
-from skydraft.audio.read import Clip, Samples, read_clip
+from skydraft.audio.read import Clip, read_clip
+from skydraft.audio.samples import Samples
 from skydraft.cli.live_text import LiveText
 from skydraft.cli.ready_device import ready_device
 from skydraft.cli.results import Result, result_of_clip
@@ -136,7 +137,7 @@ async def _caption(number: int, variant: Variant, device: Device, clip: Clip, sc
     device.settings = variant.settings
     with LiveText(screen, device.tokenizer, indent=INDENT) as live:
         captioned = await device.caption(clip, live.add, screen.warn, live.next_window)
-        result = result_of_clip(clip.name, captioned, device.tokenizer)
+        result = result_of_clip(captioned, device.tokenizer)
     screen.out.print()
     return result
 

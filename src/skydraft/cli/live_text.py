@@ -7,11 +7,14 @@ from types import TracebackType
 
 from rich.cells import cell_len
 
+from skydraft.audio.windows import Window
 from skydraft.cli.results import BETWEEN_WINDOWS
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import STYLES
 from skydraft.cli.terminal_text import safe_text
 from skydraft.core import Origin, Token
+from skydraft.tasks.caption import NO_SPEECH
+from skydraft.tasks.cues import time_span
 from skydraft.text.tokenizer import TextStream, Tokenizer
 
 WORD_WIDTH = 12  # columns reserved for the rest of a word, whose tokens arrive one by one
@@ -23,13 +26,17 @@ class LiveText:
     Args:
         heading: printed before the text, in the same line.
         indent: columns to the left of the text, whose lines are then broken here; 0: the terminal breaks them.
+        is_timed: each window of a clip is a line of its own, which begins with the heading and the window's times.
     """
 
-    def __init__(self, screen: Screen, tokenizer: Tokenizer, heading: str = "", indent: int = 0) -> None:
+    def __init__(
+        self, screen: Screen, tokenizer: Tokenizer, heading: str = "", indent: int = 0, is_timed: bool = False
+    ) -> None:
         self._screen = screen
         self._tokenizer = tokenizer
         self._stream = TextStream(tokenizer)
-        self._heading = heading
+        self._heading = self._name = heading
+        self._is_timed = is_timed
         self._indent = indent
         self._column = 0
         self._last = ""
@@ -54,12 +61,18 @@ class LiveText:
             self._origin = token.origin
             self._write(self._stream.feed((token.token_id,)))
 
-    def next_window(self, start_s: float, end_s: float) -> None:
-        """Begin the text of the next window of a clip."""
+    def next_window(self, window: Window) -> None:
+        """Begin the text of the next window of a clip; of one without speech, which no model writes, print it."""
         self._write(self._stream.flush())
         self._stream = TextStream(self._tokenizer)
-        if self._last:
+        if self._is_timed:
+            self._screen.end_line()
+            self._last = ""
+            self._heading = f"{self._name}{time_span(window.start_s, window.end_s)} "
+        elif self._last:
             self._write(BETWEEN_WINDOWS)
+        if not window.has_speech:
+            self._write(NO_SPEECH)
 
     def _write(self, text: str) -> None:
         text = safe_text(text, before=self._last)

@@ -11,7 +11,9 @@ from typing import NamedTuple
 from skydraft.core import Mode, Origin, ShareLevel, Token
 from skydraft.edge.device import CaptionedWindow
 from skydraft.edge.report import Report, Unasked
-from skydraft.errors import AudioError
+from skydraft.tasks.cues import Cue
+from skydraft.tasks.emotions import emotion_of
+from skydraft.tasks.recording_summary import main_emotion, summarise
 from skydraft.text.tokenizer import TextStream, Tokenizer
 
 JsonObject = dict[str, object]
@@ -27,24 +29,16 @@ class Piece(NamedTuple):
     origin: Origin
 
 
-class WindowText(NamedTuple):
-    """A window of a clip. text: empty where it is silent."""
-
-    start_s: float
-    end_s: float
-    text: str
-
-
 @dataclass(frozen=True)
 class Result:
     """The result for one clip or prompt, over all its windows.
 
-    text: the texts of all windows, separated by spaces.
-    pieces: their texts concatenate to `text`.
+    text: the captions of all windows with speech, separated by spaces; without any, what says so.
+    pieces: of the tokens that models wrote; their texts concatenate to the text.
     seed: of all windows; None: greedy.
     first_token_s: of the first window. total_s: of all windows, prefills included.
     up, down: payload bytes by kind. contents: what left the device, by kind.
-    windows: empty if there is only one.
+    cues: a clip's captions, window by window; none for a prompt.
     unasked: why the cloud was asked about no window; None: it was about one, or was not to be.
     """
 
@@ -64,7 +58,7 @@ class Result:
     up: Counter[str]
     down: Counter[str]
     contents: Counter[str]
-    windows: tuple[WindowText, ...] = ()
+    cues: tuple[Cue, ...] = ()
     unasked: Unasked | None = None
 
     @property
@@ -82,17 +76,11 @@ def result_of_text(report: Report, tokenizer: Tokenizer) -> Result:
     return _merge([report], tokenizer)
 
 
-def result_of_clip(name: str, captioned: Sequence[CaptionedWindow], tokenizer: Tokenizer) -> Result:
-    """The result for a clip.
-
-    Raises:
-        AudioError: each window is silent; in the whole clip a slowly drifting offset can hide that.
-    """
-    windows = tuple(WindowText(start, end, report.text if report else "") for start, end, report in captioned)
-    reports = [window.report for window in captioned if window.report is not None]
-    if not reports:
-        raise AudioError(f"{name!r} is silent from {windows[0].start_s:g} s to {windows[-1].end_s:g} s; record again")
-    return _merge(reports, tokenizer, windows if len(windows) > 1 else ())
+def result_of_clip(captioned: Sequence[CaptionedWindow], tokenizer: Tokenizer) -> Result:
+    """The result for a clip, at least one window."""
+    cues = tuple(cue_of(window) for window in captioned)
+    spoken = [window for window in captioned if window.has_speech] or captioned[:1]
+    return _merge([window.report for window in spoken], tokenizer, cues)
 
 
 def pieces_of(tokens: Iterable[Token], tokenizer: Tokenizer) -> list[Piece]:
@@ -109,10 +97,6 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
     Args:
         subject: the input of the result: `file` or `prompt`.
     """
-    windows = [
-        {"start_s": round(start_s, 3), "end_s": round(end_s, 3), "text": text}
-        for start_s, end_s, text in result.windows
-    ]
     return {
         **subject,
         "text": result.text,
@@ -134,8 +118,35 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
             "has_evidence": bool(result.shared_evidence),
             "contents": dict(result.contents),
         },
-        **({"windows": windows} if windows else {}),
+        **_cues_as_json(result.cues),
     }
+
+
+def _cues_as_json(cues: Sequence[Cue]) -> JsonObject:
+    """What is said of a clip beside its text; of a clip of several windows also of each, and in summary."""
+    if not cues:
+        return {}
+    said: JsonObject = {"speech": any(cue.has_speech for cue in cues), "emotion": main_emotion(cues)}
+    if len(cues) == 1:
+        return said
+    windows = [
+        {
+            "start_s": round(cue.start_s, 3),
+            "end_s": round(cue.end_s, 3),
+            "text": cue.text,
+            "speech": cue.has_speech,
+            "emotion": cue.emotion,
+        }
+        for cue in cues
+    ]
+    return {**said, "summary": summarise(cues), "windows": windows}
+
+
+def cue_of(window: CaptionedWindow) -> Cue:
+    """The caption of a window with its times and the emotion that it names."""
+    text = window.report.text.strip()
+    emotion = emotion_of(text) if window.has_speech else None
+    return Cue(window.start_s, window.end_s, text, window.has_speech, emotion)
 
 
 def to_line(json_object: JsonObject) -> str:
@@ -143,11 +154,11 @@ def to_line(json_object: JsonObject) -> str:
     return json.dumps(json_object, ensure_ascii=True, allow_nan=False)
 
 
-def _merge(reports: Sequence[Report], tokenizer: Tokenizer, windows: tuple[WindowText, ...] = ()) -> Result:
+def _merge(reports: Sequence[Report], tokenizer: Tokenizer, cues: tuple[Cue, ...] = ()) -> Result:
     first, records = reports[0], [report.disclosure for report in reports]
     pieces = _joined([pieces_of(report.tokens, tokenizer) for report in reports])
     return Result(
-        text="".join(piece.text for piece in pieces),
+        text="".join(piece.text for piece in pieces) or first.text,
         pieces=pieces,
         mode=first.mode,
         share=first.disclosure.level,
@@ -163,7 +174,7 @@ def _merge(reports: Sequence[Report], tokenizer: Tokenizer, windows: tuple[Windo
         up=sum((record.up for record in records), Counter()),
         down=sum((record.down for record in records), Counter()),
         contents=sum((record.contents for record in records), Counter()),
-        windows=windows,
+        cues=cues,
         unasked=first.unasked if all(report.unasked for report in reports) else None,
     )
 

@@ -56,6 +56,12 @@ class Screen:
             self.append(("\n", ""))
             self._is_line_open = False
 
+    def whole(self, text: str) -> None:
+        """Print a result of whole lines as it is."""
+        # Not through the console, which wraps lines and interprets markup.
+        self.out.file.write(text)
+        self.out.file.flush()
+
     def json(self, json_object: JsonObject) -> None:
         """Print a result for a program."""
         self._line(to_line(json_object))
@@ -98,6 +104,4 @@ class Screen:
         self.err.print(Text(safe_line(sentence), style=style), soft_wrap=not self.err.is_terminal)
 
     def _line(self, line: str) -> None:
-        # Not through the console, which wraps lines and interprets markup.
-        self.out.file.write(line + "\n")
-        self.out.file.flush()
+        self.whole(line + "\n")

@@ -246,6 +246,13 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantize: Annotated[bool, Setting("Quantize the draft model to 8 bits: less memory, CPU only.", "--quantize")] = (
         False
     )
+    any_sound: Annotated[
+        bool,
+        Setting(
+            "Caption sounds in which no speech was found too; else their caption is `No speech.`",
+            "--any-sound",
+        ),
+    ] = False
     raw: Annotated[
         bool,
         Setting(

@@ -8,12 +8,13 @@ from types import TracebackType
 from typing import NamedTuple
 
 from skydraft.audio.read import Clip
-from skydraft.audio.windows import split_windows
+from skydraft.audio.speech import SpeechDetector
+from skydraft.audio.windows import HasSpeech, Window, is_heard, split_windows
 from skydraft.config import DeviceSettings, require_rule_fits
 from skydraft.core import Calibration, Evidence, Exact, Mode, PassTimes, Rank, ShareLevel, parse_rule
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
-from skydraft.edge.report import Report
+from skydraft.edge.report import Report, unwritten
 from skydraft.edge.writer import Job, Notify, OnTokens, Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_calibration, load_chat_format, load_ears, load_engine, load_tokenizer
@@ -25,19 +26,20 @@ from skydraft.policies.gate_choice import DraftFacts, choose_gate
 from skydraft.policies.way import parse_way
 from skydraft.sampling.kernel import kernel
 from skydraft.tasks.base import PromptPair
-from skydraft.tasks.caption import caption_prompts, emotion_ids
+from skydraft.tasks.caption import NO_SPEECH, caption_prompts, emotion_ids
 from skydraft.tasks.chat import Render, chat_prompts
 from skydraft.text.tokenizer import Tokenizer
 
-OnWindow = Callable[[float, float], None]
+OnWindow = Callable[[Window], None]
 
 
 class CaptionedWindow(NamedTuple):
-    """A window of a clip. report: None where it is silent."""
+    """A window of a clip and its caption: "No speech." where nobody speaks, which no model was asked about."""
 
     start_s: float
     end_s: float
-    report: Report | None
+    report: Report
+    has_speech: bool = True
 
 
 class Device:
@@ -52,6 +54,7 @@ class Device:
         render: what a user says -> the whole prompt in the model's chat format; None where it has none.
         draft_times: what the draft model's passes take; None: that is learnt from text.
         calibration: how unsure the draft model is as a rule; None: nobody has measured that.
+        has_speech: which windows of a clip are captioned.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Device:
         render: Render | None = None,
         draft_times: PassTimes | None = None,
         calibration: Calibration | None = None,
+        has_speech: HasSpeech = is_heard,
     ) -> None:
         self.settings = settings
         self.tokenizer = tokenizer
@@ -70,6 +74,7 @@ class Device:
         self._render = render
         self._facts = DraftFacts(calibration)
         self._caption_facts = DraftFacts(calibration, emotion_ids(tokenizer.encode) if hear is not None else ())
+        self.has_speech = has_speech
         self._writer = Writer(engine, draft_times)
 
     @classmethod
@@ -85,14 +90,16 @@ class Device:
         if needs_draft:
             kernel()  # now rather than at the first guess: it may have to be compiled
         engine = load_engine(settings.draft, "draft", engine_settings(settings)) if needs_draft else None
+        hear = load_ears(settings.draft, "draft")
         return cls(
             settings,
             engine,
             tokenizer or load_tokenizer(settings.draft, "draft"),
-            load_ears(settings.draft, "draft"),
+            hear,
             _load_render(settings.draft),
             time_passes(engine) if engine is not None and settings.mode in (Mode.AUTO, Mode.HYBRID) else None,
             load_calibration(settings.draft, "draft"),
+            is_heard if hear is None or settings.any_sound else SpeechDetector().has_speech,
         )
 
     def __enter__(self) -> Device:
@@ -108,32 +115,54 @@ class Device:
         clip: Clip,
         on_tokens: OnTokens = lambda _: None,
         notify: Notify = lambda _: None,
-        on_window: OnWindow = lambda start_s, end_s: None,
+        on_window: OnWindow = lambda window: None,
     ) -> list[CaptionedWindow]:
         """Say how the voice in a clip sounds, window by window.
 
         Args:
             on_tokens: told the tokens as they come.
             notify: told in a sentence when the cloud is lost.
-            on_window: told where a window that is not silent begins and ends, before its tokens come.
+            on_window: told of each window before its tokens come; one without speech has none.
+        Raises:
+            SkydraftError: as `caption_window`.
+        """
+        captioned, seed = [], self.draw_seed()
+        for window in split_windows(clip.samples, self.has_speech):
+            on_window(window)
+            captioned.append(await self.caption_window(window, clip.name, seed, on_tokens, notify))
+        return captioned
+
+    async def caption_window(
+        self,
+        window: Window,
+        name: str,
+        seed: int,
+        on_tokens: OnTokens = lambda _: None,
+        notify: Notify = lambda _: None,
+    ) -> CaptionedWindow:
+        """Say how the voice in one window sounds.
+
+        Arguments otherwise as `caption`.
+
+        Args:
+            name: of the recording, for errors.
+            seed: as `draw_seed` gave it.
         Raises:
             SkydraftError: as `Writer.write`; ConfigError where the draft model cannot hear.
         """
+        settings = self.settings
         if self._hear is None:
             raise ConfigError(
-                f"the model {self.tokenizer.vocabulary.name} reads text only and cannot hear {clip.name}: "
+                f"the model {self.tokenizer.vocabulary.name} reads text only and cannot hear {name}: "
                 "give --draft a Qwen2.5-Omni model, or leave it out"
             )
-        captioned, seed = [], self._seed()
-        for window in split_windows(clip.samples):
-            report = None
-            if not window.is_silent:
-                on_window(window.start_s, window.end_s)
-                share = ShareLevel.NONE if self.settings.captions_alone else self.settings.shared_in_prompts
-                prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), share)
-                report = await self._write(prompts, self._caption_facts, seed, on_tokens, notify)
-            captioned.append(CaptionedWindow(window.start_s, window.end_s, report))
-        return captioned
+        if not window.has_speech:
+            report = unwritten(NO_SPEECH, settings.mode, settings.share)
+            return CaptionedWindow(window.start_s, window.end_s, report, has_speech=False)
+        share = ShareLevel.NONE if settings.captions_alone else settings.shared_in_prompts
+        prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), share)
+        report = await self._write(prompts, self._caption_facts, seed, on_tokens, notify)
+        return CaptionedWindow(window.start_s, window.end_s, report)
 
     async def generate(
         self,
@@ -154,9 +183,9 @@ class Device:
         settings = self.settings
         share = settings.shared_in_prompts
         prompts = chat_prompts(self.tokenizer, prompt, share, self._render, context, settings.raw)
-        return await self._write(prompts, self._facts, self._seed(), on_tokens, notify)
+        return await self._write(prompts, self._facts, self.draw_seed(), on_tokens, notify)
 
-    def _seed(self) -> int:
+    def draw_seed(self) -> int:
         """For a text, or for all windows of a clip: one seed is enough to have it again. A greedy one needs none."""
         if self.settings.seed is not None:
             return self.settings.seed

@@ -6,7 +6,7 @@ import enum
 from collections import Counter
 from dataclasses import dataclass
 
-from skydraft.core import Mode, Origin, Token
+from skydraft.core import Mode, Origin, ShareLevel, Token
 from skydraft.edge.border import DisclosureRecord
 
 
@@ -54,3 +54,23 @@ class Report:
     def num_by_origin(self) -> dict[Origin, int]:
         counts = Counter(token.origin for token in self.tokens)
         return {origin: counts[origin] for origin in Origin}
+
+
+def unwritten(text: str, mode: Mode, share: ShareLevel) -> Report:
+    """A report of a text that no model wrote: the device knew it by itself, and nothing left."""
+    return Report(
+        text=text,
+        tokens=(),
+        mode=mode,
+        is_alone=False,
+        seed=None,
+        first_token_s=0.0,
+        total_s=0.0,
+        rounds=0,
+        num_positions=0,
+        reconnects=0,
+        is_cloud_text=False,
+        num_near_ties=0,
+        ended_early=None,
+        disclosure=DisclosureRecord(share),
+    )

@@ -11,6 +11,7 @@ from skydraft.core import Prompt, SegmentKind, ShareLevel, TensorSegment, TokenS
 from skydraft.tasks.base import Encode, PromptPair, prompt_pair
 from skydraft.tasks.emotions import EMOTION_WORDS
 
+NO_SPEECH = "No speech."  # the caption of a sound without any, which no model is asked about
 INSTRUCTION = "Describe how the speaker sounds."
 USER_BEGIN = "<|im_start|>user\n"
 USER_END = "<|im_end|>\n<|im_start|>assistant\n"
