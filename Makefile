@@ -6,9 +6,10 @@ LLAMACPP := .venv-llamacpp
 VLLM := .venv-vllm
 RAY := .venv-ray
 PEERS := .venv-peers
+CLIENTS := .venv-clients
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick lint bench bench-real bench-peers train test-llamacpp test-vllm test-ray clean help
+.PHONY: demo test quick lint bench bench-real bench-peers train test-llamacpp test-vllm test-ray test-clients clean help
 
 help:
 	@echo "make demo    caption a clip with a device and a cloud on this machine"
@@ -22,6 +23,7 @@ help:
 	@echo "make train   train the embedded pair again, from ../shared/speech"
 	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
 	@echo "make test-vllm       tests of the vLLM engine, on the CPU, with an environment of its own"
+	@echo "make test-clients    the official openai client, LiteLLM and LangChain against skydraft serve"
 	@echo "make test-ray        tests of several replicas by Ray Serve, with an environment of its own"
 
 demo: $(VENV)/.demo
@@ -93,6 +95,16 @@ $(RAY)/.dev: pyproject.toml
 	$(RAY)/bin/python -m pip install --quiet --editable '.[ray]' 'ray[serve]==2.60.*' pytest pytest-asyncio pytest-timeout
 	@touch $@
 
+test-clients: $(CLIENTS)/.dev $(VENV)/.dev
+	SKYDRAFT_PYTHON=$(CURDIR)/$(BIN)/python $(CLIENTS)/bin/python -m pytest tests/apps
+
+# The clients only: they speak with a gateway of the usual environment.
+$(CLIENTS)/.dev:
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet 'openai>=3.57,<4' 'litellm>=1.110,<2' 'langchain-openai>=1.7,<2' \
+		pytest pytest-asyncio pytest-timeout
+	@touch $@
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skydraft needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
@@ -108,4 +120,4 @@ $(VENV)/.dev: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LLAMACPP) $(VLLM) $(RAY) $(PEERS) .cache build dist
+	rm -rf $(VENV) $(LLAMACPP) $(VLLM) $(RAY) $(PEERS) $(CLIENTS) .cache build dist

@@ -16,6 +16,7 @@ SkydraftError
 │   ├── PromptRejected         the engine cannot take this prompt
 │   └── CacheOverflow          no slot, or no room in a slot
 ├── AudioError             a clip cannot be read or has nothing in it
+│   └── SilentAudio            it can be read, and nothing is to be heard in it
 └── DisclosureError        something was about to leave the device that its share level keeps
 
 An error stores its facts and builds its text from them: one sentence that names both values and the way out.
@@ -124,6 +125,10 @@ class CacheOverflow(EngineError):
 
 class AudioError(SkydraftError):
     """A clip cannot be read, or has nothing in it."""
+
+
+class SilentAudio(AudioError):
+    """Nothing is to be heard in a clip."""
 
 
 class DisclosureError(SkydraftError):

@@ -10,6 +10,7 @@ from skydraft.core import Mode, Prompt, SamplingParams, ShareLevel, TokenSegment
 from skydraft.edge.device import Device
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.errors import ConfigError
+from skydraft.tasks.chat import Conversation
 from tests.linked import cloud_only
 
 MODEL = "table:vocab=64,seed=3,order=4"
@@ -22,11 +23,18 @@ def alone(text: str) -> list[int]:
     return cloud_only(load_engine(MODEL, "draft"), SamplingParams(max_tokens=12), prompt)
 
 
+class Marked:
+    """A chat format."""
+
+    def render(self, messages: Conversation) -> str:
+        return " ".join(f"{message['role']}: {message['content']}" for message in messages) + " assistant:"
+
+
 @pytest.mark.parametrize(("is_raw", "prompt"), [(False, "user: ba de assistant:"), (True, "ba de")])
 async def test_a_prompt_is_put_into_the_models_chat_format_unless_raw(is_raw: bool, prompt: str) -> None:
     settings = DeviceSettings(draft=MODEL, mode=Mode.EDGE, share=ShareLevel.NONE, max_tokens=12, raw=is_raw)
     engine, tokenizer = load_engine(MODEL, "draft"), load_tokenizer(MODEL, "draft")
-    with Device(settings, engine, tokenizer, render=lambda text: f"user: {text} assistant:") as device:
+    with Device(settings, engine, tokenizer, template=Marked()) as device:
         report = await device.generate("ba de")
     assert [token.token_id for token in report.tokens] == alone(prompt)
     assert alone("ba de") != alone("user: ba de assistant:")

@@ -69,3 +69,10 @@ def test_a_word_for_an_emotion_is_known_by_its_first_token_within_a_sentence() -
     assert hash("happy") not in ids
     assert 0 not in ids
     assert len(ids) == 15
+
+
+def test_another_instruction_stands_in_the_place_of_the_usual_one() -> None:
+    prompts = caption.caption_prompts(encode, LOG_MEL, ShareLevel.TOKENS, "Who speaks?")
+    assert prompts.cloud is not None
+    assert layout(prompts.cloud) == [caption.TEXT_ONLY.replace(caption.INSTRUCTION, "Who speaks?")]
+    assert layout(prompts.edge)[-1] == caption.AFTER_AUDIO.replace(caption.INSTRUCTION, "Who speaks?")

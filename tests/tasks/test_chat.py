@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from skydraft.core import Prompt, SegmentKind, ShareLevel, TokenSegment
-from skydraft.errors import ConfigError
-from skydraft.tasks.chat import Render, chat_prompts
+from skydraft.errors import ConfigError, PromptRejected
+from skydraft.tasks.chat import Conversation, Render, chat_prompts, conversation_prompts
 
 DIARY = "Tuesday: saw the doctor."
 ASKED = "What did I do on Tuesday?"
@@ -151,3 +151,62 @@ def test_a_format_that_does_not_hold_the_words_once_takes_no_context_and_no_spec
     with pytest.raises(ConfigError, match="a text with the name of a special token in it needs one place"):
         chat_prompts(ENCODER, "<s>", ShareLevel.TOKENS, render)
     assert asked(ASKED, render) == render(ASKED)
+
+
+class ChatMl:
+    """A chat format; is_trimming: it trims what is said. is_loud: it changes what is said."""
+
+    def __init__(self, is_trimming: bool = False, is_loud: bool = False) -> None:
+        self._is_trimming = is_trimming
+        self._is_loud = is_loud
+
+    def render(self, messages: Conversation) -> str:
+        parts = []
+        for message in messages:
+            said = message["content"] or ""
+            said = said.strip() if self._is_trimming else said.upper() if self._is_loud else said
+            parts.append(f"<|im_start|>{message['role']}\n{said}<|im_end|>\n")
+        return "".join(parts) + "<|im_start|>assistant\n"
+
+
+def talk(*turns: tuple[str, str | None], template: ChatMl | None = None) -> str:
+    """What both sides read."""
+    messages = [{"role": role, "content": content} for role, content in turns]
+    prompts = conversation_prompts(ENCODER, messages, ShareLevel.TOKENS, template)
+    assert prompts.does_cloud_see_all
+    ((shown, kind),) = layout(prompts.cloud)
+    assert kind is SegmentKind.INSTRUCTION
+    return shown
+
+
+def test_a_conversation_is_read_in_the_models_chat_format() -> None:
+    shown = talk(("system", "Be brief."), ("user", "Hello."), ("assistant", "Hi."), ("user", "Bye."), template=ChatMl())
+    assert shown == (
+        "[1]system\nBe brief.[2]\n[1]user\nHello.[2]\n[1]assistant\nHi.[2]\n[1]user\nBye.[2]\n[1]assistant\n"
+    )
+
+
+def test_names_of_special_tokens_in_what_is_said_end_nobodys_turn() -> None:
+    for said, template in (("a<|im_end|>b", ChatMl()), (" a<|im_end|>b ", ChatMl(is_trimming=True))):
+        shown = talk(("user", said), ("assistant", None), ("user", "c"), template=template)
+        assert shown == ("[1]user\na<|im_end|>b[2]\n[1]assistant\n[2]\n[1]user\nc[2]\n[1]assistant\n")
+
+
+def test_a_chat_format_that_changes_what_is_said_takes_no_names_of_special_tokens() -> None:
+    assert talk(("user", "a"), template=ChatMl(is_loud=True)) == "[1]user\nA[2]\n[1]assistant\n"
+    with pytest.raises(PromptRejected, match="leave it out"):
+        talk(("user", "a<|im_end|>"), template=ChatMl(is_loud=True))
+
+
+def test_without_a_chat_format_a_conversation_is_one_text() -> None:
+    assert talk(("system", "a"), ("assistant", None), ("user", "b")) == "[3]a\n\nb"
+
+
+def test_a_blank_conversation_is_refused() -> None:
+    for contents in ((), ("",), (" ", None)):
+        with pytest.raises(ConfigError, match="blank"):
+            talk(*(("user", content) for content in contents), template=ChatMl())
+
+
+def test_under_share_none_the_cloud_gets_nothing_of_a_conversation() -> None:
+    assert conversation_prompts(ENCODER, [{"role": "user", "content": "a"}], ShareLevel.NONE).cloud is None

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from skydraft.audio.samples import SAMPLE_RATE_HZ, SILENCE_DBFS, Samples, dbfs, is_silent, swing
-from skydraft.errors import AudioError
+from skydraft.errors import AudioError, SilentAudio
 
 Library: TypeAlias = Any  # soundfile and soxr have no types
 
@@ -162,7 +162,7 @@ def check_samples(samples: Samples, sound: OpenSound) -> None:
             "by 32768, or by the full scale of their width, and save it again"
         )
     if is_silent(samples):
-        raise AudioError(f"{label} is silent: {_silence(samples, peak)}")
+        raise SilentAudio(f"{label} is silent: {_silence(samples, peak)}")
 
 
 def _silence(samples: Samples, peak: float) -> str:

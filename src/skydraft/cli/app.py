@@ -16,11 +16,12 @@ from skydraft.cli.options import (
     Number,
     cloud_settings,
     device_settings,
+    gateway_settings,
     given,
     options_of,
 )
 from skydraft.cloud.access.keys import KeyGrant
-from skydraft.config import CloudSettings, DeviceSettings
+from skydraft.config import CloudSettings, DeviceSettings, GatewaySettings
 from skydraft.tasks.cues import CUE_FORMATS
 
 FORMAT = click.option(
@@ -202,6 +203,21 @@ def generate(prompt: str, context: Path | None, config: Path | None, is_json: bo
     from skydraft.cli.generate import run_generate
 
     return run_generate(prompt, context, device_settings(config, flags), is_json)
+
+
+@app.command()
+@options_of(DeviceSettings)
+@options_of(GatewaySettings)
+@CONFIG
+def serve(config: Path | None, **flags: Any) -> None:
+    """Serve apps on this machine: one endpoint that clients of OpenAI's API know.
+
+    Prints the address to give them as base URL, and serves until Ctrl-C. The draft model stays loaded.
+    """
+    from skydraft.cli.serve import run_serve
+
+    own = {name: flags.pop(name) for name in GatewaySettings.__struct_fields__ if name in flags}
+    run_serve(gateway_settings(config, own), device_settings(config, flags))
 
 
 @app.command()

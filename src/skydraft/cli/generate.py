@@ -8,12 +8,12 @@ from pathlib import Path
 
 from skydraft.cli.exit_status import ENDED_EARLY
 from skydraft.cli.live_text import LiveText
-from skydraft.cli.ready_device import deaf_cloud, ready_device, starts_cloud
+from skydraft.cli.ready_device import deaf_cloud, ready_device
 from skydraft.cli.results import Result, as_json, result_of_text
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import summary
 from skydraft.config import DeviceSettings
-from skydraft.engines.names import parse_name
+from skydraft.edge.ready_device import require_language_models
 from skydraft.errors import ConfigError
 
 FROM_STDIN = "-"
@@ -27,7 +27,7 @@ def run_generate(prompt: str, context_file: Path | None, settings: DeviceSetting
         SkydraftError: as Device.generate.
     """
     screen = Screen()
-    _require_language_models(settings)
+    require_language_models(settings)
     text = _read(prompt)
     context = None if context_file is None else _read_context(context_file)
     if context and (warning := deaf_cloud(settings, "read the context", "read it")):
@@ -49,24 +49,6 @@ async def _generate(
         with LiveText(screen, device.tokenizer) as live:
             report = await device.generate(prompt, live.add, screen.warn, context)
         return result_of_text(report, device.tokenizer)
-
-
-def _require_language_models(settings: DeviceSettings) -> None:
-    """Refuse the embedded models, which are trained to caption audio only.
-
-    Raises:
-        ConfigError: one of them would generate text.
-    """
-    if parse_name(settings.draft).is_embedded:
-        raise ConfigError(
-            "the embedded models can only caption audio: give --draft MODEL and --target MODEL, two "
-            "language models with the same tokenizer (--cloud URL in place of --target if a cloud is running)"
-        )
-    if starts_cloud(settings) and parse_name(settings.target).is_embedded:
-        raise ConfigError(
-            f"the draft model {settings.draft} has no target: give --target MODEL with the same tokenizer, --cloud URL "
-            "if a cloud is running, or --mode edge to generate without one"
-        )
 
 
 def _read(prompt: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin
 import click
 import msgspec
 
-from skydraft.config import CloudSettings, DeviceSettings, load_settings, with_flags
+from skydraft.config import CloudSettings, DeviceSettings, GatewaySettings, load_settings, with_flags
 from skydraft.core import Setting, SettingField, read_float, read_int, setting_fields
 from skydraft.errors import ConfigError
 
@@ -88,6 +88,15 @@ def cloud_settings(config: Path | None, flags: Flags) -> CloudSettings:
         ConfigError: a value is wrong.
     """
     return with_flags(load_settings(config).cloud, **given(flags))
+
+
+def gateway_settings(config: Path | None, flags: Flags) -> GatewaySettings:
+    """The settings of a file with flags over them.
+
+    Raises:
+        ConfigError: a value is wrong.
+    """
+    return with_flags(load_settings(config).gateway, **given(flags))
 
 
 def device_settings(config: Path | None, flags: Flags) -> DeviceSettings:

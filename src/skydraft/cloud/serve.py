@@ -23,7 +23,7 @@ from skydraft.cloud.limits.uvicorn_limits import GuardedHttp, GuardedSocket
 from skydraft.cloud.logs import flush_logs
 from skydraft.cloud.service import Service
 from skydraft.cloud.tracing import make_metrics
-from skydraft.config import CloudSettings
+from skydraft.config import CloudSettings, GatewaySettings
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
@@ -37,7 +37,7 @@ SPARE_CONNECTIONS = 32  # connections that have not come in, beyond `max_connect
 TICKS_PER_REFRESH = 10  # uvicorn ticks ten times a second
 
 
-def bind(settings: CloudSettings) -> socket.socket:
+def bind(settings: CloudSettings | GatewaySettings) -> socket.socket:
     """Take the port; port 0 takes a free one.
 
     Raises:
@@ -51,7 +51,7 @@ def bind(settings: CloudSettings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise TransportError(
-            f"the cloud cannot listen on {settings.host} port {settings.port}: {error.strerror or error}; "
+            f"nothing can listen on {settings.host} port {settings.port}: {error.strerror or error}; "
             "choose another with --host and --port (0 takes a free port)"
         ) from error
     return listener

@@ -6,11 +6,13 @@ Each field says all there is to say about its setting; the options of the comman
 from skydraft.config.cloud import CloudSettings, LogFormat, LogLevel
 from skydraft.config.device import AUTO_DRAFT, DeviceSettings, Offline, require_rule_fits
 from skydraft.config.file import Settings, load_settings, with_flags
+from skydraft.config.gateway import GatewaySettings
 
 __all__ = [
     "AUTO_DRAFT",
     "CloudSettings",
     "DeviceSettings",
+    "GatewaySettings",
     "LogFormat",
     "LogLevel",
     "Offline",

@@ -139,15 +139,16 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         require(bool(self.model), "cloud.model", repr(self.model), "the name of a model")
         require_place(self.device, self.dtype)
         for origin in self.allowed_origins:
-            require(_is_web_address(origin), "cloud.allowed_origins", repr(origin), "as https://example.org")
+            require(is_web_address(origin), "cloud.allowed_origins", repr(origin), "as https://example.org")
         if self.otel_endpoint is not None:
-            is_address = _is_web_address(self.otel_endpoint)
+            is_address = is_web_address(self.otel_endpoint)
             require(is_address, "cloud.otel_endpoint", repr(self.otel_endpoint), "as http://HOST:4318")
         is_part = 1 <= self.prefill_tokens <= self.max_positions
         require(is_part, "cloud.prefill_tokens", self.prefill_tokens, f"1 to max_positions ({self.max_positions:,})")
 
 
-def _is_web_address(text: str) -> bool:
+def is_web_address(text: str) -> bool:
+    """Whether a text is as https://HOST:PORT."""
     try:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

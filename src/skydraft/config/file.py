@@ -10,15 +10,17 @@ import msgspec
 
 from skydraft.config.cloud import CloudSettings
 from skydraft.config.device import DeviceSettings
+from skydraft.config.gateway import GatewaySettings
 from skydraft.errors import ConfigError
 
-AnySettings = TypeVar("AnySettings", CloudSettings, DeviceSettings)
+AnySettings = TypeVar("AnySettings", CloudSettings, DeviceSettings, GatewaySettings)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A settings file: tables [device] and [cloud]."""
+    """A settings file: tables [device], [gateway] and [cloud]."""
 
     device: DeviceSettings = DeviceSettings()
+    gateway: GatewaySettings = GatewaySettings()
     cloud: CloudSettings = CloudSettings()
 
 

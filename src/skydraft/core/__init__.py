@@ -23,7 +23,7 @@ from skydraft.core.prompt import (
     TokenSegment,
 )
 from skydraft.core.setting import Setting, SettingField, check_settings, setting_fields
-from skydraft.core.text import Origin, SamplingParams, Token, TokenLogprobs, TokenSignals
+from skydraft.core.text import Finish, Origin, SamplingParams, TextPiece, Token, TokenLogprobs, TokenSignals
 from skydraft.core.tree_shape import TreeShape
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Draft",
     "Evidence",
     "Exact",
+    "Finish",
     "Lattice",
     "LatticeDistribution",
     "MinProb",
@@ -51,6 +52,7 @@ __all__ = [
     "SettingField",
     "ShareLevel",
     "TensorSegment",
+    "TextPiece",
     "Token",
     "TokenLogprobs",
     "TokenSegment",

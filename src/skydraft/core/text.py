@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -122,6 +122,13 @@ class TokenLogprobs(msgspec.Struct, frozen=True):
     top: tuple[tuple[int, float], ...] = ()
 
 
+class Finish(enum.StrEnum):
+    """Why a text ended."""
+
+    STOP = "stop"  # by itself: at an end token
+    LENGTH = "length"  # it is as long as it may be
+
+
 class Token(msgspec.Struct, frozen=True):
     """A token of the text and where it came from.
 
@@ -131,6 +138,17 @@ class Token(msgspec.Struct, frozen=True):
     token_id: int
     origin: Origin
     logprobs: TokenLogprobs | None = None
+
+
+class TextPiece(NamedTuple):
+    """What may be shown now of a text that is being written.
+
+    text: what follows the pieces before it; a character that is unfinished is withheld.
+    tokens: those whose text begins in it; none where it is the rest of one that was begun.
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
 
 
 class TokenSignals(msgspec.Struct, frozen=True):

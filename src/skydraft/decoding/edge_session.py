@@ -67,7 +67,8 @@ class EdgeSession:
         cloud_length: how many tokens of the text the cloud is known to hold.
         num_near_ties: choices of the cloud's that were decided by less than its logits are known to, as it said; None:
             it could not say, or another rule than its choices decides.
-        num_rounds: verdicts. num_positions: that the cloud computed for this text, as far as its answers tell.
+        num_rounds: verdicts. num_drafted: tokens of drafts that these judged.
+        num_positions: that the cloud computed for this text, as far as its answers tell.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class EdgeSession:
         self.cloud_length = 0
         self.limits = messages.LEAST_LIMITS
         self.num_shared_ids = vocabulary.num_tokens
-        self.num_rounds = 0
+        self.num_rounds = self.num_drafted = 0
         self.num_positions = 0
         self.num_near_ties: int | None = 0 if rule.promises_cloud_tokens else None
         self._is_strict = is_strict
@@ -108,8 +109,12 @@ class EdgeSession:
     @property
     def is_cut_short(self) -> bool:
         """Whether the text ended because a slot was full: not by itself, and before it was as long as asked for."""
-        has_end = bool(self._ids) and self._ids[-1] in self.sampling.end_ids
-        return self.is_complete and not has_end and len(self._ids) < self._asked_tokens
+        return self.is_complete and not self.has_end and len(self._ids) < self._asked_tokens
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the text so far ends by itself."""
+        return bool(self._ids) and self._ids[-1] in self.sampling.end_ids
 
     @property
     def is_cloud_text(self) -> bool:
@@ -365,6 +370,7 @@ class EdgeSession:
             raise RemoteProtocolError(f"the cloud refused {draft.num_forced - num_accepted} tokens that are committed")
         self.num_rounds += 1
         self._add_near_ties(verdict.num_near_ties)
+        self.num_drafted += draft.num_judged
         self.num_positions += 1 + draft.num_judged
         new_ids = [draft.token_ids[node] for node in path]
         origins = [Origin.ACCEPTED] * num_accepted

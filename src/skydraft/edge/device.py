@@ -26,8 +26,8 @@ from skydraft.policies.gate_choice import DraftFacts, choose_gate
 from skydraft.policies.way import parse_way
 from skydraft.sampling.kernel import kernel
 from skydraft.tasks.base import PromptPair
-from skydraft.tasks.caption import NO_SPEECH, caption_prompts, emotion_ids
-from skydraft.tasks.chat import Render, chat_prompts
+from skydraft.tasks.caption import INSTRUCTION, NO_SPEECH, caption_prompts, emotion_ids
+from skydraft.tasks.chat import Conversation, Template, chat_prompts, conversation_prompts
 from skydraft.text.tokenizer import Tokenizer
 
 OnWindow = Callable[[Window], None]
@@ -51,7 +51,7 @@ class Device:
     Args:
         engine: the draft model; None where the cloud writes alone.
         hear: samples -> model input; None where the models have no ears.
-        render: what a user says -> the whole prompt in the model's chat format; None where it has none.
+        template: the model's chat format; None where it has none.
         draft_times: what the draft model's passes take; None: that is learnt from text.
         calibration: how unsure the draft model is as a rule; None: nobody has measured that.
         has_speech: which windows of a clip are captioned.
@@ -63,7 +63,7 @@ class Device:
         engine: Engine | None,
         tokenizer: Tokenizer,
         hear: Hear | None = None,
-        render: Render | None = None,
+        template: Template | None = None,
         draft_times: PassTimes | None = None,
         calibration: Calibration | None = None,
         has_speech: HasSpeech = is_heard,
@@ -71,7 +71,7 @@ class Device:
         self.settings = settings
         self.tokenizer = tokenizer
         self._hear = hear
-        self._render = render
+        self._template = template
         self._facts = DraftFacts(calibration)
         self._caption_facts = DraftFacts(calibration, emotion_ids(tokenizer.encode) if hear is not None else ())
         self.has_speech = has_speech
@@ -96,7 +96,7 @@ class Device:
             engine,
             tokenizer or load_tokenizer(settings.draft, "draft"),
             hear,
-            _load_render(settings.draft),
+            load_chat_format(settings.draft, "draft"),
             time_passes(engine) if engine is not None and settings.mode in (Mode.AUTO, Mode.HYBRID) else None,
             load_calibration(settings.draft, "draft"),
             is_heard if hear is None or settings.any_sound else SpeechDetector().has_speech,
@@ -116,6 +116,8 @@ class Device:
         on_tokens: OnTokens = lambda _: None,
         notify: Notify = lambda _: None,
         on_window: OnWindow = lambda window: None,
+        settings: DeviceSettings | None = None,
+        instruction: str = INSTRUCTION,
     ) -> list[CaptionedWindow]:
         """Say how the voice in a clip sounds, window by window.
 
@@ -123,13 +125,16 @@ class Device:
             on_tokens: told the tokens as they come.
             notify: told in a sentence when the cloud is lost.
             on_window: told of each window before its tokens come; one without speech has none.
+            settings: for this clip, in place of the device's; the models stay those that are loaded.
+            instruction: what is to be said of it.
         Raises:
             SkydraftError: as `caption_window`.
         """
-        captioned, seed = [], self.draw_seed()
+        captioned, seed = [], self.draw_seed(settings)
         for window in split_windows(clip.samples, self.has_speech):
             on_window(window)
-            captioned.append(await self.caption_window(window, clip.name, seed, on_tokens, notify))
+            window_caption = self.caption_window(window, clip.name, seed, on_tokens, notify, settings, instruction)
+            captioned.append(await window_caption)
         return captioned
 
     async def caption_window(
@@ -139,6 +144,8 @@ class Device:
         seed: int,
         on_tokens: OnTokens = lambda _: None,
         notify: Notify = lambda _: None,
+        settings: DeviceSettings | None = None,
+        instruction: str = INSTRUCTION,
     ) -> CaptionedWindow:
         """Say how the voice in one window sounds.
 
@@ -150,7 +157,7 @@ class Device:
         Raises:
             SkydraftError: as `Writer.write`; ConfigError where the draft model cannot hear.
         """
-        settings = self.settings
+        settings = settings or self.settings
         if self._hear is None:
             raise ConfigError(
                 f"the model {self.tokenizer.vocabulary.name} reads text only and cannot hear {name}: "
@@ -160,8 +167,8 @@ class Device:
             report = unwritten(NO_SPEECH, settings.mode, settings.share)
             return CaptionedWindow(window.start_s, window.end_s, report, has_speech=False)
         share = ShareLevel.NONE if settings.captions_alone else settings.shared_in_prompts
-        prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), share)
-        report = await self._write(prompts, self._caption_facts, seed, on_tokens, notify)
+        prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), share, instruction)
+        report = await self._write(prompts, settings, self._caption_facts, seed, on_tokens, notify)
         return CaptionedWindow(window.start_s, window.end_s, report)
 
     async def generate(
@@ -170,6 +177,7 @@ class Device:
         on_tokens: OnTokens = lambda _: None,
         notify: Notify = lambda _: None,
         context: str | None = None,
+        settings: DeviceSettings | None = None,
     ) -> Report:
         """Answer a prompt in the model's chat format; continue it where there is none, or the settings say raw.
 
@@ -180,21 +188,53 @@ class Device:
             context: what the prompt is about, for example a document. It is evidence: the device reads it, and the
                 cloud where the share level lets evidence leave.
         """
-        settings = self.settings
+        settings, template = settings or self.settings, self._template
+        render = None if template is None else lambda text: template.render([{"role": "user", "content": text}])
         share = settings.shared_in_prompts
-        prompts = chat_prompts(self.tokenizer, prompt, share, self._render, context, settings.raw)
-        return await self._write(prompts, self._facts, self.draw_seed(), on_tokens, notify)
+        prompts = chat_prompts(self.tokenizer, prompt, share, render, context, settings.raw)
+        return await self._write(prompts, settings, self._facts, self.draw_seed(settings), on_tokens, notify)
 
-    def draw_seed(self) -> int:
+    async def chat(
+        self,
+        messages: Conversation,
+        on_tokens: OnTokens = lambda _: None,
+        notify: Notify = lambda _: None,
+        settings: DeviceSettings | None = None,
+    ) -> Report:
+        """Say what comes next in a conversation. Arguments and errors otherwise as `caption`.
+
+        Args:
+            messages: with role and content, as the model's chat format takes them; where it has none their contents are
+                one text, which is continued.
+        Raises:
+            PromptRejected: the chat format does not take them.
+        """
+        settings = settings or self.settings
+        prompts = conversation_prompts(self.tokenizer, messages, settings.shared_in_prompts, self._template)
+        return await self._write(prompts, settings, self._facts, self.draw_seed(settings), on_tokens, notify)
+
+    @property
+    def can_hear(self) -> bool:
+        """Whether its models take sound."""
+        return self._hear is not None
+
+    def draw_seed(self, settings: DeviceSettings | None = None) -> int:
         """For a text, or for all windows of a clip: one seed is enough to have it again. A greedy one needs none."""
-        if self.settings.seed is not None:
-            return self.settings.seed
-        return draw_seed() if self.settings.temperature else 0
+        settings = settings or self.settings
+        if settings.seed is not None:
+            return settings.seed
+        return draw_seed() if settings.temperature else 0
 
     async def _write(
-        self, prompts: PromptPair, facts: DraftFacts, seed: int, on_tokens: OnTokens, notify: Notify
+        self,
+        prompts: PromptPair,
+        settings: DeviceSettings,
+        facts: DraftFacts,
+        seed: int,
+        on_tokens: OnTokens,
+        notify: Notify,
     ) -> Report:
-        settings, vocabulary = self.settings, self.tokenizer.vocabulary
+        vocabulary = self.tokenizer.vocabulary
         # A cloud that sees as much as the device decides; one that does not only vetoes what it finds unlikely.
         usual_rule = Exact() if prompts.does_cloud_see_all else Rank()
         rule = usual_rule if settings.accept is None else parse_rule(settings.accept)
@@ -233,9 +273,3 @@ def engine_settings(settings: DeviceSettings) -> EngineSettings:
 def draw_seed() -> int:
     """A random seed, small enough that every reader of JSON keeps it exactly."""
     return secrets.randbelow(2**53)
-
-
-def _load_render(model: str) -> Render | None:
-    """The chat format of a model; None for one without."""
-    template = load_chat_format(model, "draft")
-    return None if template is None else lambda text: template.render([{"role": "user", "content": text}])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from skydraft.core import Mode, Origin, ShareLevel, Token
+from skydraft.core import Finish, Mode, Origin, ShareLevel, Token
 from skydraft.edge.border import DisclosureRecord
 
 
@@ -21,6 +22,9 @@ class Unasked(enum.StrEnum):
 class Report:
     """One text and how it came about.
 
+    finish: why it ended.
+    num_prompt_tokens: of the device's prompt; what is no text does not count.
+    num_drafted: tokens of drafts that the cloud judged, of a tree all its nodes.
     mode: as asked for; `is_alone`: the cloud was lost, and the device went on by itself, to the end or for a time.
     seed: with which the same models write it again; None: it is greedy, and nothing was drawn.
     first_token_s, total_s: from the start of the run, the prompt's prefill included.
@@ -36,6 +40,9 @@ class Report:
 
     text: str
     tokens: tuple[Token, ...]
+    finish: Finish
+    num_prompt_tokens: int
+    num_drafted: int
     mode: Mode
     is_alone: bool
     seed: int | None
@@ -61,6 +68,9 @@ def unwritten(text: str, mode: Mode, share: ShareLevel) -> Report:
     return Report(
         text=text,
         tokens=(),
+        finish=Finish.STOP,
+        num_prompt_tokens=0,
+        num_drafted=0,
         mode=mode,
         is_alone=False,
         seed=None,
@@ -73,4 +83,32 @@ def unwritten(text: str, mode: Mode, share: ShareLevel) -> Report:
         num_near_ties=0,
         ended_early=None,
         disclosure=DisclosureRecord(share),
+    )
+
+
+def joined(reports: Sequence[Report], separator: str = " ") -> Report:
+    """One report of several texts that follow each other, such as those of a clip's windows."""
+    first, last = reports[0], reports[-1]
+    disclosure = DisclosureRecord(first.disclosure.level)
+    for report in reports:
+        disclosure.up += report.disclosure.up
+        disclosure.down += report.disclosure.down
+        disclosure.contents += report.disclosure.contents
+    near_ties = [report.num_near_ties for report in reports if report.num_near_ties is not None]
+    return replace(
+        first,
+        text=separator.join(report.text for report in reports),
+        tokens=tuple(token for report in reports for token in report.tokens),
+        finish=last.finish,
+        num_prompt_tokens=sum(report.num_prompt_tokens for report in reports),
+        num_drafted=sum(report.num_drafted for report in reports),
+        is_alone=any(report.is_alone for report in reports),
+        total_s=sum(report.total_s for report in reports),
+        rounds=sum(report.rounds for report in reports),
+        num_positions=sum(report.num_positions for report in reports),
+        reconnects=sum(report.reconnects for report in reports),
+        is_cloud_text=all(report.is_cloud_text for report in reports),
+        num_near_ties=sum(near_ties) if len(near_ties) == len(reports) else None,
+        ended_early=next((report.ended_early for report in reports if report.ended_early), None),
+        disclosure=disclosure,
     )

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from skydraft.config import DeviceSettings
-from skydraft.core import AcceptanceRule, Evidence, Exact, Mode, Origin, PassTimes, Prompt, SamplingParams, Token
+from skydraft.core import (
+    AcceptanceRule,
+    Evidence,
+    Exact,
+    Finish,
+    Mode,
+    Origin,
+    PassTimes,
+    Prompt,
+    SamplingParams,
+    Token,
+)
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
@@ -26,6 +37,7 @@ from skydraft.edge.patience import Patience
 from skydraft.edge.planner_book import PlannerBook
 from skydraft.edge.report import Report, Unasked
 from skydraft.engines.base import Engine
+from skydraft.engines.prompt_checks import text_ids
 from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError
 from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import AlwaysGate, EscalationCap, Gate, NeverGate
@@ -298,6 +310,9 @@ class TextRun:
         return Report(
             text=self._job.decode(self._session.token_ids),
             tokens=self._session.tokens(),
+            finish=Finish.STOP if self._session.has_end else Finish.LENGTH,
+            num_prompt_tokens=len(text_ids(self._job.prompts.edge)),
+            num_drafted=self._session.num_drafted,
             mode=self._job.settings.mode,
             is_alone=self._is_alone,
             seed=None if self._job.sampling.is_greedy else self._job.sampling.seed,

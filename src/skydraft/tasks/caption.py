@@ -23,7 +23,7 @@ AFTER_AUDIO = f"{AUDIO_END}{INSTRUCTION}{USER_END}"
 TEXT_ONLY = f"{USER_BEGIN}{INSTRUCTION}{USER_END}"
 
 
-def audio_prompt(encode: Encode, features: TensorSegment) -> Prompt:
+def audio_prompt(encode: Encode, features: TensorSegment, instruction: str = INSTRUCTION) -> Prompt:
     """The prompt of a model that hears the clip.
 
     Args:
@@ -31,20 +31,24 @@ def audio_prompt(encode: Encode, features: TensorSegment) -> Prompt:
         features: log_mel [num_mel_bins, num_frames]; marked as evidence here, whatever it was marked before.
     """
     evidence = replace(features, kind=SegmentKind.EVIDENCE)
-    before, after = (TokenSegment(tuple(encode(text))) for text in (BEFORE_AUDIO, AFTER_AUDIO))
+    texts = BEFORE_AUDIO, AFTER_AUDIO.replace(INSTRUCTION, instruction)
+    before, after = (TokenSegment(tuple(encode(text))) for text in texts)
     return Prompt((before, evidence, after))
 
 
-def caption_prompts(encode: Encode, features: TensorSegment, share: ShareLevel) -> PromptPair:
+def caption_prompts(
+    encode: Encode, features: TensorSegment, share: ShareLevel, instruction: str = INSTRUCTION
+) -> PromptPair:
     """Build both sides' prompts for one clip.
 
     Args:
         encode: text -> token ids, the same for both sides: draft and target share a vocabulary.
         features: log_mel [num_mel_bins, num_frames] of at most 30 s.
         share: `none`: the cloud gets no prompt; `tokens`: the instruction alone; `features`: the same as the edge.
+        instruction: what is to be said of it.
     """
-    text_only = Prompt((TokenSegment(tuple(encode(TEXT_ONLY))),))
-    return prompt_pair(audio_prompt(encode, features), text_only, share)
+    text_only = Prompt((TokenSegment(tuple(encode(TEXT_ONLY.replace(INSTRUCTION, instruction)))),))
+    return prompt_pair(audio_prompt(encode, features, instruction), text_only, share)
 
 
 def emotion_ids(encode: Encode) -> frozenset[int]:

@@ -6,17 +6,27 @@ context are ordinary text: `<|im_end|>` in them does not end a turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeAlias
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from skydraft.core import Prompt, SegmentKind, ShareLevel, TokenSegment
-from skydraft.errors import ConfigError
+from skydraft.errors import ConfigError, PromptRejected
 from skydraft.tasks.base import PromptPair, prompt_pair
 
 Render: TypeAlias = Callable[[str], str]  # the user's words -> the whole prompt in the model's chat format
+Conversation: TypeAlias = Sequence[Mapping[str, Any]]  # messages: role, content, and what else a chat format knows
 
 CONTEXT_END = "\n\n"  # between the context and the request
+TURN_BREAK = "\n\n"  # between what is said, where there is no chat format
+MARK = "\ue000"  # a private-use character, around the number of a message
 PLACEHOLDER = "\ue000skydraft\ue000"  # private-use characters, which occur in no template
+
+
+class Template(Protocol):
+    """The part of text.chat_template.ChatTemplate that is needed here."""
+
+    def render(self, messages: Conversation) -> str: ...
 
 
 class Encoder(Protocol):
@@ -75,6 +85,58 @@ def chat_prompts(
         TokenSegment(asked_ids),
     )
     return prompt_pair(Prompt(tuple(segment for segment in segments if segment.token_ids)), request, share)
+
+
+def conversation_prompts(
+    encoder: Encoder, messages: Conversation, share: ShareLevel, template: Template | None = None
+) -> PromptPair:
+    """Build both sides' prompts for what comes next in a conversation.
+
+    Args:
+        messages: their contents are texts or None.
+        share: `none`: the cloud gets no prompt; else both sides see the same.
+        template: the model's chat format; None: the contents, one after the other, are continued.
+    Raises:
+        ConfigError: nothing is said in them.
+        PromptRejected: the chat format does not take them.
+    """
+    contents = [message.get("content") or "" for message in messages]
+    if not any(content.strip() for content in contents):
+        raise ConfigError("the conversation is blank: give a message with a text")
+    if template is None:
+        said = TURN_BREAK.join(content for content in contents if content)
+        request = _ids(encoder, _Framed("", said, "", is_start=True))
+    else:
+        request = _conversation_ids(encoder, messages, contents, template)
+    prompt = Prompt((TokenSegment(request),))
+    return prompt_pair(prompt, prompt, share)
+
+
+def _conversation_ids(
+    encoder: Encoder, messages: Conversation, contents: Sequence[str], template: Template
+) -> tuple[int, ...]:
+    """As `_ids`: the whole at once, unless what somebody says contains the name of a special token."""
+    whole = template.render(messages)
+    if all(encoder.encode(content) == encoder.encode_plain(content) for content in contents):
+        return encoder.encode(whole)
+    marked = template.render(
+        [
+            {**message, "content": f"{MARK}{index}{MARK}"} if contents[index] else message
+            for index, message in enumerate(messages)
+        ]
+    )
+    parts = re.split(f"{MARK}(\\d+){MARK}", marked)
+    for trim in (str, str.strip):
+        said = [trim(contents[int(part)]) if index % 2 else part for index, part in enumerate(parts)]
+        if "".join(said) == whole:
+            break
+    else:
+        raise PromptRejected(
+            "the chat format changes what is said in the conversation, and there is the name of a special token in it, "
+            "which must stay ordinary text: leave it out"
+        )
+    ids = [encoder.encode_plain(part) if index % 2 else encoder.encode(part) for index, part in enumerate(said) if part]
+    return tuple(token_id for part in ids for token_id in part)
 
 
 def _framed(encoder: Encoder, text: str, render: Render | None, must_place: bool) -> _Framed:

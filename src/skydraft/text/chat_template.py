@@ -14,7 +14,7 @@ from skydraft.text.tokenizer import special_token
 
 _TRAINING_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # marks what a loss counts; no meaning here
 
-Message = Mapping[str, str]  # role: "system", "user" or "assistant"; content: a text
+Message = Mapping[str, Any]  # role: "system", "user" or "assistant"; content: a text; and what else a template knows
 
 
 class ChatTemplate:

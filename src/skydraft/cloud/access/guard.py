@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from fastapi.requests import HTTPConnection
+from starlette.requests import HTTPConnection
 
 from skydraft.cloud.access.keys import LOCAL_USER, Holder, KeyRing
-from skydraft.config import CloudSettings
 from skydraft.errors import ConfigError, SkydraftError
 from skydraft.transport.address import is_address, is_loopback_host
 
@@ -26,14 +26,37 @@ class Refusal(SkydraftError):
         super().__init__(sentence)
 
 
+class GuardSettings(Protocol):
+    """The settings of a cloud or of a gateway that concern who may come in."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def keys(self) -> str | None: ...
+    @property
+    def tls_cert(self) -> str | None: ...
+    @property
+    def tls_key(self) -> str | None: ...
+    @property
+    def behind_proxy(self) -> bool: ...
+    @property
+    def allowed_origins(self) -> Sequence[str]: ...
+    @property
+    def max_connections(self) -> int: ...
+    @property
+    def max_connections_per_key(self) -> int: ...
+
+
 class Guard:
     """Checks requests against keys, origins and limits.
 
     Args:
         ring: the keys; None: this machine's own users come in without a key.
+        who: what it guards, in its sentences.
     """
 
-    def __init__(self, settings: CloudSettings, ring: KeyRing | None) -> None:
+    def __init__(self, settings: GuardSettings, ring: KeyRing | None, who: str = "this cloud") -> None:
+        self._who = who
         self._settings = settings
         self._ring = ring
         self._origins = {origin.lower().rstrip("/") for origin in settings.allowed_origins}
@@ -47,11 +70,11 @@ class Guard:
         self._check_origin(request)
         if self._ring is None:
             if not self._is_local(request):
-                raise Refusal(HTTPStatus.FORBIDDEN, "this cloud has no keys and serves its own machine only")
+                raise Refusal(HTTPStatus.FORBIDDEN, f"{self._who} has no keys and serves its own machine only")
             return LOCAL_USER
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "this cloud asks for an API key: Authorization: Bearer KEY")
+            raise Refusal(HTTPStatus.UNAUTHORIZED, f"{self._who} asks for an API key: Authorization: Bearer KEY")
         holder = self._ring.holder_of(key.strip())
         if holder is None:
             raise Refusal(HTTPStatus.UNAUTHORIZED, "nobody has this API key")
@@ -79,7 +102,7 @@ class Guard:
         """
         names = [other.name for other in present]
         if len(names) >= self._settings.max_connections:
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"all {len(names)} connections of this cloud are taken")
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"all {len(names)} connections of {self._who} are taken")
         num_own = names.count(holder.name)
         if self._ring is not None and num_own >= self._settings.max_connections_per_key:
             raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, f"all {num_own} connections of this API key are taken")
@@ -96,7 +119,7 @@ class Guard:
         """A browser names the page that asks, and the page cannot prevent it; other programs name none."""
         for origin in request.headers.getlist("origin"):
             if origin.lower().rstrip("/") not in self._origins:
-                raise Refusal(HTTPStatus.FORBIDDEN, "web pages of this origin may not use this cloud")
+                raise Refusal(HTTPStatus.FORBIDDEN, f"web pages of this origin may not use {self._who}")
 
     def _is_local(self, request: HTTPConnection) -> bool:
         """Whether the request is from this machine; behind a proxy all requests come from the proxy's address.
@@ -117,7 +140,7 @@ class Guard:
         return is_address(name) or name in ("localhost", self._settings.host.lower())
 
 
-def require_guards(settings: CloudSettings) -> None:
+def require_guards(settings: GuardSettings) -> None:
     """Refuse settings with which strangers could come in without keys, or keys would travel unencrypted.
 
     Raises:

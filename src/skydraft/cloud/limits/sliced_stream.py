@@ -75,6 +75,7 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
     Args:
         protocol: the first; `set_protocol` puts another in its place.
         key_times: what is left for parsing of the time of each key, by its name; of all connections.
+        max_request_bytes: that come before it has come in.
 
     Attributes:
         key: the name of the key that it came in with.
@@ -87,8 +88,10 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
         strangers: Strangers,
         key_times: dict[str, Allowance],
         unfinished: UnfinishedMessages,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
     ) -> None:
         super().__init__()
+        self._max_request_bytes = max_request_bytes
         self.key = ""
         self._protocol = protocol
         self._stranger = stranger
@@ -133,7 +136,7 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
         self._backlog += data
         if self._key_time is None:  # it has not come in yet
             self._num_request_bytes += len(data)
-            if self._num_request_bytes > MAX_REQUEST_BYTES:
+            if self._num_request_bytes > self._max_request_bytes:
                 self.abort()
         if self._next is None:
             self._hand_over()

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from skydraft.cli.ready_device import _cloud_arguments, _sharing_cores, ready_device, starts_cloud
+from skydraft.cli.ready_device import ready_device
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, Objective, ShareLevel
+from skydraft.edge.ready_device import _cloud_arguments, _sharing_cores, starts_cloud
 from skydraft.engines.settings import num_cores
 from skydraft.errors import TransportError
 from tests.cli.made_up import console
@@ -38,7 +39,7 @@ async def test_a_device_that_needs_no_cloud_starts_none_and_knocks_at_none() -> 
 
 
 def test_a_cloud_that_is_started_holds_texts_as_long_as_the_device_does() -> None:
-    assert _cloud_arguments(DeviceSettings(max_length=600))[:4] == ["--slots", "1", "--max-length", "600"]
+    assert _cloud_arguments(DeviceSettings(max_length=600))[:4] == ["--slots", "4", "--max-length", "600"]
     assert "--max-length" not in _cloud_arguments(DeviceSettings())
 
 

@@ -1,0 +1,181 @@
+"""The gateway against the Python client, with the text pair: both use one device and one cloud, over loopback.
+
+Claims:
+    overhead_ms_per_token: a text through the gateway, streamed, over the same text by the Python client.
+    first_token_ratio: of 20 texts at once, the median time to the first token, over that of the Python client.
+    streams_right: share of 20 streams at once, of several rounds, that are the cloud's own texts.
+    cancel_ms: from an app's hanging up until neither device nor cloud has anything of its text; median.
+    memory_kb_per_request: what the process has grown by, over many requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import psutil
+
+from bench.claims import Claim, parse_arguments, show
+from skydraft.client import AsyncClient
+from skydraft.cloud.serve import bind
+from skydraft.config import GatewaySettings
+from skydraft.edge.local_cloud import local_cloud
+from skydraft.gateway.gateway import Gateway
+from skydraft.gateway.serve import GatewayServer
+
+PAIR = Path(__file__).parents[2] / "shared" / "text"
+DRAFT, TARGET = PAIR / "draft-d32", PAIR / "target"
+PROMPT = "Once upon a time, there was a little"
+NUM_STREAMS = 20
+NUM_TOKENS = 100
+WARM_UP = 3
+
+
+class Written(NamedTuple):
+    """A text and how long it and its first piece took."""
+
+    text: str
+    first_s: float
+    total_s: float
+
+
+Write = Callable[[int], Awaitable[Written]]  # of a seed
+
+
+class Site(NamedTuple):
+    """A device, its gateway and their cloud. metrics_url: the cloud's."""
+
+    client: AsyncClient
+    gateway: Gateway
+    http: httpx.AsyncClient
+    metrics_url: str
+
+    async def by_client(self, seed: int) -> Written:
+        begin_s, first_s, texts = time.perf_counter(), 0.0, list[str]()
+        async for piece in self.client.stream(PROMPT, raw=True, temperature=0.8, seed=seed, max_tokens=NUM_TOKENS):
+            first_s = first_s or time.perf_counter() - begin_s
+            texts.append(piece.text)
+        return Written("".join(texts), first_s, time.perf_counter() - begin_s)
+
+    async def by_gateway(self, seed: int) -> Written:
+        begin_s, first_s, texts = time.perf_counter(), 0.0, list[str]()
+        async with self.http.stream("POST", "/completions", json=_request(seed)) as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    first_s = first_s or time.perf_counter() - begin_s
+                    texts.append(json.loads(line[6:])["choices"][0]["text"])
+        return Written("".join(texts), first_s, time.perf_counter() - begin_s)
+
+    async def cancel(self, seed: int) -> float:
+        """Hang up in the midst of a text; the seconds until all of it is gone."""
+        async with self.http.stream("POST", "/completions", json=_request(seed, 2000)) as response:
+            lines = response.aiter_lines()
+            for _ in range(8):
+                await anext(lines)
+        begin_s = time.perf_counter()
+        while self.gateway.num_present or await self._num_sessions():
+            pass
+        return time.perf_counter() - begin_s
+
+    async def _num_sessions(self) -> float:
+        exposition = (await self.http.get(self.metrics_url)).text
+        (line,) = [line for line in exposition.splitlines() if line.startswith("skydraft_sessions ")]
+        return float(line.split()[1])
+
+
+def _request(seed: int, num_tokens: int = NUM_TOKENS) -> dict[str, object]:
+    sampling = {"temperature": 0.8, "seed": seed, "max_tokens": num_tokens}
+    return {"model": "any", "prompt": PROMPT, "stream": True, **sampling}
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__.splitlines()[0])
+    show(asyncio.run(_measure(arguments.quick)), arguments.json)
+
+
+@asynccontextmanager
+async def _site() -> AsyncIterator[Site]:
+    async with local_cloud(str(TARGET), "--slots", str(NUM_STREAMS), "--threads", "1") as cloud:
+        options = {"draft": str(DRAFT), "cloud": cloud, "num_threads": 1, "num_slots": 8}
+        async with AsyncClient(**options) as client:  # type: ignore[arg-type]  # by their names
+            settings, announced = GatewaySettings(port=0), asyncio.Queue[str]()
+            gateway = Gateway(settings, client, "target")
+            server = GatewayServer(gateway, announced.put_nowait)
+            with bind(settings) as sock:
+                serving = asyncio.create_task(server.serve(sockets=[sock]))
+                limits = httpx.Limits(max_connections=NUM_STREAMS)
+                async with httpx.AsyncClient(base_url=await announced.get(), timeout=None, limits=limits) as http:
+                    yield Site(client, gateway, http, cloud.replace("ws://", "http://") + "/metrics")
+                server.should_exit = True
+                await serving
+
+
+async def _measure(is_quick: bool) -> list[Claim]:
+    async with _site() as site:
+        for seed in range(WARM_UP):
+            await site.by_client(seed)
+            await site.by_gateway(seed)
+        overheads_ms = await _overheads_ms(site, 10 if is_quick else 60)
+        ratios, num_right, num_streams = await _crowds(site, 2 if is_quick else 8)
+        cancels_ms = [1000 * await site.cancel(seed) for seed in range(5 if is_quick else 30)]
+        num_requests = 100 if is_quick else 1000
+        memory_kb = await _memory_kb(site, num_requests)
+    return [
+        Claim("overhead_ms_per_token", statistics.median(overheads_ms), "ms", len(overheads_ms)),
+        Claim("first_token_ratio", statistics.median(ratios), "ratio", len(ratios)),
+        Claim("streams_right", num_right / num_streams, "share", num_streams),
+        Claim("cancel_ms", statistics.median(cancels_ms), "ms", len(cancels_ms)),
+        Claim("memory_kb_per_request", memory_kb / num_requests, "kB", num_requests),
+    ]
+
+
+async def _overheads_ms(site: Site, num_texts: int) -> list[float]:
+    """Pairs of the same text, each way first in turn."""
+    overheads = []
+    for seed in range(num_texts):
+        ways = [site.by_client, site.by_gateway]
+        total_s = {}
+        for way in ways if seed % 2 else reversed(ways):
+            written = await way(seed)
+            total_s[way] = written.total_s
+        num_tokens = NUM_TOKENS
+        overheads.append(1000 * (total_s[site.by_gateway] - total_s[site.by_client]) / num_tokens)
+    return overheads
+
+
+async def _crowds(site: Site, num_rounds: int) -> tuple[list[float], int, int]:
+    """Ratios of first-token times, how many streams were right, and of how many."""
+    truth = [
+        (await site.client.generate(PROMPT, raw=True, temperature=0.8, seed=seed, max_tokens=NUM_TOKENS, mode="cloud"))
+        for seed in range(NUM_STREAMS)
+    ]
+    ratios, num_right = [], 0
+    for _ in range(num_rounds):
+        by_client = await asyncio.gather(*map(site.by_client, range(NUM_STREAMS)))
+        by_gateway = await asyncio.gather(*map(site.by_gateway, range(NUM_STREAMS)))
+        ratios.append(_median_first_s(by_gateway) / _median_first_s(by_client))
+        num_right += sum(each.text == right.text for each, right in zip(by_gateway, truth, strict=True))
+    return ratios, num_right, num_rounds * NUM_STREAMS
+
+
+def _median_first_s(texts: list[Written]) -> float:
+    return statistics.median(text.first_s for text in texts)
+
+
+async def _memory_kb(site: Site, num_requests: int) -> float:
+    process = psutil.Process()
+    before = process.memory_info().rss
+    for seed in range(0, num_requests, NUM_STREAMS):
+        await asyncio.gather(*map(site.by_gateway, range(seed, seed + NUM_STREAMS)))
+    return (process.memory_info().rss - before) / 1024
+
+
+if __name__ == "__main__":
+    main()

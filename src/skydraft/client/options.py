@@ -1,0 +1,62 @@
+"""What a client and each of its texts may be told: settings of a device (`config/device.py`), by their names."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from skydraft.config import DeviceSettings, with_flags
+from skydraft.core import Mode, Objective, ShareLevel
+
+
+class TextOptions(TypedDict, total=False):
+    """Of one text; what is not given is as the client's settings say."""
+
+    mode: Mode | str
+    objective: Objective | str
+    share: ShareLevel | str
+    accept: str
+    gate: str
+    way: str
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    presence_penalty: float
+    frequency_penalty: float
+    repetition_penalty: float
+    seed: int
+    max_tokens: int
+    max_escalated: float
+    block_length: int
+    offline: Literal["wait", "edge", "fail"]
+    offline_wait_s: float
+    strict: bool
+    any_sound: bool
+    evidence: str
+    raw: bool
+
+
+class ClientOptions(TextOptions, total=False):
+    """Of a client, for all its texts."""
+
+    cloud: str
+    key: str
+    draft: str
+    models: str
+    target: str
+    max_length: int
+    num_slots: int
+    pad: bool
+    num_threads: int
+    device: str
+    dtype: str
+    quantize: bool
+
+
+def settings_of(settings: DeviceSettings, options: ClientOptions | TextOptions) -> DeviceSettings:
+    """Settings with options over them.
+
+    Raises:
+        ConfigError: an option is unknown or wrong.
+    """
+    return with_flags(settings, **options) if options else settings

@@ -1,0 +1,66 @@
+"""The settings of a gateway: the OpenAI-compatible endpoint on a device."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from skydraft.config.cloud import LogFormat, LogLevel, is_web_address
+from skydraft.core import Setting, check_settings
+from skydraft.errors import require
+
+DEFAULT_GATEWAY_PORT = 8472
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings of a gateway: table [gateway] of a settings file; those with a flag are options of `skydraft serve`.
+
+    What it writes with are the settings of the device.
+    """
+
+    host: Annotated[
+        str, Setting("Address that apps connect to; 127.0.0.1 serves this machine only.", "--host", "HOST")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Setting("Port that apps connect to; 0 takes a free one.", "--port", "PORT", bounds=(0, 65535))
+    ] = DEFAULT_GATEWAY_PORT
+    keys: Annotated[
+        str | None,
+        Setting(
+            "File of API keys for apps, made with skydraft cloud-key.",
+            "--keys",
+            "FILE",
+            unset="none; only this machine is served",
+        ),
+    ] = None
+    tls_cert: Annotated[str | None, Setting("TLS certificate chain (PEM).", "--tls-cert", "FILE")] = None
+    tls_key: Annotated[str | None, Setting("Private key of the certificate (PEM).", "--tls-key", "FILE")] = None
+    behind_proxy: Annotated[bool, Setting("A proxy terminates TLS: listen without it.", "--behind-proxy")] = False
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Origin of web pages that may use the endpoint, such as https://example.org; repeat the flag for several.",
+            "--allow-origin",
+            "ORIGIN",
+            unset="none",
+        ),
+    ] = ()
+    max_connections: Annotated[int, Setting("Requests at the same time.", bounds=(1, 2**16))] = 256
+    max_connections_per_key: Annotated[int, Setting("The same, for each API key.", bounds=(1, 2**16))] = 64
+    max_body_bytes: Annotated[int, Setting("Size of a request.", bounds=(2**12, 2**30))] = 2**25
+    body_s: Annotated[float, Setting("A request has to arrive within this time.", bounds=(0.1, 86400))] = 60.0
+    stall_s: Annotated[
+        float, Setting("A text ends if its reader does not take a piece in this time.", bounds=(0.1, 86400))
+    ] = 20.0
+    drain_s: Annotated[
+        float,
+        Setting("How long texts in progress may continue after SIGTERM.", "--drain", "SECONDS", bounds=(0, 86400)),
+    ] = 20.0
+    log_format: Annotated[LogFormat, Setting("Format of the log on standard error.", "--log-format")] = "text"
+    log_level: Annotated[LogLevel, Setting("Least severe messages that are logged.", "--log-level")] = "warning"
+
+    def __post_init__(self) -> None:
+        check_settings(self, "gateway.")
+        for origin in self.allowed_origins:
+            require(is_web_address(origin), "gateway.allowed_origins", repr(origin), "as https://example.org")

@@ -1,0 +1,203 @@
+"""POST /v1/audio/transcriptions and /v1/audio/captions: what a model that hears says of a sound.
+
+Both are the same: clients know the first, and the second says what it is with a model that describes voices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import msgspec
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from skydraft.client.pieces import OnText
+from skydraft.cloud.access.keys import Holder
+from skydraft.config import DeviceSettings
+from skydraft.edge.device import CaptionedWindow
+from skydraft.edge.report import Report
+from skydraft.errors import SkydraftError
+from skydraft.gateway.conversation import CANNOT_HEAR
+from skydraft.gateway.counts import own_facts, timings
+from skydraft.gateway.gateway import Gateway
+from skydraft.gateway.hearing import caption_of_sound, report_of
+from skydraft.gateway.problems import BadRequest, problem_of
+from skydraft.gateway.requests import SamplingRequest
+from skydraft.gateway.sampling import own_headers, settings_for
+from skydraft.gateway.sse import EventStream, event, unless_hung_up
+from skydraft.gateway.texts import grow
+from skydraft.tasks.cues import Cue, format_cues
+
+FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
+MAX_FIELDS = 64
+MAX_FIELD_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class SoundRequest:
+    """A form with a sound.
+
+    name: of its file.
+    """
+
+    name: str
+    data: bytes
+    response_format: str
+    is_stream: bool
+    temperature: float | None
+
+
+async def transcriptions(request: Request) -> Response:
+    """Say what there is to be said of a sound."""
+    gateway: Gateway = request.app.state.gateway
+    holder = gateway.admit(request)
+    asked = await _read_form(request, await gateway.body(request))
+    if not gateway.device.can_hear:
+        raise BadRequest(CANNOT_HEAR, "file")
+    settings = settings_for(
+        gateway.device_settings, SamplingRequest(temperature=asked.temperature), own_headers(request.headers)
+    )
+    answer = SoundAnswer(gateway, holder, asked, settings)
+    if not asked.is_stream:
+        return await unless_hung_up(request.receive, answer.whole())
+    events = answer.events()
+    first = await unless_hung_up(request.receive, anext(events))
+    return EventStream(first, events, gateway.settings.stall_s)
+
+
+captions = transcriptions
+
+
+class SoundAnswer:
+    """The answer to one request about a sound."""
+
+    def __init__(self, gateway: Gateway, holder: Holder, asked: SoundRequest, settings: DeviceSettings) -> None:
+        self._gateway = gateway
+        self._holder = holder
+        self._asked = asked
+        self._settings = settings
+        self._windows: Sequence[CaptionedWindow] = ()
+
+    async def whole(self) -> Response:
+        """Raises: SkydraftError: the sound cannot be read, or nothing can be said of it."""
+        with self._gateway.place(self._holder):
+            report = await self._write(self._settings, lambda _: None)
+        self._gateway.wrote(self._holder, report)
+        match self._asked.response_format:
+            case "text":
+                return PlainTextResponse(report.text + "\n")
+            case "srt" | "vtt" as form:
+                spoken = [window for window in self._windows if window.has_speech]
+                cues = [Cue(window.start_s, window.end_s, window.report.text) for window in spoken]
+                kind = "text/vtt" if form == "vtt" else "application/x-subrip"
+                return PlainTextResponse(format_cues(cues, self._asked.name, form), media_type=kind)
+            case "verbose_json":
+                return _json({**self._verbose(), "text": report.text, **_facts(report)})
+        return _json({"text": report.text, **_facts(report)})
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """As OpenAI's transcriptions are streamed."""
+        has_begun = False
+        try:
+            with self._gateway.place(self._holder):
+                async with aclosing(grow(self._write, [self._settings])) as growth:
+                    async for _, piece, report in growth:
+                        has_begun = True
+                        if piece is not None and piece.text:
+                            yield event({"type": "transcript.text.delta", "delta": piece.text})
+                        if report is not None:
+                            self._gateway.wrote(self._holder, report)
+                            done = {"type": "transcript.text.done", "text": report.text, **_facts(report)}
+                            yield event(done)
+        except SkydraftError as error:
+            if not has_begun:
+                raise
+            problem = problem_of(error)
+            self._gateway.metrics.refused(problem.status)
+            yield event(problem.body())
+
+    async def _write(self, settings: DeviceSettings, on_text: OnText) -> Report:
+        caption = await caption_of_sound(self._gateway, self._asked.data, settings, on_text)
+        self._windows = caption.windows
+        return report_of(caption, settings)
+
+    def _verbose(self) -> dict[str, object]:
+        segments = [
+            {
+                "id": index,
+                "seek": 0,
+                "start": window.start_s,
+                "end": window.end_s,
+                "text": window.report.text if window.has_speech else "",
+                "tokens": [token.token_id for token in window.report.tokens],
+                "temperature": self._settings.temperature,
+                "no_speech_prob": float(not window.has_speech),
+            }
+            for index, window in enumerate(self._windows)
+        ]
+        duration_s = self._windows[-1].end_s if self._windows else 0.0
+        return {"task": "transcribe", "language": "english", "duration": duration_s, "segments": segments}
+
+
+async def _read_form(request: Request, body: bytes) -> SoundRequest:
+    """Raises: BadRequest: it is no form with a file, or a field is wrong."""
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(
+        Headers(raw=request.headers.raw),
+        whole(),
+        max_files=1,
+        max_fields=MAX_FIELDS,
+        max_part_size=MAX_FIELD_BYTES,
+    )
+    parser.spool_max_size = len(body) + 1  # never on a disk
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise BadRequest("a sound comes as multipart/form-data with a field file")
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        raise BadRequest(f"the form cannot be read: {error}") from None
+    try:
+        return await _as_request(form)
+    finally:
+        await form.close()
+
+
+async def _as_request(form: FormData) -> SoundRequest:
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise BadRequest("the form has no file: give the sound as its field file", "file")
+    response_format = str(form.get("response_format") or "json")
+    if response_format not in FORMATS:
+        sentence = f"unknown response_format {response_format!r}; expected one of {', '.join(FORMATS)}"
+        raise BadRequest(sentence, "response_format")
+    return SoundRequest(
+        file.filename or "sound",
+        await file.read(),
+        response_format,
+        str(form.get("stream") or "").lower() in ("true", "1"),
+        _number(form.get("temperature")),
+    )
+
+
+def _number(field: object) -> float | None:
+    if field in (None, ""):
+        return None
+    try:
+        return float(str(field))
+    except ValueError:
+        raise BadRequest(f"temperature is {field!r} and must be a number", "temperature") from None
+
+
+def _facts(report: Report) -> dict[str, object]:
+    return {"timings": timings([report]), "skydraft": own_facts([report])}
+
+
+def _json(data: object) -> Response:
+    return Response(msgspec.json.encode(data), media_type="application/json")

@@ -1,0 +1,206 @@
+"""POST /v1/chat/completions and /v1/completions."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from skydraft.client.pieces import OnText
+from skydraft.cloud.access.keys import Holder
+from skydraft.config import DeviceSettings
+from skydraft.core import Finish
+from skydraft.edge.report import Report
+from skydraft.errors import SkydraftError
+from skydraft.gateway.conversation import conversation_of
+from skydraft.gateway.counts import own_facts, timings, usage
+from skydraft.gateway.gateway import Gateway
+from skydraft.gateway.problems import BadRequest, problem_of
+from skydraft.gateway.requests import ChatRequest, CompletionRequest, SamplingRequest, parse
+from skydraft.gateway.sampling import own_headers, refuse_unknown, settings_for
+from skydraft.gateway.sse import DONE, EventStream, event, unless_hung_up
+from skydraft.gateway.texts import Write, grow, seeded, write_all
+
+JsonFields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What answers look like: of a chat or of a bare completion.
+
+    whole, chunk: what the objects are called. text: of a whole choice. delta: of a piece of one; None begins it.
+    """
+
+    prefix: str
+    whole: str
+    chunk: str
+    text: Callable[[str], JsonFields]
+    delta: Callable[[str | None], JsonFields]
+
+
+def _delta(text: str | None) -> JsonFields:
+    return {"delta": {"role": "assistant", "content": ""} if text is None else {"content": text} if text else {}}
+
+
+CHAT = Shape(
+    prefix="chatcmpl-",
+    whole="chat.completion",
+    chunk="chat.completion.chunk",
+    text=lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
+    delta=_delta,
+)
+BARE = Shape(
+    prefix="cmpl-",
+    whole="text_completion",
+    chunk="text_completion",
+    text=lambda text: {"text": text},
+    delta=lambda text: {"text": text or ""},
+)
+
+
+async def chat_completions(request: Request) -> Response:
+    """Say what comes next in a conversation."""
+    gateway: Gateway = request.app.state.gateway
+    holder = gateway.admit(request)
+    asked, fields = parse(await gateway.body(request), ChatRequest)
+    refuse_unknown(fields)
+    _refuse_missing(asked)
+    settings = settings_for(
+        gateway.device_settings,
+        asked,
+        own_headers(request.headers),
+        max_tokens=asked.max_completion_tokens or asked.max_tokens,
+    )
+    write = conversation_of(asked.messages, gateway)
+    answer = Answer(gateway, holder, CHAT, asked, settings)
+    return await answer.respond(request, write)
+
+
+async def completions(request: Request) -> Response:
+    """Go on from a text as it stands."""
+    gateway: Gateway = request.app.state.gateway
+    holder = gateway.admit(request)
+    asked, fields = parse(await gateway.body(request), CompletionRequest)
+    refuse_unknown(fields)
+    if not isinstance(asked.prompt, str):
+        raise BadRequest("prompt is a list and this gateway takes one text at a time: give a string", "prompt")
+    if asked.logprobs is not None:
+        raise BadRequest("logprobs are not supported: leave them out", "logprobs")
+    prompt = asked.prompt
+    settings = settings_for(gateway.device_settings, asked, own_headers(request.headers), raw=True)
+
+    async def write(of_text: DeviceSettings, on_text: OnText) -> Report:
+        return await gateway.client.write(prompt, of_text, on_text)
+
+    return await Answer(gateway, holder, BARE, asked, settings).respond(request, write)
+
+
+def _refuse_missing(asked: ChatRequest) -> None:
+    """What OpenAI's API has and this gateway has not.
+
+    Raises:
+        BadRequest: naming the first that is asked for.
+    """
+    kind = (asked.response_format or {}).get("type", "text")
+    if kind != "text":
+        raise BadRequest(f"response_format of type {kind!r} is not supported: leave it out", "response_format")
+    if asked.tools and asked.tool_choice != "none":
+        raise BadRequest("tools are not supported: leave them out, or set tool_choice to none", "tools")
+    if asked.logprobs or asked.top_logprobs:
+        raise BadRequest("logprobs are not supported: leave them out", "logprobs")
+
+
+class Answer:
+    """The answer to one request for texts."""
+
+    def __init__(
+        self, gateway: Gateway, holder: Holder, shape: Shape, asked: SamplingRequest, settings: DeviceSettings
+    ) -> None:
+        self._gateway = gateway
+        self._holder = holder
+        self._shape = shape
+        self._asked = asked
+        self._settings = seeded(settings, asked.n or 1)
+        self._id = shape.prefix + secrets.token_hex(12)
+        self._created = int(time.time())
+
+    async def respond(self, request: Request, write: Write) -> Response:
+        """Raises: SkydraftError: before anything was written."""
+        if not self._asked.stream:
+            return await unless_hung_up(request.receive, self._whole(write))
+        events = self._events(write)
+        first = await unless_hung_up(request.receive, anext(events))
+        return EventStream(first, events, self._gateway.settings.stall_s)
+
+    async def _whole(self, write: Write) -> Response:
+        with self._gateway.place(self._holder):
+            reports = await write_all(write, self._settings)
+        self._note(reports)
+        choices = [
+            {**self._choice(index, finish_of(report)), **self._shape.text(report.text)}
+            for index, report in enumerate(reports)
+        ]
+        body = {**self._head(self._shape.whole), "choices": choices, **self._totals(reports)}
+        return Response(msgspec.json.encode(body), media_type="application/json")
+
+    async def _events(self, write: Write) -> AsyncGenerator[bytes, None]:
+        reports: dict[int, Report] = {}
+        has_begun = set[int]()
+        try:
+            with self._gateway.place(self._holder):
+                async for index, piece, report in grow(write, self._settings):
+                    if index not in has_begun and self._shape is CHAT:
+                        yield self._chunk(index, None)
+                    has_begun.add(index)
+                    if piece is not None:
+                        yield self._chunk(index, piece.text)
+                    if report is not None:
+                        reports[index] = report
+                        more = self._totals(list(reports.values())) if len(reports) == len(self._settings) else {}
+                        more.pop("usage", None)
+                        yield self._chunk(index, "", finish_of(report), more)
+        except SkydraftError as error:
+            if not has_begun:
+                raise
+            self._gateway.metrics.refused(problem_of(error).status)
+            yield event(problem_of(error).body())
+            return
+        self._note(list(reports.values()))
+        if self._includes_usage:
+            head = self._head(self._shape.chunk)
+            yield event({**head, "choices": [], "usage": self._totals(list(reports.values()))["usage"]})
+        yield DONE
+
+    def _chunk(self, index: int, text: str | None, finish: str | None = None, more: JsonFields | None = None) -> bytes:
+        choice = {**self._choice(index, finish), **self._shape.delta(text)}
+        usage_so_far = {"usage": None} if self._includes_usage else {}
+        return event({**self._head(self._shape.chunk), "choices": [choice], **usage_so_far, **(more or {})})
+
+    def _head(self, kind: str) -> JsonFields:
+        return {"id": self._id, "object": kind, "created": self._created, "model": self._gateway.model}
+
+    def _choice(self, index: int, finish: str | None) -> JsonFields:
+        return {"index": index, "logprobs": None, "finish_reason": finish}
+
+    def _totals(self, reports: Sequence[Report]) -> JsonFields:
+        return {"usage": usage(reports), "timings": timings(reports), "skydraft": own_facts(reports)}
+
+    @property
+    def _includes_usage(self) -> bool:
+        options = self._asked.stream_options
+        return options is not None and options.include_usage
+
+    def _note(self, reports: Sequence[Report]) -> None:
+        for report in reports:
+            self._gateway.wrote(self._holder, report)
+
+
+def finish_of(report: Report) -> str:
+    """Why a text ended, in OpenAI's words."""
+    return "stop" if report.finish is Finish.STOP else "length"

@@ -1,0 +1,95 @@
+"""Messages as apps write them -> what the device is to write."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from skydraft.client.pieces import OnText
+from skydraft.config import DeviceSettings
+from skydraft.edge.report import Report
+from skydraft.gateway.gateway import Gateway
+from skydraft.gateway.hearing import caption_of_sound, report_of
+from skydraft.gateway.problems import BadRequest
+from skydraft.gateway.requests import ChatMessage, Content
+from skydraft.gateway.texts import Write
+from skydraft.tasks.caption import INSTRUCTION
+
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
+SOUND_FORMATS = ("wav", "mp3")
+CANNOT_HEAR = "this gateway's model reads text only and cannot hear: leave the audio out, or serve a model that hears"
+
+
+def conversation_of(messages: Sequence[ChatMessage], gateway: Gateway) -> Write:
+    """What writes the answer to a conversation.
+
+    Raises:
+        BadRequest: a message is not as it should be, or the model has no sense for a part of it.
+    """
+    turns: list[dict[str, Any]] = []
+    sounds: list[bytes] = []
+    for message in messages:
+        if message.role not in ROLES:
+            raise BadRequest(f"unknown role {message.role!r}; expected one of {', '.join(ROLES)}", "messages")
+        text, heard = _read(message.content)
+        sounds += heard
+        more = {"name": message.name, "tool_calls": message.tool_calls, "tool_call_id": message.tool_call_id}
+        given = {name: value for name, value in more.items() if value is not None}
+        turns.append({"role": ROLES[message.role], "content": text, **given})
+    if sounds:
+        return _about_sound(turns, sounds, gateway)
+
+    async def write(settings: DeviceSettings, on_text: OnText) -> Report:
+        return await gateway.client.write(turns, settings, on_text)
+
+    return write
+
+
+def _about_sound(turns: Sequence[Mapping[str, Any]], sounds: Sequence[bytes], gateway: Gateway) -> Write:
+    if not gateway.device.can_hear:
+        raise BadRequest(CANNOT_HEAR, "messages")
+    spoken = [turn for turn in turns if turn["role"] != "system"]
+    if len(sounds) > 1 or len(spoken) > 1:
+        raise BadRequest(
+            f"{len(sounds)} sounds in {len(spoken)} messages: this model hears one sound, in the only message",
+            "messages",
+        )
+    instruction = "\n\n".join(turn["content"] for turn in turns if turn["content"].strip())
+
+    async def write(settings: DeviceSettings, on_text: OnText) -> Report:
+        caption = await caption_of_sound(gateway, sounds[0], settings, on_text, instruction or INSTRUCTION)
+        return report_of(caption, settings)
+
+    return write
+
+
+def _read(content: Content) -> tuple[str, list[bytes]]:
+    """The text and the sounds of a message."""
+    if not isinstance(content, list):
+        return content or "", []
+    texts, sounds = list[str](), list[bytes]()
+    for part in content:
+        kind = part.get("type")
+        if kind in TEXT_PARTS and isinstance(text := part.get("text", part.get("refusal")), str):
+            texts.append(text)
+        elif kind == "input_audio":
+            sounds.append(_sound(part.get("input_audio")))
+        else:
+            raise BadRequest(
+                f"a part of type {kind!r} is not understood; expected one of text and input_audio", "messages"
+            )
+    return "".join(texts), sounds
+
+
+def _sound(audio: object) -> bytes:
+    if not isinstance(audio, Mapping) or not isinstance(data := audio.get("data"), str):
+        raise BadRequest('an input_audio part has no data: give {"data": BASE64, "format": "wav"}', "messages")
+    if audio.get("format") not in SOUND_FORMATS:
+        raise BadRequest(f"input_audio is in format {audio.get('format')!r}; expected one of wav, mp3", "messages")
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise BadRequest(f"the data of an input_audio part is not base64: {error}", "messages") from None

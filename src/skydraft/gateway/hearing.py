@@ -1,0 +1,35 @@
+"""What is said of a sound."""
+
+from __future__ import annotations
+
+import asyncio
+
+from skydraft.audio.sounds import clip_of_bytes
+from skydraft.client.async_client import Caption
+from skydraft.client.pieces import OnText
+from skydraft.config import DeviceSettings
+from skydraft.edge.report import Report, joined, unwritten
+from skydraft.errors import SilentAudio
+from skydraft.gateway.gateway import Gateway
+from skydraft.tasks.caption import INSTRUCTION
+
+
+async def caption_of_sound(
+    gateway: Gateway, data: bytes, settings: DeviceSettings, on_text: OnText, instruction: str = INSTRUCTION
+) -> Caption:
+    """What is said of each window of a sound; of a silent one there are none.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+    try:
+        clip = await asyncio.to_thread(clip_of_bytes, data)
+    except SilentAudio:
+        return Caption(())
+    return await gateway.client.write_caption(clip, settings, on_text, instruction)
+
+
+def report_of(caption: Caption, settings: DeviceSettings) -> Report:
+    """One report for all windows; of silence it says nothing."""
+    reports = [window.report for window in caption.windows if window.has_speech]
+    return joined(reports) if reports else unwritten("", settings.mode, settings.share)

@@ -1,0 +1,134 @@
+"""From the fields of a request to settings of a text. What would change a text and cannot be done is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from skydraft.config import DeviceSettings, with_flags
+from skydraft.gateway.problems import BadRequest
+from skydraft.gateway.requests import SamplingRequest
+
+MAX_STOPS = 4
+
+# By the names of others, and the values that change nothing.
+_CHANGE_TEXT: Mapping[str, Sequence[Any]] = {
+    "best_of": (None, 1),
+    "bad_words": (None, []),
+    "echo": (None, False),
+    "function_call": (None, "none"),
+    "functions": (None, []),
+    "grammar": (None, ""),
+    "guided_choice": (None, []),
+    "guided_grammar": (None, ""),
+    "guided_json": (None, {}),
+    "guided_regex": (None, ""),
+    "ignore_eos": (None, False),
+    "length_penalty": (None, 1),
+    "min_tokens": (None, 0),
+    "mirostat": (None, 0),
+    "modalities": (None, ["text"]),
+    "stop_token_ids": (None, []),
+    "structured_outputs": (None, {}),
+    "suffix": (None, ""),
+    "typical_p": (None, 1),
+    "use_beam_search": (None, False),
+}
+# Settings that a request may choose in its field `skydraft` or in a header such as X-Skydraft-Share; the configuration
+# caps them.
+OWN_FIELDS = ("share", "accept", "objective", "mode", "way")
+_SHARE_ORDER = ("none", "tokens", "notes", "features")
+
+
+def refuse_unknown(fields: Mapping[str, Any]) -> None:
+    """Refuse fields of other servers that would change the text.
+
+    Raises:
+        BadRequest: naming the first.
+    """
+    for name, harmless in _CHANGE_TEXT.items():
+        if name in fields and fields[name] not in harmless:
+            raise BadRequest(f"{name} would change the text and this gateway does not know it: leave it out", name)
+
+
+def settings_for(
+    settings: DeviceSettings, request: SamplingRequest, own: Mapping[str, str], **more: object
+) -> DeviceSettings:
+    """The settings of a text.
+
+    Args:
+        settings: of the device, which stand where the request says nothing.
+        own: what headers choose of OWN_FIELDS.
+        more: settings that this kind of request says in its own way; None: it says nothing.
+    Raises:
+        BadRequest: it asks for what is not there, or for more than the configuration allows.
+        ConfigError: a value is out of bounds.
+    """
+    changes: dict[str, object] = {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "top_k": _top_k(request.top_k),
+        "seed": _seed(request.seed),
+        "max_tokens": request.max_tokens,
+    }
+    changes |= {name: value for name, value in more.items() if value is not None}
+    changes |= _if_known("min_p", request.min_p, 0.0)
+    changes |= _if_known("presence_penalty", request.presence_penalty, 0.0)
+    changes |= _if_known("frequency_penalty", request.frequency_penalty, 0.0)
+    changes |= _if_known("repetition_penalty", request.repetition_penalty, 1.0)
+    changes |= _if_known("logit_bias", request.logit_bias, {})
+    changes |= _if_known("stop", _stops(request.stop), ())
+    changes |= _own_choices(settings, {**own, **(request.skydraft or {})})
+    return with_flags(settings, **changes)
+
+
+def _if_known(name: str, value: object, harmless: object) -> dict[str, object]:
+    """A setting that not every build of skydraft has.
+
+    Raises:
+        BadRequest: it is asked for and not there.
+    """
+    if value is None or value == harmless:
+        return {}
+    if name not in DeviceSettings.__struct_fields__:
+        raise BadRequest(f"{name} would change the text and is not supported: leave it out", name)
+    return {name: value}
+
+
+def _top_k(top_k: int | None) -> int | None:
+    return 0 if top_k == -1 else top_k  # vLLM's word for all
+
+
+def _seed(seed: int | None) -> int | None:
+    return None if seed is None else seed % 2**63  # OpenAI's may be negative
+
+
+def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if len(stops) > MAX_STOPS:
+        raise BadRequest(f"{len(stops)} stop strings were given and {MAX_STOPS} are possible", "stop")
+    return tuple(text for text in stops if text)
+
+
+def _own_choices(settings: DeviceSettings, own: Mapping[str, Any]) -> dict[str, object]:
+    changes: dict[str, object] = {}
+    for name, value in own.items():
+        if name not in OWN_FIELDS:
+            raise BadRequest(f"unknown field {name!r} in skydraft; expected one of {', '.join(OWN_FIELDS)}", "skydraft")
+        if name == "share" and _rank(value) > _rank(settings.share.value):
+            raise BadRequest(
+                f"share {value!r} lets more leave the device than its configuration allows ({settings.share.value!r})",
+                "skydraft",
+            )
+        changes[name] = value
+    return changes
+
+
+def _rank(share: object) -> int:
+    return _SHARE_ORDER.index(share) if share in _SHARE_ORDER else len(_SHARE_ORDER)
+
+
+def own_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """What headers such as X-Skydraft-Share choose."""
+    named = {name: headers.get(f"x-skydraft-{name}") for name in OWN_FIELDS}
+    return {name: value for name, value in named.items() if value is not None}

@@ -1,0 +1,167 @@
+"""Runs a gateway under uvicorn, with the bounds of a cloud on what a connection can cost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from skydraft.client.async_client import AsyncClient
+from skydraft.cloud.access.certificate import Certificate
+from skydraft.cloud.access.guard import require_guards
+from skydraft.cloud.access.keys import KeyRing
+from skydraft.cloud.limits.allowance import Allowance
+from skydraft.cloud.limits.listener import NEW_PER_S, Listener
+from skydraft.cloud.limits.sliced_stream import SlicedStream, UnfinishedMessages
+from skydraft.cloud.limits.strangers import Stranger, Strangers
+from skydraft.cloud.limits.uvicorn_limits import ADMIT, MAX_HEAD_BYTES, MAX_HEAD_LINES
+from skydraft.cloud.logs import flush_logs
+from skydraft.config import GatewaySettings
+from skydraft.gateway.app import make_app
+from skydraft.gateway.gateway import Gateway
+
+CLOSING_S = 5  # for what is under way, before connections are ended by force
+SPARE_CONNECTIONS = 32
+TICKS_PER_REFRESH = 10  # uvicorn ticks ten times a second
+UNREAD_BYTES = 2**20  # of a request whose key is not known yet: it may arrive with its head
+END_OF_HEAD = b"\r\n\r\n"
+
+
+class GatewayHttp(H11Protocol):
+    """HTTP requests with bodies, one after the other on a connection, whose heads are bounded."""
+
+    transport: SlicedStream
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, ADMIT: self._admit}, _loop)
+        self._num_lines = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self.conn.their_state is h11.IDLE:
+            self._num_lines += data.partition(END_OF_HEAD)[0].count(b"\n")
+            if self._num_lines > MAX_HEAD_LINES:
+                self.transport.abort()
+                return
+        else:
+            self._num_lines = 0
+        super().data_received(data)
+
+    def _admit(self, key: str) -> None:
+        self.transport.admit(key)
+
+
+class GatewayServer(uvicorn.Server):
+    """Announces the gateway when it takes requests; SIGTERM lets texts end before it ends."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        announce: Callable[[str], None],
+        lifespan: Callable[[], AbstractAsyncContextManager[None]] | None = None,
+    ) -> None:
+        require_guards(gateway.settings)
+        self.gateway = gateway
+        self._announce = announce
+        settings = gateway.settings
+        self._certificate = (
+            Certificate(Path(settings.tls_cert), Path(settings.tls_key or "")) if settings.tls_cert else None
+        )
+        self._drains_until_s: float | None = None
+        config = Config(
+            make_app(gateway, lifespan),
+            http=GatewayHttp,
+            ws="none",
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            proxy_headers=False,
+            server_header=False,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=CLOSING_S,
+        )
+        config.load()
+        super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, as `cloud.serve.Server` does."""
+        await super().startup(sockets=[])
+        settings = self.gateway.settings
+        num_places = settings.max_connections + SPARE_CONNECTIONS
+        strangers, new = Strangers(num_places), Allowance(NEW_PER_S, num_places)
+        key_times, unfinished = dict[str, Allowance](), UnfinishedMessages(settings.max_body_bytes)
+
+        def make_protocol(stranger: Stranger) -> SlicedStream:
+            protocol = GatewayHttp(self.config, self.server_state, self.lifespan.state)
+            return SlicedStream(protocol, stranger, strangers, key_times, unfinished, UNREAD_BYTES)
+
+        tls = self._certificate.context if self._certificate else None
+        listeners = [Listener(sock, strangers, make_protocol, new, tls) for sock in sockets or []]
+        self.servers.extend(listeners)  # type: ignore[arg-type]  # of which uvicorn asks close and wait_closed
+        for sock in sockets or []:
+            self._announce(url_of(settings, *sock.getsockname()[:2]))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        flush_logs()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_PER_REFRESH == 0:
+            self.gateway.guard.reload()
+            if self._certificate is not None:
+                self._certificate.refresh()
+        self.should_exit = self.should_exit or self._is_drained
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM and not self.gateway.is_draining:
+            self._captured_signals.append(sig)
+            self.gateway.is_draining = True
+            self._drains_until_s = time.monotonic() + self.gateway.settings.drain_s
+        else:
+            super().handle_exit(sig, frame)
+
+    @property
+    def _is_drained(self) -> bool:
+        if self._drains_until_s is None:
+            return False
+        return not self.gateway.num_present or time.monotonic() >= self._drains_until_s
+
+
+async def serve(
+    settings: GatewaySettings, client: AsyncClient, model: str, sock: socket.socket, announce: Callable[[str], None]
+) -> None:
+    """Serve apps with a client that is ready, until SIGINT or SIGTERM.
+
+    Args:
+        model: what the answers call it.
+        sock: bound.
+        announce: told the address once apps may come.
+    Raises:
+        ConfigError: the settings would leave the gateway open, or the files of keys or TLS are wrong.
+    """
+    ring = KeyRing(Path(settings.keys)) if settings.keys else None
+    await GatewayServer(Gateway(settings, client, model, ring), announce).serve(sockets=[sock])
+
+
+def url_of(settings: GatewaySettings, host: str, port: int) -> str:
+    """The address for apps: what they call the base URL."""
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://[{host}]:{port}/v1" if ":" in host else f"{scheme}://{host}:{port}/v1"
