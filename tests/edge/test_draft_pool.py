@@ -244,3 +244,12 @@ def test_what_runs_when_the_event_loop_ends_is_given_up() -> None:
     report = asyncio.run(writer.write(changed(JOB, mode=Mode.EDGE), lambda _: None))
     assert len(report.tokens) == 40
     writer.close()
+
+
+async def test_a_writer_that_is_closed_gives_all_slots_back() -> None:
+    engine = table(DRAFT, 2)
+    writer = Writer(engine)
+    await write_all(writer, jobs(mode=Mode.EDGE))
+    writer.close()
+    for _ in range(2):
+        engine.open(prompt_of(1, 2))

@@ -204,6 +204,13 @@ class DraftPool:
         self._go()
         await answer
 
+    def close(self) -> None:
+        """Give all slots back; nothing is under way. In the worker's thread."""
+        lent = [content.slot for content in self._lent.values() if content.slot is not None]
+        for slot in (*self._to_close, *lent, *(spare.slot for spare in self._spares)):
+            self.engine.close(slot)
+        self._to_close, self._spares, self._lent = [], [], {}
+
     # In the event loop
 
     def _go(self) -> None:

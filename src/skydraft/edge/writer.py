@@ -95,6 +95,9 @@ class Writer:
         self._pool = None if engine is None else DraftPool(engine, self._worker)
 
     def close(self) -> None:
+        """Give the slots of the draft model back; no text is under way."""
+        if self._pool is not None:
+            self._worker.submit(self._pool.close).result()
         self._worker.shutdown()
 
     async def write(self, job: Job, on_tokens: OnTokens, notify: Notify = lambda _: None) -> Report:
