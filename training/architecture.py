@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
 from training import tokenizer as tok
-from training.features import NUM_MEL_BINS
+from training import whisper
 
 ModelName = Literal["draft", "target"]
 
@@ -25,20 +25,27 @@ class Shape:
     text_layers: int
     text_heads: int
     text_kv_heads: int
+    text_ffn: int
 
 
 class PatchStatistics(NamedTuple):
-    """What three neighbouring log-mel frames look like in the train split; frame by frame, 128 bins each."""
+    """What three neighbouring log-mel frames look like in the train split; frame by frame, 80 bins each."""
 
-    mean: torch.Tensor  # float32 [384]
-    whitening: torch.Tensor  # float32 [384, 384], rows are principal components over their standard deviation
+    mean: torch.Tensor  # float32 [240]
+    whitening: torch.Tensor  # float32 [240, 240], rows are principal components over their standard deviation
+
+
+class HeardStatistics(NamedTuple):
+    """What Whisper's layers give out over the train split, after the norm of each token."""
+
+    mean: torch.Tensor  # float32 [512]
+    deviation: torch.Tensor  # float32 [512]
 
 
 SHAPES: dict[ModelName, Shape] = {
-    "draft": Shape(32, 1, 2, 96, 2, 4, 2),
-    "target": Shape(64, 2, 4, 192, 4, 4, 2),
+    "draft": Shape(128, 3, 4, 96, 2, 4, 2, 288),
+    "target": Shape(whisper.WIDTH, whisper.NUM_LAYERS, whisper.NUM_HEADS, 128, 3, 4, 2, 352),
 }
-_FULL_CLIP_WINDOW = 1500  # half of the 3000 frames (30 s) that attend to each other; Qwen's own 100 cuts every 2 s
 
 
 def configuration(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5OmniThinkerConfig:
@@ -71,16 +78,7 @@ def build(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5OmniThinke
 
 
 def _audio(shape: Shape) -> dict[str, Any]:
-    return {
-        "num_mel_bins": NUM_MEL_BINS,
-        "encoder_layers": shape.tower_layers,
-        "encoder_attention_heads": shape.tower_heads,
-        "encoder_ffn_dim": 4 * shape.tower_width,
-        "d_model": shape.tower_width,
-        "output_dim": shape.text_width,
-        "n_window": _FULL_CLIP_WINDOW,
-        "max_source_positions": _FULL_CLIP_WINDOW,
-    }
+    return whisper.tower_configuration(shape.tower_width, shape.tower_layers, shape.tower_heads, shape.text_width)
 
 
 def _vision(shape: Shape) -> dict[str, Any]:
@@ -101,7 +99,7 @@ def _text(shape: Shape, vocab_size: int) -> dict[str, Any]:
     return {
         "vocab_size": vocab_size,
         "hidden_size": shape.text_width,
-        "intermediate_size": 3 * shape.text_width,
+        "intermediate_size": shape.text_ffn,
         "num_hidden_layers": shape.text_layers,
         "num_attention_heads": shape.text_heads,
         "num_key_value_heads": shape.text_kv_heads,
@@ -116,23 +114,41 @@ def _text(shape: Shape, vocab_size: int) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def initialise(model: Qwen2_5OmniThinkerForConditionalGeneration, patches: PatchStatistics) -> None:
-    """Draw weights at scales that suit small widths; start the first convolution as whitened principal components.
-
-    The class's own 0.02 leaves the log-mel signal 25 times weaker than the position embedding that is added to it, and
-    in random directions more than half of the variance is loudness, which slows everything else.
-    """
+def initialise(model: Qwen2_5OmniThinkerForConditionalGeneration) -> None:
+    """Draw weights at scales that suit small widths; the class's own 0.02 is far too small for them."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and not name.startswith("model.visual"):
             fan_in = 4.0 if "embed_tokens" in name else parameter.shape[1]
             parameter.normal_(0, fan_in**-0.5)
     tower = model.model.audio_tower
-    width = len(tower.conv1.weight)
-    signed = torch.cat([patches.whitening[: width // 2], -patches.whitening[: width // 2]])  # gelu keeps one sign
-    tower.conv1.weight.copy_(signed.reshape(len(signed), 3, NUM_MEL_BINS).transpose(1, 2))
-    tower.conv1.bias.copy_(-signed @ patches.mean)
     tower.conv2.weight.normal_(0, (2 / tower.conv2.weight[0].numel()) ** 0.5)
     for layers in (tower.layers, model.model.language_model.layers):
         for name, parameter in layers.named_parameters():
             if name.endswith(("out_proj.weight", "fc2.weight", "o_proj.weight", "down_proj.weight")):
                 parameter /= (2 * len(layers)) ** 0.5
+
+
+@torch.no_grad()
+def whiten(model: Qwen2_5OmniThinkerForConditionalGeneration, patches: PatchStatistics) -> None:
+    """Start the first convolution as whitened principal components.
+
+    In random directions more than half of the variance is loudness, which slows everything else.
+    """
+    conv = model.model.audio_tower.conv1
+    half = patches.whitening[: len(conv.weight) // 2]
+    signed = torch.cat([half, -half])  # gelu keeps one sign
+    conv.weight.copy_(signed.reshape(len(signed), 3, whisper.NUM_MEL_BINS).transpose(1, 2))
+    conv.bias.copy_(-signed @ patches.mean)
+
+
+@torch.no_grad()
+def put_whisper(
+    model: Qwen2_5OmniThinkerForConditionalGeneration, weights: dict[str, torch.Tensor], heard: HeardStatistics
+) -> None:
+    """Begin the tower with Whisper's layers, frozen; its norm gives every channel a mean of 0 and a deviation of 1."""
+    tower = model.model.audio_tower
+    tower.requires_grad_(False)
+    tower.load_state_dict(weights, strict=False)
+    tower.ln_post.weight.copy_(1 / heard.deviation)
+    tower.ln_post.bias.copy_(-heard.mean / heard.deviation)
+    tower.proj.requires_grad_(True)

@@ -1,12 +1,18 @@
-"""Changes to recordings that a listener would shrug off: speed, rooms, microphones, noise."""
+"""Changes to recordings that a listener would shrug off: speed, rooms, microphones, noise, telephones, codecs."""
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
+import av
 import numpy as np
 import soxr
 from scipy.signal import butter, fftconvolve, sosfilt
 
 from training.clips import SAMPLE_RATE_HZ
+
+_AAC_DELAY = 1024  # samples that FFmpeg's encoder puts before the first
 
 
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
@@ -71,3 +77,49 @@ def laptop(samples: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     heard = add_noise(add_microphone(add_room(samples, generator), generator), generator.uniform(5, 30), generator)
     gain = 10 ** (generator.uniform(-8, 8) / 20)
     return np.clip(heard * gain, -1, 1).astype(np.float32)
+
+
+def add_gain(samples: np.ndarray, gain_db: float) -> np.ndarray:
+    """Record at another level: 16 bits, clipped at full scale."""
+    louder = np.clip(samples * 10 ** (gain_db / 20), -1, 1)
+    return (np.round(louder * 32767) / 32767).astype(np.float32)
+
+
+def telephone(samples: np.ndarray) -> np.ndarray:
+    """A telephone line: 8 kHz, 300 to 3400 Hz, 8 bits by mu-law (G.711)."""
+    narrow = soxr.resample(samples, SAMPLE_RATE_HZ, 8000)
+    narrow = sosfilt(butter(3, [300, 3400], "bandpass", fs=8000, output="sos"), narrow).clip(-1, 1)
+    code = np.round(np.sign(narrow) * np.log1p(255 * np.abs(narrow)) / np.log(256) * 127) / 127
+    heard = soxr.resample(np.sign(code) * (256 ** np.abs(code) - 1) / 255, 8000, SAMPLE_RATE_HZ)
+    return _fitted(heard, len(samples))
+
+
+def opus(samples: np.ndarray, bitrate: int = 12_000) -> np.ndarray:
+    """A voice message: Opus at `bitrate` bits a second."""
+    return _coded(samples, "libopus", "s16", "ogg", bitrate, delay=0)
+
+
+def aac(samples: np.ndarray, bitrate: int = 24_000) -> np.ndarray:
+    """A phone's recorder: AAC at `bitrate` bits a second."""
+    return _coded(samples, "aac", "fltp", "adts", bitrate, delay=_AAC_DELAY)
+
+
+def _coded(samples: np.ndarray, codec: str, kind: str, container: str, bitrate: int, delay: int) -> np.ndarray:
+    """Through FFmpeg's encoder and back."""
+    stream = io.BytesIO()
+    values = samples if kind == "fltp" else np.round(samples.clip(-1, 1) * 32767).astype(np.int16)
+    with av.open(stream, "w", format=container) as written:
+        track: Any = written.add_stream(codec, rate=SAMPLE_RATE_HZ, layout="mono", bit_rate=bitrate)
+        frame = av.AudioFrame.from_ndarray(values[None], format=kind, layout="mono")
+        frame.sample_rate = SAMPLE_RATE_HZ
+        for packet in (*track.encode(frame), *track.encode(None)):
+            written.mux(packet)
+    with av.open(io.BytesIO(stream.getvalue()), "r") as read:
+        frames = [frame.to_ndarray()[0] for frame in read.decode(audio=0)]
+        rate = read.streams.audio[0].rate
+    heard = soxr.resample(np.concatenate(frames), rate, SAMPLE_RATE_HZ)
+    return _fitted(heard[delay:], len(samples))
+
+
+def _fitted(samples: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(samples[:length], (0, max(0, length - len(samples)))).astype(np.float32)

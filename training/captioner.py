@@ -10,7 +10,6 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
 
 from training import tokenizer as tok
-from training.batches import Batch
 from training.captions import EMOTION_WORDS
 
 _EMOTION_WEIGHT = 4.0
@@ -30,8 +29,9 @@ class Writer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
-        words = [word for family in EMOTION_WORDS.values() for word in family]
-        self.emotion_ids = torch.tensor([tokenizer.encode(" " + word)[0] for word in words])
+        words = [(word, index) for index, family in enumerate(EMOTION_WORDS.values()) for word in family]
+        self.emotion_ids = torch.tensor([tokenizer.encode(" " + word)[0] for word, _ in words])
+        self.emotion_indices = torch.tensor([index for _, index in words])
         self._pad = tokenizer.pad_token_id
         before, after = tok.prompt(1).split(tok.AUDIO)
         self._before, self._after = tokenizer.encode(before), tokenizer.encode(after)
@@ -59,12 +59,6 @@ class Writer:
         return [*self._before, *[self._audio] * num_audio_tokens, *self._after]
 
 
-def audio_tokens(model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch) -> torch.Tensor:
-    """Run the audio tower: float [total_tokens, text_width]."""
-    heard: torch.Tensor = model.model.audio_tower(batch.mel, feature_lens=batch.num_frames).last_hidden_state
-    return heard
-
-
 def token_log_probs(
     model: Qwen2_5OmniThinkerForConditionalGeneration, written: Written, tokens: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,7 +66,7 @@ def token_log_probs(
 
     Args:
         written: the rows; audio placeholders in row order match `tokens`.
-        tokens: float [total_tokens, text_width] from `audio_tokens`, or None when all rows are text-only.
+        tokens: float [total_tokens, text_width] from the audio tower, or None when all rows are text-only.
     Returns:
         log_probs float [num_caption_tokens, vocab_size] and ids int64 [num_caption_tokens].
     """
@@ -84,6 +78,21 @@ def token_log_probs(
     is_caption = written.is_caption[:, 1:]
     logits = model.lm_head(hidden.last_hidden_state[:, :-1][is_caption])
     return logits.log_softmax(-1), written.ids[:, 1:][is_caption]
+
+
+def next_words(
+    model: Qwen2_5OmniThinkerForConditionalGeneration,
+    writer: Writer,
+    begun: Sequence[str],
+    num_audio_tokens: Sequence[int],
+    tokens: torch.Tensor,
+) -> torch.Tensor:
+    """Which emotion's word most probably follows the begun captions: int64 [num_rows], indices into EMOTIONS."""
+    written = writer.rows(begun, num_audio_tokens)
+    log_probs, _ = token_log_probs(model, written, tokens)
+    ends = torch.cumsum(written.is_caption.sum(dim=1), dim=0) - 1  # where the end of the turn was to come
+    best = log_probs[ends][:, writer.emotion_ids].argmax(-1)
+    return writer.emotion_indices[best]
 
 
 def loss(log_probs: torch.Tensor, ids: torch.Tensor, emotion_ids: torch.Tensor) -> torch.Tensor:

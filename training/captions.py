@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,6 @@ _TALKS = (
     ("keeps a steady pace", "talks at a normal pace"),
     ("talks quickly", "hurries"),
 )
-_FEELINGS = (("mild", "held back"), ("strong", "intense"))
 
 # The emotion never follows "a" or "an": the article would give it away, or force it, one token early.
 _TEMPLATES = (
@@ -43,9 +42,6 @@ _TEMPLATES = (
     ("This voice is {emotion}. {He} speaks {loudly} at a {pace} pace; the pitch is {pitch} and {moves}.", 0.1),
     ("Speaking {loudly} and at a {pace} pace, {a} sounds {emotion}; the pitch is {pitch} and {moves}.", 0.1),
 )
-_PERSONS = {False: ("man", "he", "his"), True: ("woman", "she", "her")}  # by whether it is a woman
-_FEELING_TEMPLATE = " The feeling is {feeling}."
-_FEELING_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -110,44 +106,70 @@ def caption(facts: Traits, generator: np.random.Generator) -> str:
     return _worded(template, facts, generator)
 
 
-def references(facts: Traits, num_references: int, seed: int) -> list[str]:
-    """Different wordings of the same facts, the templates in turn: what BLEU compares with."""
-    generator = np.random.default_rng(seed)
-    found: dict[str, None] = {}
-    for attempt in range(50 * num_references):
-        found[_worded(_TEMPLATES[attempt % len(_TEMPLATES)][0], facts, generator)] = None
-        if len(found) == num_references:
-            break
-    return list(found)
+class Stated(NamedTuple):
+    """What a caption says; levels and movements as in Traits."""
+
+    emotion: str
+    is_female: bool
+    pitch_level: int
+    movement: str
+    loudness_level: int
+    pace_level: int
 
 
 def is_well_formed(text: str) -> bool:
     """Whether a text is one that `caption` can make of some facts."""
-    return any(pattern.fullmatch(text) for pattern in _grammar())
+    return parse(text) is not None
 
 
-@functools.cache
-def _grammar() -> tuple[re.Pattern[str], ...]:
-    """A pattern for each template and sex."""
-    choices = {
-        "emotion": [word for words in EMOTION_WORDS.values() for word in words],
+def parse(text: str) -> Stated | None:
+    """Read a caption back; None where it is no caption of this grammar."""
+    found = next((match for pattern in _PATTERNS if (match := pattern.fullmatch(text))), None)
+    if found is None:
+        return None
+    words = {name: word for name, word in found.groupdict().items() if word is not None}
+    persons = {_PERSONS[word.lower()] for name, word in words.items() if name.startswith("person")}
+    if len(persons) > 1:  # "a woman ... he"
+        return None
+    (is_female,) = persons
+    return Stated(
+        emotion=next(emotion for emotion, names in EMOTION_WORDS.items() if words["emotion"] in names),
+        is_female=is_female,
+        pitch_level=_level_of(words["pitch"], _PITCHES),
+        movement=next(movement for movement, names in _MOVEMENTS.items() if words["moves"] in names),
+        loudness_level=_level_of(words.get("loud") or words["loudly"], _LOUDNESSES, _LOUDLY),
+        pace_level=_level_of(words.get("pace") or words["talks"], _PACES, _TALKS),
+    )
+
+
+def _level_of(word: str, *tables: Sequence[Sequence[str]]) -> int:
+    neutral = word.replace(" her ", " {his} ").replace(" his ", " {his} ")
+    return next(level for table in tables for level, names in enumerate(table) if neutral in names)
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """A template as a pattern with a group for each of its words."""
+    talks = [name.format(his=his) for names in _TALKS for name in names for his in ("her", "his")]
+    choices: dict[str, Iterable[str]] = {
+        "emotion": itertools.chain(*EMOTION_WORDS.values()),
         "loud": itertools.chain(*_LOUDNESSES),
         "loudly": itertools.chain(*_LOUDLY),
         "pitch": itertools.chain(*_PITCHES),
         "moves": itertools.chain(*_MOVEMENTS.values()),
         "pace": itertools.chain(*_PACES),
-        "feeling": itertools.chain(*_FEELINGS),
+        "talks": talks,
     }
-    either = {name: f"(?:{'|'.join(words)})" for name, words in choices.items()}
-    talks = [words for pair in _TALKS for words in pair]
-    patterns = []
-    for person, he, his in _PERSONS.values():
-        either["talks"] = f"(?:{'|'.join(talks)})".format(his=his)
-        names = {"A": f"A {person}", "a": f"a {person}", "He": he.capitalize(), "he": he, "His": his.capitalize()}
-        for template, _ in _TEMPLATES:
-            pattern = f"{template}(?:{_FEELING_TEMPLATE})?".replace(".", r"\.").format(**names, **either)
-            patterns.append(re.compile(pattern))
-    return tuple(patterns)
+    persons = {"A": "A (?P<person_a>man|woman)", "a": "a (?P<person_a>man|woman)"}
+    persons |= {"He": "(?P<person_b>He|She)", "he": "(?P<person_c>he|she)", "His": "(?P<person_d>His|Her)"}
+    groups = {name: f"(?P<{name}>{'|'.join(map(re.escape, words))})" for name, words in choices.items()}
+    parts = re.split(r"\{(\w+)\}", template)
+    return re.compile(
+        "".join((groups | persons)[part] if odd % 2 else re.escape(part) for odd, part in enumerate(parts))
+    )
+
+
+_PERSONS = {"man": False, "he": False, "his": False, "woman": True, "she": True, "her": True}
+_PATTERNS = [_pattern(template) for template, _ in _TEMPLATES]
 
 
 def _worded(template: str, facts: Traits, generator: np.random.Generator) -> str:
@@ -156,9 +178,7 @@ def _worded(template: str, facts: Traits, generator: np.random.Generator) -> str
 
     names = EMOTION_WORDS[facts.emotion]
     emotion = names[0] if generator.random() >= _SYNONYM_SHARE else names[-1]
-    if generator.random() < _FEELING_SHARE:
-        template += _FEELING_TEMPLATE
-    person, he, his = _PERSONS[facts.is_female]
+    person, he, his = ("woman", "she", "her") if facts.is_female else ("man", "he", "his")
     return template.format(
         A=f"A {person}",
         a=f"a {person}",
@@ -172,7 +192,6 @@ def _worded(template: str, facts: Traits, generator: np.random.Generator) -> str
         moves=one_of(_MOVEMENTS[facts.movement]),
         pace=one_of(_PACES[facts.pace_level]),
         talks=one_of(_TALKS[facts.pace_level]).format(his=his),
-        feeling=one_of(_FEELINGS[facts.is_strong]),
     )
 
 

@@ -1,30 +1,51 @@
-"""Scores of the shipped pair on actors it has never heard: `python -m training.evaluate --speech ../shared/speech`."""
+"""Scores of the shipped pair on speakers that it never learned from: `python -m training.evaluate`.
+
+Choices are made on speakers 17 and 18; 17 to 20 are reported, by speaker and together.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import sacrebleu
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
 
-from training import captioner, captions
+from skydraft.engines.log_mel import load_level, load_log_mel
+from skydraft.text.checkpoint import Checkpoint
+from training import captions, judging
 from training.architecture import ModelName
 from training.captioner import Writer
-from training.clips import EMOTIONS, Split
-from training.features import NUM_MEL_BINS, Entry
-from training.material import LAPTOP, Material, gather
+from training.captions import Traits
+from training.clips import EMOTIONS, Clip, read_clips, split_of
+from training.conditions import CONDITIONS, GAINS_DB, PLAIN, TELEPHONE
+from training.measure import measure
 
 MODELS = Path(__file__).parents[1] / "src" / "skydraft" / "models"
 RESULTS = Path(__file__).parents[1] / "bench" / "results" / "captions.json"
-_NUM_REFERENCES = 8
+REPORTED = range(17, 21)
 _MAX_NEW_TOKENS = 64
 _BATCH_SIZE = 24
+
+Pair = Mapping[ModelName, Path]
+Features = dict[str, list[torch.Tensor]]  # by condition: float32 [num_frames, 80] of each clip
+
+
+def hear(clips: Sequence[Clip], folder: Path, conditions: Iterable[str]) -> Features:
+    """What models hear of the clips, with the features that ship."""
+    checkpoint = Checkpoint.open(folder)
+    log_mel, level = load_log_mel(checkpoint), load_level(checkpoint)
+    assert level is not None
+
+    def heard(clip: Clip, index: int, condition: str) -> torch.Tensor:
+        sound = log_mel(CONDITIONS[condition](clip.samples(), np.random.default_rng([1, index])))
+        return torch.from_numpy(level.values(np.frombuffer(sound.data, np.int8).reshape(sound.shape)).T.copy())
+
+    return {name: [heard(clip, index, name) for index, clip in enumerate(clips)] for name in conditions}
 
 
 def load(folder: Path) -> tuple[Qwen2_5OmniThinkerForConditionalGeneration, PreTrainedTokenizerFast]:
@@ -41,8 +62,18 @@ def write_captions(
     """Caption clips greedily with the plain Hugging Face `generate`.
 
     Args:
-        mels: float32 [num_frames, 128] of each clip.
+        mels: float32 [num_frames, 80] of each clip.
     """
+    return [
+        text
+        for start in range(0, len(mels), _BATCH_SIZE)
+        for text in _write_batch(model, tokenizer, mels[start : start + _BATCH_SIZE])
+    ]
+
+
+def _write_batch(
+    model: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, mels: Sequence[torch.Tensor]
+) -> list[str]:
     prompts = [Writer(tokenizer).prompt_ids(((len(mel) - 1) // 2 + 1 - 2) // 2 + 1) for mel in mels]
     length, pad = max(map(len, prompts)), tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts])
@@ -60,143 +91,123 @@ def write_captions(
     return tokenizer.batch_decode(written[:, length:], skip_special_tokens=True)
 
 
-def score(name: ModelName, material: Material, split: Split = "report", folder: Path | None = None) -> dict[str, Any]:
-    """Everything that is measured of one model, as plain numbers."""
-    model, tokenizer = load(folder or MODELS / name)
-    clean, laptop = material.entries(split), material.entries(split, LAPTOP)
-    heard = _captions(model, tokenizer, material, clean)
-    noisy = _captions(model, tokenizer, material, laptop)
-    references = [captions.references(material.facts(e), _NUM_REFERENCES, seed=e.clip_index) for e in clean]
-    return {
-        "num_parameters": model.num_parameters(),
-        "emotion": emotion_scores(heard, [material.facts(e).emotion for e in clean]),
-        "emotion_laptop": emotion_scores(noisy, [material.facts(e).emotion for e in laptop]),
-        "bleu": bleu(heard, references),
-        "bleu_constant_caption": _constant_bleu(material, references),
-        "perplexity_with_audio": perplexity(model, tokenizer, material, clean, is_heard=True),
-        "perplexity_text_only": perplexity(model, tokenizer, material, clean, is_heard=False),
-        "facts_right": _facts_right(heard, references),
-        "captions": heard,
+class Judge:
+    """Scores captions of some clips."""
+
+    def __init__(self, clips: Sequence[Clip], limits: captions.Thresholds) -> None:
+        self.actors = np.array([clip.actor for clip in clips])
+        self._truths = [clip.emotion for clip in clips]
+        self._facts: list[Traits] = [captions.traits(clip, measure(clip.samples()), limits) for clip in clips]
+
+    def right(self, written: Sequence[str]) -> np.ndarray:
+        """Whether each caption names the emotion that was meant: bool [num_clips]."""
+        return np.array([captions.emotion_of(text) == truth for text, truth in zip(written, self._truths, strict=True)])
+
+    def score(self, written: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Everything that is measured of one model, from its captions by condition."""
+        right = {name: self.right(texts) for name, texts in written.items()}
+        named = [captions.emotion_of(text) for text in written[PLAIN]]
+        plain = right[PLAIN]
+        return {
+            "emotion": self._share(plain),
+            "by_speaker": {int(a): float(plain[self.actors == a].mean()) for a in np.unique(self.actors)},
+            "by_condition": {name: self._share(values) for name, values in right.items()},
+            "points_lost": {
+                name: self._share(plain.astype(float) - values) for name, values in right.items() if name != PLAIN
+            },
+            "constant_caption": max(self._truths.count(emotion) for emotion in EMOTIONS) / len(self._truths),
+            "shuffled_captions": judging.shuffled_right(named, self._truths),
+            "facts_right": judging.facts_right(written[PLAIN], self._facts),
+            "confusion": judging.confusion(named, self._truths),
+            "captions": list(written[PLAIN]),
+        }
+
+    def gap(self, target: Mapping[str, Sequence[str]], draft: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """By condition: the share of clips that the target names and the draft does not, less the reverse."""
+        return {name: self._share(self.right(target[name]).astype(float) - self.right(draft[name])) for name in target}
+
+    def _share(self, values: np.ndarray) -> dict[str, float]:
+        return judging.share(values, self.actors)._asdict()
+
+
+def score_pair(pair: Pair, speech: Path, actors: Iterable[int], conditions: Sequence[str]) -> dict[str, Any]:
+    """Both models' scores and the gap between them, as plain numbers."""
+    everyone = read_clips(speech)
+    clips = [clip for clip in everyone if clip.actor in actors]
+    judge = Judge(clips, _limits(everyone))
+    heard = hear(clips, pair["draft"], conditions)
+    written: dict[str, dict[str, list[str]]] = {}
+    scores: dict[str, Any] = {}
+    for name, folder in pair.items():
+        model, tokenizer = load(folder)
+        written[name] = {condition: write_captions(model, tokenizer, mels) for condition, mels in heard.items()}
+        scores[name] = {"num_parameters": model.num_parameters(), **judge.score(written[name])}
+    return {**scores, "gap": judge.gap(written["target"], written["draft"]), "num_clips": len(clips)}
+
+
+def _limits(clips: Sequence[Clip]) -> captions.Thresholds:
+    train = [clip for clip in clips if split_of(clip.actor) == "train"]
+    return captions.thresholds(train, [measure(clip.samples()) for clip in train])
+
+
+def claims(scores: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers by which the pair is judged."""
+    found = {
+        "target_right": scores["target"]["emotion"]["value"],
+        "draft_right": scores["draft"]["emotion"]["value"],
+        "gap": scores["gap"][PLAIN]["value"],
+        "gap_low": scores["gap"][PLAIN]["low"],
     }
-
-
-def emotion_scores(written: Sequence[str], truths: Sequence[str]) -> dict[str, Any]:
-    """Accuracy of the emotion word with its 95 % interval, and who was taken for whom."""
-    named = [captions.emotion_of(text) for text in written]
-    num_right = sum(name == truth for name, truth in zip(named, truths, strict=True))
-    low, high = wilson(num_right, len(truths))
-    confusion = {truth: dict.fromkeys((*EMOTIONS, "none"), 0) for truth in EMOTIONS}
-    for name, truth in zip(named, truths, strict=True):
-        confusion[truth][name or "none"] += 1
-    return {
-        "accuracy": num_right / len(truths),
-        "num_clips": len(truths),
-        "low_95": low,
-        "high_95": high,
-        "confusion": confusion,
-    }
-
-
-def wilson(num_right: int, num_all: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927)."""
-    z, share = 1.96, num_right / num_all
-    centre = (share + z * z / (2 * num_all)) / (1 + z * z / num_all)
-    half = z / (1 + z * z / num_all) * math.sqrt(share * (1 - share) / num_all + z * z / (4 * num_all**2))
-    return centre - half, centre + half
-
-
-def bleu(written: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """Corpus BLEU with brevity penalty; references[i] are all the references of clip i."""
-    return sacrebleu.corpus_bleu(list(written), [list(row) for row in zip(*references, strict=True)]).score
-
-
-@torch.no_grad()
-def perplexity(
-    model: Qwen2_5OmniThinkerForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerFast,
-    material: Material,
-    entries: Sequence[Entry],
-    is_heard: bool,
-) -> float:
-    """Perplexity per token of one reference caption for each clip, with the clip or without."""
-    writer, total, num_tokens = Writer(tokenizer), 0.0, 0
-    for entry in entries:
-        text = captions.references(material.facts(entry), 1, seed=entry.clip_index)
-        mel = _mel(material, entry)
-        tokens = model.model.audio_tower(mel.T, feature_lens=torch.tensor([len(mel)])).last_hidden_state
-        written = writer.rows(text, [len(tokens) if is_heard else 0])
-        log_probs, ids = captioner.token_log_probs(model, written, tokens if is_heard else None)
-        total -= float(log_probs.gather(1, ids[:, None]).sum())
-        num_tokens += len(ids)
-    return math.exp(total / num_tokens)
-
-
-def _captions(
-    model: Qwen2_5OmniThinkerForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerFast,
-    material: Material,
-    entries: Sequence[Entry],
-) -> list[str]:
-    starts = range(0, len(entries), _BATCH_SIZE)
-    batches = [[_mel(material, entry) for entry in entries[start : start + _BATCH_SIZE]] for start in starts]
-    return [text for mels in batches for text in write_captions(model, tokenizer, mels)]
-
-
-def _mel(material: Material, entry: Entry) -> torch.Tensor:
-    return torch.from_numpy(material.store.channels(entry)[:, :NUM_MEL_BINS].astype("float32"))
-
-
-def _constant_bleu(material: Material, references: Sequence[Sequence[str]]) -> float:
-    """BLEU of the best single sentence: of 40 train captions, the one that scores highest on the train split."""
-    train = material.entries("train")[::12]
-    known = [captions.references(material.facts(e), _NUM_REFERENCES, seed=e.clip_index) for e in train]
-    best = max({row[0] for row in known[:40]}, key=lambda text: bleu([text] * len(known), known))
-    return bleu([best] * len(references), references)
-
-
-def _facts_right(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Share of captions that state the right sex."""
-
-    def sex(text: str) -> bool:
-        return bool({"woman", "she", "her"} & set(text.lower().replace(".", " ").split()))
-
-    return {"sex": sum(sex(a) == sex(b[0]) for a, b in zip(written, references, strict=True)) / len(written)}
+    lost = [scores[name]["points_lost"] for name in get_args(ModelName)]
+    if TELEPHONE in scores["gap"]:  # all conditions were measured
+        gains = [f"{gain_db:+d} dB" for gain_db in GAINS_DB]
+        found["gain_loss_max"] = max(100 * of_model[gain]["value"] for of_model in lost for gain in gains)
+        found["telephone_loss"] = max(100 * of_model[TELEPHONE]["value"] for of_model in lost)
+    return found
 
 
 def main() -> None:
-    """Score both models, print a table or JSON, and write bench/results/captions.json."""
+    """Score a pair and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
-    parser.add_argument("--cache", type=Path, default=Path(".cache/training"))
-    parser.add_argument("--split", default="report", choices=get_args(Split))
+    parser.add_argument("--models", type=Path, default=MODELS, help="a folder with `draft` and `target`")
+    parser.add_argument("--tune", action="store_true", help="speakers 17 and 18 alone: what choices are made on")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    material = gather(options.speech, options.cache)
-    scores = {name: score(name, material, options.split) for name in get_args(ModelName)}
-    if options.split == "report":
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(scores, indent=2) if options.json else table(scores))
+    pair: Pair = {name: options.models / name for name in get_args(ModelName)}
+    scores = score_pair(pair, options.speech, range(17, 19) if options.tune else REPORTED, list(CONDITIONS))
+    print(json.dumps(scores, indent=1) if options.json else table(scores))
 
 
-def table(scores: dict[str, dict[str, Any]]) -> str:
+def write_results(scores: Mapping[int, Mapping[str, Any]]) -> None:
+    """Keep the scores of every seed's pair; the first ships."""
+    kept = {str(seed): {"claims": claims(numbers), **numbers} for seed, numbers in scores.items()}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps({"seeds": kept}, indent=1) + "\n", encoding="utf-8")
+
+
+def table(scores: Mapping[str, Any]) -> str:
     """The scores as lines of text."""
-    lines = []
-    for name, numbers in scores.items():
+    lines = [f"{name} {value:.3f}" for name, value in claims(scores).items()]
+    for name in get_args(ModelName):
+        numbers = scores[name]
         lines.append(f"{name}: {numbers['num_parameters'] / 1e6:.2f} million parameters")
-        for key in ("emotion", "emotion_laptop"):
-            e = numbers[key]
-            interval = f"95 % interval {e['low_95']:.1%} to {e['high_95']:.1%}"
-            lines.append(f"  {key} {e['accuracy']:.1%} of {e['num_clips']} clips, {interval}")
-        lines.append(f"  BLEU {numbers['bleu']:.1f}, constant caption {numbers['bleu_constant_caption']:.1f}")
-        heard, unheard = numbers["perplexity_with_audio"], numbers["perplexity_text_only"]
-        lines.append(f"  perplexity with audio {heard:.3f}, text only {unheard:.3f}")
-        lines.append(f"  sex right {numbers['facts_right']['sex']:.1%}")
-        lines += [f"  {truth:>10}: {_row(row)}" for truth, row in numbers["emotion"]["confusion"].items()]
+        lines.append("  by speaker " + ", ".join(f"{a} {share:.1%}" for a, share in numbers["by_speaker"].items()))
+        lines += [f"  {condition}: {interval(share)}" for condition, share in numbers["by_condition"].items()]
+        constant, shuffled = numbers["constant_caption"], numbers["shuffled_captions"]
+        lines.append(f"  constant caption {constant:.1%}, shuffled captions {shuffled:.1%}")
+        lines.append("  right " + ", ".join(f"{fact} {part:.1%}" for fact, part in numbers["facts_right"].items()))
+        lines += [f"  {truth:>10}: {_row(row)}" for truth, row in numbers["confusion"].items()]
+    lines += [f"gap, {condition}: {interval(share)}" for condition, share in scores["gap"].items()]
     return "\n".join(lines)
 
 
-def _row(row: dict[str, int]) -> str:
+def interval(share: Mapping[str, float]) -> str:
+    """A share with its interval, in words."""
+    return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%})"
+
+
+def _row(row: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(row.items(), key=lambda x: -x[1]) if count)
 
 

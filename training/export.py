@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
+from transformers import (
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    WhisperFeatureExtractor,
+)
 
-from training.features import feature_extractor
+from training.features import LEVEL
+from training.whisper import NUM_MEL_BINS
 
 
 def export(model: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -25,4 +31,7 @@ def export(model: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: PreTrai
     shipped.save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(folder)
-    feature_extractor().save_pretrained(folder)
+    extractor = WhisperFeatureExtractor(  # type: ignore[no-untyped-call]
+        feature_size=NUM_MEL_BINS, level_percentile=LEVEL.percentile, steps_per_unit=LEVEL.steps_per_unit
+    )
+    extractor.save_pretrained(folder)

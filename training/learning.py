@@ -27,7 +27,8 @@ class Average(Generic[_Module]):
         self._num_updates += 1
         decay = min(self._decay, self._num_updates / (self._num_updates + 9))
         for kept, new in zip(self.module.parameters(), module.parameters(), strict=True):
-            kept.lerp_(new, 1 - decay)
+            if new.requires_grad:
+                kept.lerp_(new, 1 - decay)
 
 
 def optimizer(module: nn.Module, weight_decay: float) -> torch.optim.AdamW:

@@ -12,13 +12,13 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from training import captions, teacher, tokenizer
-from training.architecture import PatchStatistics
+from training.architecture import HeardStatistics, PatchStatistics
 from training.captions import Thresholds, Traits
 from training.clips import EMOTIONS, Clip, Split, read_clips, split_of
-from training.features import NUM_MEL_BINS, Entry, FeatureStore, compute
+from training.features import PLAIN, Entry, FeatureStore, compute
 from training.teacher import Lessons
+from training.whisper import WIDTH
 
-_CLEAN, LAPTOP = 0, 5  # variants of the clips that are not trained on
 _NUM_TOKENIZER_CAPTIONS = 6_000
 
 
@@ -32,7 +32,7 @@ class Material:
     tokenizer: PreTrainedTokenizerFast
     lessons: Lessons
 
-    def entries(self, split: Split, variant: int | None = _CLEAN) -> list[Entry]:
+    def entries(self, split: Split, variant: int | None = PLAIN) -> list[Entry]:
         """Renderings of a split: one variant, or all with None."""
         return [
             entry
@@ -58,24 +58,30 @@ class Material:
         """Mean and whitening of three-frame patches of clean train speech."""
         patches = []
         for entry in self.entries("train")[::3]:
-            speech = slice(entry.measurement.first_frame, entry.measurement.end_frame)
-            mel = self.store.channels(entry)[speech, :NUM_MEL_BINS].astype(np.float32)
+            mel = self.store.mel(entry)[entry.measurement.first_frame : entry.measurement.end_frame]
             patches.append(np.concatenate([mel[:-2], mel[1:-1], mel[2:]], axis=1)[::4])
         frames = np.concatenate(patches)
         variance, components = np.linalg.eigh(np.cov(frames.T))
         whitening = (components / np.sqrt(variance.clip(1e-6))).T[::-1].copy()
         return PatchStatistics(torch.from_numpy(frames.mean(0)), torch.from_numpy(whitening.astype(np.float32)))
 
+    @cached_property
+    def heard_statistics(self) -> HeardStatistics:
+        """Of what Whisper's layers hear in train clips of every variant, normed as the tower norms it."""
+        tokens = [self.store.heard(entry)[::4] for entry in self.entries("train", None)[::5]]
+        normed = torch.nn.functional.layer_norm(torch.from_numpy(np.concatenate(tokens)).float(), (WIDTH,))
+        return HeardStatistics(normed.mean(0), normed.std(0))
+
     def facts(self, entry: Entry) -> Traits:
         """What is true of a rendering."""
         return captions.traits(self.clips[entry.clip_index], entry.measurement, self.limits)
 
 
-def gather(speech: Path, cache: Path) -> Material:
+def gather(speech: Path, whisper: str, cache: Path) -> Material:
     """Compute features or open the cached ones, measure thresholds on the train split, learn the tokenizer."""
     clips = read_clips(speech)
-    store = compute(speech, cache / "features")
-    train = [e for e in store.entries if e.variant == _CLEAN and split_of(clips[e.clip_index].actor) == "train"]
+    store = compute(speech, whisper, cache / "features")
+    train = [e for e in store.entries if e.variant == PLAIN and split_of(clips[e.clip_index].actor) == "train"]
     limits = captions.thresholds([clips[e.clip_index] for e in train], [e.measurement for e in train])
     generator = np.random.default_rng(0)
     texts = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,14 +12,13 @@ from torch import nn
 from torch.nn import functional
 
 from training.clips import EMOTIONS, Clip
-from training.features import NUM_MEL_BINS, Entry, FeatureStore
+from training.features import Entry, FeatureStore
 
 _NUM_CEPSTRA = 20
 _NUM_PARTS = 6
 _NUM_FOLDS = 8
-_NETWORKS_PER_FOLD = 3
+_NETWORKS_PER_FOLD = 2
 _OPINION_SHARE = 0.5
-_CHUNK = 600
 
 
 class Lessons(NamedTuple):
@@ -28,24 +26,34 @@ class Lessons(NamedTuple):
 
     statistics: np.ndarray  # float32 [num_entries, num_statistics], standardised over the train split
     emotion: np.ndarray  # float32 [num_entries, 8], half the label and half the opinion of networks that never met him
+    opinions: np.ndarray  # float32 [num_entries, 8]
 
 
 def lessons(folder: Path, store: FeatureStore, clips: list[Clip], is_train: np.ndarray) -> Lessons:
     """Statistics and softened labels, computed once; is_train is bool [num_entries]."""
-    values = all_statistics(folder)
-    mean, deviation = values[is_train].mean(0), values[is_train].std(0) + 1e-6
-    standard = ((values - mean) / deviation).clip(-4, 4)
-    path = folder / "opinions.npy"
+    path = folder / "lessons.npz"
     if not path.exists():
-        np.save(path, opinions(standard, store.entries, clips, is_train))
+        values = np.stack([summary(store, entry) for entry in store.entries])
+        mean, deviation = values[is_train].mean(0), values[is_train].std(0) + 1e-6
+        standard = ((values - mean) / deviation).clip(-4, 4)
+        np.savez(path, statistics=standard, opinions=opinions(standard, store.entries, clips, is_train))
+    kept = np.load(path)
+    statistics, said = kept["statistics"], kept["opinions"]
     labels = np.eye(len(EMOTIONS), dtype=np.float32)[[clips[e.clip_index].emotion_index for e in store.entries]]
-    return Lessons(standard, (1 - _OPINION_SHARE) * labels + _OPINION_SHARE * np.load(path))
+    return Lessons(statistics, (1 - _OPINION_SHARE) * labels + _OPINION_SHARE * said, said)
 
 
-def statistics(channels: np.ndarray, entry: Entry) -> np.ndarray:
-    """Moments and percentiles of cepstra, pitch and level over the speech: float32 [num_statistics]."""
-    speech = channels[entry.measurement.first_frame : entry.measurement.end_frame].astype(np.float32)
-    mel, pitch, level = speech[:, :NUM_MEL_BINS], speech[:, NUM_MEL_BINS], speech[:, NUM_MEL_BINS + 1]
+def summary(store: FeatureStore, entry: Entry) -> np.ndarray:
+    """Moments of what Whisper's layers hear in the speech, and statistics of the speech itself: float32 [1383]."""
+    speech = slice(entry.measurement.first_frame, entry.measurement.end_frame)
+    heard = store.heard(entry)[speech.start // 4 : speech.stop // 4 + 1].astype(np.float32)
+    moments = [heard.mean(0), heard.std(0)]
+    return np.concatenate([*moments, statistics(store.mel(entry)[speech], store.voice(entry)[speech])])
+
+
+def statistics(mel: np.ndarray, voice: np.ndarray) -> np.ndarray:
+    """Moments and percentiles of cepstra, pitch and level over the speech: float32 [359]."""
+    pitch, level = voice[:, 0], voice[:, 1] - voice[:, 1].max()
     cepstra = dct(mel, axis=1, norm="ortho")[:, :_NUM_CEPSTRA]
     voiced = pitch[pitch > 0] if (pitch > 0).sum() > 5 else np.zeros(_NUM_PARTS, np.float32)
     movement = [np.abs(np.diff(voiced)).mean(), (pitch > 0).mean(), len(pitch) / 200]
@@ -62,22 +70,6 @@ def statistics(channels: np.ndarray, entry: Entry) -> np.ndarray:
             mel.mean(0)[::4],
         ]
     ).astype(np.float32)
-
-
-def all_statistics(folder: Path, num_processes: int = 2) -> np.ndarray:
-    """Statistics of all cached renderings, computed once: float32 [num_entries, num_statistics] in store order."""
-    path = folder / "statistics.npy"
-    if not path.exists():
-        chunks = [(folder, start) for start in range(0, len(FeatureStore(folder).entries), _CHUNK)]
-        with get_context("spawn").Pool(num_processes) as pool:
-            np.save(path, np.concatenate(list(pool.imap(_chunk, chunks))))
-    table: np.ndarray = np.load(path)
-    return table
-
-
-def _chunk(job: tuple[Path, int]) -> np.ndarray:
-    store = FeatureStore(job[0])
-    return np.stack([statistics(store.channels(e), e) for e in store.entries[job[1] : job[1] + _CHUNK]])
 
 
 def opinions(values: np.ndarray, entries: list[Entry], clips: list[Clip], is_train: np.ndarray) -> np.ndarray:

@@ -70,6 +70,7 @@ def hugging_face_inputs(prompt: Prompt, audio_id: int = AUDIO_ID) -> dict[str, A
             ids += segment.token_ids
         else:
             frames = np.frombuffer(segment.data, segment.dtype).reshape(segment.shape).astype(np.float32)
+            frames /= 64 if segment.name == "levelled_log_mel" else 1
             features.append(torch.from_numpy(frames))
             ids += [audio_id] * (((frames.shape[1] - 1) // 2 + 1 - 2) // 2 + 1)
     inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}

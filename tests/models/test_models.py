@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +14,9 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from skydraft.engines.log_mel import load_level, load_log_mel
 from skydraft.models import embedded_path
+from skydraft.text.checkpoint import find_checkpoint
 from tests.engines.hugging_face import thinker
 from training.architecture import ModelName
 from training.captioner import Writer
@@ -50,7 +53,14 @@ def test_unknown_name_is_refused() -> None:
 def test_draft_is_small_and_target_several_times_larger() -> None:
     sizes = {name: (embedded_path(name) / "model.safetensors").stat().st_size for name in NAMES}
     assert sizes["draft"] < 3_000_000
-    assert sizes["target"] > 4 * sizes["draft"]
+    assert 4 * sizes["draft"] < sizes["target"] < 16_000_000
+
+
+def test_whispers_licence_lies_beside_what_is_whispers() -> None:
+    licence = (embedded_path("target") / "LICENSE.whisper").read_text()
+    assert "MIT License" in licence
+    assert "OpenAI" in licence
+    assert "LICENSE.whisper" in (embedded_path("target") / "README.md").read_text()
 
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"])
@@ -89,10 +99,29 @@ def test_text_only_prompt_gives_finite_logits(model: Qwen2_5OmniThinkerForCondit
     assert logits.isfinite().all()
 
 
+def levelled(samples: np.ndarray) -> np.ndarray:
+    """What the model cards tell a user of plain Hugging Face code: float [1, 80, num_frames]."""
+    extractor: Any = WhisperFeatureExtractor.from_pretrained(embedded_path("draft"))
+    log_mel = extractor(samples, sampling_rate=16_000, padding="do_not_pad", return_tensors="np").input_features
+    log_mel = log_mel + 1 - np.percentile(log_mel.max(axis=1), extractor.level_percentile)
+    values: np.ndarray = np.rint(log_mel * extractor.steps_per_unit).clip(-127, 127) / extractor.steps_per_unit
+    return values
+
+
+def test_the_cards_lines_give_what_skydraft_gives() -> None:
+    samples = np.random.default_rng(0).standard_normal(32_000).astype(np.float32) * np.float32(0.1)
+    checkpoint = find_checkpoint("embedded", "draft")
+    sound, level = load_log_mel(checkpoint)(samples), load_level(checkpoint)
+    assert level is not None
+    values = level.values(np.frombuffer(sound.data, np.int8).reshape(sound.shape))
+    difference = np.abs(levelled(samples)[0] - values)
+    assert difference.max() <= 1 / level.steps_per_unit  # where a value lies between two steps
+    assert (difference > 0).mean() < 0.001
+
+
 def test_caption_of_a_heard_tone_ends_by_itself(model: Qwen2_5OmniThinkerForConditionalGeneration) -> None:
-    extractor = WhisperFeatureExtractor.from_pretrained(embedded_path("draft"))
-    tone = 0.1 * torch.sin(2 * torch.pi * 200 * torch.arange(32_000) / 16_000).numpy()
-    features = extractor(tone, sampling_rate=16_000, padding="do_not_pad", return_tensors="pt").input_features
+    tone = 0.1 * np.sin(2 * np.pi * 200 * np.arange(32_000) / 16_000).astype(np.float32)
+    features = torch.from_numpy(levelled(tone)).float()
     ids = torch.tensor([TOKENIZER.encode(prompt(50))])
     written = model.generate(  # type: ignore[misc]  # its self is a protocol that its own models do not meet
         input_ids=ids,

@@ -81,4 +81,4 @@ def test_the_demo_shows_four_captions_and_compares_them(
     row = re.fullmatch(r"\s+features\s+(·|[\d,]+)\s+·\s+([\d,]+)\s+\2\s*", features)
     assert row is not None
     assert ("Nothing left the device." in out) == (row.group(1) == "·")  # or the device was unsure
-    assert "Left the device: log_mel" in out.replace("\n   ", " ")
+    assert "Left the device: levelled_log_mel" in out.replace("\n   ", " ")

@@ -90,7 +90,7 @@ async def test_under_features_the_log_mel_leaves_once_and_is_recorded(embedded_c
     sent = [codec.decode_edge_message(frame) for frame in up]
     (opening,) = [message for message in sent if isinstance(message, messages.Open)]
     (tensor,) = [segment for segment in opening.segments if isinstance(segment, messages.WireTensor)]
-    assert tensor.name == "log_mel"
+    assert (tensor.name, tensor.dtype) == ("levelled_log_mel", "int8")
     assert report.disclosure.up["features"] == len(tensor.data)
     assert sum(report.disclosure.up.values()) == sum(map(len, up))
     assert report.disclosure.has_evidence

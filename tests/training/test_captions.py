@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from training.captions import EMOTION_WORDS, Thresholds, Traits, caption, emotion_of, is_well_formed, references, traits
+from training.captions import EMOTION_WORDS, Thresholds, Traits, caption, emotion_of, is_well_formed, parse, traits
 from training.clips import EMOTIONS, SPLIT_ACTORS, Clip, split_of
 from training.measure import Measurement
 
@@ -43,13 +43,27 @@ def test_no_article_precedes_an_emotion() -> None:
         assert not any(before in {"a", "an"} and word in names for before, word in itertools.pairwise(words))
 
 
-def test_references_differ() -> None:
-    found = references(all_traits()[0], 8, seed=1)
-    assert len(set(found)) == 8
+def test_captions_are_read_back() -> None:
+    generator = np.random.default_rng(0)
+    for facts in all_traits():
+        stated = parse(caption(facts, generator))
+        assert stated is not None
+        assert stated._asdict() == {name: value for name, value in vars(facts).items() if name != "is_strong"}
 
 
-def test_references_are_the_same_for_the_same_seed() -> None:
-    assert references(all_traits()[5], 8, seed=1) == references(all_traits()[5], 8, seed=1)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "A woman sounds angry",
+        "angry. The feeling angry fearful strong angry",
+        "A woman sounds angry, loudly; the pitch is high and stays even, and he hurries.",
+        "A woman sounds angry, loudly; the pitch is slow and stays even, and she hurries.",
+        "A woman sounds angry, loudly; the pitch is high and stays even, and she hurries. She hurries.",
+    ],
+)
+def test_what_is_no_caption_is_not_read(text: str) -> None:
+    assert parse(text) is None
 
 
 def test_text_without_emotion_has_none() -> None:
