@@ -54,6 +54,14 @@ def text_pair() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def nobodys_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The settings of whoever runs the tests are not theirs."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-settings"))
+    for name in ("SKYDRAFT_CONFIG", "SKYDRAFT_CLOUD", "SKYDRAFT_DRAFT", "SKYDRAFT_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def few_threads() -> None:
     """Two cores are shared by a cloud, a device and the tests."""

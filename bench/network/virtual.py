@@ -21,6 +21,7 @@ from skydraft.core import Exact, Prompt, SamplingParams, ShareLevel, TokenSegmen
 from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.guess_tree import Node
+from skydraft.decoding.lookup import Lookup
 from skydraft.edge.border import Border, DisclosureRecord
 from skydraft.edge.draft_lease import DraftLease
 from skydraft.edge.measuring import PING_PERIOD_S
@@ -149,6 +150,7 @@ class VirtualText:
         planner: of the device; what it learnt serves the next text.
         is_drafted: False where the cloud writes alone.
         is_oracle: the device knows which of its guesses hold.
+        looks_up: it also looks guesses up in the prompt and the text.
     """
 
     def __init__(
@@ -159,6 +161,7 @@ class VirtualText:
         planner: Planner,
         is_drafted: bool = True,
         is_oracle: bool = False,
+        looks_up: bool = False,
     ) -> None:
         opening = minds.opening
         sampling = SamplingParams(max_tokens=opening.sampling.max_tokens)  # see VirtualCloud
@@ -173,7 +176,8 @@ class VirtualText:
         self._cloud = VirtualCloud(minds, sides.cloud_pace)
         self._up, self._down = link.shaper(), link.shaper()
         self._session = EdgeSession(minds.vocabulary, self._prompt, sampling, Exact())
-        self._drafting = Drafting(self._session, planner, 0.0)
+        lookup = Lookup(planner.match_confidence, opening.prompt_ids) if looks_up else None
+        self._drafting = Drafting(self._session, planner, 0.0, lookup)
         if is_oracle:
             self._drafting.tree = OracleTree(minds.text(), must_ask=not self._drafting.way.has_credit)
         self._reader = TreeReader(_NoEngine(), DraftLease(0), None, 0)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import pytest
 import skydraft
 from skydraft.cli import run
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode
+from skydraft.core import Mode, setting_fields
 
 COMMANDS = ("demo", "cloud", "caption", "listen", "generate", "doctor")
 
@@ -108,3 +108,33 @@ def test_commands_get_their_arguments_and_flags(monkeypatch: pytest.MonkeyPatch)
     assert files == ("a.wav", "b.wav")
     assert output == ("json", None, False)
     assert (settings.mode, settings.top_k, settings.offline_wait_s, settings.seed) == (Mode.EDGE, 4, 1.5, None)
+
+
+def test_flags_of_a_device_stand_under_headings_those_that_most_need_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["caption", "--help"]) == 0
+    out = capsys.readouterr().out
+    headings = [line for line in out.splitlines() if line.endswith(":") and not line.startswith((" ", "Usage"))]
+    assert headings[-1] == "Other:"
+    assert {"Options:", "The text:", "How it is written:", "This machine:", "The connection:"} < set(headings)
+    first = out.partition("\nOptions:\n")[2].partition("\n\n")[0]
+    flags = [
+        field.setting.flag for field in setting_fields(DeviceSettings) if field.setting and not field.setting.group
+    ]
+    flags = [flag for flag in flags if flag]
+    assert flags == ["--cloud", "--key", "--draft", "--target", "--share"]
+    assert all(f"\n  {flag} " in f"\n{first}" for flag in flags)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_flags(capsys: pytest.CaptureFixture[str], shell: str) -> None:
+    assert run(["completion", shell]) == 0
+    assert "_SKYDRAFT_COMPLETE" in capsys.readouterr().out
+
+
+def test_a_shell_that_asks_is_given_what_may_follow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"_SKYDRAFT_COMPLETE": "bash_complete", "COMP_WORDS": "skydraft ge", "COMP_CWORD": "1"}.items():
+        monkeypatch.setenv(name, value)
+    run([])
+    assert "plain,generate" in capsys.readouterr().out

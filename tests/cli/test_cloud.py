@@ -1,8 +1,11 @@
+import json
+import socket
 from pathlib import Path
 
 import pytest
 
 from skydraft.cli import run
+from skydraft.cli.cloud import line_for_devices
 
 
 @pytest.mark.parametrize("replicas", [[], ["--ray", "2"]])
@@ -63,3 +66,31 @@ def test_what_is_wrong_with_a_key_is_one_sentence(
     err = capsys.readouterr().err
     assert err.startswith("Error: ")
     assert words in err
+
+
+def test_keys_are_listed_with_the_limits_that_are_not_the_usual_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = tmp_path / "keys.toml"
+    assert run(["cloud-key", "add", "phone", "--keys", str(keys)]) == 0
+    assert run(["cloud-key", "add", "robot", "--max-sessions", "2", "--sees-metrics", "--keys", str(keys)]) == 0
+    capsys.readouterr()
+    assert run(["cloud-key", "list", "--keys", str(keys)]) == 0
+    assert capsys.readouterr().out == "phone\nrobot  max_sessions=2  sees_metrics=True\n"
+    assert run(["cloud-key", "list", "--json", "--keys", str(keys)]) == 0
+    out = capsys.readouterr().out
+    assert [json.loads(line)["name"] for line in out.splitlines()] == ["phone", "robot"]
+    assert "sha256" not in out
+
+
+@pytest.mark.parametrize(
+    ("address", "has_keys", "line"),
+    [
+        ("ws://127.0.0.1:8471", False, "export SKYDRAFT_CLOUD=ws://127.0.0.1:8471"),
+        ("wss://gpu.example:1", True, "export SKYDRAFT_CLOUD=wss://gpu.example:1 SKYDRAFT_KEY=..."),
+        ("wss://0.0.0.0:1", False, f"export SKYDRAFT_CLOUD=wss://{socket.gethostname()}:1"),
+        ("wss://[::]:1", False, f"export SKYDRAFT_CLOUD=wss://{socket.gethostname()}:1"),
+    ],
+)
+def test_a_cloud_says_what_to_paste_on_a_device(address: str, has_keys: bool, line: str) -> None:
+    assert line_for_devices(address, has_keys) == line

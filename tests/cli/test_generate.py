@@ -1,10 +1,20 @@
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+from rich.console import Console
 
 from skydraft.cli import run
+from skydraft.cli.generate import Request, tell_review
+from skydraft.cli.screen import Screen
+from skydraft.config import CloudSettings, DeviceSettings
+from skydraft.edge.device import Device
+from tests.cloud.running import running
+from tests.linked import table
 
 NOWHERE = "a-model-that-nobody-has"
+TABLE = "table:vocab=64,seed=3,order=2"
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
@@ -89,3 +99,44 @@ def test_the_device_reads_a_context_and_its_text_changes(tmp_path: Path, capsys:
         assert run(["generate", "da", "--mode", "edge", "--draft", model, "--max-tokens", "8", *more]) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] != texts[1]
+
+
+@pytest.mark.parametrize("draft", ["table:vocab=64,seed=3,order=8", "lookup", "lookup:table:vocab=64,seed=3,order=8"])
+def test_a_prediction_and_drafts_without_a_model_change_no_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], draft: str
+) -> None:
+    target = "table:vocab=64,seed=3,order=8"
+    flags = ["--target", target, "--max-tokens", "12"]
+    assert run(["generate", "da", "--mode", "cloud", "--draft", target, *flags]) == 0
+    path = tmp_path / "expected.txt"
+    path.write_text(expected := capsys.readouterr().out)
+    assert run(["generate", "da", "--draft", draft, "--prediction", str(path), *flags]) == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_a_tunnel_without_an_end_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--cloud", "ws://127.0.0.1:9", "--offline", "tunnel", "--max-tokens", "8")
+    assert run(["generate", "da", "--draft", TABLE, *flags]) == 0
+    err = " ".join(capsys.readouterr().err.split())
+    assert "the device goes on alone" in err
+    assert "What the cloud would have written is not known: no cloud could be reached" in err
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (TABLE, "The cloud would have written tokens 1 to 8 too."),
+        ("table:vocab=64,seed=4,order=2", "In place of tokens 1 to 8 the cloud would have written: "),
+    ],
+)
+async def test_a_review_is_told_when_the_cloud_is_back(target: str, words: str) -> None:
+    settings = DeviceSettings(draft=TABLE, cloud="ws://127.0.0.1:9", offline="tunnel", max_tokens=8)
+    with Device.load(settings) as device:
+        report = await device.generate("da")
+    err = StringIO()
+    with (
+        running(CloudSettings(port=0), lambda: table(target)) as cloud,
+        Device.load(replace(settings, cloud=cloud.address)) as device,
+    ):
+        await tell_review(device, Request("da", None, None), report, Screen(err=Console(file=err, width=300)))
+    assert words in err.getvalue()

@@ -12,10 +12,12 @@ from msgspec.structs import replace
 from skydraft.core import (
     Exact,
     MinProb,
+    Prompt,
     Rank,
     Rejection,
     SamplingParams,
     TensorSegment,
+    TokenSegment,
     parse_rule,
     read_float,
     read_int,
@@ -139,6 +141,11 @@ def test_a_text_ends_at_an_end_token_or_at_its_length() -> None:
 def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused() -> None:
     with pytest.raises(ConfigError, match="should have 24 bytes .* and has 23"):
         TensorSegment("log_mel", "float32", (2, 3), bytes(23))
+
+
+def test_the_text_of_a_prompt_is_all_of_its_tokens() -> None:
+    tensor = TensorSegment("log_mel", "float32", (1, 1), bytes(4))
+    assert Prompt((TokenSegment((1, 2)), tensor, TokenSegment((3,)))).token_ids == (1, 2, 3)
 
 
 def test_a_device_without_torch_writes_text() -> None:

@@ -13,9 +13,11 @@ from skydraft.config import CloudSettings
 from skydraft.core import Draft, Exact, Objective, SamplingParams
 from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession, Phase
+from skydraft.decoding.lookup import Lookup, LookupSources
 from skydraft.edge.drafter import LoneDrafter
 from skydraft.edge.tree_reader import DraftStep
 from skydraft.policies.confidence import Confidence
+from skydraft.policies.match_confidence import MatchConfidence
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD, FREE, TREE, Way, chain
 from skydraft.protocol import codec, messages, offers
@@ -33,18 +35,19 @@ class Bench:
     def __init__(
         self,
         draft: str,
-        way: Way,
+        way: Way | None,
         sampling: SamplingParams,
         cloud: CloudSettings | None = None,
         target: str = TARGET,
+        lookup: Lookup | None = None,
     ) -> None:
         self.session = EdgeSession(table(draft).vocabulary, PROMPT, sampling, Exact())
         self.link = Linked(self.session, table(target), cloud or CloudSettings())
         self.drafter = LoneDrafter(table(draft), sampling, Exact())
         self.drafter.open(PROMPT)
         self.drafter.follow(())
-        self.planner = Planner(fixed=way)
-        self.drafting = Drafting(self.session, self.planner, now_s=0.0)
+        self.planner = Planner(fixed=way, has_draft=way is not None)
+        self.drafting = Drafting(self.session, self.planner, now_s=0.0, lookup=lookup)
         self.now_s = 0.0
         self.step: DraftStep | None = None
         self.num_offers = self.length = self.num_positions = 0
@@ -126,6 +129,63 @@ def test_the_text_is_the_clouds_own_in_every_way_and_order(
     bench = Bench(draft, way, sampling, cloud)
     play(bench, Random(seed), cut_share)
     assert list(bench.session.token_ids) == cloud_only(table(TARGET), sampling)
+
+
+LOOKED_UP_ALONE = None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    way=st.sampled_from([LOOKED_UP_ALONE, LOOKED_UP_ALONE, *WAYS]),
+    seed=st.integers(0, 2**32),
+    temperature=st.sampled_from([0.0, 0.9]),
+    cut_share=st.sampled_from([0.0, 0.01]),
+    num_right=st.integers(0, 30),
+    max_draft_tokens=st.sampled_from([16, 64]),
+)
+def test_what_is_looked_up_changes_no_text(
+    way: Way | None, seed: int, temperature: float, cut_share: float, num_right: int, max_draft_tokens: int
+) -> None:
+    sampling = SamplingParams(temperature=temperature, seed=seed, max_tokens=30)
+    text = cloud_only(table(TARGET), sampling)
+    rng = Random(seed)
+    expected = [*text[:num_right], *(rng.randrange(12) for _ in range(8)), *text[num_right:]]  # and tokens it lacks
+    lookup = Lookup(MatchConfidence(), PROMPT.token_ids, sources=LookupSources(expected))
+    bench = Bench(LARGER, way, sampling, CloudSettings(max_draft_tokens=max_draft_tokens), lookup=lookup)
+    play(bench, rng, cut_share)
+    assert list(bench.session.token_ids) == text
+
+
+def looked_up(num_right: int, num_tokens: int = 40) -> Bench:
+    """A text that a client expects, up to a token; no draft model, and the cloud answers in a few moments."""
+    sampling = SamplingParams(temperature=0.9, seed=3, max_tokens=num_tokens)
+    text = cloud_only(table(TARGET), sampling)
+    sources = LookupSources([*text[:num_right], 0, 0, 0])
+    bench = Bench(TARGET, LOOKED_UP_ALONE, sampling, lookup=Lookup(MatchConfidence(), PROMPT.token_ids, (), sources))
+    bench.connect()
+    while not bench.session.is_complete:
+        bench.think()
+        bench.link.carry_up()
+        bench.link.carry_up()
+        bench.link.think()
+        while bench.link.down:
+            bench.listen()
+    assert list(bench.session.token_ids) == text
+    return bench
+
+
+def test_a_text_that_was_expected_takes_a_few_passes() -> None:
+    whole, half, none = (looked_up(num_right).length / looked_up(num_right).now_s for num_right in (40, 20, 0))
+    assert whole > 4 * none
+    assert whole > half > none
+    assert looked_up(40).step is None  # no model was asked
+
+
+def test_nothing_is_looked_up_where_offers_are_chains_of_the_draft_model() -> None:
+    sampling = SamplingParams(max_tokens=30)
+    lookup = Lookup(MatchConfidence(), PROMPT.token_ids, sources=LookupSources(cloud_only(table(TARGET), sampling)))
+    bench = Bench(TARGET, chain(4), sampling, lookup=lookup)
+    assert [node.token_id for node in bench.drafting.tree.nodes()] == [None]
 
 
 @settings(max_examples=20, deadline=None)

@@ -126,3 +126,39 @@ def test_log_probabilities_add_up_along_a_path(tree: GuessTree) -> None:
     six = tree.root.children[1].children[3].children[6]
     expected = sum(Confidence().log_probabilities(scores)[0] for scores in ((0.0, -2.0), (0.0, -2.0), (0.0,)))
     assert tree.prob(six) == pytest.approx(math.exp(expected))
+
+
+def test_a_chain_that_was_looked_up_hangs_beside_what_the_draft_guesses(tree: GuessTree) -> None:
+    three = tree.root.children[1].children[3]
+    before = [tree.prob(node) for node in tree.nodes()]
+    tree.add_chain([1, 3, 8, 9], [math.log(0.9)] * 4, NUM_IDS)
+    eight, nine = three.children[8], three.children[8].children[9]
+    # Where the draft has read, it knows better: it has not guessed 8, so it had to be wrong. What follows 8 it has not.
+    assert [tree.prob(node) for node in tree.nodes() if node not in (eight, nine)] == before
+    assert tree.prob(eight) == pytest.approx(tree.prob(three) * Confidence().miss * 0.9)
+    assert tree.prob(nine) == pytest.approx(tree.prob(eight) * 0.9)
+    assert {eight, nine} <= set(tree.best_to_read(9, 1e-9, 100))  # the draft may read on from there
+    tree.add_chain([1, 3, 8, 9], [math.log(0.99)] * 4, NUM_IDS)
+    assert tree.prob(eight) == pytest.approx(tree.prob(three) * Confidence().miss * 0.9)
+    assert tree.prob(nine) == pytest.approx(tree.prob(eight) * 0.99)  # the likelier of two lookups counts
+
+
+def test_once_the_draft_has_read_a_place_what_was_looked_up_behind_it_is_as_probable_as_it_says() -> None:
+    tree = GuessTree(Confidence())
+    for token_ids in ([1, 2], [7, 8]):
+        tree.add_chain(token_ids, [math.log(0.4), math.log(0.9)], NUM_IDS)
+    tree.offer(tree.unoffered(1e-9, 9))
+    one, five = grow(tree, tree.root, 1, 5)[0], tree.root.children[5]
+    assert one.is_offered
+    own = [math.exp(log_prob) for log_prob in Confidence().log_probabilities((0.0, -2.0))]
+    assert [tree.prob(one), tree.prob(five)] == pytest.approx(own)
+    assert tree.prob(one.children[2]) == pytest.approx(own[0] * 0.9)
+    assert tree.prob(tree.root.children[7].children[8]) == pytest.approx(0.4 * Confidence().miss * 0.9)
+    assert [node.token_id for node in tree.unoffered(1e-9, 9)] == [5]
+    assert sorted(node.token_id or 0 for node in tree.best_to_read(9, 1e-9, 9)) == [1, 2, 5, 7, 8]
+
+
+def test_a_chain_ends_before_a_token_that_the_target_does_not_have() -> None:
+    tree = GuessTree(Confidence())
+    tree.add_chain([1, NUM_IDS, 2], [-0.1, -0.1, -0.1], NUM_IDS)
+    assert [node.token_id for node in tree.nodes()] == [None, 1]

@@ -70,6 +70,29 @@ async def refused(save: Save, **settings: object) -> str:
     return str(caught.value)
 
 
+async def test_what_is_looked_up_needs_no_more_of_a_model_than_its_tokens(save: Save, cloud: str) -> None:
+    folder = save("target", 1, of_cloud()).parent
+    running = DeviceSettings(draft="lookup", models=str(folder), cloud=cloud)
+    assert (await choose_draft(running)).draft == f"lookup:{folder / 'target'}"
+    assert (await choose_draft(running)).draft_model == str(folder / "target")
+    assert (await choose_draft(DeviceSettings(draft="lookup", target=TABLE))).draft == f"lookup:{TABLE}"
+    named = DeviceSettings(draft="lookup:mine", cloud=cloud)
+    assert await choose_draft(named) is named
+
+
+async def test_where_no_model_has_the_tokens_to_look_up_the_user_is_asked_for_one(save: Save, cloud: str) -> None:
+    folder = save("other").parent
+    with pytest.raises(ConfigError, match="name one that does, as --draft lookup:MODEL"):
+        await choose_draft(DeviceSettings(draft="lookup", models=str(folder), cloud=cloud))
+
+
+async def test_doctor_loads_no_model_where_drafts_are_looked_up() -> None:
+    result = await check_up(DeviceSettings(draft=f"lookup:{TABLE}"))
+    (found,) = (finding for finding in result.findings if finding.check == "draft")
+    assert found.state is FindingState.OK
+    assert found.sentence == f"looked up, with the tokens of {TABLE}: no model is read"
+
+
 async def test_a_draft_that_is_named_stays(save: Save) -> None:
     settings = DeviceSettings(draft="my-model")
     assert await choose_draft(settings) is settings

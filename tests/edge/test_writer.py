@@ -22,6 +22,7 @@ from skydraft.core import (
     Token,
     TokenSegment,
 )  # fmt: skip
+from skydraft.decoding.lookup import NO_SOURCES, LookupSources
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
@@ -93,6 +94,27 @@ async def test_hybrid_writes_what_the_cloud_alone_writes(
     assert ids(hybrid) == ids(alone) == cloud_only(table(TARGET), sampling)
     assert alone.num_by_origin[Origin.CLOUD] == 40
     assert hybrid.rounds > 0 or way in ("free", "auto", "cloud")  # a fast cloud may write all by itself
+
+
+@pytest.mark.parametrize("draft", [None, DRAFT])
+@pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.AUTO])
+async def test_what_is_expected_is_drafted_with_and_without_a_model(
+    address: str, draft: str | None, mode: Mode
+) -> None:
+    text = cloud_only(table(TARGET), SAMPLING)
+    sources = LookupSources([*text[:30], 0, 0, 0, *text[30:]])
+    report = await write(address, draft=draft, mode=mode, sources=sources)
+    assert ids(report) == text
+    assert report.is_cloud_text
+
+
+async def test_a_private_context_is_in_no_draft(address: str) -> None:
+    sampling = SamplingParams(max_tokens=4)  # with the prompt no two of its tokens come twice
+    text = cloud_only(table(TARGET), sampling)
+    quoted = Prompt((TokenSegment((*PROMPT.token_ids, *text), SegmentKind.EVIDENCE), *PROMPT.segments))
+    report = await write(address, draft=None, sampling=sampling, prompts=PromptPair(quoted, PROMPT), sources=NO_SOURCES)
+    assert ids(report) == text
+    assert "drafts" not in report.disclosure.up
 
 
 async def test_edge_writes_what_the_draft_model_writes() -> None:

@@ -11,7 +11,7 @@ from skydraft.core import Objective, PassTimes
 from skydraft.policies.estimates import Estimates
 from skydraft.policies.planner import Planner
 from skydraft.policies.throughput import Conditions, free_running_tokens_per_s
-from skydraft.policies.way import CLOUD, SURE, TREE, Way
+from skydraft.policies.way import CLOUD, SURE, SURE_PROB, TREE, Way
 from tests.effort import effort_of
 
 
@@ -234,3 +234,31 @@ def test_a_review_takes_few_steps_however_long_the_text() -> None:
     planner.begin()
     efforts = [effort_of(partial(planner.review, length, 2 * length, 10.0)) for length in (8, 16, 10**6)]
     assert max(effort.num_steps for effort in efforts) < 3000  # some 30 microseconds
+
+
+@pytest.mark.parametrize("objective", list(Objective))
+def test_without_a_draft_model_the_cloud_writes_by_itself(objective: Objective) -> None:
+    planner = measured(Planner(objective, has_draft=False), 0.001, 0.05, 0.0, 30)
+    assert planner.begin() is CLOUD
+    planner.saw_pass_times(PassTimes(0.05, 0.0))
+    assert way_after(planner, 40) is CLOUD
+
+
+def test_what_is_looked_up_is_offered_where_judging_it_takes_less_than_it_saves() -> None:
+    planner = Planner(has_draft=False)
+    planner.estimates.verify_s.tell(PassTimes(0.03, 0.03 * 0.4))
+    assert planner.least_lookup_prob == pytest.approx(0.4)  # a position takes two fifths of a pass
+    planner.estimates.verify_s.tell(PassTimes(0.03, 0.00003))
+    assert planner.least_lookup_prob == pytest.approx(0.01)
+    planner.estimates.verify_s.tell(PassTimes(0.03, 0.06))
+    assert planner.least_lookup_prob > 1  # nothing is
+
+
+def test_what_is_looked_up_is_surer_where_little_is_to_leave_or_to_be_judged_in_vain() -> None:
+    assert Planner(Objective.PRIVACY, has_draft=False).least_lookup_prob == SURE_PROB
+    planner = Planner(Objective.COST, has_draft=False)
+    planner.begin()
+    before = planner.least_lookup_prob
+    for length in range(10, 100, 10):
+        way_after(planner, length, num_positions=5 * length)
+    assert planner.least_lookup_prob > before

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from skydraft.config import DeviceSettings
 from skydraft.core import Mode, Origin
 from skydraft.edge.device import Device
 from skydraft.edge.local_cloud import local_cloud
+from tests.waiting import PATIENCE_S
 
 NUM_CLIPS = 4
 CASES = [
@@ -58,3 +63,54 @@ async def test_stories_are_the_clouds_own_with_every_draft(text_pair: Path) -> N
             assert [token.token_id for token in hybrid.tokens] == [token.token_id for token in alone.tokens]
             assert hybrid.num_by_origin[Origin.ACCEPTED] > 10 or way == "auto"  # a fast cloud may need no draft
             assert hybrid.text == alone.text
+
+
+async def test_stories_are_the_clouds_own_where_drafts_are_looked_up(text_pair: Path) -> None:
+    prompt = json.loads((text_pair / "prompts.jsonl").read_text().splitlines()[0])["prompt"]
+    target = str(text_pair / "target")
+    async with local_cloud(target, "--threads", "1") as url:
+        for temperature in (0.0, 0.8):
+            settings = DeviceSettings(
+                draft=f"lookup:{target}", cloud=url, temperature=temperature, seed=11, max_tokens=60
+            )
+            with Device.load(replace(settings, mode=Mode.CLOUD)) as device:
+                alone = await device.generate(prompt)
+            beside = replace(settings, draft=str(text_pair / "draft-q4"), lookup=True)
+            for drafting in (settings, beside, replace(beside, way="tree")):
+                with Device.load(drafting) as device:
+                    for prediction in (None, alone.text, f"{alone.text[:80]} And then{alone.text[80:]}"):
+                        text = await device.generate(prompt, prediction=prediction)
+                        assert [token.token_id for token in text.tokens] == [token.token_id for token in alone.tokens]
+
+
+WITH_A_VOCABULARY = """
+import asyncio, json, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "transformers", "safetensors"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from skydraft.config import DeviceSettings
+from skydraft.edge.device import Device
+folder, url, prompt = sys.argv[1:]
+with Device.load(DeviceSettings(draft=f"lookup:{folder}", cloud=url, max_tokens=40)) as device:
+    print(json.dumps([token.token_id for token in asyncio.run(device.generate(prompt, prediction=prompt)).tokens]))
+"""
+
+
+async def test_a_device_that_has_a_vocabulary_and_no_torch_writes_the_clouds_text(
+    text_pair: Path, tmp_path: Path
+) -> None:
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copyfile(text_pair / "target" / name, tmp_path / name)
+    prompt = json.loads((text_pair / "prompts.jsonl").read_text().splitlines()[1])["prompt"]
+    target = str(text_pair / "target")
+    async with local_cloud(target, "--threads", "1") as url:
+        with Device.load(DeviceSettings(draft=target, cloud=url, max_tokens=40, mode=Mode.CLOUD)) as device:
+            alone = await device.generate(prompt)
+        command = (sys.executable, "-c", WITH_A_VOCABULARY, str(tmp_path), url, prompt)
+        run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert run.stderr == ""
+    assert json.loads(run.stdout) == [token.token_id for token in alone.tokens]

@@ -13,6 +13,8 @@ from skydraft.cli.options import (
     CONFIG,
     JSON,
     KEYS,
+    OTHER,
+    HeadedOption,
     Number,
     cloud_settings,
     device_settings,
@@ -27,7 +29,9 @@ from skydraft.tasks.cues import CUE_FORMATS
 FORMAT = click.option(
     "--format", "to", type=click.Choice([*CUE_FORMATS, "json"]), help="Format of the captions. [default: text]"
 )
-DEBUG = click.Option(["--debug"], is_flag=True, help="Show the traceback of an error. Also SKYDRAFT_DEBUG=1.")
+DEBUG = HeadedOption(
+    ["--debug"], is_flag=True, heading=OTHER, help="Show the traceback of an error. Also SKYDRAFT_DEBUG=1."
+)
 
 
 class Command(click.Command):
@@ -36,6 +40,20 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.append(DEBUG)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Under headings, those that most need first."""
+        sections: dict[str, list[tuple[str, str]]] = {"": []}
+        for option in self.get_params(ctx):
+            if not isinstance(option, click.Option):
+                continue
+            heading = option.heading if isinstance(option, HeadedOption) else "" if option.is_eager is False else OTHER
+            if record := option.get_help_record(ctx):
+                sections.setdefault(heading, []).append(record)
+        other = sections.pop(OTHER, [])
+        for heading, records in [*sections.items(), (OTHER, other)]:
+            with formatter.section(heading or "Options"):
+                formatter.write_dl(records)
 
     def invoke(self, ctx: click.Context) -> None:
         with guard(ctx.params.pop("debug")):
@@ -133,7 +151,7 @@ def caption(
     is_json: bool,
     **flags: Any,
 ) -> int:
-    """Describe in a sentence how the voice in each sound file sounds.
+    """Say in a sentence how the voice in each sound file sounds.
 
     A recording over 8 s is captioned in windows that are cut where the speaker pauses, with their times and a summary.
     If a file cannot be read, the others are captioned all the same; the exit status is then 1.
@@ -192,9 +210,18 @@ def listen(
     metavar="FILE",
     help="A text that the prompt refers to: the device reads it, the cloud only with --share features.",
 )
+@click.option(
+    "--prediction",
+    type=Path,
+    metavar="FILE",
+    help="What the text is expected to be, such as the text to correct: where it is right, the text is there sooner. "
+    "Parts of it leave as guesses.",
+)
 @CONFIG
 @JSON
-def generate(prompt: str, context: Path | None, config: Path | None, is_json: bool, **flags: Any) -> int:
+def generate(
+    prompt: str, context: Path | None, prediction: Path | None, config: Path | None, is_json: bool, **flags: Any
+) -> int:
     """Continue a text.
 
     Draft and target can be any two language models with the same tokenizer.
@@ -202,7 +229,7 @@ def generate(prompt: str, context: Path | None, config: Path | None, is_json: bo
     """
     from skydraft.cli.generate import run_generate
 
-    return run_generate(prompt, context, device_settings(config, flags), is_json)
+    return run_generate(prompt, context, prediction, device_settings(config, flags), is_json)
 
 
 @app.command()
@@ -210,7 +237,7 @@ def generate(prompt: str, context: Path | None, config: Path | None, is_json: bo
 @options_of(GatewaySettings)
 @CONFIG
 def serve(config: Path | None, **flags: Any) -> None:
-    """Serve apps on this machine: one endpoint that clients of OpenAI's API know.
+    """Serve apps on this machine with OpenAI's API.
 
     Prints the address to give them as base URL, and serves until Ctrl-C. The draft model stays loaded.
     """
@@ -239,9 +266,71 @@ def doctor(config: Path | None, is_json: bool, **flags: Any) -> int:
     return run_doctor(device_settings(config, flags), is_json)
 
 
+@app.command()
+@CONFIG
+@click.option("--all", "all_settings", is_flag=True, help="Show those with their defaults too.")
+@JSON
+def settings(config: Path | None, all_settings: bool, is_json: bool) -> None:
+    """Show the settings, and where each comes from.
+
+    Flags override environment variables, these a file named with --config, that one your own, and that the defaults.
+    """
+    from skydraft.cli.settings import run_settings
+
+    run_settings(config, all_settings, is_json)
+
+
+@app.group()
+def models() -> None:
+    """List, fetch and delete models on this machine."""
+
+
+@models.command("list")
+@options_of(DeviceSettings, "models")
+@JSON
+def list_models(is_json: bool, **flags: Any) -> None:
+    """List the models in a folder and those that were fetched, as --draft and --model take them."""
+    from skydraft.cli.models import run_list
+
+    folder = device_settings(None, flags).models
+    run_list(None if folder is None else Path(folder), is_json)
+
+
+@models.command("pull")
+@click.argument("name", help="OWNER/NAME, or OWNER/NAME/FILE.gguf, of Hugging Face.")
+def pull_model(name: str) -> None:
+    """Fetch a model from Hugging Face, and print where it is."""
+    from skydraft.cli.models import run_pull
+
+    run_pull(name)
+
+
+@models.command("remove")
+@click.argument("name", help="As skydraft models list names it.")
+def remove_model(name: str) -> None:
+    """Delete a model that was fetched."""
+    from skydraft.cli.models import run_remove
+
+    run_remove(name)
+
+
+@app.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), help="The shell.")
+def completion(shell: str) -> None:
+    """Print a script for a shell to complete commands and flags.
+
+    For bash, in ~/.bashrc: eval "$(skydraft completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None, "click knows these shells"
+    click.echo(found(app, {}, "skydraft", "_SKYDRAFT_COMPLETE").source())
+
+
 @app.group("cloud-key")
 def cloud_key() -> None:
-    """Create and revoke API keys of a cloud."""
+    """Create, list and revoke API keys of a cloud."""
 
 
 @cloud_key.command("add")
@@ -256,6 +345,16 @@ def add_key(name: str, keys: Path, **flags: Any) -> None:
     from skydraft.cli.cloud_key import run_add_key
 
     run_add_key(name, keys, given(flags))
+
+
+@cloud_key.command("list")
+@KEYS
+@JSON
+def list_keys(keys: Path, is_json: bool) -> None:
+    """List the names of the keys and their limits."""
+    from skydraft.cli.cloud_key import run_list_keys
+
+    run_list_keys(keys, is_json)
 
 
 @cloud_key.command("remove")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from urllib.parse import urlsplit
 
 from skydraft.cli.screen import Screen
 from skydraft.cloud.logs import configure_logs
@@ -36,10 +38,25 @@ def run_cloud(settings: CloudSettings, num_replicas: int | None, with_stdin: boo
         def announce(address: str) -> None:
             loading.close()
             screen.text(ANNOUNCEMENT + address)
+            if not (with_stdin or settings.behind_proxy):  # what devices meet is the proxy's address
+                screen.note(f"On a device: {line_for_devices(address, has_keys=bool(settings.keys))}")
 
         run = _run(settings, num_replicas, announce)
         loading.enter_context(screen.busy(f"Loading {settings.model} ..."))
         run()
+
+
+def line_for_devices(address: str, has_keys: bool) -> str:
+    """What to paste in the shell of a device, so that its commands use this cloud.
+
+    Args:
+        address: where it listens; the name of this machine stands in for one that means all of its addresses.
+    """
+    parts = urlsplit(address)
+    if parts.hostname in ("0.0.0.0", "::"):
+        parts = parts._replace(netloc=f"{socket.gethostname()}:{parts.port}")
+    key = " SKYDRAFT_KEY=..." if has_keys else ""
+    return f"export SKYDRAFT_CLOUD={parts.geturl()}{key}"
 
 
 def _run(settings: CloudSettings, num_replicas: int | None, announce: Callable[[str], None]) -> Callable[[], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from skydraft.cli.exit_status import ENDED_EARLY
 from skydraft.cli.live_text import LiveText
@@ -13,14 +14,18 @@ from skydraft.cli.results import Result, as_json, result_of_text
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import summary
 from skydraft.config import DeviceSettings
+from skydraft.edge.device import Device
 from skydraft.edge.ready_device import require_language_models
-from skydraft.errors import ConfigError
+from skydraft.edge.report import Report
+from skydraft.errors import ConfigError, SkydraftError
 
 FROM_STDIN = "-"
-MAX_CONTEXT_BYTES = 2**22  # far more than models take
+MAX_FILE_BYTES = 2**22  # far more than models take
 
 
-def run_generate(prompt: str, context_file: Path | None, settings: DeviceSettings, is_json: bool) -> int:
+def run_generate(
+    prompt: str, context_file: Path | None, prediction_file: Path | None, settings: DeviceSettings, is_json: bool
+) -> int:
     """Continue a prompt; returns the exit status.
 
     Raises:
@@ -29,10 +34,11 @@ def run_generate(prompt: str, context_file: Path | None, settings: DeviceSetting
     screen = Screen()
     require_language_models(settings)
     text = _read(prompt)
-    context = None if context_file is None else _read_context(context_file)
+    context = None if context_file is None else _read_file(context_file, "context")
+    prediction = None if prediction_file is None else _read_file(prediction_file, "prediction")
     if context and (warning := deaf_cloud(settings, "read the context", "read it")):
         screen.warn(warning)
-    result = asyncio.run(_generate(text, context, settings, screen, is_json))
+    result = asyncio.run(_generate(Request(text, context, prediction), settings, screen, is_json))
     if is_json:
         screen.json(as_json({"prompt": text}, result))
     elif screen.err.is_terminal:
@@ -40,15 +46,40 @@ def run_generate(prompt: str, context_file: Path | None, settings: DeviceSetting
     return 0 if result.ended_early is None else ENDED_EARLY
 
 
-async def _generate(
-    prompt: str, context: str | None, settings: DeviceSettings, screen: Screen, is_json: bool
-) -> Result:
+class Request(NamedTuple):
+    """What is asked for; as the arguments of Device.generate."""
+
+    prompt: str
+    context: str | None
+    prediction: str | None
+
+
+async def _generate(request: Request, settings: DeviceSettings, screen: Screen, is_json: bool) -> Result:
+    prompt, context, prediction = request
     async with ready_device(settings, screen) as device:
         if is_json:
-            return result_of_text(await device.generate(prompt, notify=screen.warn, context=context), device.tokenizer)
-        with LiveText(screen, device.tokenizer) as live:
-            report = await device.generate(prompt, live.add, screen.warn, context)
+            report = await device.generate(prompt, notify=screen.warn, context=context, prediction=prediction)
+        else:
+            with LiveText(screen, device.tokenizer) as live:
+                report = await device.generate(prompt, live.add, screen.warn, context, prediction=prediction)
+            if report.is_alone and settings.offline == "tunnel":
+                await tell_review(device, request, report, screen)
         return result_of_text(report, device.tokenizer)
+
+
+async def tell_review(device: Device, request: Request, report: Report, screen: Screen) -> None:
+    """Say what the cloud would have written where the device wrote alone, if it is back."""
+    try:
+        reviews = await device.review(request.prompt, report, request.context)
+    except SkydraftError as error:
+        screen.note(f"What the cloud would have written is not known: {error}")
+        return
+    for review in reviews:
+        where = f"tokens {review.start + 1:,} to {review.end:,}"
+        if review.is_same:
+            screen.note(f"The cloud would have written {where} too.")
+        else:
+            screen.note(f"In place of {where} the cloud would have written: {review.cloud_text}")
 
 
 def _read(prompt: str) -> str:
@@ -66,25 +97,25 @@ def _read(prompt: str) -> str:
     return text
 
 
-def _read_context(path: Path) -> str:
-    """Read a text file.
+def _read_file(path: Path, what: str) -> str:
+    """Read a text file: the context or the prediction.
 
     Raises:
         ConfigError: it cannot be read, is not UTF-8, is blank or too large.
     """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_CONTEXT_BYTES + 1)
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"the context {str(path)!r} cannot be read: {error.strerror or error}") from None
-    if len(data) > MAX_CONTEXT_BYTES:
-        raise ConfigError(f"the context {str(path)!r} has more than {MAX_CONTEXT_BYTES} bytes: give a part of it")
+        raise ConfigError(f"the {what} {str(path)!r} cannot be read: {error.strerror or error}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"the {what} {str(path)!r} has more than {MAX_FILE_BYTES} bytes: give a part of it")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"the context {str(path)!r} is not UTF-8 text (byte {error.start}): give a text file"
+            f"the {what} {str(path)!r} is not UTF-8 text (byte {error.start}): give a text file"
         ) from None
     if not text.strip():
-        raise ConfigError(f"the context {str(path)!r} is blank: leave --context out")
+        raise ConfigError(f"the {what} {str(path)!r} is blank: leave --{what} out")
     return text

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin
 import click
 import msgspec
 
-from skydraft.config import CloudSettings, DeviceSettings, GatewaySettings, load_settings, with_flags
+from skydraft.config import FILE_VARIABLE, CloudSettings, DeviceSettings, GatewaySettings, combine, layers
 from skydraft.core import Setting, SettingField, read_float, read_int, setting_fields
 from skydraft.errors import ConfigError
 
@@ -24,7 +24,16 @@ Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 Flags: TypeAlias = Mapping[str, Any]  # what was typed, by the names of the settings; None or (): not given
 
 _READERS: dict[type, Callable[[str], float]] = {int: read_int, float: read_float}
+OTHER = "Other"  # what is no setting
 _NO_WORDS: Mapping[str, str] = MappingProxyType({})
+
+
+class HeadedOption(click.Option):
+    """An option that `--help` lists under a heading; an empty one: among the few that come first."""
+
+    def __init__(self, *args: Any, heading: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heading = heading
 
 
 class Number(click.ParamType[Any]):
@@ -68,11 +77,21 @@ def options_of(settings_type: type[msgspec.Struct], *names: str, unset: Mapping[
     return decorate
 
 
-CONFIG = click.option("--config", type=Path, metavar="FILE", help="Settings file (TOML); flags override it.")
+CONFIG = click.option(
+    "--config",
+    type=Path,
+    metavar="FILE",
+    cls=HeadedOption,
+    heading=OTHER,
+    help=f"Settings file (TOML), over your own in ~/.config/skydraft/config.toml; flags and environment variables "
+    f"override both. Also {FILE_VARIABLE}.",
+)
 JSON = click.option(
     "--json",
     "is_json",
     is_flag=True,
+    cls=HeadedOption,
+    heading=OTHER,
     help="Print one JSON object per line, with texts as they are; without it, control and invisible characters are "
     "left out of them.",
 )
@@ -82,12 +101,12 @@ KEYS = click.option(
 
 
 def cloud_settings(config: Path | None, flags: Flags) -> CloudSettings:
-    """The settings of a file with flags over them.
+    """What the layers of settings say, flags on top.
 
     Raises:
         ConfigError: a value is wrong.
     """
-    return with_flags(load_settings(config).cloud, **given(flags))
+    return combine(CloudSettings, layers(CloudSettings, config), given(flags)).settings
 
 
 def gateway_settings(config: Path | None, flags: Flags) -> GatewaySettings:
@@ -96,20 +115,19 @@ def gateway_settings(config: Path | None, flags: Flags) -> GatewaySettings:
     Raises:
         ConfigError: a value is wrong.
     """
-    return with_flags(load_settings(config).gateway, **given(flags))
+    return combine(GatewaySettings, layers(GatewaySettings, config), given(flags)).settings
 
 
 def device_settings(config: Path | None, flags: Flags) -> DeviceSettings:
-    """The settings of a file with flags over them.
+    """The same of a device.
 
     Raises:
-        ConfigError: a value is wrong, or both a running cloud and the model of a cloud to be started are named.
+        ConfigError: a value is wrong, or both a running cloud and the model of a cloud to be started are named, and
+            neither in a higher layer than the other.
     """
-    typed = given(flags)
-    settings = with_flags(load_settings(config).device, **typed)
-    # A cloud that is typed overrides the target of a file. `doctor` has no --target, and looks at no target.
-    is_target_in_file = settings.target != DeviceSettings().target and "cloud" not in typed
-    if settings.cloud is not None and "target" in flags and ("target" in typed or is_target_in_file):
+    settings, sources = combine(DeviceSettings, layers(DeviceSettings, config), given(flags))
+    # `doctor` has no --target, and looks at no target.
+    if settings.cloud is not None and "target" in flags and "target" in sources:
         raise ConfigError(
             f"--target {settings.target} is the model of a cloud to be started and --cloud {settings.cloud} one that "
             "runs with a model of its own: leave one of them out"
@@ -135,10 +153,10 @@ def _option(field: SettingField, setting: Setting, unset: str | None) -> Decorat
         default=None,
         is_flag=field.kind is bool,
         multiple=is_list,
-        help=setting.help + _default_words(field.default, unset),
+        help=setting.help + _variable_words(setting) + _default_words(field.default, unset),
         metavar=setting.metavar,
-        envvar=setting.envvar,
-        show_envvar=True,
+        cls=HeadedOption,
+        heading=setting.group,
     )
 
 
@@ -151,6 +169,10 @@ def _type(kind: Any) -> Any:
     if issubclass(kind, enum.Enum):
         return click.Choice(kind, case_sensitive=False)  # by name, which is the value in capitals
     return kind
+
+
+def _variable_words(setting: Setting) -> str:
+    return f" Also {setting.envvar}." if setting.envvar else ""
 
 
 def _default_words(default: object, unset: str | None) -> str:

@@ -4,20 +4,28 @@ Each field says all there is to say about its setting; the options of the comman
 """
 
 from skydraft.config.cloud import CloudSettings, LogFormat, LogLevel
-from skydraft.config.device import AUTO_DRAFT, DeviceSettings, Offline, require_rule_fits
+from skydraft.config.device import AUTO_DRAFT, LOOKUP_DRAFT, DeviceSettings, Offline, require_rule_fits
 from skydraft.config.file import Settings, load_settings, with_flags
 from skydraft.config.gateway import GatewaySettings
+from skydraft.config.layers import FILE_VARIABLE, Layer, Sourced, combine, layers, user_file
 
 __all__ = [
     "AUTO_DRAFT",
+    "FILE_VARIABLE",
+    "LOOKUP_DRAFT",
     "CloudSettings",
     "DeviceSettings",
     "GatewaySettings",
+    "Layer",
     "LogFormat",
     "LogLevel",
     "Offline",
     "Settings",
+    "Sourced",
+    "combine",
+    "layers",
     "load_settings",
     "require_rule_fits",
+    "user_file",
     "with_flags",
 ]

@@ -28,7 +28,10 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         DEFAULT_PORT
     )
     num_slots: Annotated[
-        int, Setting("Sessions that have a KV cache at the same time.", "--slots", "N", bounds=(1, 4096))
+        int,
+        Setting(
+            "Sessions that have a KV cache at the same time.", "--slots", "N", bounds=(1, 4096), group="This machine"
+        ),
     ] = 8
     max_sessions: Annotated[
         int, Setting("Sessions at the same time; those beyond num_slots take turns.", bounds=(1, 2**20))
@@ -54,7 +57,15 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 256
     max_length: MaxLength = 0
     num_threads: Annotated[
-        int, Setting("Threads that the model computes with.", "--threads", "N", unset="one per core", bounds=(0, 1024))
+        int,
+        Setting(
+            "Threads that the model computes with.",
+            "--threads",
+            "N",
+            unset="one per core",
+            bounds=(0, 1024),
+            group="This machine",
+        ),
     ] = 0
     device: DeviceName = "cpu"
     dtype: Dtype = "float32"
@@ -64,6 +75,7 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "Compute as fast as can be, even where logits then depend on what else is computed with them, so that "
             "texts may differ from what the cloud alone would write.",
             "--fast-math",
+            group="This machine",
         ),
     ] = False
     skip_self_test: Annotated[
@@ -71,10 +83,14 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Setting(
             "Load the model without testing whether its logits depend on what else is computed with them.",
             "--no-self-test",
+            group="This machine",
         ),
     ] = False
     grace_s: Annotated[
-        float, Setting("How long a session outlives its connection.", "--grace", "SECONDS", bounds=(0, 86400))
+        float,
+        Setting(
+            "How long a session outlives its connection.", "--grace", "SECONDS", bounds=(0, 86400), group="Sessions"
+        ),
     ] = 60.0
     max_draft_tokens: Annotated[int, Setting("Tokens in one offer.", bounds=(16, 4096))] = 64
     max_in_flight: Annotated[int, Setting("Offers of one session that wait to be judged.", bounds=(1, 64))] = 32
@@ -90,9 +106,15 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unset="none; only this machine is served",
         ),
     ] = None
-    tls_cert: Annotated[str | None, Setting("TLS certificate chain (PEM).", "--tls-cert", "FILE")] = None
-    tls_key: Annotated[str | None, Setting("Private key of the certificate (PEM).", "--tls-key", "FILE")] = None
-    behind_proxy: Annotated[bool, Setting("A proxy terminates TLS: listen without it.", "--behind-proxy")] = False
+    tls_cert: Annotated[
+        str | None, Setting("TLS certificate chain (PEM).", "--tls-cert", "FILE", group="Who may come in")
+    ] = None
+    tls_key: Annotated[
+        str | None, Setting("Private key of the certificate (PEM).", "--tls-key", "FILE", group="Who may come in")
+    ] = None
+    behind_proxy: Annotated[
+        bool, Setting("A proxy terminates TLS: listen without it.", "--behind-proxy", group="Who may come in")
+    ] = False
     allowed_origins: Annotated[
         tuple[str, ...],
         Setting(
@@ -100,6 +122,7 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "--allow-origin",
             "ORIGIN",
             unset="none",
+            group="Who may come in",
         ),
     ] = ()
     max_connections: Annotated[int, Setting("Connections at the same time.", bounds=(1, 2**16))] = 1024
@@ -119,10 +142,20 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 20.0
     drain_s: Annotated[
         float,
-        Setting("How long texts in progress may continue after SIGTERM.", "--drain", "SECONDS", bounds=(0, 86400)),
+        Setting(
+            "How long texts in progress may continue after SIGTERM.",
+            "--drain",
+            "SECONDS",
+            bounds=(0, 86400),
+            group="Sessions",
+        ),
     ] = 20.0
-    log_format: Annotated[LogFormat, Setting("Format of the log on standard error.", "--log-format")] = "text"
-    log_level: Annotated[LogLevel, Setting("Least severe messages that are logged.", "--log-level")] = "warning"
+    log_format: Annotated[LogFormat, Setting("Format of the log on standard error.", "--log-format", group="Logs")] = (
+        "text"
+    )
+    log_level: Annotated[LogLevel, Setting("Least severe messages that are logged.", "--log-level", group="Logs")] = (
+        "warning"
+    )
     otel_endpoint: Annotated[
         str | None,
         Setting(
@@ -131,6 +164,7 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "URL",
             unset="no traces",
             envvar="OTEL_EXPORTER_OTLP_ENDPOINT",
+            group="Logs",
         ),
     ] = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -29,8 +30,9 @@ from skydraft.policies.gate_choice import UNSURE_CAPTIONS, parse_gate, require_g
 from skydraft.policies.way import parse_way
 from skydraft.transport.address import session_url
 
-Offline = Literal["wait", "edge", "fail"]
+Offline = Literal["wait", "edge", "tunnel", "fail"]
 AUTO_DRAFT = "auto"
+LOOKUP_DRAFT = "lookup"
 ADAPTIVE = UgsdDraftLength()
 
 
@@ -43,6 +45,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "Where the text is generated. hybrid: the device drafts and the cloud verifies. edge: on the device alone. "
             "cloud: in the cloud alone. auto: whichever serves the objective best.",
             "--mode",
+            group="How it is written",
         ),
     ] = Mode.HYBRID
     objective: Annotated[
@@ -51,6 +54,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "What --mode auto and drafting optimise. latency: the earliest text. cost: the least work in the cloud. "
             "energy: the least work on the device. privacy: the least data that leaves the device.",
             "--objective",
+            group="How it is written",
         ),
     ] = Objective.LATENCY
     cloud: Annotated[
@@ -60,6 +64,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "--cloud",
             "URL",
             unset="a cloud is started on this machine",
+            envvar="SKYDRAFT_CLOUD",
         ),
     ] = None
     key: Annotated[str | None, Setting("API key of the cloud.", "--key", "KEY", envvar="SKYDRAFT_KEY")] = None
@@ -67,11 +72,33 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Setting(
             f"The draft model, on the device: {MODELS}; {AUTO_DRAFT}: the smallest on this machine that has the tokens "
-            "of the cloud's model.",
+            f"of the cloud's model; {LOOKUP_DRAFT}: no model, drafts are looked up in the prompt and the text; "
+            f"{LOOKUP_DRAFT}:MODEL: with the tokens of this model.",
             "--draft",
             "MODEL",
+            envvar="SKYDRAFT_DRAFT",
         ),
     ] = "embedded"
+    lookup: Annotated[
+        bool,
+        Setting(
+            "Look drafts up in the prompt and the text too, beside the draft model, under the rule exact.",
+            "--lookup",
+            group="How it is written",
+        ),
+    ] = False
+    history: Annotated[
+        str | None,
+        Setting(
+            "File of your own texts, on this device: each prompt and its text is added. Drafts are looked up in it "
+            "too, so that parts of earlier texts leave as guesses, and where nobody can write, a question that was "
+            "answered before is answered again. Delete it to forget.",
+            "--history",
+            "FILE",
+            unset="nothing is kept",
+            group="How it is written",
+        ),
+    ] = None
     models: Annotated[
         str | None,
         Setting(
@@ -80,6 +107,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "FOLDER",
             unset="none",
             envvar="SKYDRAFT_MODELS",
+            group="This machine",
         ),
     ] = None
     target: Annotated[str, Setting("The target model, if a cloud is started on this machine.", "--target", "MODEL")] = (
@@ -99,7 +127,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "When the evidence leaves, where --share lets it. always: at once, and the whole text is the cloud's. "
             "unsure: where the gate finds a block that the device is unsure of; from there the cloud goes on. never.",
             "--evidence",
-            unset="unsure; always with --mode cloud, --strict or --gate always",
+            unset="unsure; always with --mode cloud, --strict, --draft lookup or --gate always",
+            group="How it is written",
         ),
     ] = None
     preset: Annotated[
@@ -108,6 +137,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "Settings under a name, for what is not given. ugsd: uncertainty-guided speculative decoding, a cloud that "
             f"has not heard judges ({', '.join(f'{name} {value}' for name, value in PRESETS[Preset.UGSD].items())}).",
             "--preset",
+            group="How it is written",
         ),
     ] = None
     accept: Annotated[
@@ -117,6 +147,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "--accept",
             "RULE",
             unset=f"{Exact()}; {Rank()} if the cloud does not get the evidence",
+            group="How it is written",
         ),
     ] = None
     gate: Annotated[
@@ -129,27 +160,51 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "GATE",
             unset=f"{AlwaysGate()}; {EntropyGate()} if the cloud does not get the evidence; with --evidence unsure "
             f"{UNSURE_CAPTIONS}, without a calibration {MarginGate()}",
+            group="How it is written",
         ),
     ] = None
     temperature: Annotated[
         float,
-        Setting("Sampling temperature: 0 is greedy, 1 samples as the model predicts.", "--temperature", "T"),
+        Setting(
+            "Sampling temperature: 0 is greedy, 1 samples as the model predicts.",
+            "--temperature",
+            "T",
+            group="The text",
+        ),
     ] = 0.0
-    top_k: Annotated[int, Setting("Sample from the K most probable tokens.", "--top-k", "K", unset="from all")] = 0
+    top_k: Annotated[
+        int, Setting("Sample from the K most probable tokens.", "--top-k", "K", unset="from all", group="The text")
+    ] = 0
     top_p: Annotated[
-        float, Setting("Sample from the fewest tokens that have probability P together.", "--top-p", "P")
+        float,
+        Setting("Sample from the fewest tokens that have probability P together.", "--top-p", "P", group="The text"),
     ] = 1.0
     min_p: Annotated[
         float,
-        Setting("Leave out tokens with less than P times the probability of the most probable one.", "--min-p", "P"),
+        Setting(
+            "Leave out tokens with less than P times the probability of the most probable one.",
+            "--min-p",
+            "P",
+            group="The text",
+        ),
     ] = 0.0
     presence_penalty: Annotated[
         float,
-        Setting("Take X off the logit of each token that the text holds, -2 to 2.", "--presence-penalty", "X"),
+        Setting(
+            "Take X off the logit of each token that the text holds, -2 to 2.",
+            "--presence-penalty",
+            "X",
+            group="The text",
+        ),
     ] = 0.0
     frequency_penalty: Annotated[
         float,
-        Setting("Take X off the logit of a token as often as the text holds it, -2 to 2.", "--frequency-penalty", "X"),
+        Setting(
+            "Take X off the logit of a token as often as the text holds it, -2 to 2.",
+            "--frequency-penalty",
+            "X",
+            group="The text",
+        ),
     ] = 0.0
     repetition_penalty: Annotated[
         float,
@@ -157,6 +212,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "Divide the logit of each token that the text holds by X; multiply it where it is negative.",
             "--repetition-penalty",
             "X",
+            group="The text",
         ),
     ] = 1.0
     seed: Annotated[
@@ -166,9 +222,12 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "--seed",
             "N",
             unset="drawn for each text or file; the summary and --json name it",
+            group="The text",
         ),
     ] = None
-    max_tokens: Annotated[int, Setting("Maximum number of tokens to generate.", "--max-tokens", "N")] = 128
+    max_tokens: Annotated[
+        int, Setting("Maximum number of tokens to generate.", "--max-tokens", "N", group="The text")
+    ] = 128
     max_length: MaxLength = 0
     num_slots: Annotated[
         int,
@@ -184,6 +243,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "no drafts.",
             "--way",
             "WAY",
+            group="How it is written",
         ),
     ] = "auto"
     max_escalated: Annotated[
@@ -193,6 +253,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "--max-escalated",
             "SHARE",
             bounds=(0, 1),
+            group="How it is written",
         ),
     ] = 1.0
     block_length: Annotated[
@@ -203,25 +264,58 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "N",
             unset=f"{ADAPTIVE.base}, adapting between {ADAPTIVE.after_correction} and {ADAPTIVE.after_agreement}",
             bounds=(0, MAX_DRAFT_LENGTH),
+            group="How it is written",
         ),
     ] = 0
     offline: Annotated[
         Offline,
         Setting(
             "What to do when the cloud cannot be reached. wait: try again and resume. edge: continue on the device "
-            "until the cloud is back. fail: stop with an error.",
+            "until the cloud is back. tunnel: the same, as soon as the cloud is silent for a moment. fail: stop with "
+            "an error.",
             "--offline",
+            group="The connection",
         ),
     ] = "wait"
     offline_wait_s: Annotated[
-        float, Setting("How long --offline wait tries again.", "--offline-wait", "SECONDS", bounds=(0, 86400))
+        float,
+        Setting(
+            "How long --offline wait tries again.",
+            "--offline-wait",
+            "SECONDS",
+            bounds=(0, 86400),
+            group="The connection",
+        ),
     ] = 30.0
+    tunnel_wait_s: Annotated[
+        float,
+        Setting(
+            "How long --offline tunnel waits for a cloud that has begun to write.",
+            "--tunnel-wait",
+            "SECONDS",
+            bounds=(0.05, 60),
+            group="The connection",
+        ),
+    ] = 0.25
+    keep_home: Annotated[
+        bool,
+        Setting(
+            "Write on the device alone where a prompt has something private in it: an e-mail address, the number of a "
+            "phone, card or account, a password.",
+            "--keep-home",
+            group="The connection",
+        ),
+    ] = False
+    private_patterns: Annotated[
+        tuple[str, ...], Setting("Regular expressions of what else is private, for keep_home.")
+    ] = ()
     pad: Annotated[
         bool,
         Setting(
             "Pad messages to a few sizes and send them at a fixed pace, so that an observer of the connection learns "
             "less: takes 5 kB/s in each direction and adds 50 ms to a round trip.",
             "--pad",
+            group="The connection",
         ),
     ] = False
     strict: Annotated[
@@ -229,6 +323,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Setting(
             "Refuse a cloud that cannot promise its own text, token for token; for the rule exact.",
             "--strict",
+            group="How it is written",
         ),
     ] = False
     num_threads: Annotated[
@@ -239,18 +334,20 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "N",
             unset="one per core; half as many if a cloud is started on this machine",
             bounds=(0, 1024),
+            group="This machine",
         ),
     ] = 0
     device: DeviceName = "cpu"
     dtype: Dtype = "float32"
-    quantize: Annotated[bool, Setting("Quantize the draft model to 8 bits: less memory, CPU only.", "--quantize")] = (
-        False
-    )
+    quantize: Annotated[
+        bool, Setting("Quantize the draft model to 8 bits: less memory, CPU only.", "--quantize", group="This machine")
+    ] = False
     any_sound: Annotated[
         bool,
         Setting(
             "Caption sounds in which no speech was found too; else their caption is `No speech.`",
             "--any-sound",
+            group="The text",
         ),
     ] = False
     raw: Annotated[
@@ -258,6 +355,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Setting(
             "Continue the prompt without the model's chat format; names of special tokens in it are read as such.",
             "--raw",
+            group="The text",
         ),
     ] = False
 
@@ -277,13 +375,27 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             require_rule_fits(self, parse_rule(self.accept))
         if self.cloud is not None:
             session_url(self.cloud)
-        is_kept_together = self.mode in (Mode.HYBRID, Mode.CLOUD) and self.offline != "edge"
+        for pattern in self.private_patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(f"private pattern {pattern!r} is no regular expression: {error}") from None
+        is_kept_together = self.mode in (Mode.HYBRID, Mode.CLOUD) and not (self.writes_on_offline or self.keep_home)
         if self.strict and not is_kept_together:
             raise ConfigError(
-                f"strict asks for the cloud's own text, and with mode {self.mode.value} and offline {self.offline} the "
-                "device may write alone: use mode hybrid or cloud and offline wait or fail, or leave strict out"
+                f"strict asks for the cloud's own text, and with mode {self.mode.value} and offline {self.offline}"
+                f"{' and keep_home' if self.keep_home else ''} the device may write alone: use mode hybrid or cloud "
+                "and offline wait or fail, or leave strict out"
             )
         _require_evidence_fits(self)
+        if self.has_only_lookup and (self.keeps_to_itself or self.writes_on_offline or self.keep_home):
+            raise ConfigError(
+                f"draft {self.draft} is no model, and with mode {self.mode.value}, share {self.share.value}, offline "
+                f"{self.offline} and keep_home {str(self.keep_home).lower()} the device is to write by itself: name a "
+                "model, or use mode hybrid and offline wait"
+            )
+        if self.has_only_lookup and self.way not in ("auto", "cloud"):
+            raise ConfigError(f"way {self.way} is of drafts by a model and draft {self.draft} is none: leave way out")
         if self.share is ShareLevel.NONE and self.mode not in (Mode.EDGE, Mode.AUTO):
             raise ConfigError(
                 f"share level none lets nothing leave the device, and mode {self.mode.value} needs a cloud: "
@@ -315,7 +427,9 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """When the evidence of a text leaves the device."""
         if self.share is not ShareLevel.FEATURES:
             return Evidence.NEVER
-        is_cloud_first = self.mode is Mode.CLOUD or self.strict or self.gate == str(AlwaysGate())
+        is_cloud_first = (
+            self.mode is Mode.CLOUD or self.strict or self.has_only_lookup or self.gate == str(AlwaysGate())
+        )
         return self.evidence or (Evidence.ALWAYS if is_cloud_first else Evidence.UNSURE)
 
     @property
@@ -329,6 +443,21 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether captions are the device's own: a cloud that cannot hear is no help, and is asked only if told to."""
         is_told = self.mode is Mode.CLOUD or self.strict or self.accept is not None or self.gate is not None
         return self.keeps_to_itself or (self.evidence_leaves is Evidence.NEVER and not is_told)
+
+    @property
+    def writes_on_offline(self) -> bool:
+        """Whether the device writes on by itself when the cloud is lost."""
+        return self.offline in ("edge", "tunnel")
+
+    @property
+    def has_only_lookup(self) -> bool:
+        """Whether there is no draft model, and drafts are looked up."""
+        return self.draft.partition(":")[0] == LOOKUP_DRAFT
+
+    @property
+    def draft_model(self) -> str:
+        """The draft model, or the model whose tokens are used without it."""
+        return self.draft.removeprefix(f"{LOOKUP_DRAFT}:")
 
     @property
     def keeps_to_itself(self) -> bool:
@@ -369,6 +498,11 @@ def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule, evidence: 
         raise ConfigError(
             f"the objective is privacy, and under the rule {rule} the device sends with each token what else it might "
             "have drafted: use the rule exact, or mode edge or cloud"
+        )
+    if settings.has_only_lookup and settings.mode is not Mode.CLOUD and not rule.merges_offers:
+        raise ConfigError(
+            f"draft {settings.draft} is no model, and the rule {rule} needs one: use the rule exact (with a private "
+            "context that needs share features), or name a model"
         )
     if settings.strict and not rule.promises_cloud_tokens:
         raise ConfigError(

@@ -1,10 +1,10 @@
-"""A settings file (TOML), and flags over it."""
+"""A settings file (TOML), and flags over settings."""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -30,16 +30,13 @@ def load_settings(path: Path | None) -> Settings:
     Raises:
         ConfigError: the file is missing, is not TOML, or has an unknown key or a wrong value.
     """
-    if path is None:
-        return Settings()
-    try:
-        return msgspec.convert(tomllib.loads(path.read_text()), Settings)
-    except OSError as error:
-        raise ConfigError(f"the settings file {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the settings file {path} is not TOML: {error}") from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"the settings file {path} has a wrong setting: {error}") from error
+    return Settings() if path is None else _read(path)[1]
+
+
+def read_table(path: Path, table: str) -> dict[str, Any]:
+    """What a file says in one of its tables, and only that; errors as `load_settings`, of the other table too."""
+    values: dict[str, Any] = _read(path)[0].get(table, {})
+    return values
 
 
 def with_flags(settings: AnySettings, **flags: object) -> AnySettings:
@@ -49,3 +46,16 @@ def with_flags(settings: AnySettings, **flags: object) -> AnySettings:
         return msgspec.convert({**msgspec.structs.asdict(settings), **given}, type(settings))
     except msgspec.ValidationError as error:
         raise ConfigError(f"wrong setting: {error}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Settings]:
+    """As it is written, and what it means."""
+    try:
+        content = tomllib.loads(path.read_text())
+        return content, msgspec.convert(content, Settings)
+    except OSError as error:
+        raise ConfigError(f"the settings file {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the settings file {path} is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the settings file {path} has a wrong setting: {error}") from error

@@ -34,9 +34,15 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unset="none; only this machine is served",
         ),
     ] = None
-    tls_cert: Annotated[str | None, Setting("TLS certificate chain (PEM).", "--tls-cert", "FILE")] = None
-    tls_key: Annotated[str | None, Setting("Private key of the certificate (PEM).", "--tls-key", "FILE")] = None
-    behind_proxy: Annotated[bool, Setting("A proxy terminates TLS: listen without it.", "--behind-proxy")] = False
+    tls_cert: Annotated[
+        str | None, Setting("TLS certificate chain (PEM).", "--tls-cert", "FILE", group="Who may come in")
+    ] = None
+    tls_key: Annotated[
+        str | None, Setting("Private key of the certificate (PEM).", "--tls-key", "FILE", group="Who may come in")
+    ] = None
+    behind_proxy: Annotated[
+        bool, Setting("A proxy terminates TLS: listen without it.", "--behind-proxy", group="Who may come in")
+    ] = False
     allowed_origins: Annotated[
         tuple[str, ...],
         Setting(
@@ -44,6 +50,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "--allow-origin",
             "ORIGIN",
             unset="none",
+            group="Who may come in",
         ),
     ] = ()
     max_connections: Annotated[int, Setting("Requests at the same time.", bounds=(1, 2**16))] = 256
@@ -55,10 +62,20 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 20.0
     drain_s: Annotated[
         float,
-        Setting("How long texts in progress may continue after SIGTERM.", "--drain", "SECONDS", bounds=(0, 86400)),
+        Setting(
+            "How long texts in progress may continue after SIGTERM.",
+            "--drain",
+            "SECONDS",
+            bounds=(0, 86400),
+            group="Sessions",
+        ),
     ] = 20.0
-    log_format: Annotated[LogFormat, Setting("Format of the log on standard error.", "--log-format")] = "text"
-    log_level: Annotated[LogLevel, Setting("Least severe messages that are logged.", "--log-level")] = "warning"
+    log_format: Annotated[LogFormat, Setting("Format of the log on standard error.", "--log-format", group="Logs")] = (
+        "text"
+    )
+    log_level: Annotated[LogLevel, Setting("Least severe messages that are logged.", "--log-level", group="Logs")] = (
+        "warning"
+    )
 
     def __post_init__(self) -> None:
         check_settings(self, "gateway.")

@@ -9,8 +9,12 @@ from skydraft.engines.settings import DTYPES
 from skydraft.text.checkpoint import DEFAULT_MAX_LENGTH
 
 MODELS = "a folder, a Hugging Face name, a GGUF file, or 'embedded'"
-DeviceName = Annotated[str, Setting("Where models run: cpu, cuda, cuda:N, mps or auto.", "--device", "NAME")]
-Dtype = Annotated[str, Setting(f"Number format of the weights: {', '.join(DTYPES)}.", "--dtype", "TYPE")]
+DeviceName = Annotated[
+    str, Setting("Where models run: cpu, cuda, cuda:N, mps or auto.", "--device", "NAME", group="This machine")
+]
+Dtype = Annotated[
+    str, Setting(f"Number format of the weights: {', '.join(DTYPES)}.", "--dtype", "TYPE", group="This machine")
+]
 MaxLength = Annotated[
     int,
     Setting(
@@ -19,5 +23,6 @@ MaxLength = Annotated[
         "N",
         unset=f"the model's limit, at most {DEFAULT_MAX_LENGTH}",
         bounds=(0, 2**20),
+        group="This machine",
     ),
 ]

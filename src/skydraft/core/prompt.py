@@ -59,5 +59,11 @@ class Prompt(msgspec.Struct, frozen=True):
     segments: tuple[Segment, ...]
 
     @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Of its text, what lies between left out."""
+        texts = (segment.token_ids for segment in self.segments if isinstance(segment, TokenSegment))
+        return tuple(token_id for text in texts for token_id in text)
+
+    @property
     def has_evidence(self) -> bool:
         return any(segment.kind is SegmentKind.EVIDENCE for segment in self.segments)

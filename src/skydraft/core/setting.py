@@ -22,6 +22,7 @@ class Setting:
     unset: what the default means, for a default that does not say so itself: None, or 0 for "no limit".
     bounds: the least and the largest number that are allowed; None is, where the type takes it.
     envvar: an environment variable that sets it too.
+    group: the heading of `--help` that it stands under; empty: it is one of the few that come first.
     """
 
     help: str
@@ -30,6 +31,7 @@ class Setting:
     unset: str | None = None
     bounds: tuple[float, float] | None = None
     envvar: str | None = None
+    group: str = ""
 
 
 class SettingField(NamedTuple):

@@ -1,8 +1,10 @@
 """When to draft what, and when to offer it: the device's half of hybrid decoding under `exact`. No sockets, no clocks.
 
-One tree of guesses grows where it is likely to be right, and offers are cut from it. The ways to draft that the field
-knows differ in a few numbers only (`policies/way`): how wide a draft step is, what an offer waits for, how many are in
-flight, and whether the cloud writes on meanwhile.
+One tree of guesses grows where it is likely to be right, and offers are cut from it. A draft model makes the guesses,
+or they are looked up (`decoding/lookup`), or both: it is the same tree, and the likeliest are sent.
+
+The ways to draft that the field knows differ in a few numbers only (`policies/way`): how wide a draft step is, what an
+offer waits for, how many are in flight, and whether the cloud writes on meanwhile.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.guess_tree import GuessTree, Node
+from skydraft.decoding.lookup import Lookup
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD
 from skydraft.sampling.guesses import Guesses
@@ -22,17 +25,20 @@ class Drafting:
     Args:
         planner: says how; it learns from what becomes of the drafts.
         now_s: seconds on any clock, when the text begins.
+        lookup: of guesses that need no model; None: there are none.
     """
 
-    def __init__(self, session: EdgeSession, planner: Planner, now_s: float) -> None:
+    def __init__(self, session: EdgeSession, planner: Planner, now_s: float, lookup: Lookup | None = None) -> None:
         self.way = planner.begin(now_s)
         self.tree = GuessTree(planner.confidence)
         self._session = session
         self._planner = planner
+        self._lookup = lookup
         self._reading: Sequence[Node] = ()
         self._has_given_up = False
         self._num_ids = session.num_shared_ids
         self.tree.advance(session.token_ids)
+        self._look_up(session.token_ids)
 
     def saw_connection(self) -> None:
         """The cloud was asked to begin or to go on: it may be another one, with another vocabulary."""
@@ -49,6 +55,7 @@ class Drafting:
         self._look_for_a_dead_end()
         if not self._has_given_up:
             self.way = self._planner.way
+        self._look_up(new_ids)
 
     def saw_loss(self) -> None:
         """The connection is lost, and what was in flight with it."""
@@ -126,6 +133,18 @@ class Drafting:
     def _is_moving(self) -> bool:
         """Whether more will come without an offer of what there is."""
         return bool(self.way.has_credit or self._session.num_in_flight or self._coming(1))
+
+    def _look_up(self, new_ids: Sequence[int]) -> None:
+        """Follow the text, and add what can be looked up to the tree; not where offers are chains of the draft's."""
+        if self._lookup is None:
+            return
+        self._lookup.follow(new_ids)
+        session = self._session
+        if self.way.block_length or session.is_complete:
+            return
+        num_left = min(session.limits.max_draft_tokens, session.sampling.max_tokens - self.tree.length)
+        for chain in self._lookup.chains(self._planner.least_lookup_prob, num_left):
+            self.tree.add_chain(*chain, self._num_ids)
 
     def _forget_unknown_ids(self) -> None:
         if self._session.num_shared_ids < self._num_ids:

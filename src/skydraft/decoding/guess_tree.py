@@ -3,8 +3,8 @@
 Drafting a chain, a tree, ahead of a verdict, or what follows each likely verdict is all the same: reading more nodes of
 this tree. A verdict moves its root; what was guessed below the new root stays.
 
-A node is made by its parent's guesses, unread and unoffered, and then changes by two flags that know nothing of each
-other:
+A node is made by its parent's guesses, or by a chain that was looked up (`add_chain`); it is unread and unoffered, and
+then changes by two flags that know nothing of each other:
 
     unread      read      is_read       the draft model reads it, or is about to; `grow` adds its guesses then
     unoffered   offer     is_offered    the cloud was sent it; back to unoffered by `forget_offers`: the connection was
@@ -35,7 +35,8 @@ class Node:
 
     token_id: None at the root of an empty text.
     position: of the token; -1 there.
-    log_prob: that the text leads here, as the draft sees it; counts from where the tree began.
+    log_prob: that the text leads here, as the draft sees it, or before it has read the parent a lookup; counts from
+        where the tree began.
     guesses: what the draft guesses to follow, where it has read the token; their nodes are among the children, but for
         those from num_grown on, which are too improbable (the best one never is).
     is_read: the draft model has read the token, or is about to.
@@ -118,12 +119,16 @@ class GuessTree:
         return above is self.root
 
     def best_to_read(self, count: int, least_prob: float, end: int) -> list[Node]:
-        """The most probable nodes that the draft model has not read.
+        """The most probable nodes that the draft model has not read, parents before their children.
+
+        The root of an empty text comes alone: what may follow the prompt is known without reading a token.
 
         Args:
             least_prob: given the text so far; less probable ones are not worth it.
             end: positions from here on are not needed: what follows the text's last token is not asked for.
         """
+        if self.root.token_id is None and not self.root.is_read:
+            return [self.root]
         least, last = self.root.log_prob + math.log(least_prob), end - 1
         worth = [node for node in self._unread if node.log_prob >= least and node.position < last]
         return heapq.nlargest(count, worth, key=_log_prob)
@@ -144,7 +149,27 @@ class GuessTree:
             return  # the text went another way while it was read
         node.guesses = _known(guesses, num_ids)
         node.log_probs = self._confidence.log_probabilities(node.guesses.scores) if node.guesses.scores else ()
+        self._weigh(node)
         self._materialise(node)
+
+    def add_chain(self, token_ids: Sequence[int], log_probs: Sequence[float], num_ids: int) -> None:
+        """Add what may follow the text, guessed without the draft model.
+
+        Args:
+            log_probs: of each token, given those before it.
+            num_ids: as of `grow`; the chain ends before such an id.
+        """
+        node = self.root
+        for token_id, log_prob in zip(token_ids, log_probs, strict=True):
+            if token_id >= num_ids:
+                return
+            log_prob = self._given_draft(node, token_id, log_prob)
+            child = node.children.get(token_id)
+            if child is None:
+                child = self._add(node, token_id, log_prob)
+            elif node.guesses is None:  # it was looked up before, perhaps elsewhere
+                child.log_prob = max(child.log_prob, node.log_prob + log_prob)
+            node = child
 
     def forget_offers(self) -> None:
         """What was sent is lost."""
@@ -226,11 +251,34 @@ class GuessTree:
             if (log_prob := node.log_probs[index]) < least and index:
                 return  # but for the best one: a chain is as long as was asked for
             node.num_grown = index + 1
-            token_id = node.guesses.token_ids[index]
-            child = node.children[token_id] = Node(token_id, node.position + 1, node, node.log_prob + log_prob)
-            if is_listed:
-                self._unread.append(child)
-                self._unoffered.append(child)
+            if (token_id := node.guesses.token_ids[index]) not in node.children:
+                self._add(node, token_id, log_prob, is_listed)
+
+    def _add(self, node: Node, token_id: int, log_prob: float, is_listed: bool = True) -> Node:
+        """A new child. log_prob: of the token, given the node."""
+        child = node.children[token_id] = Node(token_id, node.position + 1, node, node.log_prob + log_prob)
+        if is_listed:
+            self._unread.append(child)
+            self._unoffered.append(child)
+        return child
+
+    def _given_draft(self, node: Node, token_id: int, log_prob: float) -> float:
+        """Of a token that was looked up, given the node: where the draft model has read the node, it knows better."""
+        if node.guesses is None:
+            return log_prob
+        if token_id in node.guesses.token_ids:
+            return node.log_probs[node.guesses.token_ids.index(token_id)]
+        return log_prob + math.log(self._confidence.miss)
+
+    def _weigh(self, node: Node) -> None:
+        """The draft model has read a node behind which tokens were looked up."""
+        for token_id, child in node.children.items():
+            log_prob = self._given_draft(node, token_id, child.log_prob - node.log_prob)
+            change = node.log_prob + log_prob - child.log_prob
+            below = [child]
+            for each in below:
+                each.log_prob += change
+                below.extend(each.children.values())
 
     def _learn(self, token_id: int) -> None:
         guesses = self.root.guesses

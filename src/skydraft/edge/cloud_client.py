@@ -241,7 +241,7 @@ class CloudClient:
             if error.retry_after_s is None:
                 raise error
             least_s = error.retry_after_s
-        await self._drop()
+        await self._drop(is_lost=isinstance(error, TransportError))
         return least_s
 
     async def _pause(self, seconds: float) -> None:
@@ -249,9 +249,14 @@ class CloudClient:
         await asyncio.sleep(seconds)
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
-    async def _drop(self) -> None:
+    async def _drop(self, is_lost: bool = False) -> None:
+        """Let go of the connection; nobody at the end of a lost one would answer a goodbye."""
         self.session.disconnect()
         self._has_spoken = False
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        if is_lost:
+            connection.abort()
+        else:
             await connection.close()

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from skydraft.audio.read import Clip
 from skydraft.audio.speech import SpeechDetector
 from skydraft.audio.windows import HasSpeech, Window, is_heard, split_windows
 from skydraft.config import DeviceSettings, require_rule_fits
-from skydraft.core import Calibration, Evidence, Exact, Mode, PassTimes, Rank, ShareLevel, parse_rule
+from skydraft.core import Calibration, Evidence, Exact, Mode, Origin, PassTimes, Rank, ShareLevel, Token, parse_rule
+from skydraft.decoding.lookup import LookupSources
 from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.kept_texts import KeptText
+from skydraft.edge.own_texts import OwnTexts
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report, unwritten
+from skydraft.edge.review import Review, review
 from skydraft.edge.writer import Job, Notify, OnTokens, Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_calibration, load_chat_format, load_ears, load_engine, load_tokenizer
 from skydraft.engines.model_kind import Hear
 from skydraft.engines.settings import EngineSettings
 from skydraft.engines.time_passes import time_passes
-from skydraft.errors import ConfigError
+from skydraft.errors import CloudFault, ConfigError, DisclosureError, TransportError
 from skydraft.policies.gate_choice import DraftFacts, choose_gate
 from skydraft.policies.way import parse_way
 from skydraft.sampling.kernel import kernel
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import INSTRUCTION, NO_SPEECH, caption_prompts, emotion_ids
 from skydraft.tasks.chat import Conversation, Template, chat_prompts, conversation_prompts
+from skydraft.text.private_text import private_kinds
 from skydraft.text.tokenizer import Tokenizer
 
 OnWindow = Callable[[Window], None]
@@ -40,6 +49,18 @@ class CaptionedWindow(NamedTuple):
     end_s: float
     report: Report
     has_speech: bool = True
+
+
+class _Asked(NamedTuple):
+    """What a text is to answer.
+
+    words: of it that would leave the device. question: by which it is kept and answered again; None: it is not.
+    """
+
+    prompts: PromptPair
+    words: Sequence[str]
+    question: str | None
+    prediction: str | None
 
 
 class Device:
@@ -76,29 +97,32 @@ class Device:
         self._caption_facts = DraftFacts(calibration, emotion_ids(tokenizer.encode) if hear is not None else ())
         self.has_speech = has_speech
         self._writer = Writer(engine, draft_times)
+        self._has_draft = engine is not None
+        self._history = None if settings.history is None else OwnTexts(Path(settings.history), self._kept_ids)
 
     @classmethod
     def load(cls, settings: DeviceSettings, tokenizer: Tokenizer | None = None) -> Device:
-        """Load what the settings need: in mode cloud no more than a tokenizer.
+        """Load what the settings need: in mode cloud, and where drafts are looked up, no more than a tokenizer.
 
         Args:
             tokenizer: of the draft model, where it is loaded already.
         Raises:
             ModelLoadError: the draft model cannot be loaded.
         """
-        needs_draft = settings.mode is not Mode.CLOUD or settings.offline == "edge"
+        may_write = settings.mode is not Mode.CLOUD or settings.writes_on_offline or settings.keep_home
+        needs_draft, model = may_write and not settings.has_only_lookup, settings.draft_model
         if needs_draft:
             kernel()  # now rather than at the first guess: it may have to be compiled
-        engine = load_engine(settings.draft, "draft", engine_settings(settings)) if needs_draft else None
-        hear = load_ears(settings.draft, "draft")
+        engine = load_engine(model, "draft", engine_settings(settings)) if needs_draft else None
+        hear = load_ears(model, "draft")
         return cls(
             settings,
             engine,
-            tokenizer or load_tokenizer(settings.draft, "draft"),
+            tokenizer or load_tokenizer(model, "draft"),
             hear,
-            load_chat_format(settings.draft, "draft"),
+            load_chat_format(model, "draft"),
             time_passes(engine) if engine is not None and settings.mode in (Mode.AUTO, Mode.HYBRID) else None,
-            load_calibration(settings.draft, "draft"),
+            load_calibration(model, "draft"),
             is_heard if hear is None or settings.any_sound else SpeechDetector().has_speech,
         )
 
@@ -168,7 +192,8 @@ class Device:
             return CaptionedWindow(window.start_s, window.end_s, report, has_speech=False)
         share = ShareLevel.NONE if settings.captions_alone else settings.shared_in_prompts
         prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), share, instruction)
-        report = await self._write(prompts, settings, self._caption_facts, seed, on_tokens, notify)
+        job = self._job(prompts, settings, self._caption_facts, seed)
+        report = await self._writer.write(job, on_tokens, notify)
         return CaptionedWindow(window.start_s, window.end_s, report)
 
     async def generate(
@@ -178,6 +203,7 @@ class Device:
         notify: Notify = lambda _: None,
         context: str | None = None,
         settings: DeviceSettings | None = None,
+        prediction: str | None = None,
     ) -> Report:
         """Answer a prompt in the model's chat format; continue it where there is none, or the settings say raw.
 
@@ -187,12 +213,20 @@ class Device:
             prompt: the names of special tokens in it are ordinary text, unless the settings say raw.
             context: what the prompt is about, for example a document. It is evidence: the device reads it, and the
                 cloud where the share level lets evidence leave.
+            prediction: what the text is expected to be, such as a file that is to be corrected: one more guess, which
+                leaves the device as others do. Where it is right, the text is there sooner.
+        Raises:
+            DisclosureError: the prompt is to stay on the device, which has no draft model to write with.
         """
-        settings, template = settings or self.settings, self._template
-        render = None if template is None else lambda text: template.render([{"role": "user", "content": text}])
-        share = settings.shared_in_prompts
-        prompts = chat_prompts(self.tokenizer, prompt, share, render, context, settings.raw)
-        return await self._write(prompts, settings, self._facts, self.draw_seed(settings), on_tokens, notify)
+        settings = settings or self.settings
+        told = context if settings.shared_in_prompts is ShareLevel.FEATURES else None
+        asked = _Asked(
+            self._prompts(prompt, settings, context),
+            words=[text for text in (prompt, told, prediction) if text],
+            question=None if context else prompt,
+            prediction=prediction,
+        )
+        return await self._answer(asked, settings, on_tokens, notify)
 
     async def chat(
         self,
@@ -200,8 +234,9 @@ class Device:
         on_tokens: OnTokens = lambda _: None,
         notify: Notify = lambda _: None,
         settings: DeviceSettings | None = None,
+        prediction: str | None = None,
     ) -> Report:
-        """Say what comes next in a conversation. Arguments and errors otherwise as `caption`.
+        """Say what comes next in a conversation. Arguments and errors otherwise as `generate`.
 
         Args:
             messages: with role and content, as the model's chat format takes them; where it has none their contents are
@@ -210,8 +245,14 @@ class Device:
             PromptRejected: the chat format does not take them.
         """
         settings = settings or self.settings
-        prompts = conversation_prompts(self.tokenizer, messages, settings.shared_in_prompts, self._template)
-        return await self._write(prompts, settings, self._facts, self.draw_seed(settings), on_tokens, notify)
+        words = [str(message.get("content") or "") for message in messages]
+        asked = _Asked(
+            conversation_prompts(self.tokenizer, messages, settings.shared_in_prompts, self._template),
+            words=[*words, prediction] if prediction else words,
+            question=words[0] if [message.get("role") for message in messages] == ["user"] else None,
+            prediction=prediction,
+        )
+        return await self._answer(asked, settings, on_tokens, notify)
 
     @property
     def can_hear(self) -> bool:
@@ -225,15 +266,92 @@ class Device:
             return settings.seed
         return draw_seed() if settings.temperature else 0
 
-    async def _write(
+    async def review(self, prompt: str, report: Report, context: str | None = None) -> list[Review]:
+        """Say what the cloud would have written where the device wrote alone; the text does not change.
+
+        Args:
+            prompt, context: as they were given for the text. report: of it.
+        Raises:
+            TransportError, CloudFault: the cloud cannot be reached, or refuses.
+            ConfigError: as `edge.review.review`.
+        """
+        prompts = self._prompts(prompt, self.settings, context)
+        return await review(self._job(prompts, self.settings, self._facts, report.seed or 0), report.tokens)
+
+    def _prompts(self, prompt: str, settings: DeviceSettings, context: str | None = None) -> PromptPair:
+        template, share = self._template, settings.shared_in_prompts
+        render = None if template is None else lambda text: template.render([{"role": "user", "content": text}])
+        return chat_prompts(self.tokenizer, prompt, share, render, context, settings.raw)
+
+    async def _answer(self, asked: _Asked, settings: DeviceSettings, on_tokens: OnTokens, notify: Notify) -> Report:
+        """Write a text: at home, where something private would leave, and where nobody can write, the one of before."""
+        is_checked = settings.keep_home and not settings.keeps_to_itself
+        if is_checked and (kinds := private_kinds("\n".join(asked.words), settings.private_patterns)):
+            return await self._write_at_home(asked.prompts, settings, kinds, on_tokens, notify)
+        shown: list[Token] = []
+
+        def show(tokens: Sequence[Token]) -> None:
+            shown.extend(tokens)
+            on_tokens(tokens)
+
+        job = self._job(asked.prompts, settings, self._facts, self.draw_seed(settings), asked.prediction)
+        history, question = self._history, asked.question
+        try:
+            report = await self._writer.write(job, show, notify)
+        except (TransportError, CloudFault) as error:
+            is_for_now = isinstance(error, TransportError) or error.retry_after_s is not None
+            answer = history.answer(question) if history and question and is_for_now and not shown else None
+            if answer is None:
+                raise
+            notify(f"{error}; this is how the same question was answered before")
+            return self._repeat(answer, settings, on_tokens)
+        # What no cloud has seen is not to leave later either.
+        if history and question and report.ended_early is None and not settings.keeps_to_itself:
+            history.add(question, report.text)
+        return report
+
+    async def _write_at_home(
+        self,
+        prompts: PromptPair,
+        settings: DeviceSettings,
+        kinds: Sequence[str],
+        on_tokens: OnTokens,
+        notify: Notify,
+    ) -> Report:
+        """On the device alone, whatever the mode.
+
+        Raises:
+            DisclosureError: it has no draft model.
+        """
+        why = f"the prompt has something private in it ({', '.join(kinds)}) and is not sent"
+        if not self._has_draft:
+            raise DisclosureError(f"{why}, and the device has no model to write with: name one with --draft")
+        notify(f"{why}: the device writes by itself")
+        at_home = replace(settings, mode=Mode.EDGE, share=ShareLevel.NONE, evidence=None, accept=None, gate=None)
+        job = self._job(PromptPair(prompts.edge, None), at_home, self._facts, self.draw_seed(settings))
+        return await self._writer.write(job, on_tokens, notify)
+
+    def _repeat(self, answer: str, settings: DeviceSettings, on_tokens: OnTokens) -> Report:
+        """The report of a text that nobody wrote now."""
+        tokens = tuple(Token(token_id, Origin.EDGE) for token_id in self.tokenizer.encode_plain(answer))
+        on_tokens(tokens)
+        report = unwritten(answer, settings.mode, settings.share)
+        return dataclasses.replace(report, tokens=tokens, is_alone=True, is_repeated=True)
+
+    def _kept_ids(self, kept: KeptText) -> Sequence[int]:
+        """A kept text behind its prompt, as the cloud's model sees them."""
+        prompt = self._prompts(kept.prompt, self.settings).edge
+        return (*prompt.token_ids, *self.tokenizer.encode_plain(kept.text))
+
+    def _job(
         self,
         prompts: PromptPair,
         settings: DeviceSettings,
         facts: DraftFacts,
         seed: int,
-        on_tokens: OnTokens,
-        notify: Notify,
-    ) -> Report:
+        prediction: str | None = None,
+    ) -> Job:
+        """Raises: ConfigError: the rule does not go with the settings."""
         vocabulary = self.tokenizer.vocabulary
         # A cloud that sees as much as the device decides; one that does not only vetoes what it finds unlikely.
         usual_rule = Exact() if prompts.does_cloud_see_all else Rank()
@@ -242,7 +360,7 @@ class Device:
         if evidence is Evidence.UNSURE and (settings.keeps_to_itself or not has_evidence):
             evidence = Evidence.ALWAYS  # nothing is to be kept back
         require_rule_fits(settings, rule, evidence)
-        job = Job(
+        return Job(
             settings=settings,
             prompts=prompts,
             vocabulary=vocabulary,
@@ -250,12 +368,19 @@ class Device:
             sampling=settings.sampling(seed, tuple(vocabulary.end_ids)),
             rule=rule,
             gate=choose_gate(settings.gate, rule, evidence, settings.objective, facts),
-            patience=Patience(settings.offline, settings.offline_wait_s),
+            patience=Patience.of(settings),
             evidence=evidence,
             way=parse_way(settings.way),
             address=CloudAddress(settings.cloud, settings.key) if settings.cloud and prompts.cloud else None,
+            sources=self._lookup_sources(settings, prediction),
         )
-        return await self._writer.write(job, on_tokens, notify)
+
+    def _lookup_sources(self, settings: DeviceSettings, prediction: str | None) -> LookupSources | None:
+        is_wanted = settings.lookup or settings.has_only_lookup or self._history or prediction
+        if settings.way == "cloud" or not is_wanted:
+            return None
+        expected_ids = self.tokenizer.encode_plain(prediction) if prediction else ()
+        return LookupSources(expected_ids, self._history.index if self._history else None)
 
 
 def engine_settings(settings: DeviceSettings) -> EngineSettings:

@@ -1,6 +1,7 @@
 """`--draft auto`: the smallest model on this machine whose tokens are those of the cloud's model.
 
 The smallest, because a device drafts as fast as it reads weights, and a cloud does not say how large its own model is.
+`--draft lookup` takes no more of a model than its tokens, so there it may be the cloud's own.
 Nothing is fetched: what could be is named, with its size and licence, for the user to choose.
 """
 
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from skydraft.config import AUTO_DRAFT, DeviceSettings
+from skydraft.config import AUTO_DRAFT, LOOKUP_DRAFT, DeviceSettings
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_http import HEALTH_PATH, CloudFacts, inquire
 from skydraft.edge.preflight import ask_terms
@@ -42,14 +43,17 @@ class _Candidate(NamedTuple):
 
 
 async def choose_draft(settings: DeviceSettings) -> DeviceSettings:
-    """Put a model's name in place of `auto`; other settings are returned as they are.
+    """Put a model's name in place of `auto`, and behind `lookup`; other settings are returned as they are.
 
     Raises:
         ConfigError: there is no cloud whose tokens could be asked for, or no such model here; with the known ones.
         TransportError: the cloud does not say which tokens it has.
         ModelLoadError: the cloud's model, where it is to be started here, cannot be read.
     """
-    if settings.draft != AUTO_DRAFT:
+    is_lookup = settings.draft == LOOKUP_DRAFT
+    if is_lookup and settings.cloud is None:
+        return replace(settings, draft=f"{LOOKUP_DRAFT}:{settings.target}")
+    if settings.draft != AUTO_DRAFT and not is_lookup:
         return settings
     if settings.keeps_to_itself:
         raise ConfigError(
@@ -64,8 +68,8 @@ async def choose_draft(settings: DeviceSettings) -> DeviceSettings:
         except ModelLoadError as error:
             unread.append(str(error))
             continue
-        if vocabulary.name != target.name and await target.shares(vocabulary):
-            return replace(settings, draft=candidate.name)
+        if (is_lookup or vocabulary.name != target.name) and await target.shares(vocabulary):
+            return replace(settings, draft=f"{LOOKUP_DRAFT}:{candidate.name}" if is_lookup else candidate.name)
     raise ConfigError(_refusal(target.name, settings, len(candidates), unread))
 
 
@@ -132,6 +136,8 @@ def _refusal(target: str, settings: DeviceSettings, num_candidates: int, unread:
     sentence = f"none of {num_candidates} models {where} shares the token ids of the cloud's model {target}"
     if unread:
         sentence += f"; {len(unread)} of them cannot be read ({unread[0]})"
+    if settings.draft == LOOKUP_DRAFT:
+        return f"{sentence}: name one that does, as --draft {LOOKUP_DRAFT}:MODEL; of it no more than its tokens is read"
     drafts = [pair.draft for pair in known_drafts(target)]
     known = [f"--draft {draft.file} ({draft.size_gb:g} GB, {draft.licence})" for draft in drafts]
     if not known:

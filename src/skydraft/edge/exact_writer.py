@@ -20,7 +20,8 @@ Three things go on at once, and each sets `wake` when something has happened:
                            to go on
 
 In state is_full, and until the prompt is read, the cloud writes on credit where the way to draft gives it some. A
-device that need not draft does not read its prompt: that would hold up a cloud on the same processor.
+device that need not draft does not read its prompt: that would hold up a cloud on the same processor. What is looked up
+costs no draft step: it is offered in every state.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from collections.abc import Callable
 
 from skydraft.decoding.drafting import Drafting
 from skydraft.decoding.edge_session import EdgeSession
+from skydraft.decoding.lookup import Lookup
 from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.draft_pool import DraftPool, Timed
 from skydraft.edge.drafter import Drafter
@@ -46,7 +48,9 @@ class ExactWriter:
     """Writes one text.
 
     Args:
-        pool: where the drafter has its slot.
+        drafter: None: there is no draft model, and guesses are looked up.
+        lookup: None: nothing is.
+        pool: where the drafter has its slot; None: there is no drafter.
         show: called when the text has grown.
 
     Attributes:
@@ -57,9 +61,10 @@ class ExactWriter:
         self,
         session: EdgeSession,
         client: CloudClient,
-        drafter: Drafter,
+        drafter: Drafter | None,
+        lookup: Lookup | None,
         planner: Planner,
-        pool: DraftPool,
+        pool: DraftPool | None,
         show: Callable[[], None],
     ) -> None:
         self._session = session
@@ -68,7 +73,7 @@ class ExactWriter:
         self._planner = planner
         self._pool = pool
         self._show = show
-        self._drafting = Drafting(session, planner, time.monotonic())
+        self._drafting = Drafting(session, planner, time.monotonic(), lookup)
         self._wake = asyncio.Event()
         self._reading_prompt: asyncio.Task[None] | None = None
         # The draft step under way, and what it will give: the guesses after each node, and the seconds that it took.
@@ -115,7 +120,7 @@ class ExactWriter:
                 self._wake.clear()
                 self._finish_step()
                 self._read_for_drafts(read_prompt)
-                can_draft = self._has_read_prompt() and self._drafter.lease.is_held
+                can_draft = self._drafter is not None and self._has_read_prompt() and self._drafter.lease.is_held
                 self._drafting.give_credit()
                 self._drafting.offer()
                 if can_draft:
@@ -137,6 +142,8 @@ class ExactWriter:
 
     def _read_for_drafts(self, read_prompt: Callable[[], asyncio.Task[None]]) -> None:
         """Begin to read the prompt, once there is something to draft, and again where the slot was lost."""
+        if self._drafter is None:
+            return
         if self._has_read_prompt() and not self._drafter.lease.is_held:
             self._reading_prompt = None
         if self._reading_prompt is None and self._drafting.way.width:
@@ -160,14 +167,15 @@ class ExactWriter:
         self._client.notify(f"{WITHOUT_DRAFT}: {overflow}")
 
     def _start_step(self) -> None:
-        if self._step is not None:
+        pool, drafter = self._pool, self._drafter
+        if pool is None or drafter is None or self._step is not None:
             return
         nodes = self._drafting.next_step()
         if not nodes:
             return
-        step = self._drafter.plan(self._drafting.tree, nodes)
+        step = drafter.plan(self._drafting.tree, nodes)
         num_guesses, num_ids = self._drafting.way.num_guesses, self._session.num_shared_ids
-        result = self._pool.run(self._drafter.lease, self._drafter.guess(step, num_guesses, num_ids))
+        result = pool.run(drafter.lease, drafter.guess(step, num_guesses, num_ids))
         result.add_done_callback(lambda _: self._wake.set())
         self._step = step, result
 

@@ -24,6 +24,8 @@ class Channel(Protocol):
 
     async def close(self) -> None: ...
 
+    def abort(self) -> None: ...
+
 
 class PaddedConnection:
     """Sends a padded frame at every beat, whether a message waits or not, from the first message on.
@@ -75,6 +77,13 @@ class PaddedConnection:
             pass  # it would have been a goodbye
         finally:
             await self._connection.close()
+
+    def abort(self) -> None:
+        """Break off without a goodbye."""
+        if self._beating is not None:
+            self._beating.add_done_callback(lambda beating: beating.cancelled() or beating.exception())
+            self._beating.cancel()
+        self._connection.abort()
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()

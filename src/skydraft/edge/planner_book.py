@@ -23,10 +23,12 @@ class PlannerBook:
 
     Args:
         draft_times: of the draft model; None: they are learnt from text.
+        has_draft: there is one.
     """
 
-    def __init__(self, draft_times: PassTimes | None) -> None:
+    def __init__(self, draft_times: PassTimes | None, has_draft: bool = True) -> None:
         self._draft_times = draft_times
+        self._has_draft = has_draft
         self._known: dict[Kind, Planner] = {}  # what the text that ended last has learnt; the longest known is first
 
     @contextmanager
@@ -52,4 +54,4 @@ class PlannerBook:
         estimates = Estimates(is_near=address is not None and is_loopback(session_url(address.url)))
         if self._draft_times is not None:
             estimates.draft_s.tell(self._draft_times)
-        return Planner(objective, way, estimates)
+        return Planner(objective, way, estimates, self._has_draft)

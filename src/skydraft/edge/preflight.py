@@ -53,7 +53,7 @@ async def meet_cloud(settings: DeviceSettings) -> None:
         ConfigError, CloudFault, TransportError: as `transport.websocket.connect`; but the device waits later for a
             cloud that takes no one for now, where the settings say so.
     """
-    if settings.cloud is None or settings.keeps_to_itself or settings.offline == "edge":
+    if settings.cloud is None or settings.keeps_to_itself or settings.writes_on_offline or settings.history:
         return
     try:
         connection = await connect(settings.cloud, token=settings.key)

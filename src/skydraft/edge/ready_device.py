@@ -56,7 +56,7 @@ async def ready_device(
         settings = await choose_draft(settings)
         target = f", starting a cloud with {settings.target}" if starts_cloud(settings) else ""
         with busy(f"Loading {settings.draft}{target} ..."):
-            tokenizer = await _in_thread(lambda: load_tokenizer(settings.draft, "draft"))
+            tokenizer = await _in_thread(lambda: load_tokenizer(settings.draft_model, "draft"))
             await check_models(settings, tokenizer.vocabulary)
             device = await _load(settings, tokenizer, stack)
         device.settings = replace(device.settings, mode=mode)
@@ -70,7 +70,7 @@ def require_language_models(settings: DeviceSettings) -> None:
     Raises:
         ConfigError: one of them would generate text.
     """
-    if parse_name(settings.draft).is_embedded:
+    if parse_name(settings.draft_model).is_embedded:
         raise ConfigError(
             "the embedded models can only caption audio: give --draft MODEL and --target MODEL, two "
             "language models with the same tokenizer (--cloud URL in place of --target if a cloud is running)"

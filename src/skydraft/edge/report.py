@@ -36,6 +36,7 @@ class Report:
     ended_early: why the text ended before one of its end tokens and before it was as long as asked for; None: it did
         not.
     unasked: why the cloud knows nothing of the text; None: it was asked, or there was none to ask.
+    is_repeated: nobody could write, and this is what the same question was answered before.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Report:
     ended_early: str | None
     disclosure: DisclosureRecord
     unasked: Unasked | None = None
+    is_repeated: bool = False
 
     @property
     def num_by_origin(self) -> dict[Origin, int]:

@@ -24,6 +24,7 @@ from skydraft.core import (
     Token,
 )
 from skydraft.decoding.edge_session import EdgeSession
+from skydraft.decoding.lookup import Lookup, LookupSources
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_client import CloudClient
@@ -66,6 +67,7 @@ class Job:
     evidence: when it leaves; `unsure` only where there is some that may.
     address: of the cloud; None in mode edge.
     way: to draft under `exact`; None: by measurement.
+    sources: of guesses that need no model, beside the prompt and the text; None: nothing is looked up.
     """
 
     settings: DeviceSettings
@@ -79,6 +81,7 @@ class Job:
     evidence: Evidence = Evidence.ALWAYS
     address: CloudAddress | None = None
     way: Way | None = None
+    sources: LookupSources | None = None
 
 
 class Writer:
@@ -90,7 +93,7 @@ class Writer:
     """
 
     def __init__(self, engine: Engine | None, draft_times: PassTimes | None = None) -> None:
-        self._planners = PlannerBook(draft_times)
+        self._planners = PlannerBook(draft_times, has_draft=engine is not None)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="skydraft-draft")
         self._pool = None if engine is None else DraftPool(engine, self._worker)
 
@@ -179,6 +182,8 @@ class TextRun:
     async def write(self) -> None:
         """Until the text has ended, or can grow no more."""
         session = self._session
+        if self._job.patience.offline == "tunnel" and self._drafter is not None:
+            self._begin_to_fill()  # there will be no time for it when the cloud is lost
         while not session.is_complete:
             try:
                 if self._is_sure:
@@ -210,7 +215,7 @@ class TextRun:
                 await self._write_with_cloud(mode)
         except (TransportError, CloudFault) as error:
             is_for_now = isinstance(error, TransportError) or error.retry_after_s is not None
-            if self._job.patience.offline != "edge" or not is_for_now:
+            if not (self._job.patience.writes_on and is_for_now):
                 raise
             if self._is_draft_full:
                 self._end_early(error, f"{error}, and {DRAFT_FULL}")
@@ -361,12 +366,22 @@ class TextRun:
 
     async def _write_exactly(self) -> None:
         """The cloud's own text, as fast as both can."""
-        pool, drafter = self._require_draft()
-        exact_writer = ExactWriter(self._session, self._cloud(), drafter, self._planner, pool, self._show)
+        lookup, pool, drafter = self._lookup(), self._pool, self._drafter
+        if lookup is None:
+            pool, drafter = self._require_draft()
+        exact_writer = ExactWriter(self._session, self._cloud(), drafter, lookup, self._planner, pool, self._show)
         try:
             await exact_writer.write(lambda: asyncio.create_task(self._follow()), lambda: self._is_up_to(Mode.HYBRID))
         finally:
             self._is_draft_full = exact_writer.is_full
+
+    def _lookup(self) -> Lookup | None:
+        """What can be looked up, of what the cloud may know: a private context is in no guess."""
+        job = self._job
+        if job.sources is None or job.prompts.cloud is None:
+            return None
+        confidence, prompt_ids = self._planner.match_confidence, job.prompts.cloud.token_ids
+        return Lookup(confidence, prompt_ids, job.sampling.end_ids, job.sources)
 
     async def _follow(self) -> None:
         pool, drafter = await self._with_slot()

@@ -38,6 +38,7 @@ from skydraft.core import Objective, PassTimes
 from skydraft.policies.confidence import Confidence
 from skydraft.policies.estimates import Estimates
 from skydraft.policies.look_again import LookAgain
+from skydraft.policies.match_confidence import MatchConfidence
 from skydraft.policies.throughput import (
     MOST_RUN,
     Conditions,
@@ -47,7 +48,7 @@ from skydraft.policies.throughput import (
     free_running_tokens_per_s,
     turns_tokens_per_s,
 )
-from skydraft.policies.way import CLOUD, FREE, SURE, TURNS, Way
+from skydraft.policies.way import CLOUD, FREE, SURE, SURE_PROB, TURNS, Way
 
 # The model is right to about 15 % (docs/throughput.md); what was fitted to a measurement is better than that.
 HOPED_GAIN = 1.1
@@ -67,12 +68,15 @@ class Planner:
     """Of one device with one cloud; what it learnt serves the next text too.
 
     fixed: a way that the user chose; None: by measurement.
+    has_draft: there is a draft model; without one the cloud writes on by itself, and guesses can only be looked up.
     """
 
     objective: Objective = Objective.LATENCY
     fixed: Way | None = None
     estimates: Estimates = field(default_factory=Estimates)
+    has_draft: bool = True
     confidence: Confidence = field(default_factory=Confidence)
+    match_confidence: MatchConfidence = field(default_factory=MatchConfidence)
     look_again: LookAgain = field(default_factory=LookAgain)
     way: Way = field(default=CLOUD, init=False)
     _retry: LookAgain = field(default_factory=lambda: LookAgain(RETRY_TOKENS), init=False)
@@ -157,6 +161,22 @@ class Planner:
         return self._tokens_per_s * self.estimates.draft_s.at(num_nodes)
 
     @property
+    def least_lookup_prob(self) -> float:
+        """Of a token that was looked up, given the text: from here on, judging it takes less time than it saves.
+
+        That costs the device nothing, so it does not depend on whether drafting with a model pays.
+        """
+        verify = self.estimates.verify_s
+        match self.objective:
+            case Objective.COST:
+                least = self._offer_prob
+            case Objective.PRIVACY:
+                least = SURE_PROB
+            case _:
+                least = LEAST_PROB
+        return max(verify.slope / verify.base, least)
+
+    @property
     def best_tokens_per_s(self) -> float:
         """Of device and cloud together: never less than the cloud alone, for then the device does not draft."""
         conditions = self.conditions()
@@ -231,6 +251,8 @@ class Planner:
             self._run_length = fitted(speed, self.conditions())
 
     def _choose(self) -> Way:
+        if not self.has_draft:
+            return CLOUD
         match self.objective:
             case Objective.COST:
                 return replace(FREE, least_offer_prob=self._offer_prob, least_gain=self._offer_prob)

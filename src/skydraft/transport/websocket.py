@@ -191,6 +191,11 @@ class Connection:
         except TimeoutError:  # what was sent before does not leave, so the goodbye cannot
             self._wire.transport.abort()
 
+    def abort(self) -> None:
+        """Break off without a goodbye, which would be waited for: the connection is lost, or was given up."""
+        self._watch.cancel()
+        self._abort("this side gave it up")
+
     async def _watch_for_death(self) -> None:
         num_quiet = 0
         while not self._wire.transport.is_closing():

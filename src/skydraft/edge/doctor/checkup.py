@@ -132,7 +132,11 @@ def _check_load(checkup: Checkup) -> None:
 
 async def _check_draft(checkup: Checkup, settings: DeviceSettings) -> _DraftModel | None:
     try:
-        model = _DraftModel(await choose_draft(settings))
+        settings = await choose_draft(settings)
+        if settings.has_only_lookup:
+            checkup.note("draft", f"looked up, with the tokens of {settings.draft_model}: no model is read")
+            return None
+        model = _DraftModel(settings)
         draft = measure_draft(model.engine, model.prompt)
     except SkydraftError as error:
         checkup.fail("draft", error)

@@ -1,0 +1,48 @@
+"""A user's own texts as a device uses them: to look drafts up in, and to answer again what was answered before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from skydraft.decoding.suffix_index import SuffixIndex
+from skydraft.edge.kept_texts import KeptText, KeptTexts
+
+
+class OwnTexts:
+    """The texts of a file, and an index of them.
+
+    Args:
+        to_ids: a prompt and its text, as the models see them.
+    Raises:
+        ConfigError: as KeptTexts.
+    """
+
+    def __init__(self, path: Path, to_ids: Callable[[KeptText], Sequence[int]]) -> None:
+        self._kept = KeptTexts(path)
+        self._to_ids = to_ids
+        self._index: SuffixIndex | None = None
+
+    @property
+    def index(self) -> SuffixIndex:
+        """Of all texts; made when it is first wanted."""
+        if self._index is None:
+            self._index = SuffixIndex()
+            for kept in self._kept.texts:
+                self._add_to(self._index, kept)
+        return self._index
+
+    def answer(self, prompt: str) -> str | None:
+        """As KeptTexts.answer."""
+        return self._kept.answer(prompt)
+
+    def add(self, prompt: str, text: str) -> None:
+        """Keep a text. Raises: as KeptTexts.add."""
+        self._kept.add(prompt, text)
+        if self._index is not None:
+            self._add_to(self._index, self._kept.texts[-1])
+
+    def _add_to(self, index: SuffixIndex, kept: KeptText) -> None:
+        index.begin_document()
+        index.extend(self._to_ids(kept))
+        index.begin_document()  # this one does not grow
