@@ -12,7 +12,7 @@ from bench.link.link import Link
 from bench.link.pipe import Address
 from bench.replay import write_alone
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode, SamplingParams, ShareLevel, Token
+from skydraft.core import Mode, SamplingParams, ShareLevel, TextPiece, tokens_of
 from skydraft.edge.device import Device
 from skydraft.edge.report import Report
 from skydraft.engines.load import load_engine, load_tokenizer
@@ -136,14 +136,14 @@ class Churn:
         else:
             self._compare(token_ids, fate)
 
-    def _trouble(self, fate: Fate, link: Link, vanish: Callable[[], None]) -> Callable[[Sequence[Token]], None]:
+    def _trouble(self, fate: Fate, link: Link, vanish: Callable[[], None]) -> Callable[[Sequence[TextPiece]], None]:
         """Counts tokens, and breaks the connection off where it is due."""
         due = list(fate.cuts)
         num_tokens = 0
 
-        def count(tokens: Sequence[Token]) -> None:
+        def count(pieces: Sequence[TextPiece]) -> None:
             nonlocal num_tokens
-            num_tokens += len(tokens)
+            num_tokens += len(tokens_of(pieces))
             while due and num_tokens >= due[0]:
                 due.pop(0)
                 is_last = fate.vanishes and not due

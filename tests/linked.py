@@ -13,10 +13,13 @@ from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.engines.base import Engine, EngineLimits, Extension, PromptChunk
 from skydraft.engines.emulated.table import Floats, TableEngine
 from skydraft.engines.emulated.table_spec import load_table
+from skydraft.engines.emulated.words import WordTokenizer
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import FrameLimits
 from skydraft.sampling.choice import target_choices
 from skydraft.sampling.shaping import History, shape_logits
+from skydraft.text.token_reader import TokenReader
+from skydraft.text.tokenizer import Tokenizer
 
 PROMPT = Prompt((TokenSegment((1, 2, 3)),))
 LIMITS = FrameLimits()
@@ -46,13 +49,34 @@ def counting(engine: TableEngine) -> CountingTable:
     return CountingTable(engine._table, engine._order, limits=engine.limits, vocabulary=engine.vocabulary)
 
 
+class Pieces(WordTokenizer):
+    """Tokens are parts of a text, and nothing stands between them."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return "".join(self.vocabulary.token(token_id) or "" for token_id in token_ids)
+
+    def spelling(self) -> Sequence[bytes]:
+        return [(token or "").encode() for token in self.vocabulary.tokens]
+
+
 class Linked:
     """Frames move only when told to, and are lost when the link is cut."""
 
-    def __init__(self, session: EdgeSession, engine: Engine, settings: CloudSettings | None = None) -> None:
+    def __init__(
+        self,
+        session: EdgeSession,
+        engine: Engine,
+        settings: CloudSettings | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
         self.session = session
         self.now_s = 0.0
-        self.registry = SessionRegistry(engine, settings or CloudSettings(), clock=lambda: self.now_s)
+        self.registry = SessionRegistry(
+            engine,
+            settings or CloudSettings(),
+            clock=lambda: self.now_s,
+            tokenizer=tokenizer or WordTokenizer(engine.vocabulary),
+        )
         self.up: deque[bytes] = deque()
         self.down: deque[bytes] = deque()
         self.connection = 0
@@ -116,7 +140,11 @@ class Linked:
 
 
 def cloud_only(
-    engine: Engine, sampling: SamplingParams, prompt: Prompt = PROMPT, forced: Sequence[int] = ()
+    engine: Engine,
+    sampling: SamplingParams,
+    prompt: Prompt = PROMPT,
+    forced: Sequence[int] = (),
+    tokenizer: Tokenizer | None = None,
 ) -> list[int]:
     """What the engine writes alone, one token at a time, with nothing of sessions or batches in between.
 
@@ -124,11 +152,18 @@ def cloud_only(
         forced: how the text begins; the engine only goes on.
     """
     slot, logits = engine.open(prompt)[:2]
+    reader = TokenReader(tokenizer or WordTokenizer(engine.vocabulary))
     token_ids: list[int] = list(forced)
     if forced:
         logits = engine.extend([Extension.chain(slot, token_ids)])[0][-1]
     while not sampling.is_end(token_ids):
-        row = shape_logits(logits[None, :], sampling, History(token_ids, [()]))
+        matcher = reader.matcher(sampling)  # a new one: nothing of it was forked or rolled back
+        if matcher is not None:
+            matcher.follow_text(token_ids)
+            if matcher.has_ended:
+                break
+        masks = None if matcher is None else matcher.masks([()])
+        row = shape_logits(logits[None, :], sampling, History(token_ids, [()]), masks)
         token_ids += target_choices(row, sampling, [len(token_ids)])
         (rows,) = engine.extend([Extension.chain(slot, token_ids[-1:])])
         logits = rows[-1]

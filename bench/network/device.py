@@ -15,18 +15,19 @@ from bench.network.rows import AUTO, CLOUD, EDGE, NAIVE, Cell, Key, Lateness, Ro
 from bench.network.testbed import Server, Site
 from bench.network.texts import Prompts, row_of, sampling_of
 from skydraft.config import DeviceSettings
-from skydraft.core import Exact, Mode, Prompt, Token, TokenSegment
+from skydraft.core import Exact, Mode, Prompt, TextPiece, TokenSegment, tokens_of
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.writer import Job, Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.emulated.paced import PacedEngine
-from skydraft.engines.load import load_engine
+from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import TransportError
 from skydraft.policies.gate import AlwaysGate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
+from skydraft.text.token_reader import TokenReader
 
 MODES = (CLOUD, EDGE, "wait:1", "wait:2", "wait:4", "wait:8", "pipelined:4", "prepared:4", "tree", "free", AUTO, NAIVE)
 
@@ -56,8 +57,8 @@ class Arrivals:
             if len(self.times_s) == 1:
                 self.first_crossed = self.last_crossed
 
-    def note_tokens(self, tokens: Sequence[Token]) -> None:
-        self.note(len(tokens))
+    def note_text(self, pieces: Sequence[TextPiece]) -> None:
+        self.note(len(tokens_of(pieces)))
 
     def wire(self, before: Crossed) -> Wire | None:
         if self.capture is None:
@@ -92,6 +93,7 @@ class Device:
         self._site = site
         self._captures = captures
         self._engines: dict[str, PacedEngine] = {}
+        self._readers: dict[str, TokenReader] = {}
         self._writers: dict[Cell, Writer] = {}
 
     def close(self) -> None:
@@ -132,7 +134,7 @@ class Device:
         writer = self._writers.setdefault(key.cell, Writer(engine))
         try:
             async with asyncio.timeout(TEXT_S):
-                report = await writer.write(self._job(key, engine, server), arrivals.note_tokens)
+                report = await writer.write(self._job(key, engine, server), arrivals.note_text)
         except TimeoutError:
             raise TransportError(
                 f"mode {key.mode} wrote {sum(arrivals.counts)} of {key.tokens} tokens in {TEXT_S:g} s ({key.cell})"
@@ -152,7 +154,7 @@ class Device:
             settings=DeviceSettings(mode=Mode(key.mode) if is_alone else Mode.HYBRID),
             prompts=PromptPair(prompt, prompt),
             vocabulary=engine.vocabulary,
-            decode=lambda _: "",
+            reader=self._readers[key.cell.draft],
             sampling=sampling_of(key),
             rule=Exact(),
             gate=AlwaysGate(),
@@ -166,4 +168,5 @@ class Device:
             engine = load_engine(self._profile.draft(draft), "draft", EngineSettings(num_threads=1))
             assert isinstance(engine, PacedEngine)
             self._engines[draft] = engine
+            self._readers[draft] = TokenReader(load_tokenizer(self._profile.draft(draft), "draft"))
         return self._engines[draft]

@@ -115,7 +115,7 @@ async def _ask(peer: Peer, client: httpx.AsyncClient, pair: Pair, place: tuple[f
 async def _write(site: Site, name: str, way: str, place: tuple[float, str, int]) -> PeerRow:
     site.set_round_trip(place[0])
     before, arrivals = site.link.carried, Arrivals(None)
-    report = await site.write(TextKey(place[1], place[2], 0.0), way, arrivals.note_tokens, num_tokens=NUM_TOKENS)
+    report = await site.write(TextKey(place[1], place[2], 0.0), way, arrivals.note_text, num_tokens=NUM_TOKENS)
     after = site.link.carried
     up_bytes, down_bytes = after.up_bytes - before.up_bytes, after.down_bytes - before.down_bytes
     return _row(name, place, arrivals, up_bytes, down_bytes, report.text)

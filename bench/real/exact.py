@@ -15,8 +15,8 @@ import msgspec
 from bench.claims import Claim
 from bench.real.pair import KINDS, MAX_LENGTH, NUM_TOKENS, Pair, TextKey, text_keys
 from bench.real.row_file import RowFile
-from bench.real.site import CLOUD, OnTokens, Site, open_site
-from skydraft.core import Token
+from bench.real.site import CLOUD, OnText, Site, open_site
+from skydraft.core import TextPiece, tokens_of
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine, Extension
 from skydraft.engines.load import load_engine
@@ -247,13 +247,13 @@ def processor_name() -> str:
     return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
-def _after(num_tokens: int, befall: Callable[[], None]) -> OnTokens:
+def _after(num_tokens: int, befall: Callable[[], None]) -> OnText:
     """Something happens once, when the text has so many tokens."""
     left = num_tokens
 
-    def count(tokens: Sequence[Token]) -> None:
+    def count(pieces: Sequence[TextPiece]) -> None:
         nonlocal left
-        if left > 0 and (left := left - len(tokens)) <= 0:
+        if left > 0 and (left := left - len(tokens_of(pieces))) <= 0:
             befall()
 
     return count

@@ -12,7 +12,7 @@ from bench.link.shaping import LinkSettings, PathSettings
 from bench.observed import ObservedCloud, observed_cloud
 from bench.real.pair import MAX_LENGTH, NUM_TOKENS, Pair, TextKey
 from skydraft.config import DeviceSettings
-from skydraft.core import Exact, Mode, Token
+from skydraft.core import Exact, Mode, TextPiece
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
@@ -23,6 +23,7 @@ from skydraft.engines.settings import EngineSettings
 from skydraft.policies.gate import AlwaysGate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
+from skydraft.text.token_reader import TokenReader
 
 CLOUD = "cloud"  # the way of the cloud alone
 RATE_MBPS = 10.0
@@ -30,7 +31,7 @@ PATIENCE_S = 240.0  # until a killed cloud is back, on a busy machine
 # Without its self-test, which takes longer than ten texts: whether texts are equal is what is measured here.
 FLAGS = ("--slots", "2", "--max-length", str(MAX_LENGTH), "--threads", "1", "--no-self-test")
 
-OnTokens = Callable[[Sequence[Token]], None]
+OnText = Callable[[Sequence[TextPiece]], None]
 Wrap = Callable[[Engine], Engine]
 
 
@@ -78,7 +79,7 @@ class Site:
         self,
         key: TextKey,
         way: str,
-        on_tokens: OnTokens = lambda _: None,
+        on_text: OnText = lambda _: None,
         device: int = 0,
         num_tokens: int = NUM_TOKENS,
     ) -> Report:
@@ -95,7 +96,7 @@ class Site:
             engine = await asyncio.to_thread(load_engine, self.pair.draft, "draft", settings)
             self._engines.append(self._wrap(engine))
         writer = self._writers.setdefault((device, way), Writer(None if way == CLOUD else self._engines[device]))
-        return await writer.write(self._job(key, way, num_tokens), on_tokens)
+        return await writer.write(self._job(key, way, num_tokens), on_text)
 
     def engine(self, device: int) -> Engine:
         return self._engines[device]
@@ -106,7 +107,7 @@ class Site:
             settings=DeviceSettings(mode=Mode.CLOUD if way == CLOUD else Mode.HYBRID),
             prompts=PromptPair(prompt, prompt),
             vocabulary=vocabulary,
-            decode=self.pair.tokenizer.decode,
+            reader=TokenReader(self.pair.tokenizer),
             sampling=key.sampling(vocabulary.end_ids, num_tokens),
             rule=Exact(),
             gate=AlwaysGate(),

@@ -106,7 +106,7 @@ async def _measure(
 async def _write(site: Site, case: SpeedCase, way: str, nth: int, size: SpeedSize) -> SpeedRow:
     key = TextKey(KINDS[nth % 2], 30 + nth, 0.0)  # chat and code: the least and the most agreement
     arrivals = Arrivals(None)
-    report = await site.write(key, way, arrivals.note_tokens, num_tokens=size.num_tokens)
+    report = await site.write(key, way, arrivals.note_text, num_tokens=size.num_tokens)
     later = len(report.tokens) - arrivals.counts[0]
     return SpeedRow(
         *case,

@@ -9,11 +9,13 @@ from typing import Literal, cast
 
 from rich.console import Console
 
-from skydraft.core import Mode, Origin, ShareLevel, Token
+from skydraft.core import Finish, Mode, Origin, ShareLevel, TextPiece, Token
 from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.report import Report
+from skydraft.edge.shown_text import ShownText
 from skydraft.engines.load import load_tokenizer
 from skydraft.text.tokenizer import Tokenizer
+from skydraft.text.until_stop import TextUntilStop
 
 END_ID = 5
 TOKENIZER = load_tokenizer(f"table:vocab=64,end={END_ID}", "draft")
@@ -50,11 +52,15 @@ def printed(console: Console) -> str:
 def report(
     token_ids: Sequence[int] = (1, 2, 3, END_ID), origins: Sequence[Origin] = (ACCEPTED,), **facts: object
 ) -> Report:
-    """A report of these tokens; the last origin is that of all that follow."""
-    all_origins = [*origins, *[origins[-1]] * len(token_ids)]
+    """A report of these tokens; the last origin is that of all that follow. text: in place of what they spell."""
+    tokens = tuple(map(Token, token_ids, [*origins, *[origins[-1]] * len(token_ids)]))
+    text = facts.pop("text", None)
     defaults: dict[str, object] = {
-        "text": TOKENIZER.decode(token_ids),
-        "tokens": tuple(map(Token, token_ids, all_origins)),
+        "pieces": pieces(TOKENIZER, tokens) if text is None else (TextPiece(str(text), tokens),),
+        "finish": Finish.STOP,
+        "stop": None,
+        "num_prompt_tokens": 3,
+        "num_drafted": 4,
         "mode": Mode.HYBRID,
         "is_alone": False,
         "is_cloud_text": True,
@@ -69,6 +75,12 @@ def report(
         "disclosure": record(),
     }
     return Report(**(defaults | facts))  # type: ignore[arg-type]
+
+
+def pieces(tokenizer: Tokenizer, tokens: Sequence[Token]) -> tuple[TextPiece, ...]:
+    """The whole text of these tokens."""
+    shown = ShownText(TextUntilStop(tokenizer))
+    return (*shown.add(tokens), *shown.end())
 
 
 def record(level: ShareLevel = ShareLevel.TOKENS, **up: int) -> DisclosureRecord:

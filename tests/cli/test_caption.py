@@ -17,7 +17,7 @@ from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
 from skydraft.core import Evidence, Mode, Objective, ShareLevel
 from skydraft.edge.device import CaptionedWindow, OnWindow
-from skydraft.edge.writer import Notify, OnTokens
+from skydraft.edge.writer import Notify, OnText
 from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, TransportError
 from tests.cli.made_up import TOKENIZER, console, features_record, printed, record, report
 
@@ -37,7 +37,7 @@ class MadeUpDevice:
     async def caption(
         self,
         clip: Clip,
-        on_tokens: OnTokens = lambda _: None,
+        on_text: OnText = lambda _: None,
         notify: Notify = lambda _: None,
         on_window: OnWindow = lambda window: None,
     ) -> list[CaptionedWindow]:
@@ -47,7 +47,7 @@ class MadeUpDevice:
         for window in split_windows(clip.samples):
             made = report((1, 2), disclosure=disclosure)
             on_window(window)
-            on_tokens(made.tokens)
+            on_text(made.pieces)
             captioned.append(CaptionedWindow(window.start_s, window.end_s, made))
         return captioned
 

@@ -12,7 +12,7 @@ from skydraft.core import Mode, ShareLevel
 from skydraft.edge.device import CaptionedWindow
 from skydraft.edge.report import unwritten
 from skydraft.errors import AudioError, ConfigError
-from tests.cli.made_up import TOKENIZER, console, printed, report
+from tests.cli.made_up import console, printed, report
 
 
 def recording(*texts: str) -> Result:
@@ -23,7 +23,7 @@ def recording(*texts: str) -> Result:
         CaptionedWindow(5.0 * n, 5.0 * n + 5, each, bool(text))
         for n, (each, text) in enumerate(zip(made, texts, strict=True))
     ]
-    return result_of_clip(windows, TOKENIZER)
+    return result_of_clip(windows)
 
 
 def written(to: str, files: list[str], path: Path | None = None) -> str:

@@ -138,5 +138,25 @@ async def test_a_review_is_told_when_the_cloud_is_back(target: str, words: str) 
         running(CloudSettings(port=0), lambda: table(target)) as cloud,
         Device.load(replace(settings, cloud=cloud.address)) as device,
     ):
-        await tell_review(device, Request("da", None, None), report, Screen(err=Console(file=err, width=300)))
+        await tell_review(device, Request("da", None, None, None), report, Screen(err=Console(file=err, width=300)))
     assert words in err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "cannot be read: No such file"),
+        ("{nope", "is not JSON"),
+        ("[1]", "is list and must be a JSON object"),
+        ('{"type": "nope"}', "the json grammar cannot be used"),
+    ],
+)
+def test_a_schema_that_is_none_is_refused_in_a_sentence(
+    tmp_path: Path, content: str | None, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, model = tmp_path / "schema.json", "table:vocab=64"
+    if content is not None:
+        path.write_text(content)
+    flags = ("--mode", "edge", "--draft", model, "--json-schema", str(path))
+    assert run(["generate", "da", *flags]) == 2
+    assert sentence in capsys.readouterr().err

@@ -23,7 +23,7 @@ from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 from skydraft.edge.device import CaptionedWindow
 from skydraft.edge.report import unwritten
-from skydraft.edge.writer import Notify, OnTokens
+from skydraft.edge.writer import Notify, OnText
 from skydraft.errors import ConfigError
 from tests.audio.sounds import RATE_HZ, tone, write
 from tests.cli.made_up import TOKENIZER, console, printed, report
@@ -46,14 +46,14 @@ class MadeUpDevice:
         window: Window,
         name: str,
         seed: int,
-        on_tokens: OnTokens = lambda _: None,
+        on_text: OnText = lambda _: None,
         notify: Notify = lambda _: None,
     ) -> CaptionedWindow:
         if not window.has_speech:
             silent = unwritten("No speech.", Mode.HYBRID, ShareLevel.TOKENS)
             return CaptionedWindow(window.start_s, window.end_s, silent, has_speech=False)
         made = report((1, 2), text="be bi")
-        on_tokens(made.tokens)
+        on_text(made.pieces)
         return CaptionedWindow(window.start_s, window.end_s, made)
 
 

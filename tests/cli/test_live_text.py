@@ -7,8 +7,8 @@ from skydraft.audio.windows import Window
 from skydraft.cli.live_text import LiveText
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import STYLES
-from skydraft.core import Origin, Token
-from tests.cli.made_up import ACCEPTED, BYTES, CLOUD, CORRECTED, EDGE, TOKENIZER, console, printed
+from skydraft.core import Origin, TextPiece, Token
+from tests.cli.made_up import ACCEPTED, BYTES, CLOUD, CORRECTED, EDGE, TOKENIZER, console, pieces, printed
 
 PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"  # "I want", with the sign that keeps two letters apart
 ESCAPE_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -26,29 +26,35 @@ def tokens(text: str, origin: Origin = EDGE) -> list[Token]:
     return [Token(byte, origin) for byte in text.encode("utf-8", "surrogatepass")]
 
 
+def words(*token_ids: int, origin: Origin = EDGE) -> tuple[TextPiece, ...]:
+    """Of a text that ends there."""
+    return pieces(TOKENIZER, [Token(token_id, origin) for token_id in token_ids])
+
+
 def write(text: str, is_terminal: bool = False, width: int = 80) -> str:
     screen = make_screen(is_terminal, width)
-    with LiveText(screen, BYTES) as live:
-        live.add(tokens(text))
+    with LiveText(screen) as live:
+        live.add(pieces(BYTES, tokens(text)))
     return written(screen)
 
 
 def test_tokens_are_written_as_they_come_also_into_a_pipe() -> None:
     screen = make_screen()
-    with LiveText(screen, TOKENIZER, "a.wav: ") as live:
+    with LiveText(screen, "a.wav: ") as live:
         assert written(screen) == ""
-        live.add([Token(1, EDGE)])
+        first, second = pieces(TOKENIZER, [Token(1, EDGE), Token(2, ACCEPTED)])
+        live.add([first])
         assert written(screen) == "a.wav: be"
-        live.add([Token(2, ACCEPTED)])
+        live.add([second])
         assert written(screen) == "a.wav: be bi"
     assert written(screen) == "a.wav: be bi\n"
 
 
 def test_on_a_terminal_each_origin_has_its_colour_and_spaces_have_none() -> None:
     screen = make_screen(is_terminal=True)
-    with LiveText(screen, BYTES) as live:
+    with LiveText(screen) as live:
         for text, origin in (("A", EDGE), (" m", ACCEPTED), ("!", CORRECTED), (" ", CORRECTED), ("w", CLOUD)):
-            live.add(tokens(text, origin))
+            live.add(pieces(BYTES, tokens(text, origin)))
     codes = {origin: str(screen.out.get_style(style)) for origin, style in STYLES.items()}
     assert len(set(codes.values())) == 4
     out = written(screen)
@@ -61,31 +67,6 @@ def test_a_text_on_a_terminal_is_appended_and_nothing_else() -> None:
     out = write(text, is_terminal=True, width=20)
     assert set(ESCAPE_CODE.findall(out)) == {"\x1b[38;5;64m", "\x1b[0m"}
     assert ESCAPE_CODE.sub("", out) == text + "\n"
-
-
-def test_a_character_of_several_tokens_is_written_whole() -> None:
-    screen = make_screen()
-    shown: list[str] = []
-    with LiveText(screen, BYTES) as live:
-        for token in tokens("é日\U0001f469\u200d\U0001f680"):
-            live.add([token])
-            shown.append(written(screen))
-    assert list(dict.fromkeys(shown)) == [
-        "",
-        "é",
-        "é日",
-        "é日\U0001f469",
-        "é日\U0001f469\u200d",
-        "é日\U0001f469\u200d\U0001f680",
-    ]
-
-
-def test_a_text_cut_within_a_character_ends_in_its_sign() -> None:
-    screen = make_screen()
-    with LiveText(screen, BYTES) as live:
-        live.add(tokens("aé")[:-1])
-        assert written(screen) == "a"
-    assert written(screen) == "a\ufffd\n"
 
 
 def test_a_model_cannot_send_control_codes_to_the_terminal() -> None:
@@ -102,16 +83,16 @@ def test_joiners_are_kept_where_a_script_needs_them_and_the_letter_came_before()
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_a_text_cut_short_stays_and_ends_its_line(error: type[BaseException]) -> None:
     screen = make_screen()
-    live = LiveText(screen, TOKENIZER)
+    live = LiveText(screen)
     with pytest.raises(error), live:  # noqa: PT012
-        live.add([Token(1, EDGE), Token(2, EDGE)])
+        live.add(words(1, 2))
         raise error
     assert written(screen) == "be bi\n"
 
 
 def test_a_text_that_failed_before_its_first_token_leaves_nothing() -> None:
     screen = make_screen()
-    with pytest.raises(ValueError, match="no"), LiveText(screen, TOKENIZER, "a.wav: "):
+    with pytest.raises(ValueError, match="no"), LiveText(screen, "a.wav: "):
         raise ValueError("no")
     assert written(screen) == ""
 
@@ -122,11 +103,11 @@ def test_an_empty_text_is_a_line() -> None:
 
 def windows_written(is_timed: bool) -> str:
     screen = make_screen()
-    with LiveText(screen, TOKENIZER, "a.wav: ", is_timed=is_timed) as live:
+    with LiveText(screen, "a.wav: ", is_timed=is_timed) as live:
         for start_s, has_speech in ((0.0, True), (8.0, False), (64.6, True)):
             live.next_window(Window(start_s, start_s + 8, np.ones(1, np.float32), has_speech))
             if has_speech:
-                live.add([Token(1, EDGE), Token(2, EDGE)])
+                live.add(words(1, 2))
     return written(screen)
 
 
@@ -143,10 +124,10 @@ def test_windows_with_their_times_are_lines_of_their_own() -> None:
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_an_indented_text_is_broken_between_words(is_terminal: bool) -> None:
     screen = make_screen(is_terminal, width=40)
-    with LiveText(screen, TOKENIZER, indent=3) as live:
-        live.add([Token(index % 60, EDGE) for index in range(100)])
+    with LiveText(screen, indent=3) as live:
+        live.add(words(*(index % 60 for index in range(100))))
     lines = ESCAPE_CODE.sub("", written(screen)).splitlines()
     assert len(lines) > 5
     assert all(line.startswith("   ") and len(line) <= 40 for line in lines)
-    words = [word for line in lines for word in line.split()]
-    assert words == [TOKENIZER.decode([index % 60]) for index in range(100) if index % 60 != 5]
+    printed_words = [word for line in lines for word in line.split()]
+    assert printed_words == [TOKENIZER.decode([index % 60]) for index in range(100) if index % 60 != 5]

@@ -13,7 +13,7 @@ import soundfile
 from skydraft.cli import run
 from skydraft.cli.results import result_of_text
 from skydraft.cli.summaries import summary
-from tests.cli.made_up import TOKENIZER, report
+from tests.cli.made_up import report
 
 MODEL = "table:vocab=64,seed=3,order=2,tensors=1"
 ALONE = ("--draft", MODEL, "--mode", "edge", "--json", "--max-tokens", "12")
@@ -76,7 +76,5 @@ def test_a_greedy_text_has_no_seed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_summary_names_the_seed_of_a_sampled_text() -> None:
-    assert "; seed 9007199254740991; 1 reconnect" in summary(
-        result_of_text(report(seed=2**53 - 1, reconnects=1), TOKENIZER)
-    )
-    assert "seed" not in summary(result_of_text(report(), TOKENIZER))
+    assert "; seed 9007199254740991; 1 reconnect" in summary(result_of_text(report(seed=2**53 - 1, reconnects=1)))
+    assert "seed" not in summary(result_of_text(report()))

@@ -14,7 +14,6 @@ from tests.cli.made_up import (
     CLOUD,
     EDGE,
     END_ID,
-    TOKENIZER,
     console,
     features_record,
     printed,
@@ -32,7 +31,7 @@ def drawn(renderable: RenderableType, width: int = 80) -> str:
 def result(
     token_ids: Sequence[int] = (1, 2, 3, END_ID), origins: Sequence[Origin] = (ACCEPTED,), **facts: object
 ) -> Result:
-    return result_of_text(report(token_ids, origins, **facts), TOKENIZER)
+    return result_of_text(report(token_ids, origins, **facts))
 
 
 def rows(table: Table) -> dict[str, list[str]]:
@@ -67,7 +66,7 @@ def test_the_legend_fits_and_names_every_origin() -> None:
 
 def test_the_summary_counts_what_there_is() -> None:
     made = report((1, 2, 3), (EDGE, ACCEPTED), reconnects=1)
-    assert summary(result_of_text(made, TOKENIZER)) == (
+    assert summary(result_of_text(made)) == (
         "3 tokens (1 edge, 2 accepted); first after 0.25 s, all in 1.50 s; 2 rounds, 100 bytes up, 8 down; "
         "the cloud's own text; 1 reconnect"
     )
@@ -75,7 +74,7 @@ def test_the_summary_counts_what_there_is() -> None:
 
 def test_the_summary_says_that_a_text_is_the_clouds_own_only_where_it_is() -> None:
     def said(is_own: bool, num_near_ties: int | None) -> str:
-        return summary(result_of_text(report(is_cloud_text=is_own, num_near_ties=num_near_ties), TOKENIZER))
+        return summary(result_of_text(report(is_cloud_text=is_own, num_near_ties=num_near_ties)))
 
     assert said(True, 0).endswith("; the cloud's own text")
     assert said(True, 2).endswith("; the cloud's own text")  # it wrote alone

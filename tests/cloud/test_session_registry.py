@@ -11,9 +11,10 @@ from skydraft.cloud.access.keys import Holder, KeyGrant
 from skydraft.cloud.metrics import Metrics
 from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
-from skydraft.core import Exact, Prompt, SamplingParams, TensorSegment, TokenSegment
+from skydraft.core import Exact, Grammar, Prompt, SamplingParams, TensorSegment, TokenSegment
 from skydraft.decoding.cloud_session import CloudSession
 from skydraft.decoding.edge_session import EdgeSession
+from skydraft.engines.emulated.words import WordTokenizer
 from skydraft.errors import CloudFault
 from skydraft.protocol import codec, messages, packing
 from skydraft.protocol.messages import FaultCode
@@ -406,3 +407,51 @@ def test_a_prompt_that_leaves_no_room_for_a_text_is_refused_with_both_numbers() 
     assert isinstance(fault, messages.Fault)
     assert fault.code == FaultCode.LIMIT
     assert "4096 tokens and a slot of this cloud has room for 4096" in fault.sentence
+
+
+@pytest.mark.parametrize(("stop", "is_spent"), [("da bu da", False), ("nothing", True)])
+def test_tokens_of_a_stop_string_are_not_counted_against_a_key(stop: str, is_spent: bool) -> None:
+    engine = table(MODEL)
+    registry = SessionRegistry(engine, CloudSettings(), clock=Clock(), tokenizer=WordTokenizer(engine.vocabulary))
+    registry.connect(0, holder("alice", tokens_per_minute=8))
+    sampling = SamplingParams(max_tokens=8, temperature=2.0, stop=(stop,))  # be de de be bo da bu da
+    answered(registry, 0, opening(sampling=sampling))
+    registry.receive(0, messages.Generate(8))
+    messages_of_text = [message for _, message in run_dry(registry) if isinstance(message, messages.Tokens)]
+    assert [message.is_end for message in messages_of_text] == [False] * 7 + [not is_spent]
+    fault = registry.receive(0, opening(1))[0][1]
+    assert isinstance(fault, messages.Fault) == is_spent
+
+
+@pytest.mark.parametrize(
+    ("sampling", "words"),
+    [
+        (replace(SAMPLING, stop=("a",)), "leave stop strings and the grammar out"),
+        (replace(SAMPLING, grammar=Grammar("regex", "a+")), "leave stop strings and the grammar out"),
+        (replace(SAMPLING, grammar=Grammar("lark", "start: foo")), "the lark grammar cannot be used"),
+    ],
+)
+def test_a_text_that_cannot_be_written_as_it_is_asked_to_is_refused(sampling: SamplingParams, words: str) -> None:
+    engine = table(MODEL)
+    tokenizer = None if "leave" in words else WordTokenizer(engine.vocabulary)
+    fault = the_fault(
+        SessionRegistry(engine, CloudSettings(), tokenizer=tokenizer).receive(0, opening(sampling=sampling))
+    )
+    assert fault.code is FaultCode.SAMPLING
+    assert words in fault.sentence
+
+
+def test_log_probabilities_take_memory_too() -> None:
+    settings = CloudSettings(max_state_bytes=2**26, max_sessions=10**4)
+
+    def num_that_fit(sampling: SamplingParams) -> int:
+        registry = SessionRegistry(table(MODEL), settings)
+        for number in range(10**4):
+            ((_, answer),) = registry.receive(0, opening(number, sampling=sampling))
+            if isinstance(answer, messages.Fault):
+                assert answer.code is FaultCode.BUSY
+                return number
+        raise AssertionError("all of them fit")
+
+    plain = SamplingParams(max_tokens=4000)
+    assert num_that_fit(replace(plain, top_logprobs=20)) < num_that_fit(plain) / 5

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from skydraft.core import (
     Exact,
+    Grammar,
     MinProb,
     Prompt,
     Rank,
@@ -108,18 +109,29 @@ def test_every_whole_number_is_read_from_what_python_writes(number: int) -> None
         ("frequency_penalty", -3),
         ("repetition_penalty", 0),
         ("top_logprobs", 21),
+        ("the number of stop strings", ("a", "b", "c", "d", "e")),
+        ("the length of a stop string", ("",)),
+        ("the length of a stop string", ("a" * 257,)),
         ("a token id of logit_bias", ((3, 1.0), (3, 2.0))),
         ("logit_bias of token 3", ((3, 101.0),)),
         ("the length of logit_bias", tuple((token_id, 1.0) for token_id in range(1025))),
     ],
 )
 def test_sampling_parameters_out_of_range_are_refused_by_name(name: str, value: object) -> None:
-    field = "logit_bias" if "logit_bias" in name else name
+    field = next((field for field in ("logit_bias", "stop") if field in name), name)
     with pytest.raises(ConfigError, match=f"{name} is .* and must be"):
         replace(SamplingParams(), **{field: value})
 
 
-@pytest.mark.parametrize("field", [{"presence_penalty": 0.5}, {"repetition_penalty": 1.1}, {"logit_bias": ((3, 1.0),)}])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"presence_penalty": 0.5},
+        {"repetition_penalty": 1.1},
+        {"logit_bias": ((3, 1.0),)},
+        {"grammar": Grammar("regex", "a+")},
+    ],
+)
 def test_a_rule_that_does_not_judge_by_choices_takes_nothing_that_shapes_them(field: dict[str, Any]) -> None:
     sampling = SamplingParams(**field)
     Exact().check_sampling(sampling)
@@ -128,6 +140,12 @@ def test_a_rule_that_does_not_judge_by_choices_takes_nothing_that_shapes_them(fi
         rule.check_sampling(SamplingParams(temperature=0.8, min_p=0.1))
         with pytest.raises(ConfigError, match=f"the rule {rule} accepts what the model finds likely, whatever"):
             rule.check_sampling(sampling)
+
+
+def test_a_grammar_has_a_source_of_bounded_length() -> None:
+    for source in ("", "a" * 32769):
+        with pytest.raises(ConfigError, match="the length of a grammar is .* and must be 1 to 32768 characters"):
+            Grammar("regex", source)
 
 
 def test_a_text_ends_at_an_end_token_or_at_its_length() -> None:

@@ -16,11 +16,13 @@ from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.decoding.lookup import Lookup, LookupSources
 from skydraft.edge.drafter import LoneDrafter
 from skydraft.edge.tree_reader import DraftStep
+from skydraft.engines.emulated.words import WordTokenizer
 from skydraft.policies.confidence import Confidence
 from skydraft.policies.match_confidence import MatchConfidence
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD, FREE, TREE, Way, chain
 from skydraft.protocol import codec, messages, offers
+from skydraft.text.token_reader import TokenReader
 from tests.linked import PROMPT, Linked, cloud_only, table
 
 TARGET = "table:vocab=8,seed=5,order=2"
@@ -43,7 +45,8 @@ class Bench:
     ) -> None:
         self.session = EdgeSession(table(draft).vocabulary, PROMPT, sampling, Exact())
         self.link = Linked(self.session, table(target), cloud or CloudSettings())
-        self.drafter = LoneDrafter(table(draft), sampling, Exact())
+        reader = TokenReader(WordTokenizer(table(draft).vocabulary))
+        self.drafter = LoneDrafter(table(draft), sampling, Exact(), reader.matcher(sampling))
         self.drafter.open(PROMPT)
         self.drafter.follow(())
         self.planner = Planner(fixed=way, has_draft=way is not None)

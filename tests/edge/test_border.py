@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from skydraft.core import Evidence, Exact, Prompt, SamplingParams, SegmentKind, ShareLevel, TensorSegment, TokenSegment
+from skydraft.core import (
+    Evidence,
+    Exact,
+    Grammar,
+    Prompt,
+    SamplingParams,
+    SegmentKind,
+    ShareLevel,
+    TensorSegment,
+    TokenSegment,
+)
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.errors import DisclosureError
@@ -87,6 +97,15 @@ def test_a_doubt_does_not_release_what_is_never_to_leave(level: ShareLevel, when
     with pytest.raises(DisclosureError):
         border.let_out(opening(INSTRUCTION, FEATURES))
     assert not border.record.up
+
+
+def test_what_the_sampling_says_in_words_is_recorded() -> None:
+    sampling = SamplingParams(stop=("Ann:", "Ben:"), grammar=Grammar("regex", "a+"))
+    session = EdgeSession(table("table:vocab=8").vocabulary, Prompt((INSTRUCTION,)), sampling, Exact())
+    border = Border(ShareLevel.TOKENS)
+    border.let_out(session.open())
+    assert border.record.contents == {"instruction text": 1, "stop strings": 2, "grammar": 1}
+    assert not border.record.has_evidence
 
 
 def test_features_are_recorded_as_evidence_with_their_shape() -> None:

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from skydraft.config import CloudSettings, DeviceSettings
-from skydraft.core import Mode, Origin, ShareLevel, Token
+from skydraft.core import Mode, Origin, ShareLevel, TextPiece, Token
 from skydraft.edge.device import Device
 from skydraft.edge.review import stretches
 from skydraft.engines.emulated.paced import Pace
@@ -93,7 +93,7 @@ async def test_a_question_that_was_answered_before_is_answered_again_where_nobod
     with Device.load(kept) as device:
         before = await device.generate("ba de")
     said: list[str] = []
-    shown: list[Token] = []
+    shown: list[TextPiece] = []
     lost = replace(kept, cloud=NOBODY, share=ShareLevel.FEATURES)
     with Device.load(lost) as device:
         again = await device.generate("  BA de", shown.extend, said.append)
@@ -102,7 +102,7 @@ async def test_a_question_that_was_answered_before_is_answered_again_where_nobod
         with pytest.raises(TransportError):  # it may have been about something else
             await device.generate("ba de", context="la")
     assert (again.text, again.is_repeated, again.is_cloud_text) == (before.text, True, False)
-    assert tuple(shown) == again.tokens
+    assert tuple(shown) == again.pieces
     assert not again.disclosure.up
     (sentence,) = said
     assert sentence.endswith("this is how the same question was answered before")

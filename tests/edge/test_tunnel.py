@@ -13,7 +13,7 @@ from bench.link.link import Link
 from bench.link.pipe import Address
 from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.config import DeviceSettings
-from skydraft.core import Origin, SamplingParams, Token
+from skydraft.core import Origin, SamplingParams, TextPiece, Token, tokens_of
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
@@ -44,7 +44,8 @@ class Reader:
         self._link = link
         self._pulled_at = list(pulled_at)
 
-    def take(self, tokens: Sequence[Token]) -> None:
+    def take(self, pieces: Sequence[TextPiece]) -> None:
+        tokens = tokens_of(pieces)
         self.tokens += tokens
         self.seen_s += [time.monotonic()] * len(tokens)
         if self._pulled_at and len(self.tokens) >= self._pulled_at[0]:

@@ -19,7 +19,7 @@ from skydraft.core import (
     SamplingParams,
     SegmentKind,
     TensorSegment,
-    Token,
+    TextPiece,
     TokenSegment,
 )  # fmt: skip
 from skydraft.decoding.lookup import NO_SOURCES, LookupSources
@@ -27,10 +27,12 @@ from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Job, Notify, Writer
+from skydraft.engines.load import load_tokenizer
 from skydraft.errors import ConfigError, DisclosureError, TransportError, VocabularyMismatch
 from skydraft.policies.gate import AlwaysGate, EntropyGate, NeverGate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
+from skydraft.text.token_reader import TokenReader
 from skydraft.text.vocabulary import Vocabulary
 from tests.linked import PROMPT, cloud_only, table
 
@@ -44,7 +46,7 @@ JOB = Job(
     settings=DeviceSettings(),
     prompts=PromptPair(PROMPT, PROMPT),
     vocabulary=table(TARGET).vocabulary,
-    decode=str,
+    reader=TokenReader(load_tokenizer(TARGET, "draft")),
     sampling=SAMPLING,
     rule=Exact(),
     gate=AlwaysGate(),
@@ -68,13 +70,13 @@ async def write(
     **changes: Any,
 ) -> Report:
     job = changed(JOB, address=None if url is None else CloudAddress(url), **changes)
-    shown: list[Token] = []
+    shown: list[TextPiece] = []
     writer = Writer(None if draft is None else table(draft, max_length=max_length))
     try:
         report = await writer.write(job, shown.extend, notify)
     finally:
         writer.close()
-    assert shown == list(report.tokens)
+    assert tuple(shown) == report.pieces
     return report
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.real.pair import Pair, PairMissing, find_pair, text_keys
 from bench.real.site import CLOUD, open_site
-from skydraft.core import Origin, Token
+from skydraft.core import Origin, TextPiece, tokens_of
 from skydraft.edge.report import Report
 from tests.llamacpp.installed import require_llamacpp
 
@@ -41,9 +41,9 @@ async def test_texts_of_a_real_pair_are_the_clouds_own(pair: Pair) -> None:
             own = await site.write(key, CLOUD)
             num_left, coming = KILL_AFTER, list[asyncio.Task[None]]()
 
-            def kill_once(tokens: Sequence[Token]) -> None:
+            def kill_once(pieces: Sequence[TextPiece]) -> None:
                 nonlocal num_left
-                if num_left > 0 and (num_left := num_left - len(tokens)) <= 0:
+                if num_left > 0 and (num_left := num_left - len(tokens_of(pieces))) <= 0:
                     coming.append(asyncio.create_task(site.replace_cloud()))  # noqa: B023  # called before the next
 
             is_killed = number % KILL_EVERY == KILL_EVERY - 1

@@ -44,6 +44,8 @@ shaped_samplings = st.builds(
     repetition_penalty=st.floats(0.1, 10),
     logit_bias=biases,
     top_logprobs=st.none() | st.integers(0, 20),
+    stop=st.lists(names.filter(bool), max_size=4).map(tuple),
+    grammar=st.none() | st.builds(core.Grammar, st.sampled_from(["json", "lark", "regex"]), names.filter(bool)),
 )
 rules: st.SearchStrategy[core.AcceptanceRule] = st.one_of(
     st.just(core.Exact()),
@@ -107,6 +109,7 @@ verdicts = st.builds(
     st.none() | st.integers(0, 4096),
     st.booleans(),
     packed_logprobs=st.binary(max_size=24),
+    is_end=st.booleans(),
 )
 tokens = st.builds(messages.Tokens, positions, packed.filter(bool), sessions, packed_logprobs=st.binary(max_size=24))
 faults = st.builds(

@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from skydraft.cloud.access.keys import KeyGrant, add_key
 from skydraft.config import DeviceSettings
-from skydraft.core import Exact, Mode, SamplingParams, Token
+from skydraft.core import Exact, Mode, SamplingParams, TextPiece, tokens_of
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.device import Device
 from skydraft.edge.report import Report
@@ -203,9 +203,9 @@ async def write(cloud: Cloud, seed: int, mode: Mode, counts: list[int] | None = 
         offline_wait_s=PATIENCE_S,
     )
 
-    def count(tokens: Sequence[Token]) -> None:
+    def count(pieces: Sequence[TextPiece]) -> None:
         if counts is not None:
-            counts[seed] += len(tokens)
+            counts[seed] += len(tokens_of(pieces))
 
     with Device.load(settings) as device:
         return await device.generate("ba de fi", count)

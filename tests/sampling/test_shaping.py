@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 
-from skydraft.core import SamplingParams
+from skydraft.core import Grammar, SamplingParams
+from skydraft.errors import EngineError
 from skydraft.sampling.shaping import History, shape_logits
+from tests.sampling.helpers import ToArray
 
 VOCAB_SIZE = 12
 ROWS = np.random.default_rng(3).standard_normal((4, VOCAB_SIZE)).astype(np.float32) * 3
@@ -86,3 +88,23 @@ def test_repetition_is_penalised_as_transformers_does() -> None:
     theirs = RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([[3, 3, 5]]), torch.from_numpy(ROWS[:1]).clone())
     ours = shape_logits(ROWS[:1], SamplingParams(repetition_penalty=1.3), History((3, 3, 5), ((),)))
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
+
+
+def test_what_is_masked_is_left_out_and_a_row_without_a_mask_is_not_changed(to_array: ToArray) -> None:
+    params = SamplingParams(grammar=Grammar("regex", "a"), logit_bias=((2, 1.0),))
+    masks = [np.arange(VOCAB_SIZE) % 3 == 2, None, np.arange(6) == 5, np.arange(99) > 7]
+    shaped = np.asarray(shape_logits(to_array(ROWS), params, TREE, masks))
+    biased = shape_logits(ROWS, SamplingParams(logit_bias=((2, 1.0),)), TREE)
+    assert np.isfinite(shaped).tolist() == [
+        [token_id % 3 == 2 for token_id in range(VOCAB_SIZE)],
+        [True] * VOCAB_SIZE,
+        [token_id == 5 for token_id in range(VOCAB_SIZE)],
+        [token_id > 7 for token_id in range(VOCAB_SIZE)],
+    ]
+    assert np.array_equal(shaped[np.isfinite(shaped)], biased[np.isfinite(shaped)])
+
+
+def test_a_row_that_no_token_may_follow_is_an_error() -> None:
+    params, masks = SamplingParams(grammar=Grammar("regex", "a")), [np.arange(99) == 50]
+    with pytest.raises(EngineError, match="no token for what the grammar asks for"):
+        shape_logits(ROWS[:1], params, History((), ((),)), masks)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from transformers.generation.logits_process import (
 
 from skydraft.core import SamplingParams
 from skydraft.sampling.choice import sampled_choices
-from skydraft.sampling.warp import log_probabilities, probabilities, warp
+from skydraft.sampling.warp import log_probabilities, probabilities, warp, without_improbable
 from tests.sampling.helpers import ToArray, softmax
 
 SETTINGS = list(itertools.product([0.3, 1.0, 2.5], [0, 1, 5, 64, 1000], [1.0, 0.95, 0.5, 1e-9]))
@@ -134,3 +135,14 @@ def test_probabilities_are_the_softmax_and_sum_to_one(to_array: ToArray) -> None
         probs = np.asarray(probabilities(to_array(logits)))
         np.testing.assert_allclose(probs, softmax(logits), rtol=1e-12)
         np.testing.assert_allclose(np.exp(np.asarray(log_probabilities(to_array(logits)))), probs, rtol=1e-12)
+
+
+def test_min_p_cuts_narrow_logits_where_it_cuts_the_same_wide_ones() -> None:
+    logits = np.random.default_rng(3).standard_normal((50, 400)).astype(np.float32)
+    logits[:, 0] = 4.0
+    for number, temperature in enumerate((0.3, 0.7, 1.1)):
+        share = math.exp((float(logits[number, 7]) - 4.0) / temperature)  # a token that stands at the edge, or nearly
+        params = SamplingParams(temperature=temperature, min_p=share)
+        kept = np.isfinite(without_improbable(logits, params))
+        assert np.array_equal(kept, np.isfinite(without_improbable(logits.astype(np.float64), params)))
+        assert np.array_equal(kept, np.isfinite(without_improbable(torch.from_numpy(logits), params).numpy()))

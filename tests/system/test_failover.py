@@ -8,7 +8,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from skydraft.config import DeviceSettings
-from skydraft.core import Mode
+from skydraft.core import Mode, tokens_of
 from skydraft.edge.device import Device
 from skydraft.edge.report import Report
 from tests.system.processes import free_port, running_cloud
@@ -37,7 +37,7 @@ def settings(number: int, cloud: str) -> DeviceSettings:
 
 async def write(settings: DeviceSettings, on_tokens: Callable[[int], None] = lambda _: None) -> Report:
     with Device.load(settings) as device:
-        return await device.generate("ba de fi", lambda tokens: on_tokens(len(tokens)))
+        return await device.generate("ba de fi", lambda pieces: on_tokens(len(tokens_of(pieces))))
 
 
 def ids(report: Report) -> list[int]:

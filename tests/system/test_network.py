@@ -16,7 +16,7 @@ import pytest
 from bench.link.link import Link
 from bench.link.pipe import Address
 from bench.link.shaping import LinkSettings, PathSettings
-from skydraft.core import Mode, Origin, SamplingParams, Token
+from skydraft.core import Mode, Origin, SamplingParams, TextPiece, tokens_of
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
@@ -58,8 +58,8 @@ async def write(settings: LinkSettings, trouble: Trouble | None = None, **change
     arrivals: list[tuple[float, int]] = []
     begun_s = time.monotonic()
 
-    def note(tokens: Sequence[Token]) -> None:
-        arrivals.append((time.monotonic() - begun_s, len(tokens)))
+    def note(pieces: Sequence[TextPiece]) -> None:
+        arrivals.append((time.monotonic() - begun_s, len(tokens_of(pieces))))
 
     async with (
         virtual_cloud(in_pace(table(TARGET), Pace(step_ms=STEP_MS, node_ms=0.05))) as url,

@@ -217,19 +217,32 @@ def listen(
     help="What the text is expected to be, such as the text to correct: where it is right, the text is there sooner. "
     "Parts of it leave as guesses.",
 )
+@click.option(
+    "--json-schema",
+    type=Path,
+    metavar="FILE",
+    help="Write JSON of the schema in this file. The cloud is told the schema.",
+)
 @CONFIG
 @JSON
 def generate(
-    prompt: str, context: Path | None, prediction: Path | None, config: Path | None, is_json: bool, **flags: Any
+    prompt: str,
+    context: Path | None,
+    prediction: Path | None,
+    json_schema: Path | None,
+    config: Path | None,
+    is_json: bool,
+    **flags: Any,
 ) -> int:
     """Continue a text.
 
     Draft and target can be any two language models with the same tokenizer.
     For example: skydraft generate "Once upon a time," --draft SMALL_MODEL --target LARGE_MODEL
     """
-    from skydraft.cli.generate import run_generate
+    from skydraft.cli.generate import RequestFiles, run_generate
 
-    return run_generate(prompt, context, prediction, device_settings(config, flags), is_json)
+    files = RequestFiles(context, prediction, json_schema)
+    return run_generate(prompt, files, device_settings(config, flags), is_json)
 
 
 @app.command()

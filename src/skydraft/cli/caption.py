@@ -111,12 +111,12 @@ class CaptionBatch:
     async def _write(self, device: Device, file: str, clip: Clip) -> Result:
         screen = self.screen
         if not self.output.is_live:
-            return result_of_clip(await device.caption(clip, notify=screen.warn), device.tokenizer)
+            return result_of_clip(await device.caption(clip, notify=screen.warn))
         heading = f"{safe_line(file)}: " if len(self.files) > 1 else ""
         is_long = clip.duration_s > MAX_WINDOW_S
-        with LiveText(screen, device.tokenizer, heading, is_timed=is_long) as live:
+        with LiveText(screen, heading, is_timed=is_long) as live:
             captioned = await device.caption(clip, live.add, screen.warn, live.next_window)
-            result = result_of_clip(captioned, device.tokenizer)
+            result = result_of_clip(captioned)
         if is_long:
             screen.text(f"{heading}{summary_line(result)}")
         return result

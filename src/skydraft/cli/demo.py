@@ -135,9 +135,9 @@ async def _warm_up(device: Device, clip: Clip, variants: Sequence[Variant]) -> N
 async def _caption(number: int, variant: Variant, device: Device, clip: Clip, screen: Screen) -> Result:
     screen.out.print(Text.assemble((f" {number} {variant.name}", "bold"), (f"  {variant.description}", "dim")))
     device.settings = variant.settings
-    with LiveText(screen, device.tokenizer, indent=INDENT) as live:
+    with LiveText(screen, indent=INDENT) as live:
         captioned = await device.caption(clip, live.add, screen.warn, live.next_window)
-        result = result_of_clip(captioned, device.tokenizer)
+        result = result_of_clip(captioned)
     screen.out.print()
     return result
 

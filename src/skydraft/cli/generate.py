@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -14,18 +15,26 @@ from skydraft.cli.results import Result, as_json, result_of_text
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import summary
 from skydraft.config import DeviceSettings
+from skydraft.core import Grammar, json_schema
 from skydraft.edge.device import Device
 from skydraft.edge.ready_device import require_language_models
 from skydraft.edge.report import Report
+from skydraft.edge.writer import OnText
 from skydraft.errors import ConfigError, SkydraftError
 
 FROM_STDIN = "-"
 MAX_FILE_BYTES = 2**22  # far more than models take
 
 
-def run_generate(
-    prompt: str, context_file: Path | None, prediction_file: Path | None, settings: DeviceSettings, is_json: bool
-) -> int:
+class RequestFiles(NamedTuple):
+    """Files that go with a prompt; None: there is none."""
+
+    context: Path | None
+    prediction: Path | None
+    schema: Path | None
+
+
+def run_generate(prompt: str, files: RequestFiles, settings: DeviceSettings, is_json: bool) -> int:
     """Continue a prompt; returns the exit status.
 
     Raises:
@@ -34,11 +43,12 @@ def run_generate(
     screen = Screen()
     require_language_models(settings)
     text = _read(prompt)
-    context = None if context_file is None else _read_file(context_file, "context")
-    prediction = None if prediction_file is None else _read_file(prediction_file, "prediction")
+    context = None if files.context is None else _read_file(files.context, "context")
+    prediction = None if files.prediction is None else _read_file(files.prediction, "prediction")
+    grammar = None if files.schema is None else _read_schema(files.schema)
     if context and (warning := deaf_cloud(settings, "read the context", "read it")):
         screen.warn(warning)
-    result = asyncio.run(_generate(Request(text, context, prediction), settings, screen, is_json))
+    result = asyncio.run(_generate(Request(text, context, prediction, grammar), settings, screen, is_json))
     if is_json:
         screen.json(as_json({"prompt": text}, result))
     elif screen.err.is_terminal:
@@ -52,19 +62,24 @@ class Request(NamedTuple):
     prompt: str
     context: str | None
     prediction: str | None
+    grammar: Grammar | None
 
 
 async def _generate(request: Request, settings: DeviceSettings, screen: Screen, is_json: bool) -> Result:
-    prompt, context, prediction = request
+    prompt, context, prediction, grammar = request
     async with ready_device(settings, screen) as device:
+
+        async def write(on_text: OnText = lambda _: None) -> Report:
+            return await device.generate(prompt, on_text, screen.warn, context, prediction=prediction, grammar=grammar)
+
         if is_json:
-            report = await device.generate(prompt, notify=screen.warn, context=context, prediction=prediction)
+            report = await write()
         else:
-            with LiveText(screen, device.tokenizer) as live:
-                report = await device.generate(prompt, live.add, screen.warn, context, prediction=prediction)
+            with LiveText(screen) as live:
+                report = await write(live.add)
             if report.is_alone and settings.offline == "tunnel":
                 await tell_review(device, request, report, screen)
-        return result_of_text(report, device.tokenizer)
+        return result_of_text(report)
 
 
 async def tell_review(device: Device, request: Request, report: Report, screen: Screen) -> None:
@@ -119,3 +134,20 @@ def _read_file(path: Path, what: str) -> str:
     if not text.strip():
         raise ConfigError(f"the {what} {str(path)!r} is blank: leave --{what} out")
     return text
+
+
+def _read_schema(path: Path) -> Grammar:
+    """The grammar of the JSON schema in a file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no JSON object.
+    """
+    try:
+        schema = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"the schema {str(path)!r} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ConfigError(f"the schema {str(path)!r} is not JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise ConfigError(f"the schema {str(path)!r} is {type(schema).__name__} and must be a JSON object")
+    return json_schema(schema)

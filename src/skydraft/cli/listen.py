@@ -91,7 +91,7 @@ class Listening:
         elif not window.has_speech:
             self.cues.append(cue_of(await device.caption_window(window, NAME, seed)))
         else:
-            with LiveText(screen, device.tokenizer, is_timed=True) as live:
+            with LiveText(screen, is_timed=True) as live:
                 live.next_window(window)
                 self.cues.append(cue_of(await device.caption_window(window, NAME, seed, live.add, screen.warn)))
 
@@ -102,7 +102,7 @@ class Listening:
         self.cues.append(cue)
         if self.to == JSON:
             span = {"start_s": round(cue.start_s, 3), "end_s": round(cue.end_s, 3)}
-            self._write(to_line(as_json({**span}, result_of_clip([captioned], device.tokenizer))) + "\n")
+            self._write(to_line(as_json({**span}, result_of_clip([captioned]))) + "\n")
         else:
             self._write(CUE_FORMATS[self.to].write(NAME, len(self.cues), cue))
 

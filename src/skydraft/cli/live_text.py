@@ -12,10 +12,9 @@ from skydraft.cli.results import BETWEEN_WINDOWS
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import STYLES
 from skydraft.cli.terminal_text import safe_text
-from skydraft.core import Origin, Token
+from skydraft.core import Origin, TextPiece
 from skydraft.tasks.caption import NO_SPEECH
 from skydraft.tasks.cues import time_span
-from skydraft.text.tokenizer import TextStream, Tokenizer
 
 WORD_WIDTH = 12  # columns reserved for the rest of a word, whose tokens arrive one by one
 
@@ -29,12 +28,8 @@ class LiveText:
         is_timed: each window of a clip is a line of its own, which begins with the heading and the window's times.
     """
 
-    def __init__(
-        self, screen: Screen, tokenizer: Tokenizer, heading: str = "", indent: int = 0, is_timed: bool = False
-    ) -> None:
+    def __init__(self, screen: Screen, heading: str = "", indent: int = 0, is_timed: bool = False) -> None:
         self._screen = screen
-        self._tokenizer = tokenizer
-        self._stream = TextStream(tokenizer)
         self._heading = self._name = heading
         self._is_timed = is_timed
         self._indent = indent
@@ -50,21 +45,19 @@ class LiveText:
     ) -> None:
         if isinstance(error, BrokenPipeError):
             return
-        self._write(self._stream.flush())
         if error is None and not self._last:  # an empty text is an empty line
             self._begin()
         self._screen.end_line()
 
-    def add(self, tokens: Sequence[Token]) -> None:
-        """Print the text of more tokens."""
-        for token in tokens:
-            self._origin = token.origin
-            self._write(self._stream.feed((token.token_id,)))
+    def add(self, pieces: Sequence[TextPiece]) -> None:
+        """Print more of the text."""
+        for piece in pieces:
+            for token in piece.tokens:
+                self._origin = token.origin
+            self._write(piece.text)
 
     def next_window(self, window: Window) -> None:
         """Begin the text of the next window of a clip; of one without speech, which no model writes, print it."""
-        self._write(self._stream.flush())
-        self._stream = TextStream(self._tokenizer)
         if self._is_timed:
             self._screen.end_line()
             self._last = ""

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from skydraft.core import Mode, Origin, ShareLevel, Token
+from skydraft.core import Finish, Mode, Origin, ShareLevel, TokenLogprobs
 from skydraft.edge.device import CaptionedWindow
 from skydraft.edge.report import Report, Unasked
 from skydraft.tasks.cues import Cue
 from skydraft.tasks.emotions import emotion_of
 from skydraft.tasks.recording_summary import main_emotion, summarise
-from skydraft.text.tokenizer import TextStream, Tokenizer
 
 JsonObject = dict[str, object]
 
@@ -22,11 +21,15 @@ BETWEEN_WINDOWS = " "
 
 
 class Piece(NamedTuple):
-    """A token and the text that it adds; of several tokens that make one character, the last adds it."""
+    """A token and the text that it adds; of several tokens that make one character, the last adds it.
+
+    logprobs: where they were asked for, and the target has judged the token.
+    """
 
     token_id: int
     text: str
     origin: Origin
+    logprobs: TokenLogprobs | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Result:
     pieces: of the tokens that models wrote; their texts concatenate to the text.
     seed: of all windows; None: greedy.
     first_token_s: of the first window. total_s: of all windows, prefills included.
+    finish, stop: of the last window, as Report has them.
     up, down: payload bytes by kind. contents: what left the device, by kind.
     cues: a clip's captions, window by window; none for a prompt.
     unasked: why the cloud was asked about no window; None: it was about one, or was not to be.
@@ -55,6 +59,8 @@ class Result:
     is_cloud_text: bool
     num_near_ties: int | None
     ended_early: str | None
+    finish: Finish
+    stop: str | None
     up: Counter[str]
     down: Counter[str]
     contents: Counter[str]
@@ -71,24 +77,26 @@ class Result:
         return [kind for kind in self.contents if kind.startswith("evidence")]
 
 
-def result_of_text(report: Report, tokenizer: Tokenizer) -> Result:
+def result_of_text(report: Report) -> Result:
     """The result for a prompt."""
-    return _merge([report], tokenizer)
+    return _merge([report])
 
 
-def result_of_clip(captioned: Sequence[CaptionedWindow], tokenizer: Tokenizer) -> Result:
+def result_of_clip(captioned: Sequence[CaptionedWindow]) -> Result:
     """The result for a clip, at least one window."""
     cues = tuple(cue_of(window) for window in captioned)
     spoken = [window for window in captioned if window.has_speech] or captioned[:1]
-    return _merge([window.report for window in spoken], tokenizer, cues)
+    return _merge([window.report for window in spoken], cues)
 
 
-def pieces_of(tokens: Iterable[Token], tokenizer: Tokenizer) -> list[Piece]:
-    """Split a text into the parts that its tokens add."""
-    stream = TextStream(tokenizer)
-    pieces = [Piece(token.token_id, stream.feed((token.token_id,)), token.origin) for token in tokens]
-    rest = stream.flush()
-    return [*pieces[:-1], pieces[-1]._replace(text=pieces[-1].text + rest)] if rest else pieces
+def pieces_of(report: Report) -> list[Piece]:
+    """Split a text into the parts that its tokens add; of one that no model wrote there are none."""
+    pieces: list[Piece] = []
+    for text, tokens in report.pieces:
+        pieces += [Piece(token.token_id, "", token.origin, token.logprobs) for token in tokens]
+        if pieces:
+            pieces[-1] = pieces[-1]._replace(text=pieces[-1].text + text)
+    return pieces
 
 
 def as_json(subject: JsonObject, result: Result) -> JsonObject:
@@ -102,7 +110,7 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
         "text": result.text,
         "mode": result.mode.value,
         "seed": result.seed,
-        "tokens": [{"id": piece.token_id, "text": piece.text, "origin": piece.origin.value} for piece in result.pieces],
+        "tokens": [_token_json(piece) for piece in result.pieces],
         "first_token_s": round(result.first_token_s, 6),
         "total_s": round(result.total_s, 6),
         "rounds": result.rounds,
@@ -111,6 +119,8 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
         "is_cloud_text": result.is_cloud_text,
         "near_ties": result.num_near_ties,
         "ended_early": result.ended_early,
+        "finish": result.finish.value,
+        "stop": result.stop,
         "unasked": result.unasked and result.unasked.value,
         "bytes": {"up": dict(result.up), "down": dict(result.down)},
         "disclosure": {
@@ -149,14 +159,22 @@ def cue_of(window: CaptionedWindow) -> Cue:
     return Cue(window.start_s, window.end_s, text, window.has_speech, emotion)
 
 
+def _token_json(piece: Piece) -> JsonObject:
+    told: JsonObject = {"id": piece.token_id, "text": piece.text, "origin": piece.origin.value}
+    if piece.logprobs is not None:
+        told["logprob"] = piece.logprobs.logprob
+        told["top_logprobs"] = [{"id": token_id, "logprob": logprob} for token_id, logprob in piece.logprobs.top]
+    return told
+
+
 def to_line(json_object: JsonObject) -> str:
     """Write an object as one line of ASCII, which is valid in every encoding and for every file name."""
     return json.dumps(json_object, ensure_ascii=True, allow_nan=False)
 
 
-def _merge(reports: Sequence[Report], tokenizer: Tokenizer, cues: tuple[Cue, ...] = ()) -> Result:
+def _merge(reports: Sequence[Report], cues: tuple[Cue, ...] = ()) -> Result:
     first, records = reports[0], [report.disclosure for report in reports]
-    pieces = _joined([pieces_of(report.tokens, tokenizer) for report in reports])
+    pieces = _joined([pieces_of(report) for report in reports])
     return Result(
         text="".join(piece.text for piece in pieces) or first.text,
         pieces=pieces,
@@ -171,6 +189,8 @@ def _merge(reports: Sequence[Report], tokenizer: Tokenizer, cues: tuple[Cue, ...
         is_cloud_text=all(report.is_cloud_text for report in reports),
         num_near_ties=_total(report.num_near_ties for report in reports),
         ended_early=next((report.ended_early for report in reports if report.ended_early), None),
+        finish=reports[-1].finish,
+        stop=reports[-1].stop,
         up=sum((record.up for record in records), Counter()),
         down=sum((record.down for record in records), Counter()),
         contents=sum((record.contents for record in records), Counter()),

@@ -10,13 +10,15 @@ from typing import NamedTuple, Unpack
 
 from skydraft.audio.read import Clip
 from skydraft.audio.sounds import AnySound, as_clip
+from skydraft.audio.windows import Window
 from skydraft.client.options import ClientOptions, TextOptions, settings_of
-from skydraft.client.pieces import OnText, Pieces
 from skydraft.client.streamed_text import AsyncStreamedText
 from skydraft.config import DeviceSettings
+from skydraft.core import Grammar, TextPiece
 from skydraft.edge.device import CaptionedWindow, Device
 from skydraft.edge.ready_device import ready_device, require_language_models
 from skydraft.edge.report import Report
+from skydraft.edge.writer import OnText
 from skydraft.errors import ConfigError
 from skydraft.tasks.caption import INSTRUCTION
 from skydraft.tasks.chat import Conversation
@@ -147,21 +149,19 @@ class AsyncClient:
         settings: DeviceSettings,
         on_text: OnText = lambda _: None,
         context: str | None = None,
+        grammar: Grammar | None = None,
     ) -> Report:
         """As `generate`, or with messages as `chat`.
 
         Args:
             on_text: told the pieces of the text as they come.
+            grammar: that the text follows.
         """
         device = self.device
         require_language_models(settings)
-        pieces = Pieces(device.tokenizer, on_text)
         if isinstance(prompt, str):
-            report = await device.generate(prompt, pieces.add, self._warn, context, settings)
-        else:
-            report = await device.chat(prompt, pieces.add, self._warn, settings)
-        pieces.end()
-        return report
+            return await device.generate(prompt, on_text, self._warn, context, settings, grammar=grammar)
+        return await device.chat(prompt, on_text, self._warn, settings, grammar=grammar)
 
     async def write_caption(
         self,
@@ -176,10 +176,18 @@ class AsyncClient:
             on_text: told the pieces of the text as they come.
             instruction: what is to be said of it.
         """
-        pieces = Pieces(self.device.tokenizer, on_text, BETWEEN_WINDOWS)
-        windows = await self.device.caption(clip, pieces.add, self._warn, pieces.next_window, settings, instruction)
-        pieces.end()
-        return Caption(tuple(windows))
+        has_begun = False
+
+        def show(pieces: Sequence[TextPiece]) -> None:
+            nonlocal has_begun
+            has_begun = True
+            on_text(pieces)
+
+        def next_window(window: Window) -> None:
+            if has_begun and window.has_speech:
+                on_text([TextPiece(BETWEEN_WINDOWS, ())])
+
+        return Caption(tuple(await self.device.caption(clip, show, self._warn, next_window, settings, instruction)))
 
     async def _stream(self, prompt: str | Conversation, options: TextOptions, on_text: OnText) -> Report:
         return await self.write(prompt, self._settings(options), on_text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 from skydraft.config import DeviceSettings, with_flags
@@ -24,6 +25,9 @@ class TextOptions(TypedDict, total=False):
     presence_penalty: float
     frequency_penalty: float
     repetition_penalty: float
+    logit_bias: Sequence[tuple[int, float]]
+    stop: Sequence[str]
+    top_logprobs: int
     seed: int
     max_tokens: int
     max_escalated: float

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from skydraft.client.pieces import OnText
 from skydraft.core import TextPiece
+from skydraft.edge.writer import OnText
 
 _Result = TypeVar("_Result")
 

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from skydraft.core import Prompt, parse_rule
+from skydraft.core import Prompt, SamplingParams, parse_rule
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
-from skydraft.errors import CacheOverflow, CloudFault, PromptRejected
+from skydraft.decoding.text_end import TextEnd
+from skydraft.errors import CacheOverflow, CloudFault, ConfigError, PromptRejected
 from skydraft.protocol import messages, segments
 from skydraft.protocol.messages import FaultCode
+from skydraft.text.token_reader import TokenReader
 from skydraft.text.vocabulary import Vocabulary
 
 
@@ -32,6 +34,7 @@ def new_session(
     limits: messages.Limits,
     measure: Callable[[Prompt], int],
     gap_change: float | None,
+    reader: TokenReader | None,
 ) -> tuple[CloudSession, int]:
     """The session that a device asks for, and how many tokens its prompt takes in a slot.
 
@@ -40,8 +43,10 @@ def new_session(
         limits: of the cloud; max_tokens is what a slot has room for, and the session's text ends where it is full.
         measure: tokens of a prompt; raises CacheOverflow, PromptRejected.
         gap_change: as CloudSession.
+        reader: of the target's ids; None: nobody here can read them.
     Raises:
-        CloudFault: the target cannot take the prompt, or it leaves no room for a text.
+        CloudFault: the target cannot take the prompt, it leaves no room for a text, or the text cannot be written as it
+            is asked to.
     """
     num_edge_ids = message.vocabulary.num_tokens
     terms = SessionTerms(
@@ -64,4 +69,20 @@ def new_session(
             f"the prompt has {num_prompt} tokens and a slot of this cloud has room for {limits.max_tokens}, "
             "the text included: shorten the prompt",
         )
-    return CloudSession(terms, replace(limits, max_tokens=room), message.session, gap_change), num_prompt
+    end = _text_end(terms.sampling, reader)
+    return CloudSession(terms, replace(limits, max_tokens=room), message.session, gap_change, end), num_prompt
+
+
+def _text_end(sampling: SamplingParams, reader: TokenReader | None) -> TextEnd | None:
+    if not sampling.stop and sampling.grammar is None:
+        return None
+    if reader is None:
+        raise CloudFault(
+            FaultCode.SAMPLING,
+            "this cloud cannot read its model's tokens as text: leave stop strings and the grammar out",
+        )
+    try:
+        matcher = reader.matcher(sampling)
+    except ConfigError as error:
+        raise CloudFault(FaultCode.SAMPLING, str(error)) from error
+    return TextEnd(reader.until_stop(sampling) if sampling.stop else None, matcher)

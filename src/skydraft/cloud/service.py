@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
+from typing import NamedTuple
 
 from skydraft.cloud.access.guard import Guard
 from skydraft.cloud.connection import DeviceConnection
@@ -27,7 +28,10 @@ from skydraft.cloud.session_registry import SessionRegistry
 from skydraft.config import CloudSettings
 from skydraft.core import PassTimes
 from skydraft.engines.base import Engine
+from skydraft.engines.load import load_tokenizer
 from skydraft.engines.time_passes import time_passes
+from skydraft.errors import ModelLoadError
+from skydraft.text.tokenizer import Tokenizer
 
 log = logging.getLogger("skydraft.cloud")
 
@@ -39,6 +43,12 @@ class ServiceState(StrEnum):
     READY = "ready"
     DRAINING = "draining"
     FAILED = "failed"
+
+
+class _Loaded(NamedTuple):
+    engine: Engine
+    pass_times: PassTimes | None
+    tokenizer: Tokenizer | None
 
 
 class Service:
@@ -77,20 +87,20 @@ class Service:
         loop = asyncio.get_running_loop()
 
         def work() -> None:
-            result: tuple[Engine, PassTimes | None] | Exception
+            result: _Loaded | Exception
             try:
                 engine = load()
-                result = engine, time_passes(engine)
+                result = _Loaded(engine, time_passes(engine), _find_tokenizer(self.settings.model, engine))
             except Exception as error:
                 result = error
             with suppress(RuntimeError):  # the loop is closed: the process ends
                 loop.call_soon_threadsafe(finish, result)
 
-        def finish(result: tuple[Engine, PassTimes | None] | Exception) -> None:
+        def finish(result: _Loaded | Exception) -> None:
             if isinstance(result, Exception):
                 self.failure = result
             else:
-                self._serve(*result)
+                self._serve(result)
             on_end()
 
         threading.Thread(target=work, daemon=True, name="skydraft-load").start()
@@ -126,10 +136,23 @@ class Service:
                 if not self.guard.is_still_good(connection.holder):
                     connection.dismiss("its API key is no longer good")
 
-    def _serve(self, engine: Engine, pass_times: PassTimes | None) -> None:
-        self.engine = engine
-        self.scheduler = Scheduler(SessionRegistry(engine, self.settings, self.metrics, pass_times=pass_times))
+    def _serve(self, loaded: _Loaded) -> None:
+        self.engine = engine = loaded.engine
+        registry = SessionRegistry(
+            engine, self.settings, self.metrics, pass_times=loaded.pass_times, tokenizer=loaded.tokenizer
+        )
+        self.scheduler = Scheduler(registry)
         self.scheduler.start()
         if self.is_draining:  # asked for while the model was being loaded
             self.scheduler.begin_drain()
         log.info("model loaded", extra={"facts": {"model": engine.name, "num_slots": engine.limits.num_slots}})
+
+
+def _find_tokenizer(model: str, engine: Engine) -> Tokenizer | None:
+    """The tokenizer that goes with an engine; None where only a server has it."""
+    try:
+        tokenizer = load_tokenizer(model, "target")
+    except ModelLoadError:
+        return None
+    ours, theirs = tokenizer.vocabulary, engine.vocabulary
+    return tokenizer if ours.num_tokens == theirs.num_tokens and ours.digest() == theirs.digest() else None

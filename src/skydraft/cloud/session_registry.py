@@ -39,6 +39,8 @@ from skydraft.protocol import messages, packing
 from skydraft.protocol.limits import MAX_GAP_CHANGE
 from skydraft.protocol.messages import FaultCode
 from skydraft.scheduling.batcher import Batcher
+from skydraft.text.token_reader import TokenReader
+from skydraft.text.tokenizer import Tokenizer
 
 log = logging.getLogger("skydraft.cloud")
 
@@ -81,6 +83,7 @@ class SessionRegistry:
     Args:
         clock: seconds, monotonic.
         pass_times: of the engine; None: not known.
+        tokenizer: of its model; None: it has none that reads its ids as text.
         reassure_s: a device that has waited for so long is told that the cloud works on it, and again after as long.
     """
 
@@ -92,7 +95,9 @@ class SessionRegistry:
         clock: Callable[[], float] = time.monotonic,
         reassure_s: float = REASSURE_S,
         pass_times: PassTimes | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
+        self._reader = None if tokenizer is None else TokenReader(tokenizer)
         self._pass_times = pass_times
         self._reassure_s = reassure_s
         self._batcher = Batcher(engine, settings.max_positions, settings.prefill_tokens, settings.max_swap_bytes)
@@ -194,7 +199,7 @@ class SessionRegistry:
             if outcome.num_offered:
                 self._metrics.judged(outcome.num_offered, outcome.num_accepted)
             if outcome.num_emitted:
-                record.account.spend(outcome.num_emitted, ended_s)
+                record.account.spend(outcome.num_emitted - outcome.num_unbilled, ended_s)
                 writers.add(record.account)
         for account in writers:
             if wait_s := account.wait_s(ended_s):
@@ -252,7 +257,9 @@ class SessionRegistry:
             raise _spent(account, wait_s)
         if message.resume is not None:
             return self._resume(address, account, message.version, message.resume)
-        session, num_prompt = new_session(message, self._mark, self._limits, self._batcher.measure, self._counted_gap)
+        session, num_prompt = new_session(
+            message, self._mark, self._limits, self._batcher.measure, self._counted_gap, self._reader
+        )
         num_bytes = _num_bytes(session)
         self._make_room(account, num_bytes)
         resume_key = secrets.token_bytes(RESUME_KEY_BYTES)

@@ -215,6 +215,27 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             group="The text",
         ),
     ] = 1.0
+    logit_bias: Annotated[
+        tuple[tuple[int, float], ...],
+        Setting("Token ids, ascending, and what is added to the logit of each, -100 to 100.", unset="none"),
+    ] = ()
+    top_logprobs: Annotated[
+        int | None,
+        Setting(
+            "Tell the target's own log-probability of each token, and of the N most probable ones, in --json.",
+            "--top-logprobs",
+            "N",
+        ),
+    ] = None
+    stop: Annotated[
+        tuple[str, ...],
+        Setting(
+            "End the text before this string; up to 4 times.",
+            "--stop",
+            "TEXT",
+            unset="none",
+        ),
+    ] = ()
     seed: Annotated[
         int | None,
         Setting(
@@ -420,6 +441,9 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             repetition_penalty=self.repetition_penalty,
+            logit_bias=self.logit_bias,
+            top_logprobs=self.top_logprobs,
+            stop=self.stop,
         )
 
     @property

@@ -11,6 +11,7 @@ from skydraft.core.acceptance import (
 )
 from skydraft.core.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from skydraft.core.draft import Draft, LatticeDistribution
+from skydraft.core.grammar import Grammar, json_object, json_schema, tool_calls
 from skydraft.core.modes import Evidence, Mode, Objective, ShareLevel
 from skydraft.core.numbers import read_float, read_int
 from skydraft.core.pass_times import PassTimes
@@ -23,7 +24,7 @@ from skydraft.core.prompt import (
     TokenSegment,
 )
 from skydraft.core.setting import Setting, SettingField, check_settings, setting_fields
-from skydraft.core.text import Finish, Origin, SamplingParams, TextPiece, Token, TokenLogprobs, TokenSignals
+from skydraft.core.text import Finish, Origin, SamplingParams, TextPiece, Token, TokenLogprobs, TokenSignals, tokens_of
 from skydraft.core.tree_shape import TreeShape
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Evidence",
     "Exact",
     "Finish",
+    "Grammar",
     "Lattice",
     "LatticeDistribution",
     "MinProb",
@@ -59,9 +61,13 @@ __all__ = [
     "TokenSignals",
     "TreeShape",
     "check_settings",
+    "json_object",
+    "json_schema",
     "parse_rule",
     "read_calibration",
     "read_float",
     "read_int",
     "setting_fields",
+    "tokens_of",
+    "tool_calls",
 ]

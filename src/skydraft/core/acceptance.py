@@ -45,7 +45,7 @@ class AcceptanceRule(msgspec.Struct, frozen=True):
     promises_cloud_tokens: each token is the cloud's choice, so the text is the cloud's own, token for token, and
         choices alone judge a draft: they are made for many sessions together.
     merges_offers: an offer is a set of guesses, so that several may be judged as one and any of them may be left out.
-    judges_shaped: it judges by the logits that choices are made from, after bias and penalties, not by the model's own.
+    judges_shaped: it judges by the logits that choices are made from, bias, penalties and grammar included.
     draft_lattice: what drafted tokens are drawn from; None where the device offers its best guess.
     """
 
@@ -75,8 +75,8 @@ class AcceptanceRule(msgspec.Struct, frozen=True):
         """
         if sampling.shapes_logits and not self.judges_shaped:
             raise ConfigError(
-                f"the rule {self} accepts what the model finds likely, whatever logit_bias and penalties say: use the "
-                "rule exact, or leave them out"
+                f"the rule {self} accepts what the model finds likely, whatever logit_bias, penalties and a grammar "
+                "say: use the rule exact, or leave them out"
             )
 
     @classmethod

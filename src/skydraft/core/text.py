@@ -7,17 +7,20 @@ prompts.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
+from skydraft.core.grammar import Grammar
 from skydraft.errors import require
 
 MAX_END_IDS = 64
 MAX_BIASED_IDS = 1024
 MAX_TOP_LOGPROBS = 20
+MAX_STOPS = 4
+MAX_STOP_CHARS = 256
 
 
 class Origin(enum.StrEnum):
@@ -32,9 +35,9 @@ class Origin(enum.StrEnum):
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True, forbid_unknown_fields=True):
     """How a token is chosen from logits, and when a text ends. The order of the fields is that of the wire.
 
-    A choice takes the model's logits, adds logit_bias, takes off the penalties of what the text so far holds, divides
-    by temperature, and cuts by min_p, top_k and top_p, in this order. The text so far is what was generated: prompts do
-    not count, for the two sides may have different ones.
+    A choice takes the model's logits, adds logit_bias, takes off the penalties of what the text so far holds, leaves
+    out what the grammar does, divides by temperature, and cuts by min_p, top_k and top_p, in this order. The text so
+    far is what was generated: prompts do not count, for the two sides may have different ones.
 
     max_tokens: the text ends after this many tokens.
     end_ids: or at one of these, which belongs to the text.
@@ -49,6 +52,10 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True,
     logit_bias: token ids, ascending, and what is added to the logit of each.
     top_logprobs: the model's own log-probability of each token is told, and those of so many of the most probable
         ones; None: nothing of it.
+    stop: the text ends where one of these strings has come, which does not belong to it.
+    grammar: the text follows it: tokens that it has no place for are never chosen, and where it is complete the text
+        ends. Tokens are left out one by one and the others chosen among as ever, which is not the model's distribution
+        of the texts that follow the grammar (Park et al. 2024, arXiv 2405.21047).
     """
 
     max_tokens: int = 128
@@ -63,6 +70,10 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True,
     repetition_penalty: float = 1.0
     logit_bias: Annotated[tuple[tuple[int, float], ...], Meta(max_length=MAX_BIASED_IDS)] = ()
     top_logprobs: int | None = None
+    stop: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARS)], ...], Meta(max_length=MAX_STOPS)
+    ] = ()
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         require(0 <= self.temperature <= 100, "temperature", self.temperature, "0 to 100")
@@ -77,6 +88,9 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True,
         self._check_bias()
         if self.top_logprobs is not None:
             require(0 <= self.top_logprobs <= MAX_TOP_LOGPROBS, "top_logprobs", self.top_logprobs, "0 to 20")
+        require(len(self.stop) <= MAX_STOPS, "the number of stop strings", len(self.stop), "at most 4")
+        for stop in self.stop:
+            require(1 <= len(stop) <= MAX_STOP_CHARS, "the length of a stop string", len(stop), "1 to 256")
 
     def _check_bias(self) -> None:
         require(
@@ -100,7 +114,7 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True,
     @property
     def shapes_logits(self) -> bool:
         """Whether the logits of a row change before they are warped."""
-        return bool(self.logit_bias) or self.has_penalties
+        return bool(self.logit_bias) or self.has_penalties or self.grammar is not None
 
     def up_to(self, max_tokens: int) -> SamplingParams:
         """The same for a text of at most so many tokens."""
@@ -125,7 +139,7 @@ class TokenLogprobs(msgspec.Struct, frozen=True):
 class Finish(enum.StrEnum):
     """Why a text ended."""
 
-    STOP = "stop"  # by itself: at an end token
+    STOP = "stop"  # by itself: at an end token or a stop string
     LENGTH = "length"  # it is as long as it may be
 
 
@@ -143,12 +157,17 @@ class Token(msgspec.Struct, frozen=True):
 class TextPiece(NamedTuple):
     """What may be shown now of a text that is being written.
 
-    text: what follows the pieces before it; a character that is unfinished is withheld.
+    text: what follows the pieces before it; a character or a stop string that is unfinished is withheld.
     tokens: those whose text begins in it; none where it is the rest of one that was begun.
     """
 
     text: str
     tokens: tuple[Token, ...]
+
+
+def tokens_of(pieces: Iterable[TextPiece]) -> tuple[Token, ...]:
+    """The tokens of pieces, in order."""
+    return tuple(token for piece in pieces for token in piece.tokens)
 
 
 class TokenSignals(msgspec.Struct, frozen=True):

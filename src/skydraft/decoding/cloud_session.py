@@ -25,9 +25,10 @@ from array_api_compat import array_namespace
 
 from skydraft.core import AcceptanceRule, Draft, Prompt, SamplingParams, TokenLogprobs, TreeShape
 from skydraft.decoding.offer_merging import extension, fitting, is_ahead, merge_offers, without_stale
+from skydraft.decoding.text_end import TextEnd
 from skydraft.errors import RemoteProtocolError
 from skydraft.protocol import messages, offers, packing
-from skydraft.sampling.acceptance import choice_request, judge, judge_by_choices
+from skydraft.sampling.acceptance import Judgement, choice_request, judge, judge_by_choices
 from skydraft.sampling.arrays import Array, take_rows
 from skydraft.sampling.choice import ChoiceRequest, target_choices
 from skydraft.sampling.draft_tree import DraftTree
@@ -86,12 +87,14 @@ class Outcome(NamedTuple):
     message: for the device; a fault where the session is over.
     kept: the indexes of the step's tokens whose KV entries stay.
     num_emitted: tokens that the verified log grew by, the forced ones left out.
+    num_unbilled: tokens of the text, these or earlier ones, that belong to the stop string that now ends it.
     num_offered, num_accepted: draft tokens that were judged, and those of them that were accepted.
     """
 
     message: messages.Verdict | messages.Tokens | messages.Fault
     kept: tuple[int, ...] = ()
     num_emitted: int = 0
+    num_unbilled: int = 0
     num_offered: int = 0
     num_accepted: int = 0
 
@@ -103,13 +106,19 @@ class CloudSession:
         limits: its max_tokens is what a slot has room for beside the prompt: the text ends there at the latest.
         number: the device's number for it within its connection.
         gap_change: choices that were decided by less are counted (`sampling/near_ties`); None: none are.
+        end: where the text may end beside its end tokens and its length.
 
     Attributes:
         kv_length: how many tokens of the log the slot holds.
     """
 
     def __init__(
-        self, terms: SessionTerms, limits: messages.Limits, number: int = 0, gap_change: float | None = None
+        self,
+        terms: SessionTerms,
+        limits: messages.Limits,
+        number: int = 0,
+        gap_change: float | None = None,
+        end: TextEnd | None = None,
     ) -> None:
         self.terms = terms
         self.limits = limits
@@ -123,6 +132,7 @@ class CloudSession:
         self._waiting: deque[Draft] = deque()
         self._gap_change = gap_change
         self._near_ties: list[int] = []  # positions of the choices that were decided by less
+        self._end = end or TextEnd()
         self._num_top = min(terms.sampling.top_logprobs or 0, terms.num_shared_ids)
         self._packed_logprobs: list[bytes] = []  # of each token of the log, where they are asked for
 
@@ -133,7 +143,7 @@ class CloudSession:
 
     @property
     def is_complete(self) -> bool:
-        return self._sampling.is_end(self._log)
+        return self._end.has_come or self._sampling.is_end(self._log)
 
     def receive(self, message: messages.Offer | messages.Generate) -> None:
         """Take in an offer or credit.
@@ -216,6 +226,7 @@ class CloudSession:
         if is_plain and end < sampling.max_tokens:
             self._log += forced_ids
             self._pack_logprobs([None] * len(forced_ids))
+            self._end.follow(forced_ids, is_forced=True)
             self._tail_logits = None
             self._waiting = without_stale(self._waiting, self._log)
 
@@ -292,12 +303,9 @@ class CloudSession:
             prepared: from `prepare`.
             choices: the target's, as the request asks for; None: they are made here.
         """
-        step, rows, shaped_rows, request = prepared
+        step, rows, _, request = prepared
         draft, start = step.tree.draft, len(self._log)
-        if request is None:
-            path, token_id = judge(draft, shaped_rows, self._sampling, self.terms.rule)
-        else:
-            path, token_id = judge_by_choices(step.tree, target_choices(*request) if choices is None else choices)
+        path, token_id = self._end.cut(draft, self._judge(prepared, choices))
         own_ids = [] if token_id is None else [token_id]
         last_row = path[-1] + 1 if path else 0
         num_near_ties = 0 if request is None else self._note_near_ties(prepared, path, own_ids)
@@ -308,9 +316,10 @@ class CloudSession:
         self._tail_logits = None if own_ids else array_namespace(rows).asarray(rows[last_row], copy=True)
         self._log += [draft.token_ids[node] for node in path] + own_ids
         self._waiting = without_stale(self._waiting, self._log)
+        num_unbilled = self._end.num_unbilled
         if not step.num_offers:
             message = self._tokens(start, own_ids, num_near_ties, packed_logprobs)
-            return Outcome(message, kept, num_emitted=len(own_ids))
+            return Outcome(message, kept, len(own_ids), num_unbilled)
         node = None if draft.shape.is_chain else last_row
         verdict = messages.Verdict(
             len(self._log),
@@ -320,14 +329,21 @@ class CloudSession:
             num_offers=step.num_offers,
             num_near_ties=num_near_ties,
             packed_logprobs=packed_logprobs,
+            is_end=self._end.has_come,
         )
         num_accepted = len(path) - draft.num_forced
-        return Outcome(verdict, kept, num_accepted + len(own_ids), draft.num_judged, num_accepted)
+        return Outcome(verdict, kept, num_accepted + len(own_ids), num_unbilled, draft.num_judged, num_accepted)
 
     @property
     def _is_forced(self) -> bool:
         """Whether the device says what comes next: what it has committed is not the cloud's to choose."""
         return any(draft.num_forced and not is_ahead(draft, self._log) for draft in self._waiting)
+
+    def _judge(self, prepared: Prepared, choices: Sequence[int] | None) -> Judgement:
+        step, _, shaped_rows, request = prepared
+        if request is None:
+            return judge(step.tree.draft, shaped_rows, self._sampling, self.terms.rule)
+        return judge_by_choices(step.tree, target_choices(*request) if choices is None else choices)
 
     def _shape(self, tree: DraftTree, rows: Array) -> Array:
         """The rows that something may follow, as choices are made from them."""
@@ -335,7 +351,7 @@ class CloudSession:
             return rows
         at = tree.reachable_rows
         history = History(self._log, [tree.path_ids(row) for row in at])
-        shaped = shape_logits(take_rows(rows, at), self._sampling, history)
+        shaped = shape_logits(take_rows(rows, at), self._sampling, history, self._end.masks(history.paths))
         if len(at) == rows.shape[0]:
             return shaped
         whole = array_namespace(rows).astype(rows, shaped.dtype, copy=True)
@@ -374,7 +390,7 @@ class CloudSession:
         self, start: int, token_ids: Sequence[int], num_near_ties: int, packed_logprobs: bytes
     ) -> messages.Tokens:
         packed_ids = packing.pack(token_ids, self._id_bits)
-        return messages.Tokens(start, packed_ids, self.number, num_near_ties, packed_logprobs)
+        return messages.Tokens(start, packed_ids, self.number, num_near_ties, packed_logprobs, self._end.has_come)
 
 
 def _judged(draft: Draft, path: Sequence[int], own_ids: Sequence[int]) -> tuple[list[int], list[int]]:

@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from skydraft.core import (
     AcceptanceRule,
     Draft,
+    Finish,
     LatticeDistribution,
     Origin,
     Prompt,
@@ -65,6 +66,7 @@ class EdgeSession:
         sampling: as asked for; the text ends earlier where the cloud's slot has no room for more.
         limits: of the cloud. num_shared_ids: ids from here on only one of the two models has.
         cloud_length: how many tokens of the text the cloud is known to hold.
+        has_stopped: the text has come to a stop string, or to the end of its grammar.
         num_near_ties: choices of the cloud's that were decided by less than its logits are known to, as it said; None:
             it could not say, or another rule than its choices decides.
         num_rounds: verdicts. num_drafted: tokens of drafts that these judged.
@@ -87,6 +89,7 @@ class EdgeSession:
         self.cloud_length = 0
         self.limits = messages.LEAST_LIMITS
         self.num_shared_ids = vocabulary.num_tokens
+        self.has_stopped = False
         self.num_rounds = self.num_drafted = 0
         self.num_positions = 0
         self.num_near_ties: int | None = 0 if rule.promises_cloud_tokens else None
@@ -107,14 +110,15 @@ class EdgeSession:
         self._lost: tuple[Draft, ...] = ()  # in flight when the connection was lost
 
     @property
-    def is_cut_short(self) -> bool:
-        """Whether the text ended because a slot was full: not by itself, and before it was as long as asked for."""
-        return self.is_complete and not self.has_end and len(self._ids) < self._asked_tokens
+    def finish(self) -> Finish:
+        """Why the text ended, or will end where nothing else ends it."""
+        has_end = self.has_stopped or (bool(self._ids) and self._ids[-1] in self.sampling.end_ids)
+        return Finish.STOP if has_end else Finish.LENGTH
 
     @property
-    def has_end(self) -> bool:
-        """Whether the text so far ends by itself."""
-        return bool(self._ids) and self._ids[-1] in self.sampling.end_ids
+    def is_cut_short(self) -> bool:
+        """Whether the text ended because a slot was full: not by itself, and before it was as long as asked for."""
+        return self.is_complete and self.finish is Finish.LENGTH and len(self._ids) < self._asked_tokens
 
     @property
     def is_cloud_text(self) -> bool:
@@ -158,7 +162,7 @@ class EdgeSession:
 
     @property
     def is_complete(self) -> bool:
-        return self.sampling.is_end(self._ids)
+        return self.has_stopped or self.sampling.is_end(self._ids)
 
     @property
     def can_follow(self) -> bool:
@@ -268,6 +272,10 @@ class EdgeSession:
         """The text can grow no more: it ends with what there is, a token or more."""
         self.sampling = self.sampling.up_to(len(self._ids))
 
+    def stop(self) -> None:
+        """The text has come to a stop string, or to the end of its grammar."""
+        self.has_stopped = True
+
     def disconnect(self) -> None:
         """The connection is gone: what was in flight may or may not have arrived."""
         self.phase = Phase.APART
@@ -371,6 +379,7 @@ class EdgeSession:
         self.num_rounds += 1
         self._add_near_ties(verdict.num_near_ties)
         self.num_drafted += draft.num_judged
+        self.has_stopped |= verdict.is_end
         self.num_positions += 1 + draft.num_judged
         new_ids = [draft.token_ids[node] for node in path]
         origins = [Origin.ACCEPTED] * num_accepted
@@ -395,6 +404,7 @@ class EdgeSession:
         logprobs = self._unpack_logprobs(message.packed_logprobs, len(token_ids))[len(known_ids) :]
         self.num_positions += len(new_ids)
         self._add_near_ties(message.num_near_ties)
+        self.has_stopped |= message.is_end
         return self._grow(new_ids, self._origins_of(new_ids), logprobs)
 
     def _unpack_logprobs(self, data: bytes, count: int) -> list[TokenLogprobs | None]:

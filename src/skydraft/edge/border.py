@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from skydraft.core import Evidence, ShareLevel
+from skydraft.core import Evidence, SamplingParams, ShareLevel
 from skydraft.errors import DisclosureError
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import FrameLimits
@@ -74,6 +74,7 @@ class Border:
                     up["features"] += num_tensor_bytes
                 for segment in message.segments:
                     contents[_content_of(segment)] += 1
+                contents.update(_words_of(message.sampling))
             case messages.Offer():
                 up["drafts"] += len(data)
                 contents["drafts of the caption or text"] += 1
@@ -107,6 +108,12 @@ def _require_no_evidence(message: messages.Open, rule: str, way_out: str) -> Non
                 f"{rule} keeps what the device observed there, and {len(segment.packed_ids)} bytes of such text were "
                 f"about to leave; {way_out}"
             )
+
+
+def _words_of(sampling: SamplingParams) -> dict[str, int]:
+    """What the sampling says in words, by kind; it is instruction."""
+    words = {"stop strings": len(sampling.stop), "grammar": int(sampling.grammar is not None)}
+    return {kind: count for kind, count in words.items() if count}
 
 
 def _content_of(segment: messages.WireTokens | messages.WireTensor) -> str:

@@ -15,7 +15,20 @@ from skydraft.audio.read import Clip
 from skydraft.audio.speech import SpeechDetector
 from skydraft.audio.windows import HasSpeech, Window, is_heard, split_windows
 from skydraft.config import DeviceSettings, require_rule_fits
-from skydraft.core import Calibration, Evidence, Exact, Mode, Origin, PassTimes, Rank, ShareLevel, Token, parse_rule
+from skydraft.core import (
+    Calibration,
+    Evidence,
+    Exact,
+    Grammar,
+    Mode,
+    Origin,
+    PassTimes,
+    Rank,
+    ShareLevel,
+    TextPiece,
+    Token,
+    parse_rule,
+)
 from skydraft.decoding.lookup import LookupSources
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.kept_texts import KeptText
@@ -23,7 +36,7 @@ from skydraft.edge.own_texts import OwnTexts
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report, unwritten
 from skydraft.edge.review import Review, review
-from skydraft.edge.writer import Job, Notify, OnTokens, Writer
+from skydraft.edge.writer import Job, Notify, OnText, Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_calibration, load_chat_format, load_ears, load_engine, load_tokenizer
 from skydraft.engines.model_kind import Hear
@@ -37,6 +50,7 @@ from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import INSTRUCTION, NO_SPEECH, caption_prompts, emotion_ids
 from skydraft.tasks.chat import Conversation, Template, chat_prompts, conversation_prompts
 from skydraft.text.private_text import private_kinds
+from skydraft.text.token_reader import TokenReader
 from skydraft.text.tokenizer import Tokenizer
 
 OnWindow = Callable[[Window], None]
@@ -61,6 +75,7 @@ class _Asked(NamedTuple):
     words: Sequence[str]
     question: str | None
     prediction: str | None
+    grammar: Grammar | None
 
 
 class Device:
@@ -97,6 +112,7 @@ class Device:
         self._caption_facts = DraftFacts(calibration, emotion_ids(tokenizer.encode) if hear is not None else ())
         self.has_speech = has_speech
         self._writer = Writer(engine, draft_times)
+        self._reader = TokenReader(tokenizer)
         self._has_draft = engine is not None
         self._history = None if settings.history is None else OwnTexts(Path(settings.history), self._kept_ids)
 
@@ -137,7 +153,7 @@ class Device:
     async def caption(
         self,
         clip: Clip,
-        on_tokens: OnTokens = lambda _: None,
+        on_text: OnText = lambda _: None,
         notify: Notify = lambda _: None,
         on_window: OnWindow = lambda window: None,
         settings: DeviceSettings | None = None,
@@ -146,9 +162,9 @@ class Device:
         """Say how the voice in a clip sounds, window by window.
 
         Args:
-            on_tokens: told the tokens as they come.
+            on_text: told the text as it comes.
             notify: told in a sentence when the cloud is lost.
-            on_window: told of each window before its tokens come; one without speech has none.
+            on_window: told of each window before its text comes; one without speech has none.
             settings: for this clip, in place of the device's; the models stay those that are loaded.
             instruction: what is to be said of it.
         Raises:
@@ -157,7 +173,7 @@ class Device:
         captioned, seed = [], self.draw_seed(settings)
         for window in split_windows(clip.samples, self.has_speech):
             on_window(window)
-            window_caption = self.caption_window(window, clip.name, seed, on_tokens, notify, settings, instruction)
+            window_caption = self.caption_window(window, clip.name, seed, on_text, notify, settings, instruction)
             captioned.append(await window_caption)
         return captioned
 
@@ -166,7 +182,7 @@ class Device:
         window: Window,
         name: str,
         seed: int,
-        on_tokens: OnTokens = lambda _: None,
+        on_text: OnText = lambda _: None,
         notify: Notify = lambda _: None,
         settings: DeviceSettings | None = None,
         instruction: str = INSTRUCTION,
@@ -193,17 +209,18 @@ class Device:
         share = ShareLevel.NONE if settings.captions_alone else settings.shared_in_prompts
         prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), share, instruction)
         job = self._job(prompts, settings, self._caption_facts, seed)
-        report = await self._writer.write(job, on_tokens, notify)
+        report = await self._writer.write(job, on_text, notify)
         return CaptionedWindow(window.start_s, window.end_s, report)
 
     async def generate(
         self,
         prompt: str,
-        on_tokens: OnTokens = lambda _: None,
+        on_text: OnText = lambda _: None,
         notify: Notify = lambda _: None,
         context: str | None = None,
         settings: DeviceSettings | None = None,
         prediction: str | None = None,
+        grammar: Grammar | None = None,
     ) -> Report:
         """Answer a prompt in the model's chat format; continue it where there is none, or the settings say raw.
 
@@ -215,6 +232,7 @@ class Device:
                 cloud where the share level lets evidence leave.
             prediction: what the text is expected to be, such as a file that is to be corrected: one more guess, which
                 leaves the device as others do. Where it is right, the text is there sooner.
+            grammar: that the text follows; the cloud is told it.
         Raises:
             DisclosureError: the prompt is to stay on the device, which has no draft model to write with.
         """
@@ -223,18 +241,20 @@ class Device:
         asked = _Asked(
             self._prompts(prompt, settings, context),
             words=[text for text in (prompt, told, prediction) if text],
-            question=None if context else prompt,
+            question=None if context or grammar else prompt,
             prediction=prediction,
+            grammar=grammar,
         )
-        return await self._answer(asked, settings, on_tokens, notify)
+        return await self._answer(asked, settings, on_text, notify)
 
     async def chat(
         self,
         messages: Conversation,
-        on_tokens: OnTokens = lambda _: None,
+        on_text: OnText = lambda _: None,
         notify: Notify = lambda _: None,
         settings: DeviceSettings | None = None,
         prediction: str | None = None,
+        grammar: Grammar | None = None,
     ) -> Report:
         """Say what comes next in a conversation. Arguments and errors otherwise as `generate`.
 
@@ -249,10 +269,11 @@ class Device:
         asked = _Asked(
             conversation_prompts(self.tokenizer, messages, settings.shared_in_prompts, self._template),
             words=[*words, prediction] if prediction else words,
-            question=words[0] if [message.get("role") for message in messages] == ["user"] else None,
+            question=words[0] if [message.get("role") for message in messages] == ["user"] and not grammar else None,
             prediction=prediction,
+            grammar=grammar,
         )
-        return await self._answer(asked, settings, on_tokens, notify)
+        return await self._answer(asked, settings, on_text, notify)
 
     @property
     def can_hear(self) -> bool:
@@ -283,18 +304,18 @@ class Device:
         render = None if template is None else lambda text: template.render([{"role": "user", "content": text}])
         return chat_prompts(self.tokenizer, prompt, share, render, context, settings.raw)
 
-    async def _answer(self, asked: _Asked, settings: DeviceSettings, on_tokens: OnTokens, notify: Notify) -> Report:
+    async def _answer(self, asked: _Asked, settings: DeviceSettings, on_text: OnText, notify: Notify) -> Report:
         """Write a text: at home, where something private would leave, and where nobody can write, the one of before."""
         is_checked = settings.keep_home and not settings.keeps_to_itself
         if is_checked and (kinds := private_kinds("\n".join(asked.words), settings.private_patterns)):
-            return await self._write_at_home(asked.prompts, settings, kinds, on_tokens, notify)
-        shown: list[Token] = []
+            return await self._write_at_home(asked, settings, kinds, on_text, notify)
+        shown: list[TextPiece] = []
 
-        def show(tokens: Sequence[Token]) -> None:
-            shown.extend(tokens)
-            on_tokens(tokens)
+        def show(pieces: Sequence[TextPiece]) -> None:
+            shown.extend(pieces)
+            on_text(pieces)
 
-        job = self._job(asked.prompts, settings, self._facts, self.draw_seed(settings), asked.prediction)
+        job = self._job(asked.prompts, settings, self._facts, self.draw_seed(settings), asked.prediction, asked.grammar)
         history, question = self._history, asked.question
         try:
             report = await self._writer.write(job, show, notify)
@@ -304,7 +325,7 @@ class Device:
             if answer is None:
                 raise
             notify(f"{error}; this is how the same question was answered before")
-            return self._repeat(answer, settings, on_tokens)
+            return self._repeat(answer, settings, on_text)
         # What no cloud has seen is not to leave later either.
         if history and question and report.ended_early is None and not settings.keeps_to_itself:
             history.add(question, report.text)
@@ -312,10 +333,10 @@ class Device:
 
     async def _write_at_home(
         self,
-        prompts: PromptPair,
+        asked: _Asked,
         settings: DeviceSettings,
         kinds: Sequence[str],
-        on_tokens: OnTokens,
+        on_text: OnText,
         notify: Notify,
     ) -> Report:
         """On the device alone, whatever the mode.
@@ -328,15 +349,17 @@ class Device:
             raise DisclosureError(f"{why}, and the device has no model to write with: name one with --draft")
         notify(f"{why}: the device writes by itself")
         at_home = replace(settings, mode=Mode.EDGE, share=ShareLevel.NONE, evidence=None, accept=None, gate=None)
-        job = self._job(PromptPair(prompts.edge, None), at_home, self._facts, self.draw_seed(settings))
-        return await self._writer.write(job, on_tokens, notify)
+        prompts = PromptPair(asked.prompts.edge, None)
+        job = self._job(prompts, at_home, self._facts, self.draw_seed(settings), grammar=asked.grammar)
+        return await self._writer.write(job, on_text, notify)
 
-    def _repeat(self, answer: str, settings: DeviceSettings, on_tokens: OnTokens) -> Report:
+    def _repeat(self, answer: str, settings: DeviceSettings, on_text: OnText) -> Report:
         """The report of a text that nobody wrote now."""
         tokens = tuple(Token(token_id, Origin.EDGE) for token_id in self.tokenizer.encode_plain(answer))
-        on_tokens(tokens)
+        pieces = (TextPiece(answer, tokens),)
+        on_text(pieces)
         report = unwritten(answer, settings.mode, settings.share)
-        return dataclasses.replace(report, tokens=tokens, is_alone=True, is_repeated=True)
+        return dataclasses.replace(report, pieces=pieces, is_alone=True, is_repeated=True)
 
     def _kept_ids(self, kept: KeptText) -> Sequence[int]:
         """A kept text behind its prompt, as the cloud's model sees them."""
@@ -350,6 +373,7 @@ class Device:
         facts: DraftFacts,
         seed: int,
         prediction: str | None = None,
+        grammar: Grammar | None = None,
     ) -> Job:
         """Raises: ConfigError: the rule does not go with the settings."""
         vocabulary = self.tokenizer.vocabulary
@@ -360,12 +384,14 @@ class Device:
         if evidence is Evidence.UNSURE and (settings.keeps_to_itself or not has_evidence):
             evidence = Evidence.ALWAYS  # nothing is to be kept back
         require_rule_fits(settings, rule, evidence)
+        sampling = replace(settings.sampling(seed, tuple(vocabulary.end_ids)), grammar=grammar)
+        rule.check_sampling(sampling)
         return Job(
             settings=settings,
             prompts=prompts,
             vocabulary=vocabulary,
-            decode=self.tokenizer.decode,
-            sampling=settings.sampling(seed, tuple(vocabulary.end_ids)),
+            reader=self._reader,
+            sampling=sampling,
             rule=rule,
             gate=choose_gate(settings.gate, rule, evidence, settings.objective, facts),
             patience=Patience.of(settings),

@@ -14,6 +14,7 @@ from skydraft.sampling.guesses import Guesses, best_guesses
 from skydraft.sampling.lattice import draw, to_lattice
 from skydraft.sampling.shaping import History, shape_logits
 from skydraft.sampling.signals import token_signals
+from skydraft.text.grammar_matcher import GrammarMatcher
 
 
 class Block(NamedTuple):
@@ -35,10 +36,21 @@ class Drafter:
     """One text on one slot of a draft engine.
 
     lease: its slot; it may be lost between two calls, and `begin` says that it was filled again.
+
+    Args:
+        matcher: where the sampling has a grammar.
     """
 
-    def __init__(self, engine: Engine, lease: DraftLease, sampling: SamplingParams, rule: AcceptanceRule) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        lease: DraftLease,
+        sampling: SamplingParams,
+        rule: AcceptanceRule,
+        matcher: GrammarMatcher | None = None,
+    ) -> None:
         self.lease = lease
+        self._matcher = matcher
         self._engine = engine
         self._sampling = sampling
         self._rule = rule
@@ -86,7 +98,7 @@ class Drafter:
         """
         assert self._reader is not None, "follow the text first"
         rows = (yield from self._reader.run(step))[-len(step.nodes) :, :num_shared_ids]
-        rows = shape_logits(rows, self._sampling, step.history)
+        rows = self._shape(rows, step.history)
         return best_guesses(rows, self._sampling, [node.position + 1 for node in step.nodes], num_guesses)
 
     def draft(self, text_ids: Sequence[int], num_tokens: int, num_shared_ids: int) -> Passes[Block]:
@@ -114,12 +126,21 @@ class Drafter:
 
     def _guess(self, row: Array, text_ids: Sequence[int]) -> tuple[int, LatticeDistribution | None]:
         """A guess of what follows the text, from the logits [vocab_size] after it."""
-        row, position = shape_logits(row[None, :], self._sampling, History(text_ids, [()]))[0], len(text_ids)
+        row, position = self._shape(row[None, :], History(text_ids, [()]))[0], len(text_ids)
         lattice = self._rule.draft_lattice
         if lattice is not None:
             distribution = to_lattice(row, self._sampling, lattice)
             return draw(distribution, self._sampling.seed, position), distribution
         return best_guesses(row[None, :], self._sampling, [position], 1)[0].token_ids[0], None
+
+    def _shape(self, rows: Array, history: History) -> Array:
+        """The logits that guesses are made from: as the target's choices are."""
+        masks = None
+        if self._matcher is not None:
+            self._matcher.follow_text(history.text_ids)
+            known = self._matcher.masks(history.paths)  # where no id of ours fits, the cloud will say so
+            masks = [mask if mask is not None and mask[: rows.shape[1]].any() else None for mask in known]
+        return shape_logits(rows, self._sampling, history, masks)
 
     def _read(self, text_ids: Sequence[int]) -> Passes[Array]:
         """Bring the slot to the text; returns the logits [vocab_size] after it."""
@@ -146,9 +167,15 @@ class Drafter:
 class LoneDrafter:
     """A drafter that has the engine for itself. Synchronous; methods and errors as `Drafter`'s."""
 
-    def __init__(self, engine: Engine, sampling: SamplingParams, rule: AcceptanceRule) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sampling: SamplingParams,
+        rule: AcceptanceRule,
+        matcher: GrammarMatcher | None = None,
+    ) -> None:
         self._engine = engine
-        self._drafter = Drafter(engine, DraftLease(), sampling, rule)
+        self._drafter = Drafter(engine, DraftLease(), sampling, rule, matcher)
 
     def open(self, prompt: Prompt) -> None:
         """Read the prompt. Raises what `Engine.open` raises."""

@@ -6,8 +6,9 @@ import enum
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from skydraft.core import Finish, Mode, Origin, ShareLevel, Token
+from skydraft.core import Finish, Mode, Origin, ShareLevel, TextPiece, Token, tokens_of
 from skydraft.edge.border import DisclosureRecord
 
 
@@ -22,7 +23,8 @@ class Unasked(enum.StrEnum):
 class Report:
     """One text and how it came about.
 
-    finish: why it ended.
+    pieces: the text, as it came.
+    finish: why it ended. stop: the stop string that ended it; None: an end token did, its grammar or its length.
     num_prompt_tokens: of the device's prompt; what is no text does not count.
     num_drafted: tokens of drafts that the cloud judged, of a tree all its nodes.
     mode: as asked for; `is_alone`: the cloud was lost, and the device went on by itself, to the end or for a time.
@@ -39,9 +41,9 @@ class Report:
     is_repeated: nobody could write, and this is what the same question was answered before.
     """
 
-    text: str
-    tokens: tuple[Token, ...]
+    pieces: tuple[TextPiece, ...]
     finish: Finish
+    stop: str | None
     num_prompt_tokens: int
     num_drafted: int
     mode: Mode
@@ -59,6 +61,16 @@ class Report:
     unasked: Unasked | None = None
     is_repeated: bool = False
 
+    @cached_property
+    def text(self) -> str:
+        """Without the stop string that ended it."""
+        return "".join(piece.text for piece in self.pieces)
+
+    @cached_property
+    def tokens(self) -> tuple[Token, ...]:
+        """Those of which something is in the text, and the end token."""
+        return tokens_of(self.pieces)
+
     @property
     def num_by_origin(self) -> dict[Origin, int]:
         counts = Counter(token.origin for token in self.tokens)
@@ -68,9 +80,9 @@ class Report:
 def unwritten(text: str, mode: Mode, share: ShareLevel) -> Report:
     """A report of a text that no model wrote: the device knew it by itself, and nothing left."""
     return Report(
-        text=text,
-        tokens=(),
+        pieces=(TextPiece(text, ()),),
         finish=Finish.STOP,
+        stop=None,
         num_prompt_tokens=0,
         num_drafted=0,
         mode=mode,
@@ -96,12 +108,15 @@ def joined(reports: Sequence[Report], separator: str = " ") -> Report:
         disclosure.up += report.disclosure.up
         disclosure.down += report.disclosure.down
         disclosure.contents += report.disclosure.contents
+    pieces = list(first.pieces)
+    for report in reports[1:]:
+        pieces += [TextPiece(separator, ()), *report.pieces]
     near_ties = [report.num_near_ties for report in reports if report.num_near_ties is not None]
     return replace(
         first,
-        text=separator.join(report.text for report in reports),
-        tokens=tuple(token for report in reports for token in report.tokens),
+        pieces=tuple(pieces),
         finish=last.finish,
+        stop=last.stop,
         num_prompt_tokens=sum(report.num_prompt_tokens for report in reports),
         num_drafted=sum(report.num_drafted for report in reports),
         is_alone=any(report.is_alone for report in reports),

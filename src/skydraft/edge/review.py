@@ -72,4 +72,4 @@ async def _review_stretch(job: Job, tokens: Sequence[Token], start: int, end: in
     finally:
         await client.close()
     own, theirs = ids[start:end], list(session.token_ids[start:])
-    return Review(start, end, job.decode(own), job.decode(theirs), num_common(own, theirs))
+    return Review(start, end, job.reader.decode(own), job.reader.decode(theirs), num_common(own, theirs))

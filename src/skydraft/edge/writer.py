@@ -11,18 +11,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from skydraft.config import DeviceSettings
-from skydraft.core import (
-    AcceptanceRule,
-    Evidence,
-    Exact,
-    Finish,
-    Mode,
-    Origin,
-    PassTimes,
-    Prompt,
-    SamplingParams,
-    Token,
-)
+from skydraft.core import AcceptanceRule, Evidence, Exact, Mode, Origin, PassTimes, Prompt, SamplingParams, TextPiece
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.lookup import Lookup, LookupSources
 from skydraft.edge.border import Border
@@ -37,6 +26,7 @@ from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.patience import Patience
 from skydraft.edge.planner_book import PlannerBook
 from skydraft.edge.report import Report, Unasked
+from skydraft.edge.shown_text import ShownText
 from skydraft.engines.base import Engine
 from skydraft.engines.prompt_checks import text_ids
 from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError
@@ -46,12 +36,13 @@ from skydraft.policies.planner import Planner
 from skydraft.policies.way import Way
 from skydraft.protocol.messages import FaultCode
 from skydraft.tasks.base import PromptPair
+from skydraft.text.token_reader import TokenReader
 from skydraft.text.vocabulary import Vocabulary
 
 DRAFT_FULL = "the draft model has no room for more: shorten the prompt, or give it a larger --max-length"
 ALONE_LENGTH = 1  # tokens at a time where none are judged: each is shown as it comes
 
-OnTokens = Callable[[Sequence[Token]], None]
+OnText = Callable[[Sequence[TextPiece]], None]
 Notify = Callable[[str], None]
 
 
@@ -62,7 +53,7 @@ class Job:
     settings: of them a job needs mode, share, objective, block_length, max_escalated, pad and
         strict.
     vocabulary: of the draft model, or of the tokenizer where the cloud writes alone.
-    decode: token ids -> text.
+    reader: makes text of what is written.
     gate: which blocks the cloud is asked about; where the evidence leaves when the device is unsure, also when that is.
     evidence: when it leaves; `unsure` only where there is some that may.
     address: of the cloud; None in mode edge.
@@ -73,7 +64,7 @@ class Job:
     settings: DeviceSettings
     prompts: PromptPair
     vocabulary: Vocabulary
-    decode: Callable[[Sequence[int]], str]
+    reader: TokenReader
     sampling: SamplingParams
     rule: AcceptanceRule
     gate: Gate
@@ -103,11 +94,11 @@ class Writer:
             self._worker.submit(self._pool.close).result()
         self._worker.shutdown()
 
-    async def write(self, job: Job, on_tokens: OnTokens, notify: Notify = lambda _: None) -> Report:
+    async def write(self, job: Job, on_text: OnText, notify: Notify = lambda _: None) -> Report:
         """Write one text.
 
         Args:
-            on_tokens: told the tokens as they come; called in the event loop.
+            on_text: told the text as it comes; called in the event loop.
             notify: told in a sentence when the cloud is lost or goes on alone, and when the text ends early.
         Returns:
             The report of the text, also where it could grow no more, for a slot was full: then it says why.
@@ -118,10 +109,11 @@ class Writer:
             EngineError: the draft model cannot take the prompt, and the cloud may not write alone.
         """
         with self._planners.planner(job.address, job.settings.objective, job.way) as planner:
-            run = TextRun(job, self._pool, planner, on_tokens, notify)
+            run = TextRun(job, self._pool, planner, on_text, notify)
             try:
                 await run.write()
             finally:
+                run.show_rest()
                 await run.close()
         return run.report()
 
@@ -134,17 +126,18 @@ class TextRun:
         job: Job,
         pool: DraftPool | None,
         planner: Planner,
-        on_tokens: OnTokens,
+        on_text: OnText,
         notify: Notify,
     ) -> None:
         self._job = job
         self._planner = planner
         self._pool = pool
-        self._on_tokens = on_tokens
+        self._on_text = on_text
         self._notify = notify
         self._started_s = time.perf_counter()
         self._first_token_s: float | None = None
-        self._num_shown = 0
+        self._text = ShownText(job.reader.until_stop(job.sampling), job.reader.matcher(job.sampling))
+        self._num_tokens = 0  # that the text was seen to have
         self._is_alone = False
         self._is_draft_full = False
         self._ended_early: str | None = None
@@ -161,7 +154,10 @@ class TextRun:
             is_strict=job.settings.strict,
         )
         self._lease = DraftLease()
-        self._drafter = None if pool is None else Drafter(pool.engine, self._lease, job.sampling, job.rule)
+        self._drafter = None
+        if pool is not None:
+            matcher = job.reader.matcher(job.sampling)
+            self._drafter = Drafter(pool.engine, self._lease, job.sampling, job.rule, matcher)
         self._choice = ModeChoice(
             mode=job.settings.mode,
             share=job.settings.share,
@@ -313,12 +309,16 @@ class TextRun:
                 if self._filling is not None:
                     await asyncio.gather(self._filling, return_exceptions=True)  # an error was raised where it mattered
 
+    def show_rest(self) -> None:
+        """The text has ended, or was broken off: show what was withheld of it."""
+        self._tell(self._text.end())
+
     def report(self) -> Report:
         total_s = time.perf_counter() - self._started_s
         return Report(
-            text=self._job.decode(self._session.token_ids),
-            tokens=self._session.tokens(),
-            finish=Finish.STOP if self._session.has_end else Finish.LENGTH,
+            pieces=tuple(self._text.pieces),
+            finish=self._session.finish,
+            stop=self._text.stop,
             num_prompt_tokens=len(text_ids(self._job.prompts.edge)),
             num_drafted=self._session.num_drafted,
             mode=self._job.settings.mode,
@@ -357,7 +357,7 @@ class TextRun:
         job = self._job
         assert job.address is not None, "a cloud that was left has an address"
         assert job.prompts.cloud is not None, "and something may be sent to it"
-        sampling = replace(job.sampling, max_tokens=LOOK_TOKENS, end_ids=())
+        sampling = replace(job.sampling, max_tokens=LOOK_TOKENS, end_ids=(), stop=(), grammar=None, top_logprobs=None)
         session = EdgeSession(job.vocabulary, job.prompts.cloud, sampling, Exact())
         patience = job.patience._replace(offline="fail")
         client = CloudClient(session, self._border, job.address, patience, pads=job.settings.pad)
@@ -446,11 +446,17 @@ class TextRun:
         drafter.begin(filled.row, text[: filled.num_held])
 
     def _show(self) -> None:
-        new_tokens = self._session.tokens(self._num_shown)
+        new_tokens = self._session.tokens(self._num_tokens)
         if new_tokens:
             self._first_token_s = self._first_token_s or time.perf_counter() - self._started_s
-            self._num_shown += len(new_tokens)
-            self._on_tokens(new_tokens)
+            self._num_tokens += len(new_tokens)
+            self._tell(self._text.add(new_tokens))
+            if self._text.has_ended:
+                self._session.stop()
+
+    def _tell(self, pieces: Sequence[TextPiece]) -> None:
+        if pieces:
+            self._on_text(pieces)
 
     def _cloud(self) -> CloudClient:
         if self._client is None:

@@ -15,11 +15,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from skydraft.client.pieces import OnText
 from skydraft.cloud.access.keys import Holder
 from skydraft.config import DeviceSettings
 from skydraft.edge.device import CaptionedWindow
 from skydraft.edge.report import Report
+from skydraft.edge.writer import OnText
 from skydraft.errors import SkydraftError
 from skydraft.gateway.conversation import CANNOT_HEAR
 from skydraft.gateway.counts import own_facts, timings

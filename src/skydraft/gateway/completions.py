@@ -12,11 +12,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from skydraft.client.pieces import OnText
 from skydraft.cloud.access.keys import Holder
 from skydraft.config import DeviceSettings
 from skydraft.core import Finish
 from skydraft.edge.report import Report
+from skydraft.edge.writer import OnText
 from skydraft.errors import SkydraftError
 from skydraft.gateway.conversation import conversation_of
 from skydraft.gateway.counts import own_facts, timings, usage

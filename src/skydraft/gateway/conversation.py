@@ -7,9 +7,9 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skydraft.client.pieces import OnText
 from skydraft.config import DeviceSettings
 from skydraft.edge.report import Report
+from skydraft.edge.writer import OnText
 from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.hearing import caption_of_sound, report_of
 from skydraft.gateway.problems import BadRequest

@@ -76,7 +76,7 @@ def settings_for(
     changes |= _if_known("presence_penalty", request.presence_penalty, 0.0)
     changes |= _if_known("frequency_penalty", request.frequency_penalty, 0.0)
     changes |= _if_known("repetition_penalty", request.repetition_penalty, 1.0)
-    changes |= _if_known("logit_bias", request.logit_bias, {})
+    changes |= _if_known("logit_bias", _bias(request.logit_bias), ())
     changes |= _if_known("stop", _stops(request.stop), ())
     changes |= _own_choices(settings, {**own, **(request.skydraft or {})})
     return with_flags(settings, **changes)
@@ -101,6 +101,13 @@ def _top_k(top_k: int | None) -> int | None:
 
 def _seed(seed: int | None) -> int | None:
     return None if seed is None else seed % 2**63  # OpenAI's may be negative
+
+
+def _bias(bias: Mapping[str, float] | None) -> tuple[tuple[int, float], ...]:
+    try:
+        return tuple(sorted((int(token_id), value) for token_id, value in (bias or {}).items()))
+    except ValueError as error:
+        raise BadRequest(f"logit_bias names a token that is no number: {error}", "logit_bias") from error
 
 
 def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -8,11 +8,11 @@ from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from skydraft.client.pieces import OnText
 from skydraft.config import DeviceSettings
 from skydraft.core import TextPiece
 from skydraft.edge.device import draw_seed
 from skydraft.edge.report import Report
+from skydraft.edge.writer import OnText
 
 Write: TypeAlias = Callable[[DeviceSettings, OnText], Awaitable[Report]]
 

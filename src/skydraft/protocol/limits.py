@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
+from skydraft.core.grammar import MAX_GRAMMAR_CHARS as MAX_GRAMMAR_CHARS
 from skydraft.core.text import MAX_BIASED_IDS as MAX_BIASED_IDS
 from skydraft.core.text import MAX_END_IDS as MAX_END_IDS
+from skydraft.core.text import MAX_STOP_CHARS as MAX_STOP_CHARS
+from skydraft.core.text import MAX_STOPS as MAX_STOPS
 
 MAX_TEXT_TOKENS = 2**20  # of one session's text: positions are 0 to this
 MAX_DRAFT_TOKENS = 4096  # nodes of one offer that are not forced, whatever a cloud announces

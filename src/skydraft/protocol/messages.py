@@ -59,6 +59,7 @@ class FaultCode(enum.StrEnum):
     PROTOCOL = "protocol"  # the peer broke the protocol
     LIMIT = "limit"  # a size is above what the cloud takes
     PROMPT = "prompt"  # the model cannot take this prompt
+    SAMPLING = "sampling"  # the cloud cannot write a text as it is asked to
     BUSY = "busy"  # no room now: try again after retry_after_s
     UNAUTHORIZED = "unauthorized"  # no key, or one that may not do this
     INTERNAL = "internal"  # the cloud failed
@@ -221,6 +222,7 @@ class Verdict(WireStruct, frozen=True, tag=6):
     num_near_ties: how many of the target's choices were decided by less than `Opened.gap_change`.
     packed_logprobs: of the tokens that it brings, but for the forced ones (`packing.pack_logprobs`), where they were
         asked for.
+    is_end: the text has come to a stop string, or to the end of its grammar.
     """
 
     length: Position
@@ -231,6 +233,7 @@ class Verdict(WireStruct, frozen=True, tag=6):
     num_offers: Annotated[int, Meta(ge=1, le=MAX_IN_FLIGHT)] = 1
     num_near_ties: Position = 0
     packed_logprobs: bytes = b""
+    is_end: bool = False
 
 
 class Tokens(WireStruct, frozen=True, tag=7):
@@ -238,6 +241,7 @@ class Tokens(WireStruct, frozen=True, tag=7):
 
     num_near_ties: as in `Verdict`; of what a resumed device lacks, all that were not told before.
     packed_logprobs: of all its tokens, where they were asked for.
+    is_end: as in `Verdict`.
     """
 
     start: Position
@@ -245,6 +249,7 @@ class Tokens(WireStruct, frozen=True, tag=7):
     session: SessionNumber = 0
     num_near_ties: Position = 0
     packed_logprobs: bytes = b""
+    is_end: bool = False
 
 
 class Fault(WireStruct, frozen=True, tag=8):

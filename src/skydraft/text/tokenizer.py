@@ -43,6 +43,9 @@ class Tokenizer(Protocol):
     def token_id(self, token: str) -> int | None:
         """The id of one token as the vocabulary spells it, for example "<|audio_bos|>"."""
 
+    def spelling(self) -> str | Sequence[bytes]:
+        """How its ids spell text: the content of a tokenizer.json, or the bytes of each id, ff before special ones."""
+
 
 class FolderTokenizer:
     """The tokenizer.json of a model folder.
@@ -78,6 +81,9 @@ class FolderTokenizer:
 
     def token_id(self, token: str) -> int | None:
         return self._tokenizer.token_to_id(token)
+
+    def spelling(self) -> str:
+        return str(self._tokenizer.to_str())
 
     def _describe(self) -> Vocabulary:
         ids = self._tokenizer.get_vocab(with_added_tokens=True)

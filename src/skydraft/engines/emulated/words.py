@@ -31,6 +31,11 @@ class WordTokenizer:
     def token_id(self, token: str) -> int | None:
         return self._ids.get(token)
 
+    def spelling(self) -> Sequence[bytes]:
+        special = dict.fromkeys(self.vocabulary.end_ids, b"\xff")
+        words = enumerate(self.vocabulary.tokens)
+        return [special.get(token_id, b" ") + (word or "").encode() for token_id, word in words]
+
     def _id_of(self, word: str) -> int:
         found = self._ids.get(word)
         return zlib.crc32(word.encode("utf-8", "surrogatepass")) % self.vocabulary.size if found is None else found

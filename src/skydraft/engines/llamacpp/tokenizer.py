@@ -62,6 +62,10 @@ class GgufTokenizer:
     def token_id(self, token: str) -> int | None:
         return self._ids.get(token)
 
+    def spelling(self) -> Sequence[bytes]:
+        names = enumerate(self.vocabulary.tokens)
+        return [self._piece(token_id) or b"\xff" + (name or "").encode() for token_id, name in names]
+
     def _spellable(self, text: str) -> str:
         """The text with the unknown token for characters that llama.cpp would end the process for."""
         if self._spells_all:
