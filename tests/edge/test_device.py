@@ -10,7 +10,7 @@ from skydraft.core import Mode, Prompt, SamplingParams, ShareLevel, TokenSegment
 from skydraft.edge.device import Device
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.errors import ConfigError
-from skydraft.tasks.chat import Conversation
+from skydraft.tasks.chat import Conversation, Tools
 from tests.linked import cloud_only
 
 MODEL = "table:vocab=64,seed=3,order=4"
@@ -26,7 +26,7 @@ def alone(text: str) -> list[int]:
 class Marked:
     """A chat format."""
 
-    def render(self, messages: Conversation) -> str:
+    def render(self, messages: Conversation, tools: Tools = ()) -> str:
         return " ".join(f"{message['role']}: {message['content']}" for message in messages) + " assistant:"
 
 

@@ -66,7 +66,7 @@ def served(
     settings = settings or GatewaySettings(port=0)
     ready: queue.SimpleQueue[Served | BaseException] = queue.SimpleQueue()
     load = partial(load_table, TARGET, EngineLimits(NUM_SLOTS, 4096))
-    with running(cloud or CloudSettings(port=0), load) as cloud_running:
+    with running(cloud or CloudSettings(model=TARGET, port=0), load) as cloud_running:
         device = DeviceSettings(**{"draft": DRAFT, "cloud": cloud_running.address, **options})
 
         async def serve() -> None:

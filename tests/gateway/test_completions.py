@@ -31,6 +31,7 @@ def bare(**more: Any) -> dict[str, Any]:
         {"temperature": 0.8, "seed": 4},
         {"temperature": 1.2, "seed": 9, "top_k": 5, "min_p": 0.1},
         {"presence_penalty": 1.5},
+        {"frequency_penalty": -1.5, "repetition_penalty": 1.3},
     ],
 )
 def test_a_chat_is_answered_with_the_clouds_own_text(gateway: Served, sampling: dict[str, Any]) -> None:
@@ -134,9 +135,11 @@ def test_an_app_that_hangs_up_frees_its_slots(gateway: Served, is_streamed: bool
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"guided_regex": "a+"}, "guided_regex would change the text"),
         ({"min_tokens": 5}, "min_tokens would change the text"),
-        ({"response_format": {"type": "json_object"}}, "'json_object' is not supported"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools are not supported"),
-        ({"logprobs": True}, "logprobs are not supported"),
+        ({"response_format": {"type": "json_schema"}}, "expected type text, json_object, or json_schema"),
+        ({"logit_bias": {"a": 1}}, "no number"),
+        ({"prediction": {"type": "content", "content": 7}}, "prediction is no text"),
+        ({"tools": [{"type": "function"}]}, "a tool has no name"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "many"}, "tool_choice is 'many'"),
         ({"skydraft": {"share": "features"}}, "lets more leave the device"),
         ({"skydraft": {"colour": "red"}}, "unknown field 'colour'"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "5 stop strings"),
@@ -190,3 +193,50 @@ def test_a_prompt_that_is_too_long_says_so_as_clients_expect(gateway: Served) ->
     response = gateway.post(BARE, bare(prompt="ba " * 5000))
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_stop_string_ends_the_text_and_is_not_shown(gateway: Served, is_streamed: bool) -> None:
+    words = truth(ASKED).split(" ")
+    body = bare(stop=[f"{words[7]} {words[8]}", "never"], stream=is_streamed)
+    expected = " ".join(words[:7]) + " "
+    if is_streamed:
+        chunks = gateway.chunks(BARE, body)
+        assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == expected
+        assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    else:
+        (choice,) = gateway.post(BARE, body).json()["choices"]
+        assert (choice["text"], choice["finish_reason"]) == (expected, "stop")
+
+
+def test_a_bias_decides(gateway: Served) -> None:
+    answer = gateway.post(BARE, bare(logit_bias={"7": 100.0}, max_tokens=5)).json()
+    assert len(set(answer["choices"][0]["text"].split())) == 1
+
+
+def test_log_probabilities_are_the_targets_own(gateway: Served) -> None:
+    answer = gateway.post(CHAT, chat(logprobs=True, top_logprobs=3)).json()
+    (choice,) = answer["choices"]
+    entries = choice["logprobs"]["content"]
+    assert len(entries) == answer["usage"]["completion_tokens"]
+    for entry in entries:
+        assert len(entry["top_logprobs"]) == 3
+        assert entry["logprob"] == entry["top_logprobs"][0]["logprob"] < 0  # greedy
+        assert bytes(entry["bytes"]).decode() == entry["token"]
+    streamed = gateway.chunks(CHAT, chat(logprobs=True, top_logprobs=3, stream=True))
+    pieces = [chunk["choices"][0]["logprobs"] for chunk in streamed]
+    assert [entry for piece in pieces if piece for entry in piece["content"]] == entries
+    bare_answer = gateway.post(BARE, bare(logprobs=0)).json()["choices"][0]["logprobs"]
+    assert bare_answer["token_logprobs"] == [entry["logprob"] for entry in entries]
+    assert bare_answer["top_logprobs"][0] == {}
+
+
+@pytest.mark.parametrize("is_parts", [False, True])
+def test_what_an_app_expects_is_one_more_guess_and_counted(gateway: Served, is_parts: bool) -> None:
+    expected = truth(ASKED)
+    content = [{"type": "text", "text": expected}] if is_parts else expected
+    answer = gateway.post(CHAT, chat(prediction={"type": "content", "content": content})).json()
+    assert answer["choices"][0]["message"]["content"] == expected
+    details = answer["usage"]["completion_tokens_details"]
+    assert details["accepted_prediction_tokens"] == answer["timings"]["draft_n_accepted"]
+    assert details["rejected_prediction_tokens"] >= 0

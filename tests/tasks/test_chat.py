@@ -4,7 +4,7 @@ import pytest
 
 from skydraft.core import Prompt, SegmentKind, ShareLevel, TokenSegment
 from skydraft.errors import ConfigError, PromptRejected
-from skydraft.tasks.chat import Conversation, Render, chat_prompts, conversation_prompts
+from skydraft.tasks.chat import Conversation, Render, Tools, chat_prompts, conversation_prompts
 
 DIARY = "Tuesday: saw the doctor."
 ASKED = "What did I do on Tuesday?"
@@ -160,7 +160,7 @@ class ChatMl:
         self._is_trimming = is_trimming
         self._is_loud = is_loud
 
-    def render(self, messages: Conversation) -> str:
+    def render(self, messages: Conversation, tools: Tools = ()) -> str:
         parts = []
         for message in messages:
             said = message["content"] or ""

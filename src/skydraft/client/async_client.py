@@ -21,7 +21,7 @@ from skydraft.edge.report import Report
 from skydraft.edge.writer import OnText
 from skydraft.errors import ConfigError
 from skydraft.tasks.caption import INSTRUCTION
-from skydraft.tasks.chat import Conversation
+from skydraft.tasks.chat import Conversation, Tools
 
 DEFAULTS = DeviceSettings()
 BETWEEN_WINDOWS = " "
@@ -88,17 +88,25 @@ class AsyncClient:
             raise ConfigError("the client has no models yet: use it as `async with AsyncClient(...) as client`")
         return self._device
 
-    async def generate(self, prompt: str, *, context: str | None = None, **options: Unpack[TextOptions]) -> Report:
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        context: str | None = None,
+        prediction: str | None = None,
+        **options: Unpack[TextOptions],
+    ) -> Report:
         """Answer a prompt in the model's chat format; continue it where the model has none, or with raw=True.
 
         Args:
             context: what the prompt is about, for example a document: evidence, which the cloud reads only where the
                 share level lets it.
+            prediction: what the text is expected to be, such as a file that is to be corrected: one more guess.
         Raises:
             ConfigError: an option is wrong, or the models only caption.
             SkydraftError: as `edge.writer.Writer.write`.
         """
-        return await self.write(prompt, self._settings(options), context=context)
+        return await self.write(prompt, self._settings(options), context=context, prediction=prediction)
 
     async def chat(self, messages: Conversation, **options: Unpack[TextOptions]) -> Report:
         """Say what comes next in a conversation. Errors as `generate`.
@@ -149,19 +157,23 @@ class AsyncClient:
         settings: DeviceSettings,
         on_text: OnText = lambda _: None,
         context: str | None = None,
+        prediction: str | None = None,
         grammar: Grammar | None = None,
+        tools: Tools = (),
     ) -> Report:
         """As `generate`, or with messages as `chat`.
 
         Args:
             on_text: told the pieces of the text as they come.
+            prediction: what the text is expected to be: one more guess.
             grammar: that the text follows.
+            tools: that the model may call; its chat format tells it of them.
         """
         device = self.device
         require_language_models(settings)
         if isinstance(prompt, str):
-            return await device.generate(prompt, on_text, self._warn, context, settings, grammar=grammar)
-        return await device.chat(prompt, on_text, self._warn, settings, grammar=grammar)
+            return await device.generate(prompt, on_text, self._warn, context, settings, prediction, grammar)
+        return await device.chat(prompt, on_text, self._warn, settings, prediction, grammar, tools)
 
     async def write_caption(
         self,

@@ -100,8 +100,15 @@ class Client:
     def settings(self) -> DeviceSettings:
         return self._client.settings
 
-    def generate(self, prompt: str, *, context: str | None = None, **options: Unpack[TextOptions]) -> Report:
-        return self._running().run(self._client.generate(prompt, context=context, **options))
+    def generate(
+        self,
+        prompt: str,
+        *,
+        context: str | None = None,
+        prediction: str | None = None,
+        **options: Unpack[TextOptions],
+    ) -> Report:
+        return self._running().run(self._client.generate(prompt, context=context, prediction=prediction, **options))
 
     def chat(self, messages: Conversation, **options: Unpack[TextOptions]) -> Report:
         return self._running().run(self._client.chat(messages, **options))

@@ -48,7 +48,7 @@ from skydraft.policies.way import parse_way
 from skydraft.sampling.kernel import kernel
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import INSTRUCTION, NO_SPEECH, caption_prompts, emotion_ids
-from skydraft.tasks.chat import Conversation, Template, chat_prompts, conversation_prompts
+from skydraft.tasks.chat import Conversation, Template, Tools, chat_prompts, conversation_prompts
 from skydraft.text.private_text import private_kinds
 from skydraft.text.token_reader import TokenReader
 from skydraft.text.tokenizer import Tokenizer
@@ -255,21 +255,25 @@ class Device:
         settings: DeviceSettings | None = None,
         prediction: str | None = None,
         grammar: Grammar | None = None,
+        tools: Tools = (),
     ) -> Report:
         """Say what comes next in a conversation. Arguments and errors otherwise as `generate`.
 
         Args:
             messages: with role and content, as the model's chat format takes them; where it has none their contents are
                 one text, which is continued.
+            grammar: that the text follows; the cloud is told it.
+            tools: that the model may call, as OpenAI's API has them: its chat format tells it of them.
         Raises:
             PromptRejected: the chat format does not take them.
         """
         settings = settings or self.settings
         words = [str(message.get("content") or "") for message in messages]
+        is_question = [message.get("role") for message in messages] == ["user"] and not grammar and not tools
         asked = _Asked(
-            conversation_prompts(self.tokenizer, messages, settings.shared_in_prompts, self._template),
+            conversation_prompts(self.tokenizer, messages, settings.shared_in_prompts, self._template, tools),
             words=[*words, prediction] if prediction else words,
-            question=words[0] if [message.get("role") for message in messages] == ["user"] and not grammar else None,
+            question=words[0] if is_question else None,
             prediction=prediction,
             grammar=grammar,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +14,21 @@ from starlette.responses import Response
 
 from skydraft.cloud.access.keys import Holder
 from skydraft.config import DeviceSettings
-from skydraft.core import Finish
+from skydraft.core import Finish, Grammar, Token, json_object, json_schema
 from skydraft.edge.report import Report
 from skydraft.edge.writer import OnText
 from skydraft.errors import SkydraftError
-from skydraft.gateway.conversation import conversation_of
+from skydraft.gateway.conversation import conversation_of, prediction_of
 from skydraft.gateway.counts import own_facts, timings, usage
 from skydraft.gateway.gateway import Gateway
+from skydraft.gateway.likelihoods import of_chat, of_completion
 from skydraft.gateway.problems import BadRequest, problem_of
 from skydraft.gateway.requests import ChatRequest, CompletionRequest, SamplingRequest, parse
 from skydraft.gateway.sampling import own_headers, refuse_unknown, settings_for
 from skydraft.gateway.sse import DONE, EventStream, event, unless_hung_up
 from skydraft.gateway.texts import Write, grow, seeded, write_all
+from skydraft.gateway.tools import calls_in, offered_tools, required_calls
+from skydraft.text.tokenizer import Tokenizer
 
 JsonFields = dict[str, Any]
 
@@ -35,6 +38,7 @@ class Shape:
     """What answers look like: of a chat or of a bare completion.
 
     whole, chunk: what the objects are called. text: of a whole choice. delta: of a piece of one; None begins it.
+    logprobs: of tokens.
     """
 
     prefix: str
@@ -42,6 +46,7 @@ class Shape:
     chunk: str
     text: Callable[[str], JsonFields]
     delta: Callable[[str | None], JsonFields]
+    logprobs: Callable[[Sequence[Token], Tokenizer], JsonFields | None]
 
 
 def _delta(text: str | None) -> JsonFields:
@@ -54,6 +59,7 @@ CHAT = Shape(
     chunk="chat.completion.chunk",
     text=lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
     delta=_delta,
+    logprobs=of_chat,
 )
 BARE = Shape(
     prefix="cmpl-",
@@ -61,6 +67,7 @@ BARE = Shape(
     chunk="text_completion",
     text=lambda text: {"text": text},
     delta=lambda text: {"text": text or ""},
+    logprobs=of_completion,
 )
 
 
@@ -70,15 +77,18 @@ async def chat_completions(request: Request) -> Response:
     holder = gateway.admit(request)
     asked, fields = parse(await gateway.body(request), ChatRequest)
     refuse_unknown(fields)
-    _refuse_missing(asked)
+    tools = offered_tools(asked)
+    grammar = required_calls(asked, tools) or grammar_of(asked.response_format)
     settings = settings_for(
         gateway.device_settings,
         asked,
         own_headers(request.headers),
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
+        top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
     )
-    write = conversation_of(asked.messages, gateway)
-    answer = Answer(gateway, holder, CHAT, asked, settings)
+    prediction = prediction_of(asked.prediction)
+    write = conversation_of(asked.messages, gateway, grammar, tools, prediction)
+    answer = Answer(gateway, holder, CHAT, asked, settings, bool(tools), prediction is not None)
     return await answer.respond(request, write)
 
 
@@ -90,10 +100,9 @@ async def completions(request: Request) -> Response:
     refuse_unknown(fields)
     if not isinstance(asked.prompt, str):
         raise BadRequest("prompt is a list and this gateway takes one text at a time: give a string", "prompt")
-    if asked.logprobs is not None:
-        raise BadRequest("logprobs are not supported: leave them out", "logprobs")
     prompt = asked.prompt
-    settings = settings_for(gateway.device_settings, asked, own_headers(request.headers), raw=True)
+    own = own_headers(request.headers)
+    settings = settings_for(gateway.device_settings, asked, own, raw=True, top_logprobs=asked.logprobs)
 
     async def write(of_text: DeviceSettings, on_text: OnText) -> Report:
         return await gateway.client.write(prompt, of_text, on_text)
@@ -101,27 +110,47 @@ async def completions(request: Request) -> Response:
     return await Answer(gateway, holder, BARE, asked, settings).respond(request, write)
 
 
-def _refuse_missing(asked: ChatRequest) -> None:
-    """What OpenAI's API has and this gateway has not.
+def grammar_of(response_format: Mapping[str, Any] | None) -> Grammar | None:
+    """What an answer in this format follows; None: nothing.
 
     Raises:
-        BadRequest: naming the first that is asked for.
+        BadRequest: the format is unknown, or has no schema.
     """
-    kind = (asked.response_format or {}).get("type", "text")
-    if kind != "text":
-        raise BadRequest(f"response_format of type {kind!r} is not supported: leave it out", "response_format")
-    if asked.tools and asked.tool_choice != "none":
-        raise BadRequest("tools are not supported: leave them out, or set tool_choice to none", "tools")
-    if asked.logprobs or asked.top_logprobs:
-        raise BadRequest("logprobs are not supported: leave them out", "logprobs")
+    match response_format:
+        case None | {"type": "text"}:
+            return None
+        case {"type": "json_object"}:
+            return json_object()
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return json_schema(schema)
+        case {"type": "json_schema", "schema": dict(schema)}:
+            return json_schema(schema)
+    raise BadRequest(
+        f"response_format is {dict(response_format)!r}; expected type text, json_object, or json_schema with a schema",
+        "response_format",
+    )
 
 
 class Answer:
-    """The answer to one request for texts."""
+    """The answer to one request for texts.
+
+    Args:
+        may_call: the text may be calls of tools, which shows at its end.
+        has_prediction: the app said what it expects.
+    """
 
     def __init__(
-        self, gateway: Gateway, holder: Holder, shape: Shape, asked: SamplingRequest, settings: DeviceSettings
+        self,
+        gateway: Gateway,
+        holder: Holder,
+        shape: Shape,
+        asked: SamplingRequest,
+        settings: DeviceSettings,
+        may_call: bool = False,
+        has_prediction: bool = False,
     ) -> None:
+        self._has_prediction = has_prediction
+        self._may_call = may_call
         self._gateway = gateway
         self._holder = holder
         self._shape = shape
@@ -142,10 +171,7 @@ class Answer:
         with self._gateway.place(self._holder):
             reports = await write_all(write, self._settings)
         self._note(reports)
-        choices = [
-            {**self._choice(index, finish_of(report)), **self._shape.text(report.text)}
-            for index, report in enumerate(reports)
-        ]
+        choices = [self._whole_choice(index, report) for index, report in enumerate(reports)]
         body = {**self._head(self._shape.whole), "choices": choices, **self._totals(reports)}
         return Response(msgspec.json.encode(body), media_type="application/json")
 
@@ -158,13 +184,15 @@ class Answer:
                     if index not in has_begun and self._shape is CHAT:
                         yield self._chunk(index, None)
                     has_begun.add(index)
-                    if piece is not None:
-                        yield self._chunk(index, piece.text)
+                    if piece is not None and not self._may_call:
+                        yield self._chunk(index, piece.text, tokens=piece.tokens)
+                    if report is not None and self._may_call:
+                        yield self._called(index, report)
                     if report is not None:
                         reports[index] = report
                         more = self._totals(list(reports.values())) if len(reports) == len(self._settings) else {}
                         more.pop("usage", None)
-                        yield self._chunk(index, "", finish_of(report), more)
+                        yield self._chunk(index, "", self._finish(report), more)
         except SkydraftError as error:
             if not has_begun:
                 raise
@@ -177,19 +205,52 @@ class Answer:
             yield event({**head, "choices": [], "usage": self._totals(list(reports.values()))["usage"]})
         yield DONE
 
-    def _chunk(self, index: int, text: str | None, finish: str | None = None, more: JsonFields | None = None) -> bytes:
-        choice = {**self._choice(index, finish), **self._shape.delta(text)}
+    def _whole_choice(self, index: int, report: Report) -> JsonFields:
+        choice = {**self._choice(index, self._finish(report), report.tokens), **self._shape.text(report.text)}
+        if calls := self._calls(report):
+            choice["message"] |= {"content": None, "tool_calls": calls}
+        return choice
+
+    def _called(self, index: int, report: Report) -> bytes:
+        """All of a text, as one piece, or the calls that it is made of."""
+        calls = self._calls(report)
+        if not calls:
+            return self._chunk(index, report.text, tokens=report.tokens)
+        delta = {"tool_calls": [{"index": number, **call} for number, call in enumerate(calls)]}
+        choice = {**self._choice(index, None, report.tokens), "delta": delta}
+        return event({**self._head(self._shape.chunk), "choices": [choice]})
+
+    def _calls(self, report: Report) -> list[JsonFields]:
+        return calls_in(report.text) if self._may_call else []
+
+    def _finish(self, report: Report) -> str:
+        return "tool_calls" if self._calls(report) else finish_of(report)
+
+    def _chunk(
+        self,
+        index: int,
+        text: str | None,
+        finish: str | None = None,
+        more: JsonFields | None = None,
+        tokens: Sequence[Token] = (),
+    ) -> bytes:
+        choice = {**self._choice(index, finish, tokens), **self._shape.delta(text)}
         usage_so_far = {"usage": None} if self._includes_usage else {}
         return event({**self._head(self._shape.chunk), "choices": [choice], **usage_so_far, **(more or {})})
 
     def _head(self, kind: str) -> JsonFields:
         return {"id": self._id, "object": kind, "created": self._created, "model": self._gateway.model}
 
-    def _choice(self, index: int, finish: str | None) -> JsonFields:
-        return {"index": index, "logprobs": None, "finish_reason": finish}
+    def _choice(self, index: int, finish: str | None, tokens: Sequence[Token]) -> JsonFields:
+        logprobs = self._shape.logprobs(tokens, self._gateway.device.tokenizer)
+        return {"index": index, "logprobs": logprobs, "finish_reason": finish}
 
     def _totals(self, reports: Sequence[Report]) -> JsonFields:
-        return {"usage": usage(reports), "timings": timings(reports), "skydraft": own_facts(reports)}
+        return {
+            "usage": usage(reports, self._has_prediction),
+            "timings": timings(reports),
+            "skydraft": own_facts(reports),
+        }
 
     @property
     def _includes_usage(self) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skydraft.config import DeviceSettings
+from skydraft.core import Grammar
 from skydraft.edge.report import Report
 from skydraft.edge.writer import OnText
 from skydraft.gateway.gateway import Gateway
@@ -16,6 +18,7 @@ from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.requests import ChatMessage, Content
 from skydraft.gateway.texts import Write
 from skydraft.tasks.caption import INSTRUCTION
+from skydraft.tasks.chat import Tools
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
@@ -23,9 +26,17 @@ SOUND_FORMATS = ("wav", "mp3")
 CANNOT_HEAR = "this gateway's model reads text only and cannot hear: leave the audio out, or serve a model that hears"
 
 
-def conversation_of(messages: Sequence[ChatMessage], gateway: Gateway) -> Write:
+def conversation_of(
+    messages: Sequence[ChatMessage],
+    gateway: Gateway,
+    grammar: Grammar | None = None,
+    tools: Tools = (),
+    prediction: str | None = None,
+) -> Write:
     """What writes the answer to a conversation.
 
+    Args:
+        grammar, tools, prediction: of the answer; as `AsyncClient.write`.
     Raises:
         BadRequest: a message is not as it should be, or the model has no sense for a part of it.
     """
@@ -36,14 +47,17 @@ def conversation_of(messages: Sequence[ChatMessage], gateway: Gateway) -> Write:
             raise BadRequest(f"unknown role {message.role!r}; expected one of {', '.join(ROLES)}", "messages")
         text, heard = _read(message.content)
         sounds += heard
-        more = {"name": message.name, "tool_calls": message.tool_calls, "tool_call_id": message.tool_call_id}
+        calls = None if message.tool_calls is None else [_readable(call) for call in message.tool_calls]
+        more = {"name": message.name, "tool_calls": calls, "tool_call_id": message.tool_call_id}
         given = {name: value for name, value in more.items() if value is not None}
         turns.append({"role": ROLES[message.role], "content": text, **given})
     if sounds:
+        if grammar is not None:
+            raise BadRequest("what is said of a sound follows no grammar: leave response_format out", "response_format")
         return _about_sound(turns, sounds, gateway)
 
     async def write(settings: DeviceSettings, on_text: OnText) -> Report:
-        return await gateway.client.write(turns, settings, on_text)
+        return await gateway.client.write(turns, settings, on_text, prediction=prediction, grammar=grammar, tools=tools)
 
     return write
 
@@ -64,6 +78,34 @@ def _about_sound(turns: Sequence[Mapping[str, Any]], sounds: Sequence[bytes], ga
         return report_of(caption, settings)
 
     return write
+
+
+def prediction_of(prediction: Mapping[str, Any] | None) -> str | None:
+    """What an app expects the answer to be.
+
+    Raises:
+        BadRequest: it is no text.
+    """
+    if prediction is None:
+        return None
+    content = prediction.get("content")
+    if prediction.get("type", "content") != "content" or not isinstance(content, str | list):
+        raise BadRequest('prediction is no text: give {"type": "content", "content": TEXT}', "prediction")
+    text, sounds = _read(content)
+    if sounds:
+        raise BadRequest("prediction has a sound in it: give a text", "prediction")
+    return text or None
+
+
+def _readable(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A call as chat formats want it: its arguments are an object and no text."""
+    function = call.get("function")
+    if not isinstance(function, Mapping) or not isinstance(arguments := function.get("arguments"), str):
+        return dict(call)
+    try:
+        return {**call, "function": {**function, "arguments": json.loads(arguments or "{}")}}
+    except ValueError as error:
+        raise BadRequest(f"the arguments of a tool call are no JSON: {error}", "messages") from None
 
 
 def _read(content: Content) -> tuple[str, list[bytes]]:

@@ -96,7 +96,7 @@ def problem_of(error: Exception) -> Problem:
 def _of_fault(fault: CloudFault) -> Problem:
     code = f"cloud_{fault.code}"
     match fault.code:
-        case FaultCode.PROMPT:
+        case FaultCode.PROMPT | FaultCode.SAMPLING:
             return Problem(HTTPStatus.BAD_REQUEST, str(fault), INVALID, code=code)
         case FaultCode.LIMIT:
             return Problem(HTTPStatus.BAD_REQUEST, str(fault), INVALID, code="context_length_exceeded")

@@ -18,7 +18,7 @@ from skydraft.cloud.access.keys import Holder
 from skydraft.config import DeviceSettings
 from skydraft.edge.report import Report
 from skydraft.errors import SkydraftError
-from skydraft.gateway.completions import finish_of
+from skydraft.gateway.completions import finish_of, grammar_of
 from skydraft.gateway.conversation import conversation_of
 from skydraft.gateway.counts import own_facts, timings
 from skydraft.gateway.gateway import Gateway
@@ -43,7 +43,8 @@ async def responses(request: Request) -> Response:
         gateway.device_settings, sampling, own_headers(request.headers), max_tokens=asked.max_output_tokens
     )
     answer = ResponseAnswer(gateway, holder, asked, settings)
-    return await answer.respond(request, conversation_of(messages_of(asked), gateway))
+    grammar = grammar_of((asked.text or {}).get("format"))
+    return await answer.respond(request, conversation_of(messages_of(asked), gateway, grammar))
 
 
 def messages_of(asked: ResponsesRequest) -> list[ChatMessage]:
@@ -78,9 +79,6 @@ def _refuse_memory(asked: ResponsesRequest) -> None:
         )
     if asked.background:
         raise BadRequest("this gateway keeps no responses, so that nothing can be written in background", "background")
-    text_format = (asked.text or {}).get("format") or {}
-    if text_format.get("type", "text") != "text":
-        raise BadRequest(f"text.format of type {text_format.get('type')!r} is not supported: leave it out", "text")
     if asked.tool_choice != "none" and any(tool.get("type") == "function" for tool in asked.tools or ()):
         raise BadRequest("tools are not supported: leave them out, or set tool_choice to none", "tools")
     if asked.top_logprobs:
@@ -197,7 +195,7 @@ class ResponseAnswer:
             "service_tier": "default",
             "store": False,
             "temperature": settings.temperature,
-            "text": {"format": {"type": "text"}},
+            "text": asked.text or {"format": {"type": "text"}},
             "tool_choice": "none",
             "tools": [],
             "top_p": settings.top_p,

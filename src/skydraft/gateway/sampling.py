@@ -70,29 +70,16 @@ def settings_for(
         "top_k": _top_k(request.top_k),
         "seed": _seed(request.seed),
         "max_tokens": request.max_tokens,
+        "min_p": request.min_p,
+        "presence_penalty": request.presence_penalty,
+        "frequency_penalty": request.frequency_penalty,
+        "repetition_penalty": request.repetition_penalty,
+        "logit_bias": _bias(request.logit_bias) or None,
+        "stop": _stops(request.stop) or None,
     }
     changes |= {name: value for name, value in more.items() if value is not None}
-    changes |= _if_known("min_p", request.min_p, 0.0)
-    changes |= _if_known("presence_penalty", request.presence_penalty, 0.0)
-    changes |= _if_known("frequency_penalty", request.frequency_penalty, 0.0)
-    changes |= _if_known("repetition_penalty", request.repetition_penalty, 1.0)
-    changes |= _if_known("logit_bias", _bias(request.logit_bias), ())
-    changes |= _if_known("stop", _stops(request.stop), ())
     changes |= _own_choices(settings, {**own, **(request.skydraft or {})})
     return with_flags(settings, **changes)
-
-
-def _if_known(name: str, value: object, harmless: object) -> dict[str, object]:
-    """A setting that not every build of skydraft has.
-
-    Raises:
-        BadRequest: it is asked for and not there.
-    """
-    if value is None or value == harmless:
-        return {}
-    if name not in DeviceSettings.__struct_fields__:
-        raise BadRequest(f"{name} would change the text and is not supported: leave it out", name)
-    return {name: value}
 
 
 def _top_k(top_k: int | None) -> int | None:

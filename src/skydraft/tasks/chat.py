@@ -23,10 +23,13 @@ MARK = "\ue000"  # a private-use character, around the number of a message
 PLACEHOLDER = "\ue000skydraft\ue000"  # private-use characters, which occur in no template
 
 
+Tools: TypeAlias = Sequence[Mapping[str, Any]]  # as OpenAI's API has them
+
+
 class Template(Protocol):
     """The part of text.chat_template.ChatTemplate that is needed here."""
 
-    def render(self, messages: Conversation) -> str: ...
+    def render(self, messages: Conversation, tools: Tools = ()) -> str: ...
 
 
 class Encoder(Protocol):
@@ -88,7 +91,11 @@ def chat_prompts(
 
 
 def conversation_prompts(
-    encoder: Encoder, messages: Conversation, share: ShareLevel, template: Template | None = None
+    encoder: Encoder,
+    messages: Conversation,
+    share: ShareLevel,
+    template: Template | None = None,
+    tools: Tools = (),
 ) -> PromptPair:
     """Build both sides' prompts for what comes next in a conversation.
 
@@ -96,6 +103,7 @@ def conversation_prompts(
         messages: their contents are texts or None.
         share: `none`: the cloud gets no prompt; else both sides see the same.
         template: the model's chat format; None: the contents, one after the other, are continued.
+        tools: that the model may call: the chat format tells it of them.
     Raises:
         ConfigError: nothing is said in them.
         PromptRejected: the chat format does not take them.
@@ -107,19 +115,19 @@ def conversation_prompts(
         said = TURN_BREAK.join(content for content in contents if content)
         request = _ids(encoder, _Framed("", said, "", is_start=True))
     else:
-        request = _conversation_ids(encoder, messages, contents, template)
+        request = _conversation_ids(encoder, messages, contents, lambda turns: template.render(turns, tools))
     prompt = Prompt((TokenSegment(request),))
     return prompt_pair(prompt, prompt, share)
 
 
 def _conversation_ids(
-    encoder: Encoder, messages: Conversation, contents: Sequence[str], template: Template
+    encoder: Encoder, messages: Conversation, contents: Sequence[str], render: Callable[[Conversation], str]
 ) -> tuple[int, ...]:
     """As `_ids`: the whole at once, unless what somebody says contains the name of a special token."""
-    whole = template.render(messages)
+    whole = render(messages)
     if all(encoder.encode(content) == encoder.encode_plain(content) for content in contents):
         return encoder.encode(whole)
-    marked = template.render(
+    marked = render(
         [
             {**message, "content": f"{MARK}{index}{MARK}"} if contents[index] else message
             for index, message in enumerate(messages)

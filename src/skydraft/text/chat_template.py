@@ -47,8 +47,16 @@ class ChatTemplate:
         except TemplateSyntaxError as error:
             raise ModelLoadError(f"the chat template has an error in line {error.lineno}: {error.message}") from error
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        add_generation_prompt: bool = True,
+    ) -> str:
         """The conversation as a text; encode it without special tokens, for it has its own.
+
+        Args:
+            tools: that the model may call, as OpenAI's API has them.
 
         Raises:
             PromptRejected: the template does not take these messages.
@@ -57,7 +65,10 @@ class ChatTemplate:
 
         try:
             return self._template.render(
-                messages=list(messages), add_generation_prompt=add_generation_prompt, **self._variables
+                messages=list(messages),
+                tools=list(tools) or None,
+                add_generation_prompt=add_generation_prompt,
+                **self._variables,
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise PromptRejected(f"the model's chat template does not take these messages: {error}") from error
