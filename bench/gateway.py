@@ -122,10 +122,10 @@ async def _measure(is_quick: bool) -> list[Claim]:
         for seed in range(WARM_UP):
             await site.by_client(seed)
             await site.by_gateway(seed)
-        overheads_ms = await _overheads_ms(site, 10 if is_quick else 60)
-        ratios, num_right, num_streams = await _crowds(site, 2 if is_quick else 8)
-        cancels_ms = [1000 * await site.cancel(seed) for seed in range(5 if is_quick else 30)]
-        num_requests = 100 if is_quick else 1000
+        overheads_ms = await _overheads_ms(site, 6 if is_quick else 60)
+        ratios, num_right, num_streams = await _crowds(site, 1 if is_quick else 8)
+        cancels_ms = [1000 * await site.cancel(seed) for seed in range(3 if is_quick else 30)]
+        num_requests = 40 if is_quick else 1000
         memory_kb = await _memory_kb(site, num_requests)
     return [
         Claim("overhead_ms_per_token", statistics.median(overheads_ms), "ms", len(overheads_ms)),

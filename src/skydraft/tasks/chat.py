@@ -29,7 +29,7 @@ Tools: TypeAlias = Sequence[Mapping[str, Any]]  # as OpenAI's API has them
 class Template(Protocol):
     """The part of text.chat_template.ChatTemplate that is needed here."""
 
-    def render(self, messages: Conversation, tools: Tools = ()) -> str: ...
+    def render(self, messages: Conversation, *, tools: Tools = ()) -> str: ...
 
 
 class Encoder(Protocol):
@@ -115,7 +115,7 @@ def conversation_prompts(
         said = TURN_BREAK.join(content for content in contents if content)
         request = _ids(encoder, _Framed("", said, "", is_start=True))
     else:
-        request = _conversation_ids(encoder, messages, contents, lambda turns: template.render(turns, tools))
+        request = _conversation_ids(encoder, messages, contents, lambda turns: template.render(turns, tools=tools))
     prompt = Prompt((TokenSegment(request),))
     return prompt_pair(prompt, prompt, share)
 
