@@ -10,27 +10,23 @@ from skydraft.edge.kept_texts import KeptText, KeptTexts
 
 
 class OwnTexts:
-    """The texts of a file, and an index of them.
+    """The texts of a file, and an index of them, which takes about a second for the largest file.
 
     Args:
         to_ids: a prompt and its text, as the models see them.
     Raises:
         ConfigError: as KeptTexts.
+
+    Attributes:
+        index: of all texts.
     """
 
     def __init__(self, path: Path, to_ids: Callable[[KeptText], Sequence[int]]) -> None:
         self._kept = KeptTexts(path)
         self._to_ids = to_ids
-        self._index: SuffixIndex | None = None
-
-    @property
-    def index(self) -> SuffixIndex:
-        """Of all texts; made when it is first wanted."""
-        if self._index is None:
-            self._index = SuffixIndex()
-            for kept in self._kept.texts:
-                self._add_to(self._index, kept)
-        return self._index
+        self.index = SuffixIndex()
+        for kept in self._kept.texts:
+            self._add_to_index(kept)
 
     def answer(self, prompt: str) -> str | None:
         """As KeptTexts.answer."""
@@ -39,10 +35,9 @@ class OwnTexts:
     def add(self, prompt: str, text: str) -> None:
         """Keep a text. Raises: as KeptTexts.add."""
         self._kept.add(prompt, text)
-        if self._index is not None:
-            self._add_to(self._index, self._kept.texts[-1])
+        self._add_to_index(self._kept.texts[-1])
 
-    def _add_to(self, index: SuffixIndex, kept: KeptText) -> None:
-        index.begin_document()
-        index.extend(self._to_ids(kept))
-        index.begin_document()  # this one does not grow
+    def _add_to_index(self, kept: KeptText) -> None:
+        self.index.begin_document()
+        self.index.extend(self._to_ids(kept))
+        self.index.begin_document()  # this one does not grow
