@@ -7,22 +7,27 @@ chance is 12.5 %.
 
 Claims, for each way of writing: the share of captions whose emotion word is right; of clips whose evidence left; tokens
 judged by the cloud, rounds and payload bytes up for each clip; seconds for each clip. And what evidence on demand keeps
-of the cloud's lead over the device: unsure_gap_share, with bytes_up_unsure beside bytes_up_always.
+of the cloud's lead over the device: unsure_gap_share, with bytes_up_unsure beside bytes_up_always. Claims behind
+`noise.` are of the same clips in noise at 20 dB, where the device alone is worse off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import itertools
 import json
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 from msgspec.structs import replace
 
 from bench.claims import Claim, parse_arguments, show
 from bench.identity import SPEECH, unseen_clips
-from skydraft.audio.read import read_clip
+from skydraft.audio.read import Clip, read_clip
 from skydraft.config import DeviceSettings
 from skydraft.config.presets import Preset
 from skydraft.core import Evidence, Mode, Origin, ShareLevel
@@ -34,6 +39,7 @@ from skydraft.engines.log_mel import load_log_mel
 from skydraft.engines.settings import EngineSettings
 from skydraft.text.checkpoint import find_checkpoint
 from training.captions import emotion_of
+from training.conditions import CONDITIONS, PLAIN
 
 FEATURES = DeviceSettings(share=ShareLevel.FEATURES)
 WAYS = {
@@ -44,6 +50,9 @@ WAYS = {
     "cloud": replace(FEATURES, mode=Mode.CLOUD),
     "cloud_unheard": DeviceSettings(mode=Mode.CLOUD),
 }
+ON_DEMAND = ("edge", "unsure", "always")
+# What the clips went through, by what is put before the names of claims, with the ways that are measured.
+RECORDINGS = {"": (PLAIN, tuple(WAYS)), "noise.": ("noise at 20 dB", ON_DEMAND)}
 
 
 def main() -> None:
@@ -56,28 +65,36 @@ def main() -> None:
 
 async def _measure(clips: list[Path]) -> Iterable[Claim]:
     emotions = _emotions()
-    reports: dict[str, list[Report]] = {way: [] for way in WAYS}
+    reports: dict[str, list[Report]] = defaultdict(list)
     engine = load_engine("embedded", "draft", EngineSettings(num_threads=1))
     tokenizer = load_tokenizer("embedded", "draft")
     hear = load_log_mel(find_checkpoint("embedded", "draft"))
     calibration = load_calibration("embedded", "draft")
     async with local_cloud("embedded", "--threads", "1") as url:
-        for clip in clips:
-            for way, settings in WAYS.items():
-                with Device(replace(settings, cloud=url), engine, tokenizer, hear, calibration=calibration) as device:
-                    (window,) = await device.caption(read_clip(clip))
-                reports[way].append(window.report)
+        for (index, clip), (recording, (condition, ways)) in itertools.product(enumerate(clips), RECORDINGS.items()):
+            heard = _recorded(read_clip(clip), condition, index)
+            for way in ways:
+                settings = replace(WAYS[way], cloud=url)
+                with Device(settings, engine, tokenizer, hear, calibration=calibration) as device:
+                    (window,) = await device.caption(heard)
+                reports[f"{recording}{way}"].append(window.report)
     truths = [emotions[clip.name] for clip in clips]
-    of_ways = [claim for way in WAYS for claim in _claims(way, reports[way], truths)]
-    return [*of_ways, *_claims_of_evidence_on_demand(reports, truths)]
+    of_ways = [claim for way, written in reports.items() for claim in _claims(way, written, truths)]
+    return [*of_ways, *(claim for recording in RECORDINGS for claim in _claims_on_demand(recording, reports, truths))]
 
 
-def _claims_of_evidence_on_demand(reports: dict[str, list[Report]], truths: list[str]) -> Iterator[Claim]:
-    edge, unsure, always = (_num_right(reports[way], truths) for way in ("edge", "unsure", "always"))
-    if always != edge:
-        yield Claim("unsure_gap_share", (unsure - edge) / (always - edge), "of the cloud's lead", len(truths))
+def _recorded(clip: Clip, condition: str, index: int) -> Clip:
+    return dataclasses.replace(clip, samples=CONDITIONS[condition](clip.samples, np.random.default_rng([1, index])))
+
+
+def _claims_on_demand(recording: str, reports: dict[str, list[Report]], truths: list[str]) -> Iterator[Claim]:
+    """What is kept of the cloud's lead, where it has one, and what that takes."""
+    edge, unsure, always = (_num_right(reports[f"{recording}{way}"], truths) for way in ON_DEMAND)
+    if always > edge:
+        share = (unsure - edge) / (always - edge)
+        yield Claim(f"{recording}unsure_gap_share", share, "of the cloud's lead", len(truths))
     for way in ("unsure", "always"):
-        yield Claim(f"bytes_up_{way}", _bytes_up(reports[way]), "a clip", len(truths))
+        yield Claim(f"{recording}bytes_up_{way}", _bytes_up(reports[f"{recording}{way}"]), "a clip", len(truths))
 
 
 def _num_right(reports: list[Report], truths: list[str]) -> int:

@@ -62,6 +62,7 @@ def test_json_has_the_promised_keys_and_values() -> None:
         "disclosure": {
             "share": "tokens",
             "has_evidence": False,
+            "windows_with_evidence": 0,
             "contents": {"instruction text": 1, "drafts of the caption or text": 2},
         },
     }
@@ -88,6 +89,7 @@ def test_json_tells_log_probabilities_that_were_asked_for() -> None:
 def test_json_says_when_evidence_left() -> None:
     shown = json.loads(to_line(as_json({}, result_of_text(report(disclosure=features_record())))))
     assert shown["disclosure"]["has_evidence"] is True
+    assert shown["disclosure"]["windows_with_evidence"] == 1
     assert shown["disclosure"]["share"] == "features"
 
 

@@ -4,10 +4,11 @@ import pytest
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from skydraft.cli.results import Result, result_of_text
+from skydraft.cli.results import Result, result_of_clip, result_of_text
 from skydraft.cli.summaries import MEANINGS, STYLES, Column, comparison, disclosure, legend, summary
 from skydraft.core import Mode, Origin, ShareLevel
 from skydraft.edge.border import DisclosureRecord
+from skydraft.edge.device import CaptionedWindow
 from skydraft.edge.report import Unasked
 from tests.cli.made_up import (
     ACCEPTED,
@@ -105,6 +106,11 @@ def test_the_disclosure_names_what_left() -> None:
     assert disclosure(result(disclosure=features_record())) == (
         "Left the device: log_mel [128, 300] float16, from which speech can be reconstructed; in all 76,880 bytes."
     )
+    windows = [
+        CaptionedWindow(0.0, 8.0, report(disclosure=record)) for record in (features_record(), features_record())
+    ]
+    windows.append(CaptionedWindow(8.0, 16.0, report(disclosure=DisclosureRecord(ShareLevel.FEATURES))))
+    assert disclosure(result_of_clip(windows)).startswith("Left the device: the evidence of 2 of 3 windows, ")
     nothing = record()
     nothing.up.clear()
     assert disclosure(result(disclosure=nothing)) == "Nothing left the device."

@@ -44,6 +44,7 @@ class Result:
     up, down: payload bytes by kind. contents: what left the device, by kind.
     cues: a clip's captions, window by window; none for a prompt.
     unasked: why the cloud was asked about no window; None: it was about one, or was not to be.
+    num_told: windows whose evidence left the device; of a prompt 1 where its context did.
     """
 
     text: str
@@ -66,6 +67,7 @@ class Result:
     contents: Counter[str]
     cues: tuple[Cue, ...] = ()
     unasked: Unasked | None = None
+    num_told: int = 0
 
     @property
     def num_by_origin(self) -> Counter[Origin]:
@@ -126,6 +128,7 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
         "disclosure": {
             "share": result.share.value,
             "has_evidence": bool(result.shared_evidence),
+            "windows_with_evidence": result.num_told,
             "contents": dict(result.contents),
         },
         **_cues_as_json(result.cues),
@@ -196,6 +199,7 @@ def _merge(reports: Sequence[Report], cues: tuple[Cue, ...] = ()) -> Result:
         contents=sum((record.contents for record in records), Counter()),
         cues=cues,
         unasked=first.unasked if all(report.unasked for report in reports) else None,
+        num_told=sum(record.has_evidence for record in records),
     )
 
 

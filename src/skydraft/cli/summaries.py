@@ -86,7 +86,9 @@ def disclosure(result: Result) -> str:
         return "Nothing left the device."
     num_bytes = f"{result.up.total():,} bytes"
     if result.shared_evidence:
-        evidence = "; ".join(kind.removeprefix("evidence").strip(": ") for kind in result.shared_evidence)
+        kinds = (kind.removeprefix("evidence").strip(": ") for kind in result.shared_evidence)
+        of_windows = f"the evidence of {result.num_told} of {len(result.cues)} windows"
+        evidence = of_windows if len(result.cues) > 1 else "; ".join(kinds)
         return f"Left the device: {evidence}, from which speech can be reconstructed; in all {num_bytes}."
     num_drafts = sum(count for kind, count in result.contents.items() if kind.startswith("drafts"))
     sent = "the instruction" + (f" and the words of {counted(num_drafts, 'draft')}" if num_drafts else "")

@@ -128,4 +128,5 @@ def joined(reports: Sequence[Report], separator: str = " ") -> Report:
         num_near_ties=sum(near_ties) if len(near_ties) == len(reports) else None,
         ended_early=next((report.ended_early for report in reports if report.ended_early), None),
         disclosure=disclosure,
+        unasked=first.unasked if all(report.unasked for report in reports) else None,
     )
