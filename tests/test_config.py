@@ -98,6 +98,7 @@ def test_a_wrong_flag_is_refused() -> None:
         ({"evidence": "unsure", "share": "none", "mode": "edge"}, "and share level none does not: use share features"),
         ({"evidence": "unsure", "share": "features", "mode": "cloud"}, "and mode cloud asks for the cloud's own"),
         ({"evidence": "unsure", "share": "features", "strict": True}, "and strict asks for the cloud's own"),
+        ({"evidence": "unsure", "share": "features", "draft": "lookup"}, "draft lookup is no model that could"),
         ({"evidence": "sometimes"}, "device.evidence is 'sometimes' and is of the wrong type"),
         ({"preset": "best"}, "device.preset is 'best'"),
         ({"gate": "margin@200%"}, "the rate of gate 'margin' is 200% and must be 0% to 100%"),

@@ -503,6 +503,11 @@ def _require_evidence_fits(settings: DeviceSettings) -> None:
         raise ConfigError(
             f"evidence unsure has the device begin the text, and {wanted} asks for the cloud's own: use evidence always"
         )
+    if evidence is Evidence.UNSURE and settings.has_only_lookup:
+        raise ConfigError(
+            f"evidence unsure has the device begin the text, and draft {settings.draft} is no model that could: name a "
+            "model, or use evidence always"
+        )
 
 
 def require_rule_fits(settings: DeviceSettings, rule: AcceptanceRule, evidence: Evidence | None = None) -> None:
