@@ -17,6 +17,9 @@ Claims, each the worst of two vocabularies and of four cuts (none, top_k 40, top
     choices_over_scan_flat: of normal logits with a standard deviation of 2.5, without a cut: hardly a token can be left
         out, and noise for all of them is what takes the time. No model writes such rows.
     guesses_over_scan_flat: of the same.
+    choices_over_scan_shaped: of rows that something shapes, top_p 0.95: the worst of min_p, penalties (behind a text of
+        500 tokens), bias (of 300 tokens) and a grammar's mask (of three tokens in ten).
+    guesses_over_scan_shaped: of the same.
 """
 
 from __future__ import annotations
@@ -32,10 +35,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.claims import RESULTS, Claim, parse_arguments, pin, show, write_results
-from skydraft.core import SamplingParams
+from skydraft.core import Grammar, SamplingParams
 from skydraft.sampling.choice import target_choices
 from skydraft.sampling.guesses import best_guesses
 from skydraft.sampling.kernel import kernel
+from skydraft.sampling.shaping import History, shape_logits
+from skydraft.text.grammar_matcher import Mask
 
 Rows: TypeAlias = npt.NDArray[np.float32]
 
@@ -47,6 +52,14 @@ CUTS: dict[str, dict[str, Any]] = {
     "top_p": {"top_p": 0.95},
     "both": {"top_k": 40, "top_p": 0.95},
 }
+SHAPES: dict[str, dict[str, Any]] = {
+    "min_p": {"min_p": 0.05},
+    "penalties": {"presence_penalty": 0.5, "frequency_penalty": 0.2, "repetition_penalty": 1.1},
+    "bias": {"logit_bias": tuple((7 * index, 1.0) for index in range(300))},
+    "mask": {"grammar": Grammar("regex", "a")},  # the masks are made up
+}
+NUM_TEXT = 500  # tokens that stand before a row
+ALLOWED_SHARE = 0.3
 TEMPERATURE = 0.8
 SEED = 1
 NUM_ROWS = 8  # at a time
@@ -60,6 +73,7 @@ class Case(NamedTuple):
     num_rows: int
     vocab_size: int
     cut: str
+    shape: str
     scan_ms: float
     choices_ms: float
     guesses_ms: float
@@ -77,26 +91,30 @@ def main() -> None:
     arguments = parse_arguments(__doc__.splitlines()[0])
     pin(0)
     num_rounds = 5 if arguments.quick else 21
-    cases, flat = [], []
+    cases, flat, shaped = list[Case](), list[Case](), list[Case]()
     for vocab_size in VOCABULARIES:
         batches = list(model_batches(vocab_size))
         cases += [measure(batches, cut, num_rounds) for cut in CUTS]
         flat.append(measure([flat_rows(vocab_size)], "none", num_rounds))
-    claims = claims_of(cases, flat, num_rounds)
+        shaped += [measure(batches, "top_p", num_rounds, shape) for shape in SHAPES]
+    claims = claims_of(cases, flat, shaped, num_rounds)
     if not arguments.quick:
         content = {"is_compiled": kernel() is not None, "rows": [case._asdict() for case in cases]}
+        content["shaped_rows"] = [case._asdict() for case in shaped]
         content |= {"flat_rows": [case._asdict() for case in flat], "claims": [claim._asdict() for claim in claims]}
         write_results(RESULTS / "choices.json", "bench.choices", content)
     show(claims, arguments.json)
 
 
-def claims_of(cases: Sequence[Case], flat: Sequence[Case], n: int) -> list[Claim]:
+def claims_of(cases: Sequence[Case], flat: Sequence[Case], shaped: Sequence[Case], n: int) -> list[Claim]:
     """The worst of each."""
     return [
         Claim("choices_over_scan", max(case.choices_over_scan for case in cases), "x", n),
         Claim("guesses_over_scan", max(case.guesses_over_scan for case in cases), "x", n),
         Claim("choices_over_scan_flat", max(case.choices_over_scan for case in flat), "x", n),
         Claim("guesses_over_scan_flat", max(case.guesses_over_scan for case in flat), "x", n),
+        Claim("choices_over_scan_shaped", max(case.choices_over_scan for case in shaped), "x", n),
+        Claim("guesses_over_scan_shaped", max(case.guesses_over_scan for case in shaped), "x", n),
     ]
 
 
@@ -116,22 +134,33 @@ def flat_rows(vocab_size: int) -> Rows:
     return normal * np.float32(FLAT_SPREAD)
 
 
-def measure(batches: Sequence[Rows], cut: str, num_rounds: int) -> Case:
+def measure(batches: Sequence[Rows], cut: str, num_rounds: int, shape: str = "") -> Case:
     """Time scan, choices and guesses of all batches, in turns."""
-    params = SamplingParams(temperature=TEMPERATURE, seed=SEED, **CUTS[cut])
+    params = SamplingParams(temperature=TEMPERATURE, seed=SEED, **CUTS[cut], **SHAPES.get(shape, {}))
     total = np.zeros(3)
     for rows in batches:
         times_ms = [_round_ms(rows, params, number) for number in range(num_rounds + 1)]
         total += [statistics.median(times) for times in zip(*times_ms[1:], strict=True)]  # the first warms up
-    return Case(sum(map(len, batches)), batches[0].shape[1], cut, *total.tolist())
+    return Case(sum(map(len, batches)), batches[0].shape[1], cut, shape, *total.tolist())
 
 
 def _round_ms(rows: Rows, params: SamplingParams, number: int) -> tuple[float, float, float]:
     positions = range(number * NUM_ROWS, (number + 1) * NUM_ROWS)
+    rng = np.random.default_rng(SEED)
+    history = History(rng.integers(0, rows.shape[1], NUM_TEXT).tolist(), [range(row) for row in range(NUM_ROWS)])
+    masks: list[Mask | None] | None = None
+    if params.grammar is not None:
+        is_allowed: npt.NDArray[np.bool_] = rng.random(rows.shape) < ALLOWED_SHARE
+        masks = list(is_allowed)
+
+    def shaped() -> Rows:
+        of_rows: Rows = shape_logits(rows, params, history, masks)
+        return of_rows
+
     return (
         _time_ms(lambda: rows.max(axis=-1)),
-        _time_ms(lambda: target_choices(rows, params, positions)),
-        _time_ms(lambda: best_guesses(rows, params, positions, NUM_GUESSES)),
+        _time_ms(lambda: target_choices(shaped(), params, positions)),
+        _time_ms(lambda: best_guesses(shaped(), params, positions, NUM_GUESSES)),
     )
 
 

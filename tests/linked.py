@@ -75,7 +75,7 @@ class Linked:
             engine,
             settings or CloudSettings(),
             clock=lambda: self.now_s,
-            tokenizer=tokenizer or WordTokenizer(engine.vocabulary),
+            reader=TokenReader(tokenizer or WordTokenizer(engine.vocabulary)),
         )
         self.up: deque[bytes] = deque()
         self.down: deque[bytes] = deque()

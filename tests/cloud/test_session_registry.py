@@ -18,6 +18,7 @@ from skydraft.engines.emulated.words import WordTokenizer
 from skydraft.errors import CloudFault
 from skydraft.protocol import codec, messages, packing
 from skydraft.protocol.messages import FaultCode
+from skydraft.text.token_reader import TokenReader
 from tests.cloud.running import counted
 from tests.linked import PROMPT, Linked, cloud_only, table
 
@@ -412,7 +413,9 @@ def test_a_prompt_that_leaves_no_room_for_a_text_is_refused_with_both_numbers() 
 @pytest.mark.parametrize(("stop", "is_spent"), [("da bu da", False), ("nothing", True)])
 def test_tokens_of_a_stop_string_are_not_counted_against_a_key(stop: str, is_spent: bool) -> None:
     engine = table(MODEL)
-    registry = SessionRegistry(engine, CloudSettings(), clock=Clock(), tokenizer=WordTokenizer(engine.vocabulary))
+    registry = SessionRegistry(
+        engine, CloudSettings(), clock=Clock(), reader=TokenReader(WordTokenizer(engine.vocabulary))
+    )
     registry.connect(0, holder("alice", tokens_per_minute=8))
     sampling = SamplingParams(max_tokens=8, temperature=2.0, stop=(stop,))  # be de de be bo da bu da
     answered(registry, 0, opening(sampling=sampling))
@@ -433,10 +436,10 @@ def test_tokens_of_a_stop_string_are_not_counted_against_a_key(stop: str, is_spe
 )
 def test_a_text_that_cannot_be_written_as_it_is_asked_to_is_refused(sampling: SamplingParams, words: str) -> None:
     engine = table(MODEL)
-    tokenizer = None if "leave" in words else WordTokenizer(engine.vocabulary)
-    fault = the_fault(
-        SessionRegistry(engine, CloudSettings(), tokenizer=tokenizer).receive(0, opening(sampling=sampling))
-    )
+    reader = None if "leave" in words else TokenReader(WordTokenizer(engine.vocabulary))
+    registry = SessionRegistry(engine, CloudSettings(), reader=reader)
+    registry.prepare(opening(sampling=sampling))
+    fault = the_fault(registry.receive(0, opening(sampling=sampling)))
     assert fault.code is FaultCode.SAMPLING
     assert words in fault.sentence
 

@@ -171,3 +171,12 @@ def _allowed_ids(matcher: GrammarMatcher) -> list[int]:
 def test_a_text_that_must_call_a_tool_and_has_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="name one or more tools"):
         tool_calls({})
+
+
+def test_what_grammars_need_can_be_made_before_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = TokenReader(Pieces())  # type: ignore[arg-type]
+    reader.warm_up()
+    monkeypatch.setattr(Pieces, "spelling", lambda _: pytest.fail("it was made again"))
+    assert reader.matcher(SamplingParams(grammar=json_object())) is not None
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    TokenReader(Pieces()).warm_up()  # type: ignore[arg-type]

@@ -122,6 +122,8 @@ class DeviceConnection:
             for data in (frame,) if self._unpacked is None else padding.unpack(frame):
                 message = codec.decode_edge_message(data, self._limits)
                 self._note_life()
+                if isinstance(message, messages.Open) and message.sampling.grammar is not None:
+                    await asyncio.to_thread(self._scheduler.prepare, message)
                 self._scheduler.submit(self._number, message)
                 self._num_submitted += 1
                 # Polled, because a signal for each message would cost every round what only a flood needs.

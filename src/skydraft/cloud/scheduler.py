@@ -77,6 +77,10 @@ class Scheduler:
         """
         self._inbox.put(partial(self._connect, connection, deliver, holder))
 
+    def prepare(self, message: messages.Open) -> None:
+        """In any thread, before it is submitted: what would hold up others in the scheduler's."""
+        self._registry.prepare(message)
+
     def submit(self, connection: ConnectionId, message: messages.EdgeMessage) -> None:
         """Have a message handled.
 

@@ -31,7 +31,7 @@ from skydraft.engines.base import Engine
 from skydraft.engines.load import load_tokenizer
 from skydraft.engines.time_passes import time_passes
 from skydraft.errors import ModelLoadError
-from skydraft.text.tokenizer import Tokenizer
+from skydraft.text.token_reader import TokenReader
 
 log = logging.getLogger("skydraft.cloud")
 
@@ -48,7 +48,7 @@ class ServiceState(StrEnum):
 class _Loaded(NamedTuple):
     engine: Engine
     pass_times: PassTimes | None
-    tokenizer: Tokenizer | None
+    reader: TokenReader | None
 
 
 class Service:
@@ -90,7 +90,7 @@ class Service:
             result: _Loaded | Exception
             try:
                 engine = load()
-                result = _Loaded(engine, time_passes(engine), _find_tokenizer(self.settings.model, engine))
+                result = _Loaded(engine, time_passes(engine), _make_reader(self.settings.model, engine))
             except Exception as error:
                 result = error
             with suppress(RuntimeError):  # the loop is closed: the process ends
@@ -139,7 +139,7 @@ class Service:
     def _serve(self, loaded: _Loaded) -> None:
         self.engine = engine = loaded.engine
         registry = SessionRegistry(
-            engine, self.settings, self.metrics, pass_times=loaded.pass_times, tokenizer=loaded.tokenizer
+            engine, self.settings, self.metrics, pass_times=loaded.pass_times, reader=loaded.reader
         )
         self.scheduler = Scheduler(registry)
         self.scheduler.start()
@@ -148,11 +148,15 @@ class Service:
         log.info("model loaded", extra={"facts": {"model": engine.name, "num_slots": engine.limits.num_slots}})
 
 
-def _find_tokenizer(model: str, engine: Engine) -> Tokenizer | None:
-    """The tokenizer that goes with an engine; None where only a server has it."""
+def _make_reader(model: str, engine: Engine) -> TokenReader | None:
+    """What reads an engine's ids as text; None where only a server can."""
     try:
         tokenizer = load_tokenizer(model, "target")
     except ModelLoadError:
         return None
     ours, theirs = tokenizer.vocabulary, engine.vocabulary
-    return tokenizer if ours.num_tokens == theirs.num_tokens and ours.digest() == theirs.digest() else None
+    if ours.num_tokens != theirs.num_tokens or ours.digest() != theirs.digest():
+        return None
+    reader = TokenReader(tokenizer)
+    reader.warm_up()
+    return reader

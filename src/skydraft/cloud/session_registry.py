@@ -1,7 +1,7 @@
 """All sessions of a cloud: whose they are, how devices resume them, when they are forgotten.
 
-Only the scheduler's thread uses it: messages in, messages out. A session is in one of three states (rules of
-docs/protocol.md):
+Only the scheduler's thread uses it, but for `prepare`: messages in, messages out. A session is in one of three states
+(rules of docs/protocol.md):
 
     attached    a device speaks for it at an address: a connection and the device's number for the session
     detached    its device is away; the text and the resume key are kept, offers and credit are not
@@ -23,6 +23,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -34,13 +35,12 @@ from skydraft.config import CloudSettings
 from skydraft.core import PassTimes, TokenSegment
 from skydraft.decoding.cloud_session import CloudSession
 from skydraft.engines.base import Engine
-from skydraft.errors import CloudFault, RemoteProtocolError
+from skydraft.errors import CloudFault, ConfigError, RemoteProtocolError
 from skydraft.protocol import messages, packing
 from skydraft.protocol.limits import MAX_GAP_CHANGE
 from skydraft.protocol.messages import FaultCode
 from skydraft.scheduling.batcher import Batcher
 from skydraft.text.token_reader import TokenReader
-from skydraft.text.tokenizer import Tokenizer
 
 log = logging.getLogger("skydraft.cloud")
 
@@ -83,7 +83,7 @@ class SessionRegistry:
     Args:
         clock: seconds, monotonic.
         pass_times: of the engine; None: not known.
-        tokenizer: of its model; None: it has none that reads its ids as text.
+        reader: of its model's ids; None: nobody here can read them.
         reassure_s: a device that has waited for so long is told that the cloud works on it, and again after as long.
     """
 
@@ -95,9 +95,9 @@ class SessionRegistry:
         clock: Callable[[], float] = time.monotonic,
         reassure_s: float = REASSURE_S,
         pass_times: PassTimes | None = None,
-        tokenizer: Tokenizer | None = None,
+        reader: TokenReader | None = None,
     ) -> None:
-        self._reader = None if tokenizer is None else TokenReader(tokenizer)
+        self._reader = reader
         self._pass_times = pass_times
         self._reassure_s = reassure_s
         self._batcher = Batcher(engine, settings.max_positions, settings.prefill_tokens, settings.max_swap_bytes)
@@ -169,6 +169,12 @@ class SessionRegistry:
             fault = CloudFault(FaultCode.INTERNAL, "the cloud failed to handle a message; its log says why")
         self._forget(self._by_address.get((connection, message.session)))
         return [(connection, self._fault(fault, message.session))]
+
+    def prepare(self, message: messages.Open) -> None:
+        """Compile a text's grammar, so that `receive` need not and no other text waits for it. In any thread."""
+        with suppress(ConfigError):  # `receive` will say it
+            if self._reader is not None:
+                self._reader.matcher(message.sampling)
 
     def step(self) -> list[Reply]:
         """Run what waits as one forward pass.

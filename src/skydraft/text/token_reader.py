@@ -17,6 +17,10 @@ class TokenReader:
         self._tokenizer = tokenizer
         self._compiler = GrammarCompiler(tokenizer)
 
+    def warm_up(self) -> None:
+        """Make now what the first text with a grammar needs, which takes long with a large vocabulary."""
+        self._compiler.warm_up()
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids by themselves."""
         return self._tokenizer.decode(token_ids)
@@ -26,7 +30,7 @@ class TokenReader:
         return TextUntilStop(self._tokenizer, sampling.stop)
 
     def matcher(self, sampling: SamplingParams) -> GrammarMatcher | None:
-        """For one text, at its beginning; None: it has no grammar.
+        """For one text, at its beginning; None: it has no grammar. In any thread; a grammar is compiled once.
 
         Raises:
             ConfigError: it is no grammar, or llguidance is missing.
