@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,8 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it is fetched from t
 PYTHON = os.environ.get("SKYDRAFT_PYTHON", sys.executable)  # of an environment that has skydraft and its models
 ANNOUNCEMENT = "skydraft serves apps at "
 TARGET = "table:vocab=64,seed=3,order=2,end=5"
+LETTERS = "table:vocab=97,letters=1,seed=3,order=2,end=96"
+SPELLING = ("--draft", f"{LETTERS},noise=0.5", "--target", LETTERS, "--max-tokens", "120")
 READING = ("--draft", f"{TARGET},noise=0.7", "--target", TARGET)
 HEARING = ("--draft", "embedded", "--mode", "edge", "--share", "none")
 ASKED = "ba de"
@@ -46,6 +49,11 @@ def serve(*flags: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def reading() -> Iterator[str]:
     yield from serve(*READING)
+
+
+@pytest.fixture(scope="module")
+def spelling() -> Iterator[str]:
+    yield from serve(*SPELLING)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +148,22 @@ def test_openai_errors_are_its_own(client: openai.OpenAI, model: str) -> None:
     sound = {"type": "input_audio", "input_audio": {"data": base64.b64encode(silence()).decode(), "format": "wav"}}
     with pytest.raises(openai.BadRequestError, match="cannot hear"):
         client.chat.completions.create(model=model, messages=said([sound]))
+
+
+def test_openai_schemas_and_tools(spelling: str) -> None:
+    client = openai.OpenAI(base_url=spelling, api_key="none")
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    asked: Any = {"model": "any", "messages": said(ASKED), "logit_bias": {"0": -100, "1": -100}}  # without spaces
+    answer = client.chat.completions.create(**asked, response_format=form)
+    assert json.loads(answer.choices[0].message.content or "")["n"] in (1, 2)
+    tools: Any = [{"type": "function", "function": {"name": "count", "parameters": schema}}]
+    called = client.chat.completions.create(**asked, tools=tools, tool_choice="required")
+    (call,) = called.choices[0].message.tool_calls or ()
+    assert (call.function.name, json.loads(call.function.arguments)["n"] in (1, 2)) == ("count", True)
+    with client.chat.completions.stream(**asked, tools=tools, tool_choice="required") as stream:
+        (streamed,) = stream.get_final_completion().choices[0].message.tool_calls or ()
+    assert streamed.function.arguments == call.function.arguments
 
 
 def test_openai_audio(hearing: str) -> None:

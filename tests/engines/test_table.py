@@ -5,6 +5,7 @@ from skydraft.core import Prompt, TensorSegment, TokenSegment
 from skydraft.engines.base import EngineLimits, Extension
 from skydraft.engines.emulated.table import TableEngine
 from skydraft.engines.emulated.table_spec import load_table, parse_table, random_table
+from skydraft.engines.load import load_tokenizer
 from skydraft.engines.prompt_checks import text_ids
 from skydraft.errors import EngineError, ModelLoadError, PromptRejected
 from skydraft.text.vocabulary import fit
@@ -149,3 +150,15 @@ def test_tables_of_different_sizes_share_their_first_words() -> None:
     assert fit(small, large) == 60
     assert len(set(large.tokens)) == 9000
     assert small.end_ids == (5,)
+
+
+def test_a_table_of_letters_reads_and_spells_every_character() -> None:
+    tokenizer = load_tokenizer("table:vocab=97,letters=1,end=96", "draft")
+    text = '{"a": [1, 2]}\n~'
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode((*tokenizer.encode_plain("\u00e9"), 96)) == "?"
+    assert tokenizer.token_id("{") == tokenizer.encode("{")[0]
+    assert tokenizer.spelling()[96] == b"\xff"
+    for wrong in ("table:vocab=60,letters=1", "table:vocab=97,letters=1,end=5"):
+        with pytest.raises(ModelLoadError, match="vocab is 60|end is 5"):
+            load_tokenizer(wrong, "draft")

@@ -59,14 +59,12 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def served(
-    settings: GatewaySettings | None = None, cloud: CloudSettings | None = None, **options: Any
-) -> Iterator[Served]:
-    """Serve. options: of the device."""
+def served(settings: GatewaySettings | None = None, target: str = TARGET, **options: Any) -> Iterator[Served]:
+    """Serve. target: the cloud's model. options: of the device."""
     settings = settings or GatewaySettings(port=0)
     ready: queue.SimpleQueue[Served | BaseException] = queue.SimpleQueue()
-    load = partial(load_table, TARGET, EngineLimits(NUM_SLOTS, 4096))
-    with running(cloud or CloudSettings(model=TARGET, port=0), load) as cloud_running:
+    load = partial(load_table, target, EngineLimits(NUM_SLOTS, 4096))
+    with running(CloudSettings(model=target, port=0), load) as cloud_running:
         device = DeviceSettings(**{"draft": DRAFT, "cloud": cloud_running.address, **options})
 
         async def serve() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from skydraft.edge.report import Report, unwritten
 from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.requests import ChatMessage, ChatRequest
 from skydraft.gateway.tools import calls_in, offered_tools, required_calls
-from tests.gateway.running import Served
+from tests.gateway.running import Served, served
 
 LOOK_UP = {
     "type": "function",
@@ -31,6 +32,8 @@ OTHER = {"type": "function", "function": {"name": "other"}}
 ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "ba de"}], "max_tokens": 20}
 
 
+NO_SPACES = {"0": -100, "1": -100}  # of which JSON may have any number
+LETTERS = "table:vocab=97,letters=1,seed=3,order=2,end=96"
 CALL = '<tool_call>\n{"name": "look_up", "arguments": {"colour": "red"}}\n</tool_call>'
 
 
@@ -106,6 +109,42 @@ def test_calls_in_a_conversation_are_told_as_chat_formats_want_them(gateway: Ser
     call["function"]["arguments"] = "{"  # type: ignore[index]
     refused = gateway.post("/chat/completions", {"messages": messages, "max_tokens": 5})
     assert "no JSON" in refused.json()["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def writing_letters() -> Iterator[Served]:
+    """A pair that can write whatever a grammar asks for."""
+    with served(target=LETTERS, draft=f"{LETTERS},noise=0.5") as running:
+        yield running
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_answers_follow_a_schema_with_a_draft_and_without(writing_letters: Served, temperature: float) -> None:
+    schema = LOOK_UP["function"]["parameters"]  # type: ignore[index]  # it is one of dicts
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    body = {
+        **ASKED,
+        "response_format": form,
+        "temperature": temperature,
+        "seed": 5,
+        "max_tokens": 60,
+        "logit_bias": NO_SPACES,
+    }
+    texts = set()
+    for way in ("tree", "wait:4", "cloud"):
+        (choice,) = writing_letters.post("/chat/completions", {**body, "skydraft": {"way": way}}).json()["choices"]
+        assert choice["finish_reason"] == "stop"
+        texts.add(choice["message"]["content"])
+    (text,) = texts
+    assert json.loads(text)["colour"] in ("red", "blue")
+
+
+def test_a_tool_that_must_be_called_is_called(writing_letters: Served) -> None:
+    body = {**ASKED, "tools": [LOOK_UP], "tool_choice": "required", "max_tokens": 120, "logit_bias": NO_SPACES}
+    (choice,) = writing_letters.post("/chat/completions", body).json()["choices"]
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"]["name"] == "look_up"
+    assert json.loads(call["function"]["arguments"])["colour"] in ("red", "blue")
 
 
 def request(choice: Any = None, tools: Any = (LOOK_UP, OTHER)) -> ChatRequest:

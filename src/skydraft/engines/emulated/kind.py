@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from skydraft.engines.base import Engine, EngineLimits
 from skydraft.engines.emulated.table_spec import PREFIX, load_table, parse_table, spec_vocabulary
-from skydraft.engines.emulated.words import WordTokenizer
+from skydraft.engines.emulated.words import LetterTokenizer, WordTokenizer
 from skydraft.engines.log_mel import LogMel
 from skydraft.engines.model_kind import Hear, ModelKind
 from skydraft.engines.settings import EngineSettings
 from skydraft.text.checkpoint import DEFAULT_MAX_LENGTH, Role
+from skydraft.text.tokenizer import Tokenizer
 
 
 def _load_engine(source: str, role: Role, settings: EngineSettings) -> Engine:
     return load_table(source, EngineLimits(settings.num_slots, _find_max_length(source, role, settings)))
 
 
-def _load_tokenizer(source: str, role: Role) -> WordTokenizer:
-    return WordTokenizer(spec_vocabulary(parse_table(source), source))
+def _load_tokenizer(source: str, role: Role) -> Tokenizer:
+    spec = parse_table(source)
+    make = LetterTokenizer if spec.letters else WordTokenizer
+    return make(spec_vocabulary(spec, source))
 
 
 def _load_ears(source: str, role: Role) -> Hear | None:

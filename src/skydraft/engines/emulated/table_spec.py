@@ -9,7 +9,7 @@ import numpy as np
 
 from skydraft.engines.base import EngineLimits
 from skydraft.engines.emulated.table import Floats, TableEngine
-from skydraft.engines.emulated.words import word_vocabulary
+from skydraft.engines.emulated.words import LETTERS, letter_vocabulary, word_vocabulary
 from skydraft.engines.name_settings import NameSettings
 from skydraft.text.vocabulary import Vocabulary
 
@@ -26,6 +26,7 @@ class TableSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     noise, noise_seed: standard deviation and seed of what is added to the logits: for a draft like its target.
     tensors: 1 takes tensor segments; the logits then depend on their bytes.
     end: id of the token that ends a text; -1: none does.
+    letters: 1 has characters for tokens in place of words; at least 96 of them, and one that ends a text besides.
     """
 
     vocab: int = 64
@@ -36,6 +37,7 @@ class TableSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     noise_seed: int = 1
     tensors: int = 0
     end: int = -1
+    letters: int = 0
 
 
 def load_table(model: str, limits: EngineLimits) -> TableEngine:
@@ -63,6 +65,9 @@ def parse_table(model: str) -> TableSpec:
     text = NameSettings(model, "a table")
     spec = text.read(model.removeprefix(PREFIX), TableSpec)
     text.require(2 <= spec.vocab <= MAX_VOCABULARY, "vocab", spec.vocab, f"2 to {MAX_VOCABULARY}")
+    if spec.letters:
+        text.require(spec.vocab > len(LETTERS), "vocab", spec.vocab, f"more than {len(LETTERS)} where it has letters")
+        text.require(spec.end in (-1, *range(len(LETTERS), spec.vocab)), "end", spec.end, "no letter")
     text.require(1 <= spec.order <= 8, "order", spec.order, "1 to 8")
     text.require(-1 <= spec.end < spec.vocab, "end", spec.end, f"-1 to {spec.vocab - 1}")
     text.require(spec.seed >= 0 and spec.noise_seed >= 0, "a seed", min(spec.seed, spec.noise_seed), "0 or more")
@@ -83,4 +88,5 @@ def random_table(spec: TableSpec) -> Floats:
 
 def spec_vocabulary(spec: TableSpec, name: str) -> Vocabulary:
     """The words that go with a table."""
-    return word_vocabulary(spec.vocab, name, (spec.end,) if spec.end >= 0 else ())
+    make = letter_vocabulary if spec.letters else word_vocabulary
+    return make(spec.vocab, name, (spec.end,) if spec.end >= 0 else ())
