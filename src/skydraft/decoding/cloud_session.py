@@ -289,9 +289,7 @@ class CloudSession:
             assert self._tail_logits is not None
             tail = self._tail_logits[None, :]
             rows = tail if rows is None else array_namespace(tail).concat([tail, rows])
-        is_decided = (
-            self.terms.rule.promises_cloud_tokens or not step.num_offers
-        )  # what credit asks for is a choice too
+        is_decided = self.terms.rule.promises_cloud_tokens or not step.num_offers  # credit asks for a choice too
         shaped_rows = self._shape(step.tree, rows)
         request = choice_request(step.tree, shaped_rows, self._sampling) if is_decided else None
         return Prepared(step, rows, shaped_rows, request)
