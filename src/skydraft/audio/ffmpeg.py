@@ -32,6 +32,10 @@ CONTAINERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,asf_o,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,iff,latm,loas,matroska,mov,"
     "mp3,mpc,mpc8,mpeg,mpegts,mxf,nut,ogg,oma,qcp,rm,tak,tta,voc,w64,wav,wv,xwma"
 )
+IN_PLAIN_WORDS = {
+    "matches no streams": "it has no sound",
+    "not on whitelist": "it is a list of other files or an address, which is not followed",
+}
 
 
 def find_ffmpeg() -> str | None:
@@ -97,7 +101,8 @@ class Decoding:
         lines = self._words.decode(errors="replace").splitlines()
         first = next((line.strip() for line in lines if line.strip()), "")
         first = re.sub(r"^\[[^]]*\] *", "", first).replace(f"file:{self._path}: ", "")
-        return "it has no sound" if "matches no streams" in first else first.rstrip(".")
+        plain = next((words for sign, words in IN_PLAIN_WORDS.items() if sign in first), None)
+        return plain or first.rstrip(".")
 
     def _listen(self, stream: IO[bytes]) -> None:
         """Keep the first words and throw the others away, so that ffmpeg never waits to say them."""
