@@ -114,7 +114,7 @@ def card(name: ModelName, scores: Mapping[int, Mapping[str, Any]]) -> str:
         num_clips=shipped["num_clips"],
         accuracy=interval(numbers["emotion"]),
         by_speaker=", ".join(f"{actor}: {share:.1%}" for actor, share in numbers["by_speaker"].items()),
-        seeds=", ".join(f"{seed[name]['emotion']['value']:.1%}" for seed in others) or "not measured",
+        seeds=", ".join(interval(seed[name]["emotion"]) for seed in others if name in seed) or "not trained yet",
         other=f"the {other}",
         other_accuracy=interval(shipped[other]["emotion"]),
         gap=interval(shipped["gap"][PLAIN]),

@@ -181,7 +181,10 @@ def main() -> None:
 
 def write_results(scores: Mapping[int, Mapping[str, Any]]) -> None:
     """Keep the scores of every seed's pair; the first ships."""
-    kept = {str(seed): {"claims": claims(numbers), **numbers} for seed, numbers in scores.items()}
+    kept = {
+        str(seed): {"claims": claims(numbers) if "gap" in numbers else {}, **numbers}
+        for seed, numbers in scores.items()
+    }
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps({"seeds": kept}, indent=1) + "\n", encoding="utf-8")
 
