@@ -225,6 +225,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "Tell the target's own log-probability of each token, and of the N most probable ones, in --json.",
             "--top-logprobs",
             "N",
+            group="The text",
         ),
     ] = None
     stop: Annotated[
@@ -234,6 +235,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "--stop",
             "TEXT",
             unset="none",
+            group="The text",
         ),
     ] = ()
     seed: Annotated[
