@@ -159,10 +159,12 @@ def test_openai_schemas_and_tools(spelling: str) -> None:
     assert json.loads(answer.choices[0].message.content or "")["n"] in (1, 2)
     tools: Any = [{"type": "function", "function": {"name": "count", "parameters": schema}}]
     called = client.chat.completions.create(**asked, tools=tools, tool_choice="required")
-    (call,) = called.choices[0].message.tool_calls or ()
+    call: Any
+    (call,) = list(called.choices[0].message.tool_calls or [])
     assert (call.function.name, json.loads(call.function.arguments)["n"] in (1, 2)) == ("count", True)
     with client.chat.completions.stream(**asked, tools=tools, tool_choice="required") as stream:
-        (streamed,) = stream.get_final_completion().choices[0].message.tool_calls or ()
+        streamed: Any
+        (streamed,) = list(stream.get_final_completion().choices[0].message.tool_calls or [])
     assert streamed.function.arguments == call.function.arguments
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skydraft.engines.base import Extension
-from skydraft.engines.huggingface import slot_engine
+from skydraft.engines.huggingface import row_batch, slot_engine
 from skydraft.engines.huggingface.slot_engine import SlotEngine
 from skydraft.engines.load import load_engine
 from skydraft.engines.self_test import TextLengths, compare_rows, hold_to_promise
@@ -76,7 +76,7 @@ def test_what_rounds_is_found_and_measured(start: Start, dtype: str) -> None:
 
 @on_x86
 def test_rows_that_are_not_filled_up_are_found(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slot_engine, "FLOAT32_ROWS", 1)
+    monkeypatch.setattr(row_batch, "ROW_UNITS", (1,))
     engine = start("deep", num_slots=2)
     assert engine.row_promise.is_invariant
     assert "blocks of 2" in compare_rows(engine).ways

@@ -3,7 +3,8 @@
 On a CPU the rounding of a product of several rows depends on how many they are, and that of a sum over keys and values
 on how many there are and where each of them lies. So each token is a batch of its own, and the keys and values that it
 is computed with lie in the order of its text, filled up to whole pages whose number depends on its position alone; what
-fills them up is masked. Measured with torch 2.13 on x86: then float32, bfloat16 and float16 give the same bits in any
+fills them up is masked. Products of weights take all rows of a pass at once, filled up to units of so many rows as this
+processor rounds alike. Measured with torch 2.13 on x86: then float32, bfloat16 and float16 give the same bits in any
 company (tests/engines/test_invariance).
 """
 
@@ -14,14 +15,42 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from skydraft.engines.slots import Ints, Placement, lineage
 
 PAGE = 64  # entries: tokens whose texts take equally many pages attend in one call
-# Products of four rows at a time are rounded alike; what is left, one to three, in other ways, and where that begins
-# depends on the number of threads. So float32 rows are filled up to fours; in bfloat16 and float16 all are alike.
-FLOAT32_ROWS = 4
+# What is left of a product's rows behind whole tiles of a kernel is rounded in other ways. In float32 tiles have 4 rows
+# on an AMD EPYC, 16 on an Intel Xeon with AVX-512, and fewer for some shapes of weights and numbers of threads.
+ROW_UNITS = (1, 4, 8, 16, 32)
+MOST_ROWS = 96  # that are tried
+PRODUCTS = (nn.Linear, Conv1D)
+
+
+@torch.no_grad()
+def find_row_unit(model: nn.Module, dtype: torch.dtype) -> int:
+    """The least unit of rows in which all products of a model's weights round a row alike, whatever its place.
+
+    One row is multiplied at all places of one unit, two units, and so on. Where no unit does, the largest: a self-test
+    will say so.
+    """
+    layers = {(type(layer), layer.weight.shape): layer for layer in model.modules() if isinstance(layer, PRODUCTS)}
+    with_rows = [(layer, torch.randn(_width(layer), dtype=dtype)) for layer in layers.values()]
+    for unit in ROW_UNITS:
+        if all(_rounds_alike(layer, row, unit) for layer, row in with_rows):
+            return unit
+    return ROW_UNITS[-1]
+
+
+def _width(layer: nn.Linear | Conv1D) -> int:
+    return layer.in_features if isinstance(layer, nn.Linear) else int(layer.weight.shape[0])
+
+
+def _rounds_alike(layer: nn.Module, row: Tensor, unit: int) -> bool:
+    products = (layer(row.repeat(1, count, 1)) for count in range(unit, MOST_ROWS + 1, unit))
+    first = next(products)[0, 0]
+    return all(bool((product == first).all()) for product in products)
 
 
 def filled_up(number: int, unit: int) -> int:

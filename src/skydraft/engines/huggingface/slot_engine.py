@@ -11,7 +11,7 @@ from torch import Tensor
 from skydraft.core import Prompt, TokenSegment
 from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot, SwappedSlot
 from skydraft.engines.huggingface.kv_cache import BatchPlan, SlotCache
-from skydraft.engines.huggingface.row_batch import FLOAT32_ROWS, PAGE, filled_up
+from skydraft.engines.huggingface.row_batch import PAGE, filled_up, find_row_unit
 from skydraft.engines.huggingface.weights import memory_guard, quantize_linear
 from skydraft.engines.prompt_checks import check_prompt, require_finite
 from skydraft.engines.settings import EngineSettings
@@ -88,7 +88,7 @@ class SlotEngine:
         self.limits = limits
         self.row_promise = row_promise
         self._is_invariant = row_promise.is_invariant
-        self._row_unit = FLOAT32_ROWS if self._is_invariant and model.dtype == torch.float32 else 1
+        self._row_unit = find_row_unit(model.model, model.dtype) if self._is_invariant else 1
         self._model = model
         self._book = SlotBook(limits)
         room = filled_up(limits.max_length, PAGE) if self._is_invariant else limits.max_length
