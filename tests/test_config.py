@@ -30,10 +30,23 @@ def test_a_file_sets_both_tables(tmp_path: Path) -> None:
     assert settings.cloud == CloudSettings(port=9000)
 
 
+def test_a_file_may_spell_settings_as_flags_do(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, "[device]\nmax-tokens = 9\nthreads = 2\n[cloud]\nslots = 3\n"))
+    assert settings.device == DeviceSettings(max_tokens=9, num_threads=2)
+    assert settings.cloud == CloudSettings(num_slots=3)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[device]\nshair = 1\n", "unknown field `shair`"),
+        ("[device]\nshair = 1\n", "has in [device] the unknown key 'shair': did you mean 'share'?"),
+        ("[device]\nmax-token = 1\n", "the unknown key 'max-token': did you mean 'max-tokens'?"),
+        ("[device]\nqqq = 1\n", "the unknown key 'qqq': skydraft settings --all shows what there is"),
+        ("[devise]\nseed = 1\n", "the unknown key 'devise': did you mean 'device'?"),
+        ('cloud = "gpu.example"\n', "has the unknown key 'cloud': it belongs in [device]"),
+        ("port = 9\n", "has the unknown key 'port': it belongs in [gateway] or [cloud]"),
+        ('[device]\nmodel = "m"\n', "has in [device] the unknown key 'model': it belongs in [cloud]"),
+        ("[device]\nmax-tokens = 1\nmax_tokens = 2\n", "has in [device] max_tokens in two spellings: leave one out"),
         ("[device]\nseed = 'a'\n", "seed"),
         ("[device\n", "is not TOML"),
         ('[device]\nshare = "all"\n', "all"),

@@ -84,7 +84,7 @@ def test_what_a_higher_layer_says_of_cloud_or_target_puts_the_other_aside(
 
 def test_what_is_wrong_is_told_with_where_it_stands(home: Path, tmp_path: Path) -> None:
     home.write_text("[device]\nshair = 1\n")
-    with pytest.raises(ConfigError, match=f"the settings file {home} has a wrong setting: .*shair"):
+    with pytest.raises(ConfigError, match=f"the settings file {home} has in .*shair"):
         layers(DeviceSettings, None, {"HOME": str(tmp_path)})
     with pytest.raises(ConfigError, match="cannot be read"):
         layers(DeviceSettings, tmp_path / "nowhere.toml", {})
