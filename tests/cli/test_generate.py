@@ -1,4 +1,5 @@
-from io import StringIO
+import json
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,17 @@ def test_a_prediction_and_drafts_without_a_model_change_no_text(
     path.write_text(expected := capsys.readouterr().out)
     assert run(["generate", "da", "--draft", draft, "--prediction", str(path), *flags]) == 0
     assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "prompt"), [("da\n", "da"), ("da\r\n", "da"), ("da\n\n", "da\n"), ("da", "da"), (" da ", " da ")]
+)
+def test_a_prompt_on_standard_input_is_without_its_last_line_break(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str, prompt: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(given.encode())))
+    assert run(["generate", "-", "--mode", "edge", "--draft", TABLE, "--max-tokens", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == prompt
 
 
 def test_a_tunnel_without_an_end_is_told(capsys: pytest.CaptureFixture[str]) -> None:

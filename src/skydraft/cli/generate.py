@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from skydraft.edge.writer import OnText
 from skydraft.errors import ConfigError, SkydraftError
 
 FROM_STDIN = "-"
+LAST_BREAK = re.compile(r"\r?\n\Z")
 MAX_FILE_BYTES = 2**22  # far more than models take
 
 
@@ -98,13 +100,13 @@ async def tell_review(device: Device, request: Request, report: Report, screen: 
 
 
 def _read(prompt: str) -> str:
-    """The prompt, or the text on standard input.
+    """The prompt, or the text on standard input without the line break that `echo` and editors end it with.
 
     Raises:
         ConfigError: it is blank or not UTF-8.
     """
     try:
-        text = sys.stdin.buffer.read().decode() if prompt == FROM_STDIN else prompt
+        text = LAST_BREAK.sub("", sys.stdin.buffer.read().decode()) if prompt == FROM_STDIN else prompt
     except UnicodeDecodeError as error:
         raise ConfigError(f"standard input is not UTF-8 text (byte {error.start}): give the prompt as text") from None
     if not text.strip():
