@@ -31,6 +31,28 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"skydraft {skydraft.__version__}\n"
 
 
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The sentence of wrong usage, without the line breaks of a terminal."""
+    assert run(arguments) == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_file_that_begins_with_a_dash_is_told_how_to_be_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "'-v'. A text or a file that begins with a dash goes after --" in told(capsys, "caption", "-voice.wav")
+    for name in ("-voice.wav", "--voice.wav", "-remix.wav"):
+        Path(name).touch()
+        assert f"{name} was read as a flag: name the file ./{name}" in told(capsys, "caption", "a.wav", name)
+
+
+def test_hints_are_given_only_where_they_may_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "goes after --" in told(capsys, "generate", "-5 degrees")
+    assert "goes after --" not in told(capsys, "generate", "a", "--max-token", "5")
+    assert "goes after --" not in told(capsys, "doctor", "-5")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

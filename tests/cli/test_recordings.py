@@ -69,6 +69,15 @@ def test_a_folder_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytes
         find_recordings([str(folder)], is_recursive=True)
 
 
+@pytest.mark.parametrize("name", ["*.wav", "a?.wav", "[ab].wav"])
+def test_a_pattern_that_matches_nothing_is_called_so(tmp_path: Path, name: str) -> None:
+    pattern = tmp_path / name
+    with pytest.raises(AudioError, match="does not exist: no file matches this pattern, or it stands in quotes; check"):
+        read_recording(str(pattern))
+    write(pattern, tone(1.0))
+    assert read_recording(str(pattern)).duration_s == 1.0
+
+
 def test_standard_input_is_read_to_its_end_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sound = write(tmp_path / "a.flac", tone(2.0))
     temporary = tmp_path / "tmp"

@@ -34,6 +34,7 @@ from skydraft.audio.silence import silenced_stderr
 from skydraft.errors import AudioError
 
 INSTALL = "pip install soundfile soxr"
+PATTERN = re.compile(r"[*?[]")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 CENTRE_CHANNELS = range(5, 9)  # from 5.0 to 7.1 speech is in the centre, and music and noise are in the others
 CENTRE, CENTRE_IN_OGG = 2, 1  # WAV, FLAC, AIFF and ffmpeg order them so; Ogg: Vorbis I, 4.3.9; RFC 7845, 5.1.1.2
@@ -124,7 +125,7 @@ def _inspect(path: Path, label: str) -> _Source:
     """Find the format and check the length before the decoder opens the file."""
     try:
         if not path.exists():
-            raise AudioError(f"{label} does not exist; check the path")
+            raise AudioError(f"{label} does not exist{_of_pattern(path)}; check the path")
         if path.is_dir():
             raise AudioError(f"{label} is a folder; give a sound file, or the folder with -r")
         if not path.is_file():  # opening a pipe would block
@@ -229,6 +230,11 @@ def _piped(path: Path) -> Iterator[int]:
     finally:
         os.close(reading)
         feeding.join()
+
+
+def _of_pattern(path: Path) -> str:
+    """What to say where a shell left a pattern as it was."""
+    return ": no file matches this pattern, or it stands in quotes" if PATTERN.search(str(path)) else ""
 
 
 def _not_audio(label: str, head: bytes) -> str:

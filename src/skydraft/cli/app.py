@@ -55,6 +55,21 @@ class Command(click.Command):
             with formatter.section(heading or "Options"):
                 formatter.write_dl(records)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, with a hint where an argument that begins with a dash may have been read as a flag."""
+        typed = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            for argument in typed:
+                if argument.startswith("-") and Path(argument).is_file():
+                    raise click.UsageError(f"{argument} was read as a flag: name the file ./{argument}", ctx) from None
+            takes_arguments = any(isinstance(param, click.Argument) for param in self.params)
+            if error.option_name.startswith("--") or not takes_arguments:
+                raise
+            hint = f"{error.format_message()} A text or a file that begins with a dash goes after --, at the end."
+            raise click.UsageError(hint, ctx) from None
+
     def invoke(self, ctx: click.Context) -> None:
         with guard(ctx.params.pop("debug")):
             ctx.exit(super().invoke(ctx) or 0)
