@@ -50,6 +50,8 @@ def test_json_has_the_promised_keys_and_values() -> None:
         "first_token_s": 0.25,
         "total_s": 1.5,
         "rounds": 2,
+        "offered": 4,
+        "accepted": 1,
         "reconnects": 1,
         "is_alone": False,
         "is_cloud_text": True,

@@ -68,14 +68,30 @@ def test_the_legend_fits_and_names_every_origin() -> None:
 def test_the_summary_counts_what_there_is() -> None:
     made = report((1, 2, 3), (EDGE, ACCEPTED), reconnects=1)
     assert summary(result_of_text(made)) == (
-        "3 tokens (1 edge, 2 accepted); first after 0.25 s, all in 1.50 s; 2 rounds, 100 bytes up, 8 down; "
-        "the cloud's own text; 1 reconnect"
+        "3 tokens (1 edge, 2 accepted); first after 0.25 s, all in 1.50 s (2.0 tokens/s); 2 rounds, 100 bytes up, "
+        "8 down; 2 of 4 offered tokens accepted (50 %); the cloud's own text; 1 reconnect"
     )
+
+
+def test_the_summary_does_not_count_an_end_token_that_nobody_sees() -> None:
+    assert summary(result((1, 2, END_ID), (EDGE, EDGE, CLOUD))).startswith("2 tokens (2 edge); ")
+    assert summary(result((1, 2, 3), (EDGE, EDGE, CLOUD))).startswith("3 tokens (2 edge, 1 cloud); ")
+    assert summary(result((END_ID,), (CLOUD,))).startswith("0 tokens; first after 0.25 s, all in 1.50 s; ")
+    windows = [CaptionedWindow(0.0, 8.0, report((1, END_ID))), CaptionedWindow(8.0, 16.0, report((2, END_ID)))]
+    assert summary(result_of_clip(windows)).startswith("2 tokens (2 accepted); ")
+
+
+def test_the_pace_of_a_fast_text_has_no_fraction() -> None:
+    assert "all in 0.10 s (30 tokens/s); " in summary(result((1, 2, 3), (CLOUD,), total_s=0.1))
+
+
+def test_the_summary_has_no_share_of_offers_where_there_were_none() -> None:
+    assert "offered" not in summary(result((1,), (CLOUD,), num_drafted=0))
 
 
 def test_the_summary_says_that_a_text_is_the_clouds_own_only_where_it_is() -> None:
     def said(is_own: bool, num_near_ties: int | None) -> str:
-        return summary(result_of_text(report(is_cloud_text=is_own, num_near_ties=num_near_ties)))
+        return summary(result_of_text(report(is_cloud_text=is_own, num_near_ties=num_near_ties, num_drafted=0)))
 
     assert said(True, 0).endswith("; the cloud's own text")
     assert said(True, 2).endswith("; the cloud's own text")  # it wrote alone
@@ -121,9 +137,9 @@ def test_the_table_has_each_number_in_its_column() -> None:
     cloud = result((1, 2), (CLOUD,), disclosure=features_record(), first_token_s=12.34, rounds=0)
     cells = rows(comparison([Column("1 hybrid\nshare tokens", hybrid), Column("3 cloud\nshare features", cloud)]))
     assert cells["time to first token"] == ["0.25", "s", "12.3", "s"]
-    assert cells["tokens"] == ["4", "2"]
+    assert cells["tokens"] == ["3", "2"]
     assert cells["device alone"] == ["1", "·"]
-    assert cells["drafted, accepted"] == ["3", "·"]
+    assert cells["drafted, accepted"] == ["2", "·"]
     assert cells["cloud's own"] == ["·", "2"]
     assert cells["rounds"] == ["2", "·"]
     assert cells["bytes up"] == ["100", "76,880"]

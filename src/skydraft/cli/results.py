@@ -24,12 +24,14 @@ class Piece(NamedTuple):
     """A token and the text that it adds; of several tokens that make one character, the last adds it.
 
     logprobs: where they were asked for, and the target has judged the token.
+    is_end: it is an end token, of which nothing is seen.
     """
 
     token_id: int
     text: str
     origin: Origin
     logprobs: TokenLogprobs | None = None
+    is_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Result:
 
     text: the captions of all windows with speech, separated by spaces; without any, what says so.
     pieces: of the tokens that models wrote; their texts concatenate to the text.
+    num_offered, num_accepted: tokens of drafts that the cloud judged, and those that held.
     seed: of all windows; None: greedy.
     first_token_s: of the first window. total_s: of all windows, prefills included.
     finish, stop: of the last window, as Report has them.
@@ -49,6 +52,7 @@ class Result:
 
     text: str
     pieces: tuple[Piece, ...]
+    num_offered: int
     mode: Mode
     share: ShareLevel
     seed: int | None
@@ -70,8 +74,18 @@ class Result:
     num_told: int = 0
 
     @property
+    def num_tokens(self) -> int:
+        """Without end tokens, of which nothing is seen."""
+        return self.num_by_origin.total()
+
+    @property
     def num_by_origin(self) -> Counter[Origin]:
-        return Counter(piece.origin for piece in self.pieces)
+        """Likewise."""
+        return Counter(piece.origin for piece in self.pieces if not piece.is_end)
+
+    @property
+    def num_accepted(self) -> int:
+        return sum(piece.origin is Origin.ACCEPTED for piece in self.pieces)
 
     @property
     def shared_evidence(self) -> list[str]:
@@ -98,6 +112,8 @@ def pieces_of(report: Report) -> list[Piece]:
         pieces += [Piece(token.token_id, "", token.origin, token.logprobs) for token in tokens]
         if pieces:
             pieces[-1] = pieces[-1]._replace(text=pieces[-1].text + text)
+    if pieces and not pieces[-1].text and report.finish is Finish.STOP and report.stop is None:
+        pieces[-1] = pieces[-1]._replace(is_end=True)
     return pieces
 
 
@@ -116,6 +132,8 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
         "first_token_s": round(result.first_token_s, 6),
         "total_s": round(result.total_s, 6),
         "rounds": result.rounds,
+        "offered": result.num_offered,
+        "accepted": result.num_accepted,
         "reconnects": result.reconnects,
         "is_alone": result.is_alone,
         "is_cloud_text": result.is_cloud_text,
@@ -181,6 +199,7 @@ def _merge(reports: Sequence[Report], cues: tuple[Cue, ...] = ()) -> Result:
     return Result(
         text="".join(piece.text for piece in pieces) or first.text,
         pieces=pieces,
+        num_offered=sum(report.num_drafted for report in reports),
         mode=first.mode,
         share=first.disclosure.level,
         seed=first.seed,

@@ -54,12 +54,17 @@ def summary(result: Result) -> str:
     counts = result.num_by_origin
     origins = ", ".join(f"{counts[origin]:,} {origin.value}" for origin in Origin if counts[origin])
     parts = [
-        f"{counted(len(result.pieces), 'token')} ({origins})",
-        f"first after {seconds(result.first_token_s)}, all in {seconds(result.total_s)}",
+        counted(result.num_tokens, "token") + (f" ({origins})" if origins else ""),
+        f"first after {seconds(result.first_token_s)}, all in {seconds(result.total_s)}{_pace(result)}",
     ]
     if result.up:
         bytes_moved = f"{result.up.total():,} bytes up, {result.down.total():,} down"
         parts.append(f"{counted(result.rounds, 'round')}, {bytes_moved}")
+    if result.num_offered:
+        share = result.num_accepted / result.num_offered
+        parts.append(
+            f"{result.num_accepted:,} of {counted(result.num_offered, 'offered token')} accepted ({100 * share:.0f} %)"
+        )
     if result.up and (fidelity := _fidelity(result)):
         parts.append(fidelity)
     if result.unasked is not None:
@@ -71,6 +76,14 @@ def summary(result: Result) -> str:
     if result.reconnects:
         parts.append(counted(result.reconnects, "reconnect"))
     return "; ".join(parts)
+
+
+def _pace(result: Result) -> str:
+    """Over the whole time, that to the first token included."""
+    if not result.num_tokens or not result.total_s:
+        return ""
+    pace = result.num_tokens / result.total_s
+    return f" ({pace:,.0f} tokens/s)" if pace >= 10 else f" ({pace:.1f} tokens/s)"
 
 
 def _fidelity(result: Result) -> str:
@@ -106,7 +119,7 @@ def comparison(columns: Sequence[Column]) -> Table:
     rows = [
         (Text("time to first token"), [seconds(result.first_token_s) for result in results]),
         (Text("total time"), [seconds(result.total_s) for result in results]),
-        (Text("tokens"), [_number(len(result.pieces)) for result in results]),
+        (Text("tokens"), [_number(result.num_tokens) for result in results]),
         *((_meaning(origin, indent=2), [_number(count[origin]) for count in counts]) for origin in Origin),
         (Text("rounds"), [_number(result.rounds) for result in results]),
         *_byte_rows("bytes up", [result.up for result in results], UP_KINDS),
