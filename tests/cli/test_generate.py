@@ -126,6 +126,17 @@ def test_a_prompt_on_standard_input_is_without_its_last_line_break(
     assert json.loads(capsys.readouterr().out)["prompt"] == prompt
 
 
+def test_a_stream_of_json_has_what_comes_as_it_comes_and_then_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--mode", "edge", "--draft", TABLE, "--max-tokens", "8", "--json-stream")
+    assert run(["generate", "da", *flags]) == 0
+    *batches, whole = map(json.loads, capsys.readouterr().out.splitlines())
+    assert len(batches) > 1
+    assert "".join(batch["text"] for batch in batches) == whole["text"]
+    told = [token for batch in batches for token in batch["tokens"]]
+    assert told == [{"id": token["id"], "origin": token["origin"]} for token in whole["tokens"]]
+    assert (whole["prompt"], len(told)) == ("da", 8)
+
+
 def test_a_tunnel_without_an_end_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--cloud", "ws://127.0.0.1:9", "--offline", "tunnel", "--max-tokens", "8")
     assert run(["generate", "da", "--draft", TABLE, *flags]) == 0

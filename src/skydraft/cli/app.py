@@ -240,6 +240,14 @@ def listen(
 )
 @CONFIG
 @JSON
+@click.option(
+    "--json-stream",
+    "is_stream",
+    is_flag=True,
+    cls=HeadedOption,
+    heading=OTHER,
+    help="Print a JSON object for all tokens that come at once, as they come, and then what --json prints.",
+)
 def generate(
     prompt: str,
     context: Path | None,
@@ -247,6 +255,7 @@ def generate(
     json_schema: Path | None,
     config: Path | None,
     is_json: bool,
+    is_stream: bool,
     **flags: Any,
 ) -> int:
     """Continue a text.
@@ -254,10 +263,11 @@ def generate(
     Draft and target can be any two language models with the same tokenizer.
     For example: skydraft generate "Once upon a time," --draft SMALL_MODEL --target LARGE_MODEL
     """
-    from skydraft.cli.generate import RequestFiles, run_generate
+    from skydraft.cli.generate import Printed, RequestFiles, run_generate
 
     files = RequestFiles(context, prediction, json_schema)
-    return run_generate(prompt, files, device_settings(config, flags), is_json)
+    printed = Printed.STREAM if is_stream else Printed.OBJECT if is_json else Printed.LIVE
+    return run_generate(prompt, files, device_settings(config, flags), printed)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import json
 import re
 import sys
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from skydraft.cli.exit_status import ENDED_EARLY
 from skydraft.cli.live_text import LiveText
 from skydraft.cli.ready_device import deaf_cloud, ready_device
-from skydraft.cli.results import Result, as_json, result_of_text
+from skydraft.cli.results import Result, as_json, batch_as_json, result_of_text
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import summary
 from skydraft.config import DeviceSettings
@@ -36,7 +37,15 @@ class RequestFiles(NamedTuple):
     schema: Path | None
 
 
-def run_generate(prompt: str, files: RequestFiles, settings: DeviceSettings, is_json: bool) -> int:
+class Printed(enum.Enum):
+    """How a text is printed."""
+
+    LIVE = "live"  # as it comes, for people
+    OBJECT = "object"  # a JSON object, when it has ended
+    STREAM = "stream"  # a JSON object for all that comes at once, and then that of the whole
+
+
+def run_generate(prompt: str, files: RequestFiles, settings: DeviceSettings, printed: Printed) -> int:
     """Continue a prompt; returns the exit status.
 
     Raises:
@@ -50,8 +59,8 @@ def run_generate(prompt: str, files: RequestFiles, settings: DeviceSettings, is_
     grammar = None if files.schema is None else _read_schema(files.schema)
     if context and (warning := deaf_cloud(settings, "read the context", "read it")):
         screen.warn(warning)
-    result = asyncio.run(_generate(Request(text, context, prediction, grammar), settings, screen, is_json))
-    if is_json:
+    result = asyncio.run(_generate(Request(text, context, prediction, grammar), settings, screen, printed))
+    if printed is not Printed.LIVE:
         screen.json(as_json({"prompt": text}, result))
     elif screen.err.is_terminal:
         screen.note(f"{summary(result)}.")
@@ -67,15 +76,17 @@ class Request(NamedTuple):
     grammar: Grammar | None
 
 
-async def _generate(request: Request, settings: DeviceSettings, screen: Screen, is_json: bool) -> Result:
+async def _generate(request: Request, settings: DeviceSettings, screen: Screen, printed: Printed) -> Result:
     prompt, context, prediction, grammar = request
     async with ready_device(settings, screen) as device:
 
         async def write(on_text: OnText = lambda _: None) -> Report:
             return await device.generate(prompt, on_text, screen.warn, context, prediction=prediction, grammar=grammar)
 
-        if is_json:
+        if printed is Printed.OBJECT:
             report = await write()
+        elif printed is Printed.STREAM:
+            report = await write(lambda pieces: screen.json(batch_as_json(pieces)))
         else:
             with LiveText(screen) as live:
                 report = await write(live.add)

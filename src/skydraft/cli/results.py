@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from skydraft.core import Finish, Mode, Origin, ShareLevel, TokenLogprobs
+from skydraft.core import Finish, Mode, Origin, ShareLevel, TextPiece, Token, TokenLogprobs, tokens_of
 from skydraft.edge.device import CaptionedWindow
 from skydraft.edge.report import Report, Unasked
 from skydraft.tasks.cues import Cue
@@ -128,7 +128,7 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
         "text": result.text,
         "mode": result.mode.value,
         "seed": result.seed,
-        "tokens": [_token_json(piece) for piece in result.pieces],
+        "tokens": [{**_token_json(piece), "text": piece.text} for piece in result.pieces],
         "first_token_s": round(result.first_token_s, 6),
         "total_s": round(result.total_s, 6),
         "rounds": result.rounds,
@@ -180,11 +180,19 @@ def cue_of(window: CaptionedWindow) -> Cue:
     return Cue(window.start_s, window.end_s, text, window.has_speech, emotion)
 
 
-def _token_json(piece: Piece) -> JsonObject:
-    told: JsonObject = {"id": piece.token_id, "text": piece.text, "origin": piece.origin.value}
-    if piece.logprobs is not None:
-        told["logprob"] = piece.logprobs.logprob
-        told["top_logprobs"] = [{"id": token_id, "logprob": logprob} for token_id, logprob in piece.logprobs.top]
+def batch_as_json(pieces: Sequence[TextPiece]) -> JsonObject:
+    """Make the object that --json-stream prints of what came at once of a text."""
+    return {
+        "text": "".join(piece.text for piece in pieces),
+        "tokens": [_token_json(token) for token in tokens_of(pieces)],
+    }
+
+
+def _token_json(token: Piece | Token) -> JsonObject:
+    told: JsonObject = {"id": token.token_id, "origin": token.origin.value}
+    if token.logprobs is not None:
+        told["logprob"] = token.logprobs.logprob
+        told["top_logprobs"] = [{"id": token_id, "logprob": logprob} for token_id, logprob in token.logprobs.top]
     return told
 
 
