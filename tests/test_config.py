@@ -34,6 +34,8 @@ def test_a_file_may_spell_settings_as_flags_do(tmp_path: Path) -> None:
     settings = load_settings(written(tmp_path, "[device]\nmax-tokens = 9\nthreads = 2\n[cloud]\nslots = 3\n"))
     assert settings.device == DeviceSettings(max_tokens=9, num_threads=2)
     assert settings.cloud == CloudSettings(num_slots=3)
+    both = load_settings(written(tmp_path, '[device]\nmodel = "m"\n[cloud]\ntarget = "m"\n'))
+    assert (both.device.target, both.cloud.model) == ("m", "m")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_a_file_may_spell_settings_as_flags_do(tmp_path: Path) -> None:
         ("[devise]\nseed = 1\n", "the unknown key 'devise': did you mean 'device'?"),
         ('cloud = "gpu.example"\n', "has the unknown key 'cloud': it belongs in [device]"),
         ("port = 9\n", "has the unknown key 'port': it belongs in [gateway] or [cloud]"),
-        ('[device]\nmodel = "m"\n', "has in [device] the unknown key 'model': it belongs in [cloud]"),
+        ('[device]\nhost = "h"\n', "has in [device] the unknown key 'host': it belongs in [gateway] or [cloud]"),
         ("[device]\nmax-tokens = 1\nmax_tokens = 2\n", "has in [device] max_tokens in two spellings: leave one out"),
         ("[device]\nseed = 'a'\n", "seed"),
         ("[device\n", "is not TOML"),

@@ -144,7 +144,7 @@ def test_flags_of_a_device_stand_under_headings_those_that_most_need_first(capsy
     ]
     flags = [flag for flag in flags if flag]
     assert flags == ["--cloud", "--key", "--draft", "--target", "--share"]
-    assert all(f"\n  {flag} " in f"\n{first}" for flag in flags)
+    assert all(f"\n  {flag} " in f"\n{first}".replace(", --model ", " ") for flag in flags)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

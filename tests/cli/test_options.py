@@ -70,6 +70,12 @@ def test_every_setting_that_a_person_may_want_has_a_flag(name: str, settings: An
     assert set(settings.__struct_fields__) - names <= of_the_file_only
 
 
+@pytest.mark.parametrize("flag", ["--target", "--model"])
+def test_target_and_model_are_two_words_for_the_model_of_the_cloud(flag: str) -> None:
+    assert flags_of(CLOUD, CloudSettings, flag, "m")["model"] == "m"
+    assert flags_of(CAPTION, DeviceSettings, flag, "m")["target"] == "m"
+
+
 def test_every_setting_is_explained_where_it_is_declared() -> None:
     for settings in (DeviceSettings, CloudSettings, KeyGrant):
         assert all(field.setting is not None and field.setting.help for field in setting_fields(settings))

@@ -327,7 +327,7 @@ def models() -> None:
 @options_of(DeviceSettings, "models")
 @JSON
 def list_models(is_json: bool, **flags: Any) -> None:
-    """List the models in a folder and those that were fetched, as --draft and --model take them."""
+    """List the models in a folder and those that were fetched, as --draft and --target take them."""
     from skydraft.cli.models import run_list
 
     folder = device_settings(None, flags).models

@@ -21,7 +21,7 @@ GGUF = ".gguf"
 
 
 class FoundModel(NamedTuple):
-    """A model. name: as --draft and --model take it."""
+    """A model. name: as --draft and --target take it."""
 
     name: str
     num_bytes: int

@@ -147,7 +147,7 @@ def given(flags: Flags) -> dict[str, Any]:
 def _option(field: SettingField, setting: Setting, unset: str | None) -> Decorator:
     is_list = get_origin(field.kind) is tuple
     return click.option(
-        str(setting.flag),
+        *(flag for flag in (setting.flag, setting.alias) if flag is not None),
         field.name,
         type=str if is_list else _type(field.kind),
         default=None,

@@ -20,7 +20,9 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings of a cloud: table [cloud] of a settings file; those with a flag are options of `skydraft cloud`."""
 
-    model: Annotated[str, Setting(f"The model to serve: {MODELS}.", "--model", "MODEL")] = "embedded"
+    model: Annotated[
+        str, Setting(f"The target model, which is served: {MODELS}.", "--target", "MODEL", alias="--model")
+    ] = "embedded"
     host: Annotated[str, Setting("Address to listen on; 127.0.0.1 serves this machine only.", "--host", "HOST")] = (
         "127.0.0.1"
     )

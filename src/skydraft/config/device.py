@@ -110,9 +110,10 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             group="This machine",
         ),
     ] = None
-    target: Annotated[str, Setting("The target model, if a cloud is started on this machine.", "--target", "MODEL")] = (
-        "embedded"
-    )
+    target: Annotated[
+        str,
+        Setting("The target model, if a cloud is started on this machine.", "--target", "MODEL", alias="--model"),
+    ] = "embedded"
     share: Annotated[
         ShareLevel,
         Setting(

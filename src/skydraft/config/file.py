@@ -91,8 +91,9 @@ def _spellings(kind: type[msgspec.Struct]) -> dict[str, str]:
     spelled = {}
     for field in setting_fields(kind):
         spelled[field.name] = spelled[field.name.replace("_", "-")] = field.name
-        if field.setting is not None and field.setting.flag is not None:
-            spelled[field.setting.flag.removeprefix("--")] = field.name
+        for flag in (field.setting.flag, field.setting.alias) if field.setting is not None else ():
+            if flag is not None:
+                spelled[flag.removeprefix("--")] = field.name
     return spelled
 
 

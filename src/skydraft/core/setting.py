@@ -17,7 +17,7 @@ class Setting:
     """What there is to say about a setting, as `name: Annotated[int, Setting(...)] = 8`.
 
     help: what it sets, in one or two sentences; `--help` shows it, and the default after it.
-    flag: its option on the command line; None: it can be set in a settings file only.
+    flag: its option on the command line; None: it can be set in a settings file only. alias: another word for it.
     metavar: what `--help` shows for its value.
     unset: what the default means, for a default that does not say so itself: None, or 0 for "no limit".
     bounds: the least and the largest number that are allowed; None is, where the type takes it.
@@ -32,6 +32,7 @@ class Setting:
     bounds: tuple[float, float] | None = None
     envvar: str | None = None
     group: str = ""
+    alias: str | None = None
 
 
 class SettingField(NamedTuple):

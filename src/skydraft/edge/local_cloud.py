@@ -29,7 +29,7 @@ async def local_cloud(model: str, *arguments: str, start_s: float = 300.0) -> As
         TransportError: it did not start; with its own last words.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "skydraft", "cloud", "--model", model),
+        *(sys.executable, "-m", "skydraft", "cloud", "--target", model),
         *("--port", "0", "--with-stdin", "--drain", "0", *arguments),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         limit=2**20,
