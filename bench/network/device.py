@@ -139,6 +139,8 @@ class Device:
             raise TransportError(
                 f"mode {key.mode} wrote {sum(arrivals.counts)} of {key.tokens} tokens in {TEXT_S:g} s ({key.cell})"
             ) from None
+        finally:
+            writer.forget_texts()  # writers share the engine, and a text finds nothing of another
         token_ids = [token.token_id for token in report.tokens]
         record = report.disclosure
         return _Written(token_ids, report.rounds, report.num_positions, dict(record.up), dict(record.down))

@@ -96,7 +96,10 @@ class Site:
             engine = await asyncio.to_thread(load_engine, self.pair.draft, "draft", settings)
             self._engines.append(self._wrap(engine))
         writer = self._writers.setdefault((device, way), Writer(None if way == CLOUD else self._engines[device]))
-        return await writer.write(self._job(key, way, num_tokens), on_text)
+        try:
+            return await writer.write(self._job(key, way, num_tokens), on_text)
+        finally:
+            writer.forget_texts()  # writers share the engine, and a text finds nothing of another
 
     def engine(self, device: int) -> Engine:
         return self._engines[device]

@@ -90,9 +90,16 @@ class Writer:
 
     def close(self) -> None:
         """Give the slots of the draft model back; no text is under way."""
+        self.forget_texts()
+        self._worker.shutdown()
+
+    def forget_texts(self) -> None:
+        """Give the slots of the draft model back, also those kept for texts that go on; no text is under way.
+
+        For whoever uses the model in another way between two texts.
+        """
         if self._pool is not None:
             self._worker.submit(self._pool.close).result()
-        self._worker.shutdown()
 
     async def write(self, job: Job, on_text: OnText, notify: Notify = lambda _: None) -> Report:
         """Write one text.
