@@ -1,6 +1,11 @@
 import io
+import re
 
+import pytest
 from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
 from skydraft.cli.screen import Screen
 from tests.cli.made_up import console, printed
@@ -28,6 +33,21 @@ def test_notes_go_to_standard_error_in_one_line() -> None:
         "",
         "a note of more than twenty columns\nNote: a [bold]warning[/bold] of more than twenty columns\n",
     )
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_is_copied_from_a_terminal_has_no_padding(is_terminal: bool) -> None:
+    screen = make_screen(is_terminal, is_terminal)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_row("a", Text("b"))
+    table.add_row("[bold]long[/]", Text("longer", "underline"))
+    screen.show(Padding(table, (1, 0, 1, 1)))
+    screen.show()
+    screen.note("words " * 6)
+    out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in shown(screen))
+    assert out == "\n a     b\n long  longer\n\n\n"
+    assert all(line == line.rstrip() for line in err.splitlines())
+    assert err.split() == ["words"] * 6
 
 
 def test_progress_is_silent_where_nobody_watches() -> None:

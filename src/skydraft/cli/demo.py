@@ -133,12 +133,12 @@ async def _warm_up(device: Device, clip: Clip, variants: Sequence[Variant]) -> N
 
 
 async def _caption(number: int, variant: Variant, device: Device, clip: Clip, screen: Screen) -> Result:
-    screen.out.print(Text.assemble((f" {number} {variant.name}", "bold"), (f"  {variant.description}", "dim")))
+    screen.show(Text.assemble((f" {number} {variant.name}", "bold"), (f"  {variant.description}", "dim")))
     device.settings = variant.settings
     with LiveText(screen, indent=INDENT) as live:
         captioned = await device.caption(clip, live.add, screen.warn, live.next_window)
         result = result_of_clip(captioned)
-    screen.out.print()
+    screen.show()
     return result
 
 
@@ -151,8 +151,8 @@ def _show_heading(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
     cloud = _panel("cloud", settings.target, Group(Text("another process"), address), WIDTHS[2])
     heading = Table.grid()
     heading.add_row(device, link, cloud)
-    screen.out.print(Padding(heading, (1, 0, 1, 1)))
-    screen.out.print(Padding(legend(), (0, 0, 1, INDENT)))
+    screen.show(Padding(heading, (1, 0, 1, 1)))
+    screen.show(Padding(legend(), (0, 0, 1, INDENT)))
 
 
 def _panel(title: str, model: str, body: Group, width: int) -> Panel:
@@ -163,7 +163,7 @@ def _panel(title: str, model: str, body: Group, width: int) -> Panel:
 def _show_comparison(variants: Sequence[Variant], results: Sequence[Result], screen: Screen) -> None:
     pairs = zip(variants, results, strict=True)
     columns = [Column(variant.heading(number), result) for number, (variant, result) in enumerate(pairs, 1)]
-    screen.out.print(Padding(comparison(columns), (0, 0, 1, 1)))
+    screen.show(Padding(comparison(columns), (0, 0, 1, 1)))
     remarks = Table.grid(padding=(0, 1))
     remarks.add_row(Text("1", style="bold"), disclosure(results[0]))
     remarks.add_row(Text("3", style="bold"), disclosure(results[2]))
@@ -171,4 +171,4 @@ def _show_comparison(variants: Sequence[Variant], results: Sequence[Result], scr
         cloud, hybrid = ([piece.token_id for piece in result.pieces] for result in results[2:4])
         sameness = f"The text {'is' if cloud == hybrid else 'is NOT'}, token for token, that of the cloud alone."
         remarks.add_row(Text("4", style="bold"), f"The same data left the device. {sameness}")
-    screen.out.print(Padding(remarks, (0, 0, 1, 1)))
+    screen.show(Padding(remarks, (0, 0, 1, 1)))

@@ -53,8 +53,8 @@ def show(checkup: Checkup, screen: Screen) -> None:
         "Advice": _advice_lines(checkup),
     }
     for title, lines in filter(lambda section: section[1], sections.items()):
-        screen.out.print(Text(f" {title}", style="bold"))
-        screen.out.print(Padding(_table(lines), (0, 0, 1, 2)))
+        screen.show(Text(f" {title}", style="bold"))
+        screen.show(Padding(_table(lines), (0, 0, 1, 2)))
 
 
 def as_json(checkup: Checkup) -> JsonObject:

@@ -43,7 +43,7 @@ def run_list(folder: Path | None, is_json: bool) -> None:
     table.add_column(justify="right", no_wrap=True)
     for model in found:
         table.add_row(safe_line(model.name), f"{model.num_bytes / 1e9:.2f} GB")
-    screen.out.print(table)
+    screen.show(table)
     if not found:
         screen.note("There are none; skydraft models pull NAME fetches one, and skydraft doctor proposes some.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment, Segments
 from rich.text import Text
@@ -66,6 +66,10 @@ class Screen:
         """Print a result for a program."""
         self._line(to_line(json_object))
 
+    def show(self, renderable: RenderableType = "") -> None:
+        """Print a table, or a text with styles."""
+        self._print(self.out, renderable)
+
     def note(self, sentence: str) -> None:
         """Print additional information for the user."""
         self._say(sentence, "dim")
@@ -101,7 +105,21 @@ class Screen:
     def _say(self, sentence: str, style: str) -> None:
         if self.is_live and self.err.is_terminal:
             self.end_line()
-        self.err.print(Text(safe_line(sentence), style=style), soft_wrap=not self.err.is_terminal)
+        text = Text(safe_line(sentence), style=style)
+        if self.err.is_terminal:
+            self._print(self.err, text)
+        else:
+            self.err.print(text, soft_wrap=True)
+
+    def _print(self, console: Console, renderable: RenderableType) -> None:
+        """Without the spaces with which rich fills lines: who copies them from a terminal would have them too."""
+        for line in console.render_lines(renderable, pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                text, style, _ = line.pop()
+                line.append(Segment(text.rstrip(), style))
+            console.print(Segments([*line, Segment.line()]), soft_wrap=True, end="")
 
     def _line(self, line: str) -> None:
         self.whole(line + "\n")

@@ -41,6 +41,6 @@ def run_settings(config: Path | None, all_settings: bool, is_json: bool) -> None
     lines = Table.grid(padding=(0, 2, 0, 0))
     for name, value, source in rows:
         lines.add_row(name, safe_line(msgspec.json.encode(value).decode()), safe_line(source))
-    screen.out.print(lines)
+    screen.show(lines)
     if not rows:
         screen.note(f"All settings have their defaults; your own go into {user_file()}, and --all shows them.")
