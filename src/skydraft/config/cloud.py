@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
 
-from skydraft.config.shared import MODELS, DeviceName, Dtype, MaxLength
+from skydraft.config.shared import (
+    MODELS,
+    BehindProxy,
+    DeviceName,
+    DrainTime,
+    Dtype,
+    LogFormatSetting,
+    LogLevelSetting,
+    MaxLength,
+    TlsCert,
+    TlsKey,
+)
 from skydraft.core import Setting, check_settings
 from skydraft.engines.settings import require_place
 from skydraft.errors import require
 from skydraft.transport.address import DEFAULT_PORT
-
-LogFormat = Literal["text", "json"]
-LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,15 +116,9 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unset="none; only this machine is served",
         ),
     ] = None
-    tls_cert: Annotated[
-        str | None, Setting("TLS certificate chain (PEM).", "--tls-cert", "FILE", group="Who may come in")
-    ] = None
-    tls_key: Annotated[
-        str | None, Setting("Private key of the certificate (PEM).", "--tls-key", "FILE", group="Who may come in")
-    ] = None
-    behind_proxy: Annotated[
-        bool, Setting("A proxy terminates TLS: listen without it.", "--behind-proxy", group="Who may come in")
-    ] = False
+    tls_cert: TlsCert = None
+    tls_key: TlsKey = None
+    behind_proxy: BehindProxy = False
     allowed_origins: Annotated[
         tuple[str, ...],
         Setting(
@@ -142,22 +144,9 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stall_s: Annotated[
         float, Setting("A connection is closed if a device does not take a message in this time.", bounds=(0.1, 86400))
     ] = 20.0
-    drain_s: Annotated[
-        float,
-        Setting(
-            "How long texts in progress may continue after SIGTERM.",
-            "--drain",
-            "SECONDS",
-            bounds=(0, 86400),
-            group="Sessions",
-        ),
-    ] = 20.0
-    log_format: Annotated[LogFormat, Setting("Format of the log on standard error.", "--log-format", group="Logs")] = (
-        "text"
-    )
-    log_level: Annotated[LogLevel, Setting("Least severe messages that are logged.", "--log-level", group="Logs")] = (
-        "warning"
-    )
+    drain_s: DrainTime = 20.0
+    log_format: LogFormatSetting = "text"
+    log_level: LogLevelSetting = "warning"
     otel_endpoint: Annotated[
         str | None,
         Setting(

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import msgspec
 
-from skydraft.config.cloud import LogFormat, LogLevel, is_web_address
+from skydraft.config.cloud import is_web_address
+from skydraft.config.shared import BehindProxy, DrainTime, LogFormatSetting, LogLevelSetting, TlsCert, TlsKey
 from skydraft.core import Setting, check_settings
 from skydraft.errors import require
 
@@ -34,15 +35,9 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             unset="none; only this machine is served",
         ),
     ] = None
-    tls_cert: Annotated[
-        str | None, Setting("TLS certificate chain (PEM).", "--tls-cert", "FILE", group="Who may come in")
-    ] = None
-    tls_key: Annotated[
-        str | None, Setting("Private key of the certificate (PEM).", "--tls-key", "FILE", group="Who may come in")
-    ] = None
-    behind_proxy: Annotated[
-        bool, Setting("A proxy terminates TLS: listen without it.", "--behind-proxy", group="Who may come in")
-    ] = False
+    tls_cert: TlsCert = None
+    tls_key: TlsKey = None
+    behind_proxy: BehindProxy = False
     allowed_origins: Annotated[
         tuple[str, ...],
         Setting(
@@ -60,22 +55,9 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stall_s: Annotated[
         float, Setting("A text ends if its reader does not take a piece in this time.", bounds=(0.1, 86400))
     ] = 20.0
-    drain_s: Annotated[
-        float,
-        Setting(
-            "How long texts in progress may continue after SIGTERM.",
-            "--drain",
-            "SECONDS",
-            bounds=(0, 86400),
-            group="Sessions",
-        ),
-    ] = 20.0
-    log_format: Annotated[LogFormat, Setting("Format of the log on standard error.", "--log-format", group="Logs")] = (
-        "text"
-    )
-    log_level: Annotated[LogLevel, Setting("Least severe messages that are logged.", "--log-level", group="Logs")] = (
-        "warning"
-    )
+    drain_s: DrainTime = 20.0
+    log_format: LogFormatSetting = "text"
+    log_level: LogLevelSetting = "warning"
 
     def __post_init__(self) -> None:
         check_settings(self, "gateway.")

@@ -1,8 +1,8 @@
-"""Settings that clouds and devices both have, declared once."""
+"""Settings that several of device, cloud and gateway have, declared once."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from skydraft.core import Setting
 from skydraft.engines.settings import DTYPES
@@ -24,5 +24,26 @@ MaxLength = Annotated[
         unset=f"the model's limit, at most {DEFAULT_MAX_LENGTH}",
         bounds=(0, 2**20),
         group="This machine",
+    ),
+]
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormatSetting = Annotated[LogFormat, Setting("Format of the log on standard error.", "--log-format", group="Logs")]
+LogLevelSetting = Annotated[LogLevel, Setting("Least severe messages that are logged.", "--log-level", group="Logs")]
+TlsCert = Annotated[str | None, Setting("TLS certificate chain (PEM).", "--tls-cert", "FILE", group="Who may come in")]
+TlsKey = Annotated[
+    str | None, Setting("Private key of the certificate (PEM).", "--tls-key", "FILE", group="Who may come in")
+]
+BehindProxy = Annotated[
+    bool, Setting("A proxy terminates TLS: listen without it.", "--behind-proxy", group="Who may come in")
+]
+DrainTime = Annotated[
+    float,
+    Setting(
+        "How long texts in progress may continue after SIGTERM.",
+        "--drain",
+        "SECONDS",
+        bounds=(0, 86400),
+        group="Sessions",
     ),
 ]
