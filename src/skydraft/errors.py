@@ -77,6 +77,11 @@ class CloudFault(SkydraftError):
         super().__init__(f"the cloud refused: {sentence}{retry}")
 
 
+def is_for_now(error: TransportError | CloudFault) -> bool:
+    """Whether the same may go well later: the cloud could not be reached, or says when to try again."""
+    return isinstance(error, TransportError) or error.retry_after_s is not None
+
+
 class EngineError(SkydraftError):
     """A model cannot do what was asked of it."""
 

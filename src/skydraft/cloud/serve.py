@@ -6,14 +6,12 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from skydraft.cloud.access.certificate import Certificate
-from skydraft.cloud.access.guard import Guard, require_guards
-from skydraft.cloud.access.keys import KeyRing
+from skydraft.cloud.access.guard import Guard, certificate_of, keys_of, require_guards
 from skydraft.cloud.app import make_app
 from skydraft.cloud.limits.allowance import Allowance
 from skydraft.cloud.limits.listener import NEW_PER_S, Listener
@@ -104,16 +102,6 @@ def url_of(settings: CloudSettings, host: str, port: int) -> str:
     """The address for devices."""
     scheme = "wss" if settings.tls_cert else "ws"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def keys_of(settings: CloudSettings) -> KeyRing | None:
-    """The API keys; None: only this machine's own users come in. Raises: as KeyRing."""
-    return KeyRing(Path(settings.keys)) if settings.keys else None
-
-
-def certificate_of(settings: CloudSettings) -> Certificate | None:
-    """The certificate for TLS; None: the cloud speaks no TLS itself. Raises: as Certificate."""
-    return Certificate(Path(settings.tls_cert), Path(settings.tls_key or "")) if settings.tls_cert else None
 
 
 class Server(uvicorn.Server):

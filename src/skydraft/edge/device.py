@@ -42,7 +42,7 @@ from skydraft.engines.load import load_calibration, load_chat_format, load_ears,
 from skydraft.engines.model_kind import Hear
 from skydraft.engines.settings import EngineSettings
 from skydraft.engines.time_passes import time_passes
-from skydraft.errors import CloudFault, ConfigError, DisclosureError, TransportError
+from skydraft.errors import CloudFault, ConfigError, DisclosureError, TransportError, is_for_now
 from skydraft.policies.gate_choice import DraftFacts, choose_gate
 from skydraft.policies.way import parse_way
 from skydraft.sampling.kernel import kernel
@@ -324,8 +324,7 @@ class Device:
         try:
             report = await self._writer.write(job, show, notify)
         except (TransportError, CloudFault) as error:
-            is_for_now = isinstance(error, TransportError) or error.retry_after_s is not None
-            answer = history.answer(question) if history and question and is_for_now and not shown else None
+            answer = history.answer(question) if history and question and is_for_now(error) and not shown else None
             if answer is None:
                 raise
             notify(f"{error}; this is how the same question was answered before")

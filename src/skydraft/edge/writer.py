@@ -29,7 +29,7 @@ from skydraft.edge.report import Report, Unasked
 from skydraft.edge.shown_text import ShownText
 from skydraft.engines.base import Engine
 from skydraft.engines.prompt_checks import text_ids
-from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError
+from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError, is_for_now
 from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import AlwaysGate, EscalationCap, Gate, NeverGate
 from skydraft.policies.planner import Planner
@@ -219,8 +219,7 @@ class TextRun:
             else:
                 await self._write_with_cloud(mode)
         except (TransportError, CloudFault) as error:
-            is_for_now = isinstance(error, TransportError) or error.retry_after_s is not None
-            if not (self._job.patience.writes_on and is_for_now):
+            if not (self._job.patience.writes_on and is_for_now(error)):
                 raise
             if self._is_draft_full:
                 self._end_early(error, f"{error}, and {DRAFT_FULL}")

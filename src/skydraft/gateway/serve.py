@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,9 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from skydraft.client.async_client import AsyncClient
-from skydraft.cloud.access.certificate import Certificate
-from skydraft.cloud.access.guard import require_guards
-from skydraft.cloud.access.keys import KeyRing
+from skydraft.cloud.access.guard import certificate_of, keys_of, require_guards
 from skydraft.cloud.limits.allowance import Allowance
 from skydraft.cloud.limits.listener import NEW_PER_S, Listener
 from skydraft.cloud.limits.sliced_stream import SlicedStream, UnfinishedMessages
@@ -80,10 +77,7 @@ class GatewayServer(uvicorn.Server):
         require_guards(gateway.settings)
         self.gateway = gateway
         self._announce = announce
-        settings = gateway.settings
-        self._certificate = (
-            Certificate(Path(settings.tls_cert), Path(settings.tls_key or "")) if settings.tls_cert else None
-        )
+        self._certificate = certificate_of(gateway.settings)
         self._drains_until_s: float | None = None
         config = Config(
             make_app(gateway, lifespan),
@@ -157,8 +151,7 @@ async def serve(
     Raises:
         ConfigError: the settings would leave the gateway open, or the files of keys or TLS are wrong.
     """
-    ring = KeyRing(Path(settings.keys)) if settings.keys else None
-    await GatewayServer(Gateway(settings, client, model, ring), announce).serve(sockets=[sock])
+    await GatewayServer(Gateway(settings, client, model, keys_of(settings)), announce).serve(sockets=[sock])
 
 
 def url_of(settings: GatewaySettings, host: str, port: int) -> str:

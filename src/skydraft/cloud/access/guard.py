@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
+from skydraft.cloud.access.certificate import Certificate
 from skydraft.cloud.access.keys import LOCAL_USER, Holder, KeyRing
 from skydraft.errors import ConfigError, SkydraftError
 from skydraft.transport.address import is_address, is_loopback_host
@@ -161,3 +163,13 @@ def require_guards(settings: GuardSettings) -> None:
             f"host {settings.host} is open to other machines and keys and texts would pass unencrypted: give "
             "--tls-cert and --tls-key, or say --behind-proxy where a proxy in front ends TLS"
         )
+
+
+def keys_of(settings: GuardSettings) -> KeyRing | None:
+    """The API keys; None: only this machine's own users come in. Raises: as KeyRing."""
+    return KeyRing(Path(settings.keys)) if settings.keys else None
+
+
+def certificate_of(settings: GuardSettings) -> Certificate | None:
+    """The certificate for TLS; None: TLS ends elsewhere, or there is none. Raises: as Certificate."""
+    return Certificate(Path(settings.tls_cert), Path(settings.tls_key or "")) if settings.tls_cert else None

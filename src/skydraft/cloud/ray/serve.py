@@ -18,9 +18,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from skydraft.cloud.access.guard import require_guards
+from skydraft.cloud.access.guard import certificate_of, keys_of, require_guards
 from skydraft.cloud.ray.replica import Replica
-from skydraft.cloud.serve import bind, certificate_of, keys_of, url_of
+from skydraft.cloud.serve import bind, url_of
 from skydraft.config import CloudSettings, load_settings, with_flags
 from skydraft.engines.settings import num_cores
 from skydraft.errors import ConfigError, ModelLoadError
