@@ -16,7 +16,8 @@ from skydraft.cli.ready_device import deaf_cloud
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
 from skydraft.core import Evidence, Mode, Objective, ShareLevel
-from skydraft.edge.device import CaptionedWindow, OnWindow
+from skydraft.edge.captioned_window import CaptionedWindow
+from skydraft.edge.device import OnWindow
 from skydraft.edge.writer import Notify, OnText
 from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, TransportError
 from tests.cli.made_up import TOKENIZER, console, features_record, printed, record, report

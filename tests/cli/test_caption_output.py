@@ -9,7 +9,7 @@ from skydraft.cli.caption_output import CaptionOutput, chosen_format
 from skydraft.cli.results import Result, result_of_clip
 from skydraft.cli.screen import Screen
 from skydraft.core import Mode, ShareLevel
-from skydraft.edge.device import CaptionedWindow
+from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.report import unwritten
 from skydraft.errors import AudioError, ConfigError
 from tests.cli.made_up import console, printed, report

@@ -21,7 +21,7 @@ from skydraft.cli.listen import Listening, cut, run_listen
 from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
-from skydraft.edge.device import CaptionedWindow
+from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.report import unwritten
 from skydraft.edge.writer import Notify, OnText
 from skydraft.errors import ConfigError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from skydraft.cli import exit_status
 from skydraft.cli.results import as_json, result_of_clip
-from skydraft.edge.device import CaptionedWindow
+from skydraft.edge.captioned_window import CaptionedWindow
 from tests.cli.made_up import report
 
 PAGE = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()

@@ -2,7 +2,7 @@ import json
 
 from skydraft.cli.results import as_json, pieces_of, result_of_clip, result_of_text, to_line
 from skydraft.core import Mode, ShareLevel, Token, TokenLogprobs
-from skydraft.edge.device import CaptionedWindow
+from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.report import Unasked, unwritten
 from skydraft.text.tokenizer import UNFINISHED
 from tests.cli.made_up import (

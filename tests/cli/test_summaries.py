@@ -8,7 +8,7 @@ from skydraft.cli.results import Result, result_of_clip, result_of_text
 from skydraft.cli.summaries import MEANINGS, STYLES, Column, comparison, disclosure, legend, summary
 from skydraft.core import Mode, Origin, ShareLevel
 from skydraft.edge.border import DisclosureRecord
-from skydraft.edge.device import CaptionedWindow
+from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.report import Unasked
 from tests.cli.made_up import (
     ACCEPTED,

@@ -14,7 +14,8 @@ from skydraft.audio.samples import SAMPLE_RATE_HZ, Samples
 from skydraft.audio.windows import MAX_WINDOW_S
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
-from skydraft.edge.device import CaptionedWindow, Device
+from skydraft.edge.captioned_window import CaptionedWindow
+from skydraft.edge.device import Device
 from skydraft.models import embedded_path
 from training.captions import is_well_formed
 

@@ -17,11 +17,12 @@ from skydraft.cli.caption_output import JSON, TEXT, open_output
 from skydraft.cli.live_text import LiveText
 from skydraft.cli.ready_device import deaf_cloud, ready_device
 from skydraft.cli.recordings import read_recording
-from skydraft.cli.results import as_json, cue_of, result_of_clip, to_line
+from skydraft.cli.results import as_json, result_of_clip, to_line
 from skydraft.cli.screen import Screen
 from skydraft.cli.terminal_text import safe_text, seconds
 from skydraft.config import DeviceSettings
-from skydraft.edge.device import CaptionedWindow, Device
+from skydraft.edge.captioned_window import CaptionedWindow
+from skydraft.edge.device import Device
 from skydraft.tasks.cues import CUE_FORMATS, Cue
 from skydraft.tasks.recording_summary import summarise
 
@@ -89,14 +90,15 @@ class Listening:
         if self.to != TEXT or self.stream is not None:
             self._show(await device.caption_window(window, NAME, seed, notify=screen.warn), device)
         elif not window.has_speech:
-            self.cues.append(cue_of(await device.caption_window(window, NAME, seed)))
+            self.cues.append((await device.caption_window(window, NAME, seed)).cue)
         else:
             with LiveText(screen, is_timed=True) as live:
                 live.next_window(window)
-                self.cues.append(cue_of(await device.caption_window(window, NAME, seed, live.add, screen.warn)))
+                captioned = await device.caption_window(window, NAME, seed, live.add, screen.warn)
+                self.cues.append(captioned.cue)
 
     def _show(self, captioned: CaptionedWindow, device: Device) -> None:
-        cue = cue_of(captioned)
+        cue = captioned.cue
         if not cue.has_speech:
             return
         self.cues.append(cue)

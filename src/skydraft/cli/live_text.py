@@ -8,11 +8,11 @@ from types import TracebackType
 from rich.cells import cell_len
 
 from skydraft.audio.windows import Window
-from skydraft.cli.results import BETWEEN_WINDOWS
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import STYLES
 from skydraft.cli.terminal_text import safe_text
 from skydraft.core import Origin, TextPiece
+from skydraft.edge.report import BETWEEN_WINDOWS
 from skydraft.tasks.caption import NO_SPEECH
 from skydraft.tasks.cues import time_span
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from skydraft.core import Finish, Mode, Origin, ShareLevel, TextPiece, Token, TokenLogprobs, tokens_of
-from skydraft.edge.device import CaptionedWindow
-from skydraft.edge.report import Report, Unasked
+from skydraft.edge.captioned_window import CaptionedWindow
+from skydraft.edge.report import BETWEEN_WINDOWS, Report, Unasked, joined
 from skydraft.tasks.cues import Cue
-from skydraft.tasks.emotions import emotion_of
 from skydraft.tasks.recording_summary import main_emotion, summarise
 
 JsonObject = dict[str, object]
-
-BETWEEN_WINDOWS = " "
 
 
 class Piece(NamedTuple):
@@ -100,7 +97,7 @@ def result_of_text(report: Report) -> Result:
 
 def result_of_clip(captioned: Sequence[CaptionedWindow]) -> Result:
     """The result for a clip, at least one window."""
-    cues = tuple(cue_of(window) for window in captioned)
+    cues = tuple(window.cue for window in captioned)
     spoken = [window for window in captioned if window.has_speech] or captioned[:1]
     return _merge([window.report for window in spoken], cues)
 
@@ -173,13 +170,6 @@ def _cues_as_json(cues: Sequence[Cue]) -> JsonObject:
     return {**said, "summary": summarise(cues), "windows": windows}
 
 
-def cue_of(window: CaptionedWindow) -> Cue:
-    """The caption of a window with its times and the emotion that it names."""
-    text = window.report.text.strip()
-    emotion = emotion_of(text) if window.has_speech else None
-    return Cue(window.start_s, window.end_s, text, window.has_speech, emotion)
-
-
 def batch_as_json(pieces: Sequence[TextPiece]) -> JsonObject:
     """Make the object that --json-stream prints of what came at once of a text."""
     return {
@@ -202,38 +192,31 @@ def to_line(json_object: JsonObject) -> str:
 
 
 def _merge(reports: Sequence[Report], cues: tuple[Cue, ...] = ()) -> Result:
-    first, records = reports[0], [report.disclosure for report in reports]
-    pieces = _joined([pieces_of(report) for report in reports])
+    whole, pieces = joined(reports), _joined([pieces_of(report) for report in reports])
     return Result(
-        text="".join(piece.text for piece in pieces) or first.text,
+        text="".join(piece.text for piece in pieces) or reports[0].text,
         pieces=pieces,
-        num_offered=sum(report.num_drafted for report in reports),
-        mode=first.mode,
-        share=first.disclosure.level,
-        seed=first.seed,
-        first_token_s=first.first_token_s,
-        total_s=sum(report.total_s for report in reports),
-        rounds=sum(report.rounds for report in reports),
-        reconnects=sum(report.reconnects for report in reports),
-        is_alone=any(report.is_alone for report in reports),
-        is_cloud_text=all(report.is_cloud_text for report in reports),
-        num_near_ties=_total(report.num_near_ties for report in reports),
-        ended_early=next((report.ended_early for report in reports if report.ended_early), None),
-        finish=reports[-1].finish,
-        stop=reports[-1].stop,
-        up=sum((record.up for record in records), Counter()),
-        down=sum((record.down for record in records), Counter()),
-        contents=sum((record.contents for record in records), Counter()),
+        num_offered=whole.num_drafted,
+        mode=whole.mode,
+        share=whole.disclosure.level,
+        seed=whole.seed,
+        first_token_s=whole.first_token_s,
+        total_s=whole.total_s,
+        rounds=whole.rounds,
+        reconnects=whole.reconnects,
+        is_alone=whole.is_alone,
+        is_cloud_text=whole.is_cloud_text,
+        num_near_ties=whole.num_near_ties,
+        ended_early=whole.ended_early,
+        finish=whole.finish,
+        stop=whole.stop,
+        up=whole.disclosure.up,
+        down=whole.disclosure.down,
+        contents=whole.disclosure.contents,
         cues=cues,
-        unasked=first.unasked if all(report.unasked for report in reports) else None,
-        num_told=sum(record.has_evidence for record in records),
+        unasked=whole.unasked,
+        num_told=sum(report.disclosure.has_evidence for report in reports),
     )
-
-
-def _total(counts: Iterable[int | None]) -> int | None:
-    """None where one of them is not known."""
-    known = list(counts)
-    return None if None in known else sum(count or 0 for count in known)
 
 
 def _joined(texts: Sequence[Sequence[Piece]]) -> tuple[Piece, ...]:

@@ -15,16 +15,16 @@ from skydraft.client.options import ClientOptions, TextOptions, settings_of
 from skydraft.client.streamed_text import AsyncStreamedText
 from skydraft.config import DeviceSettings
 from skydraft.core import Grammar, TextPiece
-from skydraft.edge.device import CaptionedWindow, Device
+from skydraft.edge.captioned_window import CaptionedWindow
+from skydraft.edge.device import Device
 from skydraft.edge.ready_device import ready_device, require_language_models
-from skydraft.edge.report import Report
+from skydraft.edge.report import BETWEEN_WINDOWS, Report
 from skydraft.edge.writer import OnText
 from skydraft.errors import ConfigError
 from skydraft.tasks.caption import INSTRUCTION
 from skydraft.tasks.chat import Conversation, Tools
 
 DEFAULTS = DeviceSettings()
-BETWEEN_WINDOWS = " "
 
 
 class Caption(NamedTuple):

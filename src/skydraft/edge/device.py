@@ -30,6 +30,7 @@ from skydraft.core import (
     parse_rule,
 )
 from skydraft.decoding.lookup import LookupSources
+from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.kept_texts import KeptText
 from skydraft.edge.own_texts import OwnTexts
@@ -54,15 +55,6 @@ from skydraft.text.token_reader import TokenReader
 from skydraft.text.tokenizer import Tokenizer
 
 OnWindow = Callable[[Window], None]
-
-
-class CaptionedWindow(NamedTuple):
-    """A window of a clip and its caption: "No speech." where nobody speaks, which no model was asked about."""
-
-    start_s: float
-    end_s: float
-    report: Report
-    has_speech: bool = True
 
 
 class _Asked(NamedTuple):

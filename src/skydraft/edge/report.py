@@ -11,6 +11,8 @@ from functools import cached_property
 from skydraft.core import Finish, Mode, Origin, ShareLevel, TextPiece, Token, tokens_of
 from skydraft.edge.border import DisclosureRecord
 
+BETWEEN_WINDOWS = " "
+
 
 class Unasked(enum.StrEnum):
     """Why a cloud that might have been asked was not."""
@@ -100,8 +102,8 @@ def unwritten(text: str, mode: Mode, share: ShareLevel) -> Report:
     )
 
 
-def joined(reports: Sequence[Report], separator: str = " ") -> Report:
-    """One report of several texts that follow each other, such as those of a clip's windows."""
+def joined(reports: Sequence[Report]) -> Report:
+    """One report of the texts of a clip's windows, at least one."""
     first, last = reports[0], reports[-1]
     disclosure = DisclosureRecord(first.disclosure.level)
     for report in reports:
@@ -110,7 +112,7 @@ def joined(reports: Sequence[Report], separator: str = " ") -> Report:
         disclosure.contents += report.disclosure.contents
     pieces = list(first.pieces)
     for report in reports[1:]:
-        pieces += [TextPiece(separator, ()), *report.pieces]
+        pieces += [TextPiece(BETWEEN_WINDOWS, ()), *report.pieces]
     near_ties = [report.num_near_ties for report in reports if report.num_near_ties is not None]
     return replace(
         first,

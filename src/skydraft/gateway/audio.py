@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from skydraft.cloud.access.keys import Holder
 from skydraft.config import DeviceSettings
-from skydraft.edge.device import CaptionedWindow
+from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.report import Report
 from skydraft.edge.writer import OnText
 from skydraft.errors import SkydraftError
@@ -30,7 +30,7 @@ from skydraft.gateway.requests import SamplingRequest
 from skydraft.gateway.sampling import own_headers, settings_for
 from skydraft.gateway.sse import EventStream, event, unless_hung_up
 from skydraft.gateway.texts import grow
-from skydraft.tasks.cues import Cue, format_cues
+from skydraft.tasks.cues import format_cues
 
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
 MAX_FIELDS = 64
@@ -91,8 +91,7 @@ class SoundAnswer:
             case "text":
                 return PlainTextResponse(report.text + "\n")
             case "srt" | "vtt" as form:
-                spoken = [window for window in self._windows if window.has_speech]
-                cues = [Cue(window.start_s, window.end_s, window.report.text) for window in spoken]
+                cues = [window.cue for window in self._windows if window.has_speech]
                 kind = "text/vtt" if form == "vtt" else "application/x-subrip"
                 return PlainTextResponse(format_cues(cues, self._asked.name, form), media_type=kind)
             case "verbose_json":
