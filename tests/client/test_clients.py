@@ -33,6 +33,10 @@ def cloud() -> Iterator[str]:
         yield served.address
 
 
+def test_a_client_takes_every_setting_of_a_device() -> None:
+    assert ClientOptions.__optional_keys__ == set(DeviceSettings.__struct_fields__)
+
+
 async def test_texts_are_the_clouds_own_whatever_is_chosen_for_each(cloud: str) -> None:
     async with AsyncClient(draft=DRAFT, cloud=cloud, max_tokens=40) as client:
         assert (await client.generate(ASKED)).text == truth(ASKED)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from typing import TypedDict
 
-from skydraft.config import DeviceSettings, with_flags
+from skydraft.config import DeviceSettings, Offline, with_flags
 from skydraft.core import Mode, Objective, ShareLevel
 
 
@@ -32,8 +32,11 @@ class TextOptions(TypedDict, total=False):
     max_tokens: int
     max_escalated: float
     block_length: int
-    offline: Literal["wait", "edge", "fail"]
+    lookup: bool
+    keep_home: bool
+    offline: Offline
     offline_wait_s: float
+    tunnel_wait_s: float
     strict: bool
     any_sound: bool
     evidence: str
@@ -48,6 +51,9 @@ class ClientOptions(TextOptions, total=False):
     draft: str
     models: str
     target: str
+    preset: str
+    history: str
+    private_patterns: Sequence[str]
     max_length: int
     num_slots: int
     pad: bool
