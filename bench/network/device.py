@@ -17,8 +17,9 @@ from bench.network.texts import Prompts, row_of, sampling_of
 from skydraft.config import DeviceSettings
 from skydraft.core import Exact, Mode, Prompt, TextPiece, TokenSegment, tokens_of
 from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.job import Job
 from skydraft.edge.patience import Patience
-from skydraft.edge.writer import Job, Writer
+from skydraft.edge.writer import Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.emulated.paced import PacedEngine
 from skydraft.engines.load import load_engine, load_tokenizer

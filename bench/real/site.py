@@ -14,9 +14,10 @@ from bench.real.pair import MAX_LENGTH, NUM_TOKENS, Pair, TextKey
 from skydraft.config import DeviceSettings
 from skydraft.core import Exact, Mode, TextPiece
 from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.job import Job
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
-from skydraft.edge.writer import Job, Writer
+from skydraft.edge.writer import Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings

@@ -18,7 +18,7 @@ from skydraft.config import DeviceSettings
 from skydraft.core import Evidence, Mode, Objective, ShareLevel
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.device import OnWindow
-from skydraft.edge.writer import Notify, OnText
+from skydraft.edge.job import Notify, OnText
 from skydraft.errors import AudioError, CacheOverflow, CloudFault, PromptRejected, TransportError
 from tests.cli.made_up import TOKENIZER, console, features_record, printed, record, report
 

@@ -22,8 +22,8 @@ from skydraft.cli.screen import Screen
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 from skydraft.edge.captioned_window import CaptionedWindow
+from skydraft.edge.job import Notify, OnText
 from skydraft.edge.report import unwritten
-from skydraft.edge.writer import Notify, OnText
 from skydraft.errors import ConfigError
 from tests.audio.sounds import RATE_HZ, tone, write
 from tests.cli.made_up import TOKENIZER, console, printed, report

@@ -11,8 +11,9 @@ import pytest
 from skydraft.core import Exact, Mode, Prompt, SamplingParams, TensorSegment, TokenSegment
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.draft_pool import DraftPool
+from skydraft.edge.job import Job
 from skydraft.edge.report import Report
-from skydraft.edge.writer import Job, Writer
+from skydraft.edge.writer import Writer
 from skydraft.engines.base import EngineLimits
 from skydraft.engines.emulated.paced import Pace
 from skydraft.engines.emulated.table_spec import load_table

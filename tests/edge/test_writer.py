@@ -24,9 +24,10 @@ from skydraft.core import (
 )  # fmt: skip
 from skydraft.decoding.lookup import NO_SOURCES, LookupSources
 from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.job import Job, Notify
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
-from skydraft.edge.writer import Job, Notify, Writer
+from skydraft.edge.writer import Writer
 from skydraft.engines.load import load_tokenizer
 from skydraft.errors import ConfigError, DisclosureError, TransportError, VocabularyMismatch
 from skydraft.policies.gate import AlwaysGate, EntropyGate, NeverGate

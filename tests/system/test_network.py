@@ -18,9 +18,10 @@ from bench.link.pipe import Address
 from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.core import Mode, Origin, SamplingParams, TextPiece, tokens_of
 from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.job import Job
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
-from skydraft.edge.writer import Job, Writer
+from skydraft.edge.writer import Writer
 from skydraft.engines.emulated.paced import Pace
 from skydraft.policies.way import parse_way
 from tests.edge.test_writer import JOB, changed

@@ -19,9 +19,9 @@ from skydraft.cli.summaries import summary
 from skydraft.config import DeviceSettings
 from skydraft.core import Grammar, json_schema
 from skydraft.edge.device import Device
+from skydraft.edge.job import OnText
 from skydraft.edge.ready_device import require_language_models
 from skydraft.edge.report import Report
-from skydraft.edge.writer import OnText
 from skydraft.errors import ConfigError, SkydraftError
 
 FROM_STDIN = "-"

@@ -17,9 +17,9 @@ from skydraft.config import DeviceSettings
 from skydraft.core import Grammar, TextPiece
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.device import Device
+from skydraft.edge.job import OnText
 from skydraft.edge.ready_device import ready_device, require_language_models
 from skydraft.edge.report import BETWEEN_WINDOWS, Report
-from skydraft.edge.writer import OnText
 from skydraft.errors import ConfigError
 from skydraft.tasks.caption import INSTRUCTION
 from skydraft.tasks.chat import Conversation, Tools

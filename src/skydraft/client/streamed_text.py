@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from skydraft.core import TextPiece
-from skydraft.edge.writer import OnText
+from skydraft.edge.job import OnText
 
 _Result = TypeVar("_Result")
 

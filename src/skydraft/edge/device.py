@@ -32,12 +32,13 @@ from skydraft.core import (
 from skydraft.decoding.lookup import LookupSources
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.job import Job, Notify, OnText
 from skydraft.edge.kept_texts import KeptText
 from skydraft.edge.own_texts import OwnTexts
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report, unwritten
 from skydraft.edge.review import Review, review
-from skydraft.edge.writer import Job, Notify, OnText, Writer
+from skydraft.edge.writer import Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_calibration, load_chat_format, load_ears, load_engine, load_tokenizer
 from skydraft.engines.model_kind import Hear

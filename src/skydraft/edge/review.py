@@ -13,7 +13,7 @@ from skydraft.decoding.edge_session import EdgeSession
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.drafter import num_common
-from skydraft.edge.writer import Job
+from skydraft.edge.job import Job
 from skydraft.errors import ConfigError
 
 

@@ -6,24 +6,21 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from skydraft.config import DeviceSettings
-from skydraft.core import AcceptanceRule, Evidence, Exact, Mode, Origin, PassTimes, Prompt, SamplingParams, TextPiece
+from skydraft.core import Evidence, Exact, Mode, Origin, PassTimes, Prompt, TextPiece
 from skydraft.decoding.edge_session import EdgeSession
-from skydraft.decoding.lookup import Lookup, LookupSources
+from skydraft.decoding.lookup import Lookup
 from skydraft.edge.border import Border
-from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.draft_lease import DraftLease
 from skydraft.edge.draft_pool import DraftPool
 from skydraft.edge.drafter import Block, Drafter
 from skydraft.edge.exact_writer import WITHOUT_DRAFT, ExactWriter
+from skydraft.edge.job import Job, Notify, OnText
 from skydraft.edge.measuring import LOOK_S, LOOK_TOKENS, look_at_cloud, watch_link
 from skydraft.edge.mode_choice import ModeChoice
-from skydraft.edge.patience import Patience
 from skydraft.edge.planner_book import PlannerBook
 from skydraft.edge.report import Report, Unasked
 from skydraft.edge.shown_text import ShownText
@@ -31,48 +28,12 @@ from skydraft.engines.base import Engine
 from skydraft.engines.prompt_checks import text_ids
 from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError, is_for_now
 from skydraft.policies.draft_length import draft_length
-from skydraft.policies.gate import AlwaysGate, EscalationCap, Gate, NeverGate
+from skydraft.policies.gate import AlwaysGate, EscalationCap, NeverGate
 from skydraft.policies.planner import Planner
-from skydraft.policies.way import Way
 from skydraft.protocol.messages import FaultCode
-from skydraft.tasks.base import PromptPair
-from skydraft.text.token_reader import TokenReader
-from skydraft.text.vocabulary import Vocabulary
 
 DRAFT_FULL = "the draft model has no room for more: shorten the prompt, or give it a larger --max-length"
 ALONE_LENGTH = 1  # tokens at a time where none are judged: each is shown as it comes
-
-OnText = Callable[[Sequence[TextPiece]], None]
-Notify = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A text to write: the device's settings, and what has been made of them for this text.
-
-    settings: of them a job needs mode, share, objective, block_length, max_escalated, pad and
-        strict.
-    vocabulary: of the draft model, or of the tokenizer where the cloud writes alone.
-    reader: makes text of what is written.
-    gate: which blocks the cloud is asked about; where the evidence leaves when the device is unsure, also when that is.
-    evidence: when it leaves; `unsure` only where there is some that may.
-    address: of the cloud; None in mode edge.
-    way: to draft under `exact`; None: by measurement.
-    sources: of guesses that need no model, beside the prompt and the text; None: nothing is looked up.
-    """
-
-    settings: DeviceSettings
-    prompts: PromptPair
-    vocabulary: Vocabulary
-    reader: TokenReader
-    sampling: SamplingParams
-    rule: AcceptanceRule
-    gate: Gate
-    patience: Patience
-    evidence: Evidence = Evidence.ALWAYS
-    address: CloudAddress | None = None
-    way: Way | None = None
-    sources: LookupSources | None = None
 
 
 class Writer:

@@ -18,8 +18,8 @@ from starlette.responses import PlainTextResponse, Response
 from skydraft.cloud.access.keys import Holder
 from skydraft.config import DeviceSettings
 from skydraft.edge.captioned_window import CaptionedWindow
+from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
-from skydraft.edge.writer import OnText
 from skydraft.errors import SkydraftError
 from skydraft.gateway.conversation import CANNOT_HEAR
 from skydraft.gateway.counts import own_facts, timings
@@ -28,7 +28,7 @@ from skydraft.gateway.hearing import caption_of_sound, report_of
 from skydraft.gateway.problems import BadRequest, problem_of
 from skydraft.gateway.requests import SamplingRequest
 from skydraft.gateway.sampling import own_headers, settings_for
-from skydraft.gateway.sse import EventStream, event, unless_hung_up
+from skydraft.gateway.sse import begin_stream, event, unless_hung_up
 from skydraft.gateway.texts import grow
 from skydraft.tasks.cues import format_cues
 
@@ -64,9 +64,7 @@ async def transcriptions(request: Request) -> Response:
     answer = SoundAnswer(gateway, holder, asked, settings)
     if not asked.is_stream:
         return await unless_hung_up(request.receive, answer.whole())
-    events = answer.events()
-    first = await unless_hung_up(request.receive, anext(events))
-    return EventStream(first, events, gateway.settings.stall_s)
+    return await begin_stream(request.receive, answer.events(), gateway.settings.stall_s)
 
 
 captions = transcriptions

@@ -15,8 +15,8 @@ from starlette.responses import Response
 from skydraft.cloud.access.keys import Holder
 from skydraft.config import DeviceSettings
 from skydraft.core import Finish, Grammar, Token, json_object, json_schema
+from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
-from skydraft.edge.writer import OnText
 from skydraft.errors import SkydraftError
 from skydraft.gateway.conversation import conversation_of, prediction_of
 from skydraft.gateway.counts import own_facts, timings, usage
@@ -25,7 +25,7 @@ from skydraft.gateway.likelihoods import of_chat, of_completion
 from skydraft.gateway.problems import BadRequest, problem_of
 from skydraft.gateway.requests import ChatRequest, CompletionRequest, SamplingRequest, parse
 from skydraft.gateway.sampling import own_headers, refuse_unknown, settings_for
-from skydraft.gateway.sse import DONE, EventStream, event, unless_hung_up
+from skydraft.gateway.sse import DONE, begin_stream, event, unless_hung_up
 from skydraft.gateway.texts import Write, grow, seeded, write_all
 from skydraft.gateway.tools import calls_in, offered_tools, required_calls
 from skydraft.text.tokenizer import Tokenizer
@@ -163,9 +163,7 @@ class Answer:
         """Raises: SkydraftError: before anything was written."""
         if not self._asked.stream:
             return await unless_hung_up(request.receive, self._whole(write))
-        events = self._events(write)
-        first = await unless_hung_up(request.receive, anext(events))
-        return EventStream(first, events, self._gateway.settings.stall_s)
+        return await begin_stream(request.receive, self._events(write), self._gateway.settings.stall_s)
 
     async def _whole(self, write: Write) -> Response:
         with self._gateway.place(self._holder):

@@ -10,8 +10,8 @@ from typing import Any
 
 from skydraft.config import DeviceSettings
 from skydraft.core import Grammar
+from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
-from skydraft.edge.writer import OnText
 from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.hearing import caption_of_sound, report_of
 from skydraft.gateway.problems import BadRequest

@@ -7,8 +7,8 @@ import asyncio
 from skydraft.audio.sounds import clip_of_bytes
 from skydraft.client.async_client import Caption
 from skydraft.config import DeviceSettings
+from skydraft.edge.job import OnText
 from skydraft.edge.report import Report, joined, unwritten
-from skydraft.edge.writer import OnText
 from skydraft.errors import SilentAudio
 from skydraft.gateway.gateway import Gateway
 from skydraft.tasks.caption import INSTRUCTION

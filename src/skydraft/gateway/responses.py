@@ -25,7 +25,7 @@ from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.problems import BadRequest, problem_of
 from skydraft.gateway.requests import ChatMessage, ResponsesRequest, SamplingRequest, parse
 from skydraft.gateway.sampling import own_headers, refuse_unknown, settings_for
-from skydraft.gateway.sse import EventStream, event, unless_hung_up
+from skydraft.gateway.sse import begin_stream, event, unless_hung_up
 from skydraft.gateway.texts import Write, grow, write_all
 
 JsonFields = dict[str, Any]
@@ -102,9 +102,7 @@ class ResponseAnswer:
         """Raises: SkydraftError: before anything was written."""
         if not self._asked.stream:
             return await unless_hung_up(request.receive, self._whole(write))
-        events = self._events(write)
-        first = await unless_hung_up(request.receive, anext(events))
-        return EventStream(first, events, self._gateway.settings.stall_s)
+        return await begin_stream(request.receive, self._events(write), self._gateway.settings.stall_s)
 
     async def _whole(self, write: Write) -> Response:
         with self._gateway.place(self._holder):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skydraft.config import DeviceSettings, with_flags
+from skydraft.core import ShareLevel
 from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.requests import SamplingRequest
 
@@ -37,7 +38,7 @@ _CHANGE_TEXT: Mapping[str, Sequence[Any]] = {
 # Settings that a request may choose in its field `skydraft` or in a header such as X-Skydraft-Share; the configuration
 # caps them.
 OWN_FIELDS = ("share", "accept", "objective", "mode", "way")
-_SHARE_ORDER = ("none", "tokens", "notes", "features")
+_SHARE_ORDER = tuple(level.value for level in ShareLevel)  # what lets least leave first
 
 
 def refuse_unknown(fields: Mapping[str, Any]) -> None:

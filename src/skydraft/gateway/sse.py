@@ -44,6 +44,16 @@ async def unless_hung_up(receive: Receive, work: Awaitable[_Result]) -> _Result:
         await asyncio.gather(working, listening, return_exceptions=True)
 
 
+async def begin_stream(receive: Receive, events: AsyncGenerator[bytes, None], stall_s: float) -> EventStream:
+    """An answer of events, once there is the first of them: an error before it has a status of its own.
+
+    Raises:
+        HungUp: the app did not wait for it. What making the first event raises.
+    """
+    first = await unless_hung_up(receive, anext(events))
+    return EventStream(first, events, stall_s)
+
+
 async def _hang_up(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from skydraft.config import DeviceSettings
 from skydraft.core import TextPiece
 from skydraft.edge.device import draw_seed
+from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
-from skydraft.edge.writer import OnText
 
 Write: TypeAlias = Callable[[DeviceSettings, OnText], Awaitable[Report]]
 
