@@ -126,6 +126,13 @@ def test_a_prompt_on_standard_input_is_without_its_last_line_break(
     assert json.loads(capsys.readouterr().out)["prompt"] == prompt
 
 
+def test_a_text_without_rounds_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--draft", f"paced:step_ms=400:{TABLE}", "--target", TABLE, "--max-tokens", "8", "--json")
+    assert run(["generate", "da", *flags]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert (whole["rounds"], whole["undrafted"]) == (0, "slow_draft")
+
+
 def test_a_stream_of_json_has_what_comes_as_it_comes_and_then_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--mode", "edge", "--draft", TABLE, "--max-tokens", "8", "--json-stream")
     assert run(["generate", "da", *flags]) == 0

@@ -60,6 +60,7 @@ def test_json_has_the_promised_keys_and_values() -> None:
         "finish": "stop",
         "stop": None,
         "unasked": None,
+        "undrafted": None,
         "bytes": {"up": {"prompt": 80, "drafts": 20}, "down": {"verdicts": 8}},
         "disclosure": {
             "share": "tokens",

@@ -10,6 +10,7 @@ from skydraft.core import Mode, Origin, ShareLevel
 from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.report import Unasked
+from skydraft.policies.undrafted import Undrafted
 from tests.cli.made_up import (
     ACCEPTED,
     CLOUD,
@@ -113,6 +114,20 @@ def test_the_summary_of_a_device_alone_has_no_traffic() -> None:
 def test_the_summary_says_why_a_cloud_was_not_asked(why: Unasked, words: str) -> None:
     silent = DisclosureRecord(ShareLevel.TOKENS)
     assert summary(result((1,), (EDGE,), disclosure=silent, unasked=why)).endswith(words)
+
+
+@pytest.mark.parametrize("why", Undrafted)
+def test_the_summary_explains_a_text_without_rounds(why: Undrafted) -> None:
+    said = summary(result((1,), (CLOUD,), rounds=0, num_drafted=0, undrafted=why))
+    assert "; 0 rounds, 100 bytes up, 8 down; drafting would not have helped" in said
+
+
+def test_windows_are_undrafted_together() -> None:
+    undrafted = report(rounds=0, undrafted=Undrafted.FAR)
+    windows = [CaptionedWindow(0.0, 8.0, undrafted), CaptionedWindow(8.0, 16.0, undrafted)]
+    assert result_of_clip(windows).undrafted is Undrafted.FAR
+    windows.append(CaptionedWindow(16.0, 20.0, report()))
+    assert result_of_clip(windows).undrafted is None
 
 
 def test_the_disclosure_names_what_left() -> None:

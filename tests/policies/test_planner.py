@@ -11,6 +11,7 @@ from skydraft.core import Objective, PassTimes
 from skydraft.policies.estimates import Estimates
 from skydraft.policies.planner import Planner
 from skydraft.policies.throughput import Conditions, free_running_tokens_per_s
+from skydraft.policies.undrafted import Undrafted
 from skydraft.policies.way import CLOUD, SURE, SURE_PROB, TREE, Way
 from tests.effort import effort_of
 
@@ -54,6 +55,7 @@ def test_before_anything_is_known_a_cloud_here_begins_and_drafts_are_tried_with_
     planner = Planner(estimates=Estimates(is_near=True))
     assert planner.begin() is CLOUD
     assert way_after(planner, 1).width > 0
+    assert planner.why_undrafted is None
     assert Planner().begin().width > 0  # a cloud elsewhere is not held up
 
 
@@ -66,6 +68,13 @@ def test_a_cloud_elsewhere_says_what_its_passes_take_and_the_device_decides_befo
     assert planner.begin() is CLOUD
     planner.saw_pass_times(PassTimes(0.1, 0.0001))
     assert planner.way.width > 0
+
+
+def test_a_cloud_that_writes_alone_for_another_reason_than_speed_is_not_explained() -> None:
+    for planner in (Planner(fixed=CLOUD), Planner(has_draft=False), Planner(Objective.ENERGY)):
+        planner.estimates.draft_s.tell(PassTimes(9.0, 0.0))
+        assert planner.way is CLOUD
+        assert planner.why_undrafted is None
 
 
 @pytest.mark.parametrize("is_near", [False, True])
@@ -81,6 +90,7 @@ def test_where_a_position_costs_as_much_as_a_token_nothing_is_ever_drafted(is_ne
 def test_a_draft_slower_than_the_cloud_is_given_up_and_not_tried_again() -> None:
     planner = measured(Planner(), draft_s=0.05, step_s=0.03, round_trip_s=0.02, run_length=5)
     assert way_after(planner, 8) is CLOUD
+    assert planner.why_undrafted is Undrafted.SLOW_DRAFT
     assert set(map(id, written_alone(planner, 2000))) == {id(CLOUD)}
 
 

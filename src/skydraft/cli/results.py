@@ -11,6 +11,7 @@ from typing import NamedTuple
 from skydraft.core import Finish, Mode, Origin, ShareLevel, TextPiece, Token, TokenLogprobs, tokens_of
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.report import BETWEEN_WINDOWS, Report, Unasked, joined
+from skydraft.policies.undrafted import Undrafted
 from skydraft.tasks.cues import Cue
 from skydraft.tasks.recording_summary import main_emotion, summarise
 
@@ -44,6 +45,7 @@ class Result:
     up, down: payload bytes by kind. contents: what left the device, by kind.
     cues: a clip's captions, window by window; none for a prompt.
     unasked: why the cloud was asked about no window; None: it was about one, or was not to be.
+    undrafted: why no window was drafted, as Report has it; None: one was, or none for another reason.
     num_told: windows whose evidence left the device; of a prompt 1 where its context did.
     """
 
@@ -68,6 +70,7 @@ class Result:
     contents: Counter[str]
     cues: tuple[Cue, ...] = ()
     unasked: Unasked | None = None
+    undrafted: Undrafted | None = None
     num_told: int = 0
 
     @property
@@ -139,6 +142,7 @@ def as_json(subject: JsonObject, result: Result) -> JsonObject:
         "finish": result.finish.value,
         "stop": result.stop,
         "unasked": result.unasked and result.unasked.value,
+        "undrafted": result.undrafted and result.undrafted.value,
         "bytes": {"up": dict(result.up), "down": dict(result.down)},
         "disclosure": {
             "share": result.share.value,
@@ -215,6 +219,7 @@ def _merge(reports: Sequence[Report], cues: tuple[Cue, ...] = ()) -> Result:
         contents=whole.disclosure.contents,
         cues=cues,
         unasked=whole.unasked,
+        undrafted=whole.undrafted,
         num_told=sum(report.disclosure.has_evidence for report in reports),
     )
 

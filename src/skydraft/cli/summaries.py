@@ -13,6 +13,7 @@ from skydraft.cli.results import Result
 from skydraft.cli.terminal_text import counted, seconds
 from skydraft.core import Origin
 from skydraft.edge.report import Unasked
+from skydraft.policies.undrafted import Undrafted
 
 # Of medium lightness: contrast 3.8 or more on black and on white. A correction is visible without colours too.
 STYLES = {
@@ -32,6 +33,12 @@ DOWN_KINDS = ("verdicts", "tokens", "control")
 UNASKED = {
     Unasked.DEAF: "the cloud was not asked, for it could not hear: --share features lets it",
     Unasked.SURE: "the cloud was not asked, for the device was sure",
+}
+UNDRAFTED = {
+    Undrafted.SLOW_DRAFT: "drafting would not have helped, for the cloud writes a token before the device drafts one",
+    Undrafted.FAR: "drafting would not have helped, for guesses would come too late over this link",
+    Undrafted.WRONG: "drafting would not have helped, for too few guesses are right",
+    Undrafted.NO_GAIN: "drafting would not have helped",
 }
 NONE = "·"
 COLUMN_WIDTH = 10
@@ -60,6 +67,8 @@ def summary(result: Result) -> str:
     if result.up:
         bytes_moved = f"{result.up.total():,} bytes up, {result.down.total():,} down"
         parts.append(f"{counted(result.rounds, 'round')}, {bytes_moved}")
+    if result.undrafted is not None:
+        parts.append(UNDRAFTED[result.undrafted])
     if result.num_offered:
         share = result.num_accepted / result.num_offered
         parts.append(

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from skydraft.core import Finish, Mode, Origin, ShareLevel, TextPiece, Token, tokens_of
 from skydraft.edge.border import DisclosureRecord
+from skydraft.policies.undrafted import Undrafted
 
 BETWEEN_WINDOWS = " "
 
@@ -40,6 +41,8 @@ class Report:
     ended_early: why the text ended before one of its end tokens and before it was as long as asked for; None: it did
         not.
     unasked: why the cloud knows nothing of the text; None: it was asked, or there was none to ask.
+    undrafted: of a text without rounds, why drafts would not have made it faster; None: there were rounds, or there are
+        none for another reason.
     is_repeated: nobody could write, and this is what the same question was answered before.
     """
 
@@ -61,6 +64,7 @@ class Report:
     ended_early: str | None
     disclosure: DisclosureRecord
     unasked: Unasked | None = None
+    undrafted: Undrafted | None = None
     is_repeated: bool = False
 
     @cached_property
@@ -131,4 +135,5 @@ def joined(reports: Sequence[Report]) -> Report:
         ended_early=next((report.ended_early for report in reports if report.ended_early), None),
         disclosure=disclosure,
         unasked=first.unasked if all(report.unasked for report in reports) else None,
+        undrafted=first.undrafted if all(report.undrafted for report in reports) else None,
     )

@@ -30,6 +30,7 @@ from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportErr
 from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import AlwaysGate, EscalationCap, NeverGate
 from skydraft.policies.planner import Planner
+from skydraft.policies.undrafted import Undrafted
 from skydraft.protocol.messages import FaultCode
 
 DRAFT_FULL = "the draft model has no room for more: shorten the prompt, or give it a larger --max-length"
@@ -111,6 +112,7 @@ class TextRun:
         self._is_alone = False
         self._is_draft_full = False
         self._ended_early: str | None = None
+        self._undrafted: Undrafted | None = None
         self._border = Border(job.settings.share, job.evidence)
         self._is_sure = job.evidence is Evidence.UNSURE  # nothing leaves yet: the gate has found nothing to ask about
         self._doubtful: Block | None = None  # what it found, and the cloud has not been asked about
@@ -303,6 +305,7 @@ class TextRun:
             ended_early=self._ended_early,
             disclosure=self._border.record,
             unasked=self._unasked,
+            undrafted=None if self._is_alone else self._undrafted,
         )
 
     @property
@@ -343,6 +346,7 @@ class TextRun:
             await exact_writer.write(lambda: asyncio.create_task(self._follow()), lambda: self._is_up_to(Mode.HYBRID))
         finally:
             self._is_draft_full = exact_writer.is_full
+            self._undrafted = None if self._session.num_rounds else self._planner.why_undrafted
 
     def _lookup(self) -> Lookup | None:
         """What can be looked up, of what the cloud may know: a private context is in no guess."""

@@ -48,6 +48,7 @@ from skydraft.policies.throughput import (
     free_running_tokens_per_s,
     turns_tokens_per_s,
 )
+from skydraft.policies.undrafted import Undrafted, why_undrafted
 from skydraft.policies.way import CLOUD, FREE, SURE, SURE_PROB, TURNS, Way
 
 # The model is right to about 15 % (docs/throughput.md); what was fitted to a measurement is better than that.
@@ -182,6 +183,14 @@ class Planner:
         conditions = self.conditions()
         return max(self._model(conditions), cloud_tokens_per_s(conditions))
 
+    @property
+    def why_undrafted(self) -> Undrafted | None:
+        """Why the cloud writes alone; None: it does not, or for another reason than speed."""
+        is_by_speed = self.objective in (Objective.LATENCY, Objective.PRIVACY)
+        if self.way is not CLOUD or self.fixed is not None or not self.has_draft or not is_by_speed:
+            return None
+        return why_undrafted(self._model, self.conditions(), self._gain_to_begin)
+
     def review(self, length: int, num_positions: int, elapsed_s: float) -> Way:
         """The way to go on.
 
@@ -213,6 +222,11 @@ class Planner:
             run_length=self._run_length or self._usual_run,
             node_s=verify.slope * slower,
         )
+
+    @property
+    def _gain_to_begin(self) -> float:
+        is_dear = self.estimates.is_near and self._run_length is None
+        return HOPED_GAIN if is_dear else LEAST_GAIN
 
     @property
     def _is_shared(self) -> bool:
@@ -261,8 +275,7 @@ class Planner:
         is_alone, conditions = self.way is CLOUD, self.conditions()
         measured = None if is_alone else self.estimates.speed.tokens_per_s
         speed = measured or self._model(conditions)
-        is_dear = self.estimates.is_near and self._run_length is None
-        gain = (HOPED_GAIN if is_dear else LEAST_GAIN) if is_alone else STOP_GAIN
+        gain = self._gain_to_begin if is_alone else STOP_GAIN
         if speed < gain * cloud_tokens_per_s(conditions):
             return CLOUD
         if measured and self.way.has_credit:
