@@ -150,7 +150,7 @@ class _Whole:
 
     def __init__(self, engine: NarrowEngine) -> None:
         self._engine = engine
-        self.extend, self.close = engine.extend, engine.close
+        self.vocabulary, self.extend, self.close = engine.vocabulary, engine.extend, engine.close
 
     def open(self, prompt: Prompt) -> Prefilled:
         return self._engine.open_narrow(prompt, sglang.MAX_LOGITS)

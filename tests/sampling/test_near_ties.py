@@ -77,3 +77,14 @@ def test_what_no_one_can_choose_is_no_rival() -> None:
     logits[0, 4] = 1.0
     for params in WAYS:
         assert counted(logits, params, 5.0) == [0]
+
+
+@pytest.mark.parametrize("cut", [{"top_k": 1}, {"top_p": 0.9}, {"top_p": 0.9, "top_k": 2, "min_p": 0.1}])
+def test_the_only_token_that_is_kept_is_near_no_tie_where_it_leads_by_far(cut: dict[str, float]) -> None:
+    params = SamplingParams(temperature=0.8, seed=5, **cut)  # type: ignore[arg-type]
+    assert counted(np.array([[10, 0, 1, 2]], dtype=np.float32), params, 0.2) == [0]
+
+
+def test_the_only_token_that_is_kept_is_near_a_tie_where_another_may_take_its_place() -> None:
+    params = SamplingParams(temperature=0.8, seed=5, top_k=1)
+    assert counted(np.array([[10, 9.9, 1], [10, 9.7, 1]], dtype=np.float32), params, 0.2) == [1, 0]

@@ -49,11 +49,12 @@ def near_ties(
     rows, token_ids = xp.nonzero((scaled >= floor[:, None]) & (scaled > -math.inf))
     noise = rough_gumbel(uniform(params.seed, places[rows], token_ids, Stream.TARGET))
     is_near = (scaled[rows, token_ids] + noise >= (score - margin)[rows]) & (token_ids != chosen[rows])
-    is_left_out = weight < _edge(logits, scaled, params, -margin) + margin
+    is_other = xp.arange(scaled.shape[1], device=device(scaled)) != chosen[:, None]
+    lead = weight - xp.max(xp.where(is_other, scaled, -math.inf), axis=-1)
+    # What stays the most probable is never left out.
+    is_left_out = (weight < _edge(logits, scaled, params, -margin) + margin) & (lead <= margin)
     if params.min_p:  # by another token that is so much more probable
-        is_other = xp.arange(scaled.shape[1], device=device(scaled)) != chosen[:, None]
-        rival = xp.max(xp.where(is_other, scaled, -math.inf), axis=-1)
-        is_left_out = is_left_out | (weight - rival < math.log(params.min_p) + margin)
+        is_left_out = is_left_out | (lead < math.log(params.min_p) + margin)
     (left_out,) = xp.nonzero(is_left_out)
     return sorted({*rows[is_near].tolist(), *left_out.tolist()})
 
