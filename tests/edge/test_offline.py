@@ -67,6 +67,19 @@ async def test_whatever_would_leave_is_looked_through(
     assert (not report.disclosure.up) is stays
 
 
+async def test_stop_strings_and_calls_of_tools_are_looked_through_too(cloud: str) -> None:
+    call = {"function": {"name": "send", "arguments": {"to": [PRIVATE]}}}
+    talk: list[dict[str, Any]] = [
+        {"role": "user", "content": "ba de"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
+    with Device.load(settings(cloud=cloud, keep_home=True)) as device:
+        assert not (await device.chat(talk)).disclosure.up
+        assert (await device.chat(talk[:1])).disclosure.up
+        stopped = settings(cloud=device.settings.cloud, keep_home=True, stop=(PRIVATE,))
+        assert not (await device.generate("ba de", settings=stopped)).disclosure.up
+
+
 async def test_a_users_own_patterns_count_and_a_device_without_a_model_refuses(cloud: str) -> None:
     own = settings(cloud=cloud, keep_home=True, private_patterns=("ba",))
     with Device(own, None, Device.load(own).tokenizer) as device, pytest.raises(DisclosureError, match="'ba' finds"):

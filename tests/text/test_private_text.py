@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from skydraft.text.private_text import private_kinds
+from skydraft.text.private_text import private_kinds, words_in
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,8 @@ def test_each_kind_is_named_once_and_the_users_own_patterns_count_too() -> None:
 @pytest.mark.parametrize("piece", ["a", "a.", "1", "1 ", "+1", "A0", "password ", "-", "@", "("])
 def test_a_long_text_is_read_in_a_time_that_grows_with_its_length(piece: str) -> None:
     private_kinds(piece * 200_000)  # were it its square, this would take minutes
+
+
+def test_the_words_in_json_are_all_its_texts_and_numbers() -> None:
+    value = {"role": "user", "calls": [{"arguments": {"to": ["a", 4.5]}}, None], "more": ()}
+    assert list(words_in(value)) == ["user", "a", "4.5"]

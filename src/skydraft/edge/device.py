@@ -51,7 +51,7 @@ from skydraft.sampling.kernel import kernel
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import INSTRUCTION, NO_SPEECH, caption_prompts, emotion_ids
 from skydraft.tasks.chat import Conversation, Template, Tools, chat_prompts, conversation_prompts
-from skydraft.text.private_text import private_kinds
+from skydraft.text.private_text import private_kinds, words_in
 from skydraft.text.token_reader import TokenReader
 from skydraft.text.tokenizer import Tokenizer
 
@@ -261,12 +261,11 @@ class Device:
             PromptRejected: the chat format does not take them.
         """
         settings = settings or self.settings
-        words = [str(message.get("content") or "") for message in messages]
         is_question = [message.get("role") for message in messages] == ["user"] and not grammar and not tools
         asked = _Asked(
             conversation_prompts(self.tokenizer, messages, settings.shared_in_prompts, self._template, tools),
-            words=[*words, prediction] if prediction else words,
-            question=words[0] if is_question else None,
+            words=[*words_in([*messages, *tools]), prediction or ""],
+            question=str(messages[0].get("content") or "") if is_question else None,
             prediction=prediction,
             grammar=grammar,
         )
@@ -304,7 +303,8 @@ class Device:
     async def _answer(self, asked: _Asked, settings: DeviceSettings, on_text: OnText, notify: Notify) -> Report:
         """Write a text: at home, where something private would leave, and where nobody can write, the one of before."""
         is_checked = settings.keep_home and not settings.keeps_to_itself
-        if is_checked and (kinds := private_kinds("\n".join(asked.words), settings.private_patterns)):
+        words = [*asked.words, *settings.stop, "" if asked.grammar is None else asked.grammar.source]
+        if is_checked and (kinds := private_kinds("\n".join(words), settings.private_patterns)):
             return await self._write_at_home(asked, settings, kinds, on_text, notify)
         shown: list[TextPiece] = []
 

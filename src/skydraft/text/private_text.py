@@ -7,7 +7,7 @@ text there (`--mode edge`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -31,6 +31,17 @@ def private_kinds(text: str, own_patterns: Sequence[str] = ()) -> list[str]:
     own = (Rule(f"what the pattern {pattern!r} finds", re.compile(pattern)) for pattern in own_patterns)
     found = (rule.kind for rule in (*RULES, *own) if any(map(rule.is_right, rule.find(text))))
     return list(dict.fromkeys(found))
+
+
+def words_in(value: object) -> Iterator[str]:
+    """The texts and numbers in a value of JSON, without the names of fields."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from words_in(each)
+    elif value is not None:
+        yield str(value)
 
 
 def _has_luhn_digit(number: str) -> bool:
