@@ -9,7 +9,7 @@ PEERS := .venv-peers
 CLIENTS := .venv-clients
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick lint bench bench-real bench-peers train test-llamacpp test-vllm test-ray test-clients clean help
+.PHONY: demo test quick lint bench bench-real bench-peers pictures train test-llamacpp test-vllm test-ray test-clients clean help
 
 help:
 	@echo "make demo    caption a clip with a device and a cloud on this machine"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-real      the bench with real models, in the folder that SKYDRAFT_MODELS names; builds llama.cpp, once"
 	@echo "make bench-peers     llama.cpp's server and tightwad beside skydraft, with the same models; installs them, once"
 	@echo "make slow    tests that take long or time something: every clip of the unseen actors, --help"
+	@echo "make pictures        the README's picture of the demo, drawn again"
 	@echo "make train   train the embedded pair again, from ../shared/speech"
 	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
 	@echo "make test-vllm       tests of the vLLM engine, on the CPU, with an environment of its own"
@@ -60,6 +61,9 @@ $(PEERS)/.dev:
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet xllamacpp==2026.10.11549 tightwad==0.5.4
 	@touch $@
+
+pictures: $(VENV)/.dev
+	$(BIN)/python docs/pictures/demo.py
 
 train: $(VENV)/.dev
 	$(BIN)/python -m training --speech ../shared/speech

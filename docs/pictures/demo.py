@@ -1,4 +1,4 @@
-"""Makes docs/pictures/demo.svg, the picture of `skydraft demo` in the README: python docs/pictures/demo.py"""
+"""Makes docs/pictures/demo.svg, the picture of `skydraft demo` in the README: make pictures"""
 
 from __future__ import annotations
 

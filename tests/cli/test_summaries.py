@@ -170,7 +170,7 @@ def test_the_table_shows_kinds_that_it_does_not_know() -> None:
 
 def test_the_demo_table_fits_80_columns() -> None:
     titles = (
-        "1 hybrid\nshare features",
+        "1 hybrid\nshare if unsure",
         "2 edge\nonly",
         "3 cloud only\nshare features",
         "4 hybrid exact\nshare features",

@@ -119,7 +119,7 @@ def _subtitle(settings: DeviceSettings) -> str:
 
 def _describe(settings: DeviceSettings) -> str:
     if settings.evidence_leaves is Evidence.UNSURE:
-        return "the device writes, the cloud goes on where it is unsure"
+        return "the device writes, the cloud where it is unsure"
     if settings.share is ShareLevel.FEATURES:
         return "the device drafts, the cloud verifies"
     return "the device drafts, the cloud corrects unlikely tokens"

@@ -41,7 +41,7 @@ UNDRAFTED = {
     Undrafted.NO_GAIN: "drafting would not have helped",
 }
 NONE = "·"
-COLUMN_WIDTH = 10
+COLUMN_WIDTH = 9
 
 
 class Column(NamedTuple):
