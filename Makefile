@@ -7,9 +7,10 @@ VLLM := .venv-vllm
 RAY := .venv-ray
 PEERS := .venv-peers
 CLIENTS := .venv-clients
+WHEEL := .venv-wheel
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick lint bench bench-real bench-peers pictures train test-llamacpp test-vllm test-ray test-clients clean help
+.PHONY: demo test quick lint bench bench-real bench-peers pictures train test-llamacpp test-vllm test-ray test-clients test-wheel clean help
 
 help:
 	@echo "make demo    caption a clip with a device and a cloud on this machine"
@@ -25,6 +26,7 @@ help:
 	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
 	@echo "make test-vllm       tests of the vLLM engine, on the CPU, with an environment of its own"
 	@echo "make test-clients    the official openai client, LiteLLM and LangChain against skydraft serve"
+	@echo "make test-wheel      what the README shows, by the built wheel in an empty environment; two minutes"
 	@echo "make test-ray        tests of several replicas by Ray Serve, with an environment of its own"
 
 demo: $(VENV)/.demo
@@ -109,6 +111,14 @@ $(CLIENTS)/.dev:
 		pytest pytest-asyncio pytest-timeout
 	@touch $@
 
+# Made anew each time, from nothing: that is what it tests.
+test-wheel: $(VENV)/.dev
+	rm -rf $(WHEEL)
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEEL)/dist .
+	$(PYTHON) -m venv $(WHEEL)
+	$(WHEEL)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt $(WHEEL)/dist/*.whl
+	SKYDRAFT_WHEEL_BIN=$(CURDIR)/$(WHEEL)/bin $(BIN)/python -m pytest tests/wheel
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skydraft needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
@@ -124,4 +134,4 @@ $(VENV)/.dev: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LLAMACPP) $(VLLM) $(RAY) $(PEERS) $(CLIENTS) .cache build dist
+	rm -rf $(VENV) $(LLAMACPP) $(VLLM) $(RAY) $(PEERS) $(CLIENTS) $(WHEEL) .cache build dist
