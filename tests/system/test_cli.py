@@ -386,6 +386,7 @@ def rest(terminal: int) -> bytes:
 def test_a_cloud_says_where_it_listens_and_ctrl_c_ends_it_quietly() -> None:
     with started("cloud", "--model", TARGET, "--port", "0", start_new_session=True) as process:
         assert process.stdout.readline().startswith("skydraft cloud listens on ws://127.0.0.1:")
+        assert process.stderr.readline().startswith("On a device: export SKYDRAFT_CLOUD=ws://127.0.0.1:")
         interrupt(process)
         assert process.communicate(timeout=PATIENCE_S) == ("", "")
         assert process.returncode == 130
