@@ -394,7 +394,8 @@ def test_a_cloud_says_where_it_listens_and_ctrl_c_ends_it_quietly() -> None:
 
 def test_a_cloud_is_refused_a_port_in_use(cloud: str) -> None:
     port = cloud.rpartition(":")[2]
-    assert f"cannot listen on 127.0.0.1 port {port}" in refusal(skydraft("cloud", "--model", TARGET, "--port", port))
+    told = refusal(skydraft("cloud", "--target", TARGET, "--port", port))
+    assert f"nothing can listen on 127.0.0.1 port {port}" in told
 
 
 @pytest.mark.parametrize("where", [("--target", TARGET), ("--mode", "edge")])
