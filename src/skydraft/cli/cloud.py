@@ -38,7 +38,8 @@ def run_cloud(settings: CloudSettings, num_replicas: int | None, with_stdin: boo
         def announce(address: str) -> None:
             loading.close()
             screen.text(ANNOUNCEMENT + address)
-            if not (with_stdin or settings.behind_proxy):  # what devices meet is the proxy's address
+            is_read = settings.log_format == "text"  # the lines of a JSON log are JSON, each
+            if is_read and not (with_stdin or settings.behind_proxy):  # what devices meet is the proxy's address
                 screen.note(f"On a device: {line_for_devices(address, has_keys=bool(settings.keys))}")
 
         run = _run(settings, num_replicas, announce)
