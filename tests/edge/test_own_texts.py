@@ -51,6 +51,31 @@ def test_of_too_many_texts_the_oldest_are_forgotten(tmp_path: Path, monkeypatch:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_the_bound_holds_while_texts_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "texts.jsonl"
+    monkeypatch.setattr(kept_texts, "MOST_BYTES", 1000)
+    kept = KeptTexts(path)
+    for number in range(200):
+        kept.add(f"question {number}", "x" * 20)
+        assert path.stat().st_size <= 1000
+        assert kept.texts[-1].prompt == f"question {number}"
+    assert 9 <= len(kept.texts) <= 20
+    assert KeptTexts(path).texts == kept.texts
+    path.unlink()  # its owner wants it forgotten
+    kept.add("question", "answer")
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_a_text_that_would_push_out_all_others_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "texts.jsonl"
+    monkeypatch.setattr(kept_texts, "MOST_BYTES", 1000)
+    history = OwnTexts(path, lambda kept: list(map(ord, kept.prompt)))
+    history.add("ab", "short")
+    history.add("xy", "x" * 600)
+    assert [kept.prompt for kept in KeptTexts(path).texts] == ["ab"]
+    assert history.index.find([ord("x"), ord("y")], 1) == []
+
+
 def test_a_file_that_is_none_is_refused_by_name_and_line(tmp_path: Path) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text('{"prompt": "a", "text": "b"}\nnot json\n')

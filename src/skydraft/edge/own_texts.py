@@ -18,7 +18,7 @@ class OwnTexts:
         ConfigError: as KeptTexts.
 
     Attributes:
-        index: of all texts.
+        index: of all texts; it forgets by itself, with its own bound.
     """
 
     def __init__(self, path: Path, to_ids: Callable[[KeptText], Sequence[int]]) -> None:
@@ -34,8 +34,9 @@ class OwnTexts:
 
     def add(self, prompt: str, text: str) -> None:
         """Keep a text. Raises: as KeptTexts.add."""
-        self._kept.add(prompt, text)
-        self._add_to_index(self._kept.texts[-1])
+        kept = self._kept.add(prompt, text)
+        if kept is not None:
+            self._add_to_index(kept)
 
     def _add_to_index(self, kept: KeptText) -> None:
         self.index.begin_document()
