@@ -10,6 +10,7 @@ from skydraft.config import DeviceSettings
 from skydraft.edge.job import OnText
 from skydraft.edge.report import Report, joined, unwritten
 from skydraft.errors import SilentAudio
+from skydraft.gateway.caps import refuse_asking_about_sounds
 from skydraft.gateway.gateway import Gateway
 from skydraft.tasks.caption import INSTRUCTION
 
@@ -21,7 +22,9 @@ async def caption_of_sound(
 
     Raises:
         AudioError: it cannot be read.
+        BadRequest: the settings would have a cloud asked about it that is not to be.
     """
+    refuse_asking_about_sounds(gateway.device_settings, settings)
     try:
         clip = await asyncio.to_thread(clip_of_bytes, data)
     except SilentAudio:

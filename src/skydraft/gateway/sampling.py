@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skydraft.config import DeviceSettings, with_flags
-from skydraft.core import ShareLevel
+from skydraft.core import Evidence, Mode, ShareLevel
+from skydraft.gateway.caps import OWN_FIELDS, refuse_more
 from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.requests import SamplingRequest
 
@@ -35,10 +36,6 @@ _CHANGE_TEXT: Mapping[str, Sequence[Any]] = {
     "typical_p": (None, 1),
     "use_beam_search": (None, False),
 }
-# Settings that a request may choose in its field `skydraft` or in a header such as X-Skydraft-Share; the configuration
-# caps them.
-OWN_FIELDS = ("share", "accept", "objective", "mode", "way")
-_SHARE_ORDER = tuple(level.value for level in ShareLevel)  # what lets least leave first
 
 
 def refuse_unknown(fields: Mapping[str, Any]) -> None:
@@ -80,7 +77,9 @@ def settings_for(
     }
     changes |= {name: value for name, value in more.items() if value is not None}
     changes |= _own_choices(settings, {**own, **(request.skydraft or {})})
-    return with_flags(settings, **changes)
+    chosen = with_flags(settings, **changes)
+    refuse_more(settings, chosen)
+    return chosen
 
 
 def _top_k(top_k: int | None) -> int | None:
@@ -106,21 +105,15 @@ def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def _own_choices(settings: DeviceSettings, own: Mapping[str, Any]) -> dict[str, object]:
-    changes: dict[str, object] = {}
-    for name, value in own.items():
+    for name in own:
         if name not in OWN_FIELDS:
             raise BadRequest(f"unknown field {name!r} in skydraft; expected one of {', '.join(OWN_FIELDS)}", "skydraft")
-        if name == "share" and _rank(value) > _rank(settings.share.value):
-            raise BadRequest(
-                f"share {value!r} lets more leave the device than its configuration allows ({settings.share.value!r})",
-                "skydraft",
-            )
-        changes[name] = value
+    changes: dict[str, object] = dict(own)
+    if own.get("share") in (ShareLevel.NONE, ShareLevel.TOKENS):
+        changes.setdefault("evidence", Evidence.NEVER)
+    elif own.get("mode") == Mode.CLOUD and settings.evidence is Evidence.UNSURE:
+        changes.setdefault("evidence", Evidence.ALWAYS)  # as that mode has it
     return changes
-
-
-def _rank(share: object) -> int:
-    return _SHARE_ORDER.index(share) if share in _SHARE_ORDER else len(_SHARE_ORDER)
 
 
 def own_headers(headers: Mapping[str, str]) -> dict[str, str]:
