@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -41,6 +43,11 @@ class Served(NamedTuple):
     server: GatewayServer
     cloud: Running
 
+    def connected(self) -> socket.socket:
+        """A connection of an app that speaks HTTP by hand."""
+        where = urlsplit(self.url)
+        return socket.create_connection((where.hostname, where.port), timeout=PATIENCE_S)
+
     def post(self, path: str, body: object, **headers: str) -> httpx.Response:
         return httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=PATIENCE_S)
 
@@ -56,6 +63,14 @@ class Served(NamedTuple):
         *data, last = self.stream(path, body)
         assert last == "[DONE]"
         return [json.loads(each) for each in data]
+
+
+def request_of(path: str, body: object, **headers: str) -> bytes:
+    """A POST as it is sent."""
+    data = json.dumps(body).encode()
+    lines = [f"POST /v1{path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(data)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + data
 
 
 @contextmanager

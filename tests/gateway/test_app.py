@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -14,7 +13,7 @@ from skydraft.cloud.access.keys import KeyGrant, add_key
 from skydraft.config import GatewaySettings
 from skydraft.errors import ConfigError
 from skydraft.gateway.serve import GatewayServer
-from tests.gateway.running import Served, served
+from tests.gateway.running import Served, request_of, served
 from tests.waiting import PATIENCE_S, wait_until
 
 BODY = {"model": "x", "prompt": "ba", "max_tokens": 3}
@@ -115,8 +114,7 @@ def test_an_endpoint_that_is_open_to_others_wants_keys_and_tls() -> None:
 
 
 def test_a_head_of_too_many_lines_ends_the_connection(gateway: Served) -> None:
-    where = urlsplit(gateway.url)
-    with socket.create_connection((where.hostname, where.port), timeout=PATIENCE_S) as stream:
+    with gateway.connected() as stream:
         stream.sendall(b"POST /v1/completions HTTP/1.1\r\n" + b"a: b\r\n" * 300)
         with suppress(ConnectionError):
             assert stream.recv(4096) == b""
@@ -128,29 +126,24 @@ class _NoGateway:
 
 
 def test_a_body_that_does_not_come_is_not_waited_for() -> None:
-    with served(GatewaySettings(port=0, body_s=0.1)) as gateway:
-        where = urlsplit(gateway.url)
-        with socket.create_connection((where.hostname, where.port), timeout=PATIENCE_S) as stream:
-            stream.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 90\r\n\r\n{")
-            assert b"408" in stream.recv(4096).splitlines()[0]
+    with served(GatewaySettings(port=0, body_s=0.1)) as gateway, gateway.connected() as stream:
+        stream.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 90\r\n\r\n{")
+        assert b"408" in stream.recv(4096).splitlines()[0]
 
 
 def test_an_app_that_reads_nothing_holds_nothing() -> None:
     with served(GatewaySettings(port=0, stall_s=0.1), max_tokens=4000) as gateway:
-        where = urlsplit(gateway.url)
-        body = b'{"prompt": "ba", "stream": true, "temperature": 5, "seed": 1, "n": 8}'
-        head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
-        with socket.create_connection((where.hostname, where.port), timeout=PATIENCE_S) as stream:
+        body = {"prompt": "ba", "stream": True, "temperature": 5, "seed": 1, "n": 8}
+        with gateway.connected() as stream:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            stream.sendall(head.encode() + body)
+            stream.sendall(request_of("/completions", body))
             wait_until(lambda: "skydraft_gateway_requests 1.0" in get(gateway, "/metrics").text)
             wait_until(lambda: not gateway.gateway.num_present)
         assert gateway.post("/completions", BODY).status_code == 200
 
 
 def test_connections_that_say_nothing_leave_room_for_others(gateway: Served) -> None:
-    where = urlsplit(gateway.url)
     with ExitStack() as stack:
         for _ in range(400):  # more than there are places for strangers
-            stack.enter_context(socket.create_connection((where.hostname, where.port), timeout=PATIENCE_S))
+            stack.enter_context(gateway.connected())
         assert gateway.post("/completions", BODY).status_code == 200

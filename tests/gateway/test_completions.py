@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from skydraft.cloud.access.keys import KeyGrant, add_key
+from skydraft.config import GatewaySettings
 from tests.cloud.running import get, samples
-from tests.gateway.running import Served, truth
+from tests.gateway.running import Served, request_of, served, truth
 from tests.waiting import PATIENCE_S, wait_until
 
 CHAT, BARE = "/chat/completions", "/completions"
 ASKED = "ba de"
+ENDLESS = "table:vocab=64,seed=3,order=2"
+NUM_TOKENS = re.compile(rb"skydraft_gateway_tokens_total\{.*\} [1-9]")
 
 
 def chat(**more: Any) -> dict[str, Any]:
@@ -122,6 +128,25 @@ def test_an_app_that_hangs_up_frees_its_slots(gateway: Served, is_streamed: bool
                 client.post(f"{gateway.url}{BARE}", json=body, timeout=httpx.Timeout(PATIENCE_S, read=1e-3))
     wait_until(lambda: not gateway.gateway.num_present)
     wait_until(lambda: samples(get(gateway.cloud.address, "/metrics").text)["skydraft_sessions"] == 0)
+
+
+@pytest.mark.parametrize("path", [CHAT, BARE, "/responses"])
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_text_that_is_broken_off_has_paid_for_what_there_was_of_it(
+    tmp_path: Path, path: str, is_streamed: bool
+) -> None:
+    keys = tmp_path / "keys.toml"
+    bearer = {"Authorization": f"Bearer {add_key(keys, 'phone', KeyGrant(tokens_per_minute=1))}"}
+    asked = {CHAT: chat(), BARE: bare(), "/responses": {"input": ASKED}}[path]
+    limit = "max_output_tokens" if path == "/responses" else "max_tokens"
+    body = {**asked, limit: 4000, "stream": is_streamed}
+    with served(GatewaySettings(port=0, keys=str(keys)), draft=ENDLESS, target=ENDLESS) as gateway:
+        with gateway.connected() as app:
+            app.sendall(request_of(path, body, **bearer))
+            wait_until(lambda: NUM_TOKENS.search(gateway.gateway.metrics.exposition()))
+        wait_until(lambda: not gateway.gateway.num_present)
+        spent = gateway.post(path, {**asked, limit: 1}, **bearer)
+        assert (spent.status_code, spent.json()["error"]["type"]) == (429, "rate_limit_error")
 
 
 @pytest.mark.parametrize(

@@ -78,13 +78,13 @@ class SoundAnswer:
         self._holder = holder
         self._asked = asked
         self._settings = settings
+        self._write = gateway.charged(holder, self._caption)
         self._windows: Sequence[CaptionedWindow] = ()
 
     async def whole(self) -> Response:
         """Raises: SkydraftError: the sound cannot be read, or nothing can be said of it."""
         with self._gateway.place(self._holder):
             report = await self._write(self._settings, lambda _: None)
-        self._gateway.wrote(self._holder, report)
         match self._asked.response_format:
             case "text":
                 return PlainTextResponse(report.text + "\n")
@@ -107,7 +107,6 @@ class SoundAnswer:
                         if piece is not None and piece.text:
                             yield event({"type": "transcript.text.delta", "delta": piece.text})
                         if report is not None:
-                            self._gateway.wrote(self._holder, report)
                             done = {"type": "transcript.text.done", "text": report.text, **_facts(report)}
                             yield event(done)
         except SkydraftError as error:
@@ -117,7 +116,7 @@ class SoundAnswer:
             self._gateway.metrics.refused(problem.status)
             yield event(problem.body())
 
-    async def _write(self, settings: DeviceSettings, on_text: OnText) -> Report:
+    async def _caption(self, settings: DeviceSettings, on_text: OnText) -> Report:
         caption = await caption_of_sound(self._gateway, self._asked.data, settings, on_text)
         self._windows = caption.windows
         return report_of(caption, settings)

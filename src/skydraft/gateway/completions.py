@@ -161,6 +161,7 @@ class Answer:
 
     async def respond(self, request: Request, write: Write) -> Response:
         """Raises: SkydraftError: before anything was written."""
+        write = self._gateway.charged(self._holder, write)
         if not self._asked.stream:
             return await unless_hung_up(request.receive, self._whole(write))
         return await begin_stream(request.receive, self._events(write), self._gateway.settings.stall_s)
@@ -168,7 +169,6 @@ class Answer:
     async def _whole(self, write: Write) -> Response:
         with self._gateway.place(self._holder):
             reports = await write_all(write, self._settings)
-        self._note(reports)
         choices = [self._whole_choice(index, report) for index, report in enumerate(reports)]
         body = {**self._head(self._shape.whole), "choices": choices, **self._totals(reports)}
         return Response(msgspec.json.encode(body), media_type="application/json")
@@ -197,7 +197,6 @@ class Answer:
             self._gateway.metrics.refused(problem_of(error).status)
             yield event(problem_of(error).body())
             return
-        self._note(list(reports.values()))
         if self._includes_usage:
             head = self._head(self._shape.chunk)
             yield event({**head, "choices": [], "usage": self._totals(list(reports.values()))["usage"]})
@@ -254,10 +253,6 @@ class Answer:
     def _includes_usage(self) -> bool:
         options = self._asked.stream_options
         return options is not None and options.include_usage
-
-    def _note(self, reports: Sequence[Report]) -> None:
-        for report in reports:
-            self._gateway.wrote(self._holder, report)
 
 
 def finish_of(report: Report) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 
@@ -18,11 +18,14 @@ from skydraft.cloud.access.guard import Guard, Refusal
 from skydraft.cloud.access.keys import Holder, KeyRing
 from skydraft.cloud.limits.uvicorn_limits import ADMIT
 from skydraft.config import DeviceSettings, GatewaySettings
+from skydraft.core import TextPiece, tokens_of
 from skydraft.edge.device import Device
+from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
 from skydraft.gateway.gateway_metrics import GatewayMetrics
 from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.sse import HungUp
+from skydraft.gateway.texts import Write
 
 log = logging.getLogger("skydraft.gateway")
 
@@ -97,10 +100,21 @@ class Gateway:
             self._present[holder] -= 1
             self._present += Counter()  # without those at 0
 
-    def wrote(self, holder: Holder, report: Report) -> None:
-        """A text has ended."""
-        self._account(holder).spend(len(report.tokens), time.monotonic())
-        self.metrics.wrote(report)
+    def charged(self, holder: Holder, write: Write) -> Write:
+        """The same writing, paid for piece by piece: a text that is broken off has paid for what there was of it."""
+
+        async def write_charged(settings: DeviceSettings, on_text: OnText) -> Report:
+            def charge(pieces: Sequence[TextPiece]) -> None:
+                tokens = tokens_of(pieces)
+                self._account(holder).spend(len(tokens), time.monotonic())
+                self.metrics.wrote(tokens)
+                on_text(pieces)
+
+            report = await write(settings, charge)
+            self.metrics.text_ended(report)
+            return report
+
+        return write_charged
 
     async def body(self, request: Request) -> bytes:
         """All of a request's body.

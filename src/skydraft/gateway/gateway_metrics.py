@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-from skydraft.core import Origin
+from skydraft.core import Origin, Token
 from skydraft.edge.report import Report
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -24,6 +26,8 @@ class GatewayMetrics:
             "skydraft_gateway_tokens", "Tokens written, by where they came from", ["origin"], registry=registry
         )
         self._drafted = Counter("skydraft_gateway_tokens_drafted", "Draft tokens that were judged", registry=registry)
+        for origin in Origin:
+            self._tokens.labels(origin.value)
         self._problems = Counter(
             "skydraft_gateway_problems", "Answers that say what is wrong, by status", ["status"], registry=registry
         )
@@ -37,13 +41,16 @@ class GatewayMetrics:
     def ended(self) -> None:
         self._requests.dec()
 
-    def wrote(self, report: Report) -> None:
-        """A text has ended."""
+    def wrote(self, tokens: Sequence[Token]) -> None:
+        """A text has grown."""
+        for token in tokens:
+            self._tokens.labels(token.origin.value).inc()
+
+    def text_ended(self, report: Report) -> None:
+        """It was not broken off."""
         self._texts.inc()
         self._drafted.inc(report.num_drafted)
         self._first_token_s.observe(report.first_token_s)
-        for origin in Origin:
-            self._tokens.labels(origin.value).inc(report.num_by_origin[origin])
 
     def refused(self, status: int) -> None:
         """An answer said what is wrong."""

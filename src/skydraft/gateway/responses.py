@@ -100,6 +100,7 @@ class ResponseAnswer:
 
     async def respond(self, request: Request, write: Write) -> Response:
         """Raises: SkydraftError: before anything was written."""
+        write = self._gateway.charged(self._holder, write)
         if not self._asked.stream:
             return await unless_hung_up(request.receive, self._whole(write))
         return await begin_stream(request.receive, self._events(write), self._gateway.settings.stall_s)
@@ -107,7 +108,6 @@ class ResponseAnswer:
     async def _whole(self, write: Write) -> Response:
         with self._gateway.place(self._holder):
             (report,) = await write_all(write, [self._settings])
-        self._gateway.wrote(self._holder, report)
         return Response(msgspec.json.encode(self._ended(report)), media_type="application/json")
 
     async def _events(self, write: Write) -> AsyncGenerator[bytes, None]:
@@ -124,7 +124,6 @@ class ResponseAnswer:
                         delta = {**self._place, "delta": growth.piece.text, "logprobs": []}
                         yield self._event("output_text.delta", delta)
                     if growth.report is not None:
-                        self._gateway.wrote(self._holder, growth.report)
                         for closing in self._closing(text, growth.report):
                             yield closing
         except SkydraftError as error:
