@@ -10,7 +10,7 @@ CLIENTS := .venv-clients
 WHEEL := .venv-wheel
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick lint bench bench-real bench-peers pictures train test-llamacpp test-vllm test-ray test-clients test-wheel clean help
+.PHONY: demo test quick lint bench bench-real bench-peers docs pictures train test-llamacpp test-vllm test-ray test-clients test-wheel clean help
 
 help:
 	@echo "make demo    caption a clip with a device and a cloud on this machine"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-real      the bench with real models, in the folder that SKYDRAFT_MODELS names; builds llama.cpp, once"
 	@echo "make bench-peers     llama.cpp's server and tightwad beside skydraft, with the same models; installs them, once"
 	@echo "make slow    tests that take long or time something: every clip of the unseen actors, --help"
+	@echo "make docs    the pages of docs/ as a site, build/site/index.html"
 	@echo "make pictures        the README's picture of the demo, drawn again"
 	@echo "make train   train the embedded pair again, from ../shared/speech"
 	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
@@ -63,6 +64,10 @@ $(PEERS)/.dev:
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet xllamacpp==2026.10.11549 tightwad==0.5.4
 	@touch $@
+
+docs: $(VENV)/.docs
+	$(BIN)/zensical build --strict --clean
+	@echo "build/site/index.html; its search needs a server: $(BIN)/python -m http.server --directory build/site"
 
 pictures: $(VENV)/.dev
 	$(BIN)/python docs/pictures/demo.py
@@ -126,6 +131,10 @@ $(VENV)/bin/python:
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing skydraft into $(VENV); this takes a quarter of a minute or so, once."
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

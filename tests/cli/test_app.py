@@ -26,6 +26,12 @@ def test_every_flag_has_a_help_text(capsys: pytest.CaptureFixture[str], command:
     assert "--with-stdin" not in "".join(options)
 
 
+@pytest.mark.parametrize("command", ["models list", "models pull", "completion", "cloud-key add"])
+def test_a_command_without_settings_has_a_help_text_too(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert run([*command.split(), "--help"]) == 0
+    assert "\nOther:\n" in capsys.readouterr().out
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"skydraft {skydraft.__version__}\n"

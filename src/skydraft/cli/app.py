@@ -52,6 +52,8 @@ class Command(click.Command):
                 sections.setdefault(heading, []).append(record)
         other = sections.pop(OTHER, [])
         for heading, records in [*sections.items(), (OTHER, other)]:
+            if not records:
+                continue
             with formatter.section(heading or "Options"):
                 formatter.write_dl(records)
 
