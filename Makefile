@@ -33,8 +33,9 @@ help:
 demo: $(VENV)/.demo
 	@$(BIN)/skydraft demo
 
+# A file's tests stay together, for the processes that they share; two at a time, as most start a device and a cloud.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(ARGS)
 
 quick: $(VENV)/.dev
 	$(BIN)/python -m pytest -m quick

@@ -283,7 +283,7 @@ def test_what_is_private_of_uvicorn_and_websockets_is_there_as_we_use_it() -> No
     """Anything of this may change with any version, which is why their versions have an upper bound."""
     assert ASGISendEvent is not None
     made = ["config", "server_state", "app_state", "_loop"]
-    config, state = Config("x:y", interface="asgi3"), ServerState()
+    config, state = Config("x:y", interface="asgi3", log_config=None), ServerState()
     config.loaded, config.loaded_app, config.ws_protocol_class = True, None, None
     config.encoded_headers = []
     for protocol_class in (H11Protocol, WebSocketsSansIOProtocol):
