@@ -9,7 +9,7 @@ import pytest
 
 from skydraft.core import Prompt, TensorSegment, TokenSegment
 from skydraft.core.tree_shape import TreeShape
-from skydraft.engines.base import Engine, Extension, Slot
+from skydraft.engines.base import ChunkedEngine, Engine, Extension, PromptChunk, Slot
 from skydraft.errors import CacheOverflow, PromptRejected
 from tests.engines.operations import FromScratch, text_prompt
 
@@ -71,6 +71,34 @@ def check_that_an_overflow_changes_no_slot(engine: Engine, from_scratch: FromScr
     with pytest.raises(CacheOverflow, match="prompt has 7 tokens"):
         engine.open(text_prompt(*range(8, 15)))
     engine.open(text_prompt(8))
+
+
+def check_that_a_prompt_begins_with_what_another_slot_has_read(
+    engine: ChunkedEngine, prompt: Prompt, longer: Prompt, num_reused: int
+) -> None:
+    """Of an engine with 2 slots, to the bit. The first two prompts have at least so many tokens in common."""
+    other_text, text = [9, 8, 11], [12, 13, 14]
+    alone = engine.open(longer)
+    (expected,) = engine.extend([Extension.chain(alone.slot, text)])
+    expected = np.asarray(expected).copy()
+    engine.close(alone.slot)
+    first = engine.open(prompt).slot
+    engine.extend([Extension.chain(first, other_text)])
+    unit = engine.prefix_reuse.unit
+    half = max(1, num_reused // unit // 2) * unit
+    pieces = [engine.copy_out(first, 0, half), engine.copy_out(first, half, num_reused)]
+    engine.extend([Extension.chain(first, other_text)])
+    second = engine.reserve(longer, pieces)
+    num_left = engine.measure(longer) - num_reused
+    with pytest.raises(ValueError, match=f"has {num_left} left"):
+        engine.extend([PromptChunk(second, num_left + 1)])
+    (rows,) = engine.extend([PromptChunk(second, num_left)])
+    np.testing.assert_array_equal(rows[0], alone.logits)
+    np.testing.assert_array_equal(engine.extend([Extension.chain(second, text)])[0], expected)
+    with pytest.raises(ValueError, match="at least the last"):
+        engine.reserve(prompt, [engine.copy_out(first, 0, engine.measure(prompt))])
+    for slot in (first, second):
+        engine.close(slot)
 
 
 def check_that_rejected_prompts_take_no_slot(engine: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import cast
 
@@ -11,7 +12,10 @@ import numpy as np
 
 from skydraft.core import Prompt, TokenSegment
 from skydraft.core.tree_shape import TreeShape
-from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, PromptChunk, Slot, SwappedSlot
+from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, KvPiece, PromptChunk, Slot, SwappedSlot
+from skydraft.engines.prompt_checks import text_ids
+
+COPIED = 9  # tokens of a text, at most
 
 # (prompt, token ids) -> [1 + num_tokens, vocab_size]: row i after i tokens
 FromScratch = Callable[[Prompt, list[int]], np.ndarray]
@@ -52,8 +56,8 @@ class _Text:
 class RandomOperations:
     """Opens, extends (chains, trees, trees that grow), crops, keeps paths of and closes slots at random.
 
-    Of a ChunkedEngine some prompts are read in chunks, in the passes that extend other slots, and some slots are
-    swapped out and in.
+    Of a ChunkedEngine some prompts are read in chunks, in the passes that extend other slots, some slots are swapped
+    out and in, and some prompts begin with what another slot has read.
 
     Args:
         vocab_size: ids are drawn below it and above 7, for a model may give the first a meaning.
@@ -81,16 +85,20 @@ class RandomOperations:
         self.texts: dict[Slot, _Text] = {}
         self.unread: dict[Slot, tuple[Prompt, int]] = {}  # and how many tokens of it are left
         self.swapped: list[tuple[SwappedSlot, _Text]] = []
+        self.copied: list[tuple[list[int], list[KvPiece]]] = []
         self.largest_difference = 0.0
 
     def run(self, num_steps: int) -> None:
-        steps = [self.open, self.extend, self.extend, self.extend, self.crop, self.close, self.swap]
+        steps = [self.open, self.extend, self.extend, self.extend, self.crop, self.close, self.swap, self.copy]
         for _ in range(num_steps):
             steps[self.random.integers(len(steps))]()
             self._decide_some_trees()
 
     def open(self) -> None:
         if len(self.texts) + len(self.unread) == self.engine.limits.num_slots:
+            return
+        if isinstance(self.engine, ChunkedEngine) and self.copied and self.random.random() < 0.3:
+            self._open_with_copy(self.engine)
             return
         prompt = self.make_prompt(self.random)
         if isinstance(self.engine, ChunkedEngine) and self.random.random() < 0.6:
@@ -148,6 +156,30 @@ class RandomOperations:
             slot = self.engine.swap_in(swapped)
             assert slot not in self.texts
             self.texts[slot] = text
+
+    def copy(self) -> None:
+        """Copy the beginning of a text out, in one piece or two."""
+        slots = list(self.texts)
+        if not isinstance(self.engine, ChunkedEngine) or not slots:
+            return
+        slot, reuse = slots[self.random.integers(len(slots))], self.engine.prefix_reuse
+        token_ids = list(text_ids(self.texts[slot].prompt))
+        if len(token_ids) < self.engine.measure(self.texts[slot].prompt):
+            return  # tensors stand between them
+        token_ids += self.texts[slot].token_ids if reuse.takes_text else []
+        end = min(len(token_ids), COPIED) // reuse.unit * reuse.unit
+        if end:
+            ends = sorted({end, int(self.random.integers(1, end // reuse.unit + 1)) * reuse.unit})
+            pieces = [self.engine.copy_out(slot, *run) for run in pairwise([0, *ends])]
+            assert sum(piece.num_tokens for piece in pieces) == end
+            assert all(piece.num_bytes > 0 for piece in pieces)
+            self.copied.append((token_ids[:end], pieces))
+
+    def _open_with_copy(self, engine: ChunkedEngine) -> None:
+        token_ids, pieces = self.copied[self.random.integers(len(self.copied))]
+        new_ids = [int(i) for i in self.random.integers(8, self.vocab_size, self.random.integers(1, 4))]
+        prompt = text_prompt(*token_ids, *new_ids)
+        self.unread[engine.reserve(prompt, pieces)] = prompt, len(new_ids)
 
     def _extension(self, slot: Slot) -> Extension:
         text = self.texts[slot]

@@ -129,6 +129,11 @@ def test_a_full_slot_can_be_used_to_its_last_index(start: Start, saved: Saved) -
     np.testing.assert_allclose(rows[0], plain(saved("llama"))(text_prompt(8, 9, 10), [12, 13, 14])[1:], atol=1e-5)
 
 
+def test_a_prompt_begins_with_what_another_slot_has_read(start: Start) -> None:
+    prompts = text_prompt(*range(8, 40)), text_prompt(*range(8, 38), 9, 9, 9)
+    contract.check_that_a_prompt_begins_with_what_another_slot_has_read(start("llama", num_slots=2), *prompts, 30)
+
+
 def test_prompts_that_the_model_cannot_take_are_rejected_and_take_no_slot(start: Start) -> None:
     contract.check_that_rejected_prompts_take_no_slot(start("llama", num_slots=1))
 

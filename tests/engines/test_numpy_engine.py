@@ -16,6 +16,7 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from skydraft.core import Prompt, TensorSegment, TokenSegment
 from skydraft.engines.load import load_ears, load_engine, load_tokenizer
+from skydraft.engines.numpy.audio_tower import AudioTower
 from skydraft.engines.numpy.engine import NumpyEngine
 from skydraft.engines.self_test import TextLengths, compare_rows, hold_to_promise
 from skydraft.engines.settings import EngineSettings
@@ -111,6 +112,21 @@ def test_an_overflow_leaves_all_slots_as_they_were(
 ) -> None:
     engine = start(num_slots=2, max_length=6)
     contract.check_that_an_overflow_changes_no_slot(engine, partial(from_scratch, model), 1e-5)
+
+
+def test_a_prompt_begins_with_what_another_slot_has_heard_and_the_sound_is_not_heard_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, sound = start(num_slots=2), log_mel(30)
+    prompt, longer = heard(sound, (9, 10)), heard(sound, (9, 10, 11, 12))
+    num_reused = engine.measure(prompt) - 1
+    contract.check_that_a_prompt_begins_with_what_another_slot_has_read(engine, prompt, longer, num_reused)
+    slot = engine.open(prompt).slot
+    within, after = (engine.copy_out(slot, 0, end) for end in (5, num_reused))
+    monkeypatch.setattr(AudioTower, "listen", lambda *of: pytest.fail("it listens"))
+    engine.close(engine.reserve(longer, [after]))
+    with pytest.raises(pytest.fail.Exception, match="it listens"):
+        engine.reserve(longer, [within])
 
 
 def test_prompts_without_tokens_or_beyond_the_vocabulary_are_rejected_and_take_no_slot(start: Start) -> None:

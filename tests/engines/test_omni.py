@@ -16,6 +16,7 @@ from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.engines.log_mel import load_log_mel
 from skydraft.errors import CacheOverflow, ModelLoadError, PromptRejected
 from skydraft.text.checkpoint import Role, find_checkpoint
+from tests.engines import contract
 from tests.engines.folders import AUDIO_BOS_ID, AUDIO_EOS_ID, AUDIO_ID, NUM_MEL_BINS
 from tests.engines.hugging_face import thinker
 from tests.engines.operations import RandomOperations, text_prompt
@@ -155,6 +156,13 @@ def test_texts_with_and_without_sound_through_random_operations(
         vocab_size=64,
         make_prompt=make_prompt,
     ).run(30)
+
+
+def test_a_prompt_begins_with_what_another_slot_has_heard(start: Start) -> None:
+    engine, sound = start("omni", num_slots=2), log_mel(30)
+    prompts = heard(sound, (9, 10)), heard(sound, (9, 10, 11, 12))
+    for num_reused in (5, engine.measure(prompts[0]) - 1):
+        contract.check_that_a_prompt_begins_with_what_another_slot_has_read(engine, *prompts, num_reused)
 
 
 def test_greedy_text_equals_generate(start: Start, model: Qwen2_5OmniThinkerForConditionalGeneration) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from skydraft.engines.base import Array, EngineLimits, Extension, PromptChunk, RowPromise, Slot
+from skydraft.core import Prompt
+from skydraft.engines.base import Array, EngineLimits, Extension, KvPiece, PromptChunk, RowPromise, Slot
 from skydraft.engines.emulated.table import TableEngine
 from skydraft.engines.emulated.words import word_vocabulary
 from skydraft.engines.external.text_engine import TextEngine, TextQuestion
@@ -31,6 +32,12 @@ class Company(TableEngine):
         self._spoils = spoils
         self.cropped: set[Slot] = set()
         self.trees: set[Slot] = set()
+        self.copies: set[Slot] = set()
+
+    def reserve(self, prompt: Prompt, beginning: Sequence[KvPiece] = ()) -> Slot:
+        slot = super().reserve(prompt, beginning)
+        self.copies.update([slot] if beginning else [])
+        return slot
 
     def extend(self, extensions: Items) -> list[Array]:
         logits = super().extend(extensions)
@@ -51,6 +58,7 @@ class Company(TableEngine):
     def close(self, slot: Slot) -> None:
         super().close(slot)
         self.trees.discard(slot)
+        self.copies.discard(slot)
 
 
 def has_width(least: int) -> Callable[[Company, Items], bool]:
@@ -77,6 +85,10 @@ def has_a_part_of_a_prompt(engine: Company, items: Items) -> bool:
     return any(isinstance(item, PromptChunk) and item.num_tokens < 24 for item in items)
 
 
+def follows_a_copy(engine: Company, items: Items) -> bool:
+    return any(item.slot in engine.copies for item in items)
+
+
 @pytest.mark.parametrize(
     ("spoils", "found"),
     [
@@ -87,7 +99,8 @@ def has_a_part_of_a_prompt(engine: Company, items: Items) -> bool:
         (follows_a_kept_path, ("trees", "crops", "two slots")),
         (follows_a_crop, ("trees", "crops", "swapped")),
         (has_two_slots, ("two slots",)),
-        (has_a_part_of_a_prompt, ("two slots", "restored")),
+        (has_a_part_of_a_prompt, ("two slots", "restored", "reused")),
+        (follows_a_copy, ("reused",)),
     ],
 )
 def test_each_way_to_break_invariance_is_found(

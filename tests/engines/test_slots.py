@@ -204,6 +204,27 @@ def test_a_slot_that_was_reserved_and_not_read_is_closed_clean() -> None:
     assert book.release(book.reserve([5, 6, 7])) == 0
 
 
+def test_a_prompt_of_which_a_part_is_held_is_read_from_there() -> None:
+    book = SlotBook(LIMITS)
+    slot = book.reserve([5, 6, 7], num_held=2)
+    (placement,) = book.place([PromptChunk(slot, 1)], 100)
+    assert (placement.token_ids, placement.start, placement.num_rows) == ([7], 2, 1)
+    with pytest.raises(ValueError, match="a prompt of 2 tokens cannot begin with 2 that are read"):
+        book.reserve([5, 6], num_held=2)
+    assert book.reserve([5, 6]) == 1
+
+
+def test_only_tokens_that_follow_one_another_can_be_copied() -> None:
+    book = opened()
+    extend(book, Extension.chain(0, [5, 6]))
+    extend(book, Extension(0, [7, 8], TreeShape((0, 0))))
+    book.require_held(0, 1, 5)
+    unread = book.reserve([1, 2], num_held=1)
+    for slot, start, end in ((0, 1, 6), (0, 2, 2), (0, -1, 2), (unread, 0, 1)):
+        with pytest.raises(ValueError, match=f"tokens {start} to {end} of slot {slot} are not to be had"):
+            book.require_held(slot, start, end)
+
+
 def test_a_swapped_slot_goes_on_where_it_was() -> None:
     book = opened()
     extend(book, Extension.chain(0, [5, 6, 7]))

@@ -99,6 +99,11 @@ def test_a_subtree_may_be_kept(check: contract.Check) -> None:
     check(TableEngine(table, 2, limits=LIMITS), plain(table, 2), 0)
 
 
+def test_a_prompt_begins_with_what_another_slot_has_read() -> None:
+    engine, prompts = load_table("table:vocab=64,order=2", EngineLimits(2, 20)), (text_prompt(1, 2, 3), [1, 2, 3, 4, 5])
+    contract.check_that_a_prompt_begins_with_what_another_slot_has_read(engine, prompts[0], text_prompt(*prompts[1]), 2)
+
+
 def test_prompts_without_tokens_or_beyond_the_vocabulary_are_rejected_and_take_no_slot() -> None:
     contract.check_that_rejected_prompts_take_no_slot(load_table("table:", EngineLimits(1, 8)))
 

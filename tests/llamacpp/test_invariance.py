@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 
 from skydraft.core.tree_shape import TreeShape
-from skydraft.engines.base import Engine, Extension
+from skydraft.engines.base import ChunkedEngine, Engine, Extension, PrefixReuse
 from skydraft.engines.load import load_engine
 from skydraft.engines.prompt_checks import text_ids
 from skydraft.engines.self_test import compare_rows
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import EngineError, PromptRejected
+from tests.engines import contract
 from tests.engines.operations import FromScratch, RandomOperations, text_prompt
 from tests.llamacpp.installed import require_llamacpp
 from tests.llamacpp.targets import LONG, SHORT, Miniature, load
 
 require_llamacpp()
 
+PROMPT_CHUNK = 64
 KINDS = ["Q4_K_S", "Q5_0", "F16"]  # repacked; llamafile's kernels of integers; those of floats
 
 
@@ -54,6 +56,17 @@ def test_the_self_test_finds_no_difference(miniature: Miniature, kind: str, max_
     assert engine.row_promise.is_invariant
     assert f"rows are read at most {max_rows} at a time" in engine.row_promise.reason
     assert compare_rows(engine, SHORT).ways == ()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "Q5_0 experts"])
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_prompt_begins_with_what_another_slot_has_read(miniature: Miniature, kind: str, num_threads: int) -> None:
+    engine = load(miniature(kind), num_threads=num_threads)
+    assert isinstance(engine, ChunkedEngine)
+    assert engine.prefix_reuse == PrefixReuse(PROMPT_CHUNK, takes_text=False)
+    ids = np.random.default_rng(3).integers(8, engine.vocabulary.num_tokens, 210).tolist()
+    prompts = text_prompt(*ids[:140]), text_prompt(*ids[:130], *ids[150:])
+    contract.check_that_a_prompt_begins_with_what_another_slot_has_read(engine, *prompts, 2 * PROMPT_CHUNK)
 
 
 def test_threads_change_no_bit(miniature: Miniature) -> None:

@@ -117,8 +117,8 @@ def test_a_window_is_no_bound_for_the_length(written: Written, monkeypatch: pyte
 
 
 def test_more_slots_than_llama_cpp_keeps_are_refused(written: Written) -> None:
-    assert refused(written(), num_slots=256) == "llama.cpp takes at most 255 slots and num_slots is 256: lower it"
-    assert load(written(), num_slots=255, max_length=8).limits.num_slots == 255
+    assert refused(written(), num_slots=255) == "llama.cpp takes at most 254 slots and num_slots is 255: lower it"
+    assert load(written(), num_slots=254, max_length=8).limits.num_slots == 254
 
 
 def test_a_cache_that_does_not_fit_says_so(tmp_path: Path) -> None:

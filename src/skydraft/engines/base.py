@@ -85,6 +85,30 @@ class SwappedSlot(NamedTuple):
     content: Any
 
 
+class KvPiece(NamedTuple):
+    """Keys and values of a run of tokens, copied out of an engine's cache; to be given to `reserve` of the same engine.
+
+    num_bytes: of memory that it takes.
+    """
+
+    num_tokens: int
+    num_bytes: int
+    content: Any
+
+
+class PrefixReuse(NamedTuple):
+    """What a slot has read that another text, which begins with the same tokens, may be given in place of reading it.
+
+    As long as callers keep to it, logits are as if all had been read: to the bit, where rows are invariant.
+
+    unit: a prompt's tokens, up to a multiple of so many from its start.
+    takes_text: generated tokens too.
+    """
+
+    unit: int = 1
+    takes_text: bool = True
+
+
 class Engine(Protocol):
     """A language model with a KV cache of slots. One thread at a time may use it.
 
@@ -147,8 +171,11 @@ class Engine(Protocol):
 class ChunkedEngine(Engine, Protocol):
     """An engine that reads prompts piece by piece, in the same forward passes as other slots' tokens.
 
-    What its slots hold can be kept elsewhere meanwhile, so that others may have them.
+    What its slots hold can be kept elsewhere meanwhile, so that others may have them, and what they have read need not
+    be read again by others. (Those that are none have a cache of prompts of their own, or cannot tell.)
     """
+
+    prefix_reuse: PrefixReuse
 
     def measure(self, prompt: Prompt) -> int:
         """How many tokens the prompt takes in a slot; nothing is computed.
@@ -158,13 +185,33 @@ class ChunkedEngine(Engine, Protocol):
             PromptRejected: the model cannot take a segment of it.
         """
 
-    def reserve(self, prompt: Prompt) -> Slot:
+    def prompt_ids(self, prompt: Prompt) -> Sequence[int]:
+        """The prompt as tokens of a slot: one id each, for tensors ids that say nothing of what is in them.
+
+        Raises:
+            CacheOverflow, PromptRejected: as `measure`.
+        """
+
+    def reserve(self, prompt: Prompt, beginning: Sequence[KvPiece] = ()) -> Slot:
         """Give the prompt a slot. `extend` reads it by `PromptChunk`s, and takes nothing else for the slot before.
 
         Tensors are processed here, whole: an audio tower needs all of a clip before it gives any output.
 
+        Args:
+            beginning: pieces that `copy_out` made of a text with the same first tokens and tensors, which follow each
+                other from its start as `prefix_reuse` allows: these tokens are not read. The last one always is.
         Raises:
             CacheOverflow, PromptRejected: as `open`.
+            ValueError: the beginning is as long as the prompt, or longer.
+        """
+
+    def copy_out(self, slot: Slot, start: int, end: int) -> KvPiece:
+        """Copy what a slot, which stays as it is, holds of a run of tokens.
+
+        Args:
+            start, end: those from start to end - 1, the prompt's counted first.
+        Raises:
+            ValueError: it has not read its prompt to the end, or not so many tokens that follow one another.
         """
 
     def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Array]:

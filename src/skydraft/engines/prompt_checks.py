@@ -43,6 +43,16 @@ def text_ids(prompt: Prompt) -> list[int]:
     return [token_id for segment in segments for token_id in segment.token_ids]
 
 
+def num_after_tensors(prompt: Prompt) -> int:
+    """How many tokens stand behind the last tensor of a prompt."""
+    count = 0
+    for segment in reversed(prompt.segments):
+        if isinstance(segment, TensorSegment):
+            break
+        count += len(segment.token_ids)
+    return count
+
+
 def only_text_ids(prompt: Prompt, vocabulary: Vocabulary) -> list[int]:
     """All token ids of a prompt for a model that reads text only.
 

@@ -9,6 +9,7 @@ compared with the first one:
     two slots                another slot reads its prompt, blocks and trees in the same passes
     swapped                  the slot is swapped out, another reads the prompt in its place, and the text goes on
     restored                 as after an eviction: the prompt in other chunks, and the text behind it like a prompt
+    reused                   a longer prompt begins with what another slot has read of it, a text behind it too
 
 It is an experiment and no proof: another text, a longer one, or more slots may behave in another way.
 """
@@ -31,6 +32,7 @@ from skydraft.engines.base import (
     Engine,
     EngineLimits,
     Extension,
+    KvPiece,
     NarrowEngine,
     Prefilled,
     PromptChunk,
@@ -45,7 +47,10 @@ NumberedRow: TypeAlias = tuple[int, Array]  # after so many tokens of the text: 
 NUM_PROBABLE = 32  # logits of a row that `gap_change` looks at
 SEED = 10
 NUM_TEXTS = 8
-LEAST_LENGTH = 48  # of a slot, to have room for all ways
+LEAST_LENGTH = 48  # of a slot, to have room for all ways but the last
+LEAST_REUSED = 16  # tokens of a prompt that are reused, where the engine takes so few
+NUM_NOT_REUSED = 5
+REUSED_TEXT = 2  # tokens of a text behind it
 
 # A tree at the text's end: "x" marks tokens that are none of the text's. The path of the text is 0, 2, 5, 6.
 #   0 -> 1x -> 3x;  0 -> 2 -> 4x;  2 -> 5 -> 6
@@ -133,6 +138,32 @@ class _Text(NamedTuple):
         return Prompt((TokenSegment(self.prompt_ids),))
 
 
+class _LongPrompt(NamedTuple):
+    """A prompt that has more tokens than an engine lets prompts share, and a few tokens of text behind it.
+
+    num_reused: of the prompt's tokens.
+    """
+
+    prompt_ids: tuple[int, ...]
+    text_ids: tuple[int, ...]
+    num_reused: int
+
+    def prompt(self, num_text: int = 0) -> Prompt:
+        """With so many tokens of the text."""
+        return Prompt((TokenSegment((*self.prompt_ids, *self.text_ids[:num_text])),))
+
+    @classmethod
+    def of(cls, text: _Text, engine: ChunkedEngine) -> _LongPrompt | None:
+        """As a text has tokens; None where a slot has no room for it."""
+        unit = engine.prefix_reuse.unit
+        num_reused = -(-LEAST_REUSED // unit) * unit
+        length = num_reused + NUM_NOT_REUSED
+        if length + REUSED_TEXT + 1 > engine.limits.max_length:
+            return None
+        ids = (text.prompt_ids * -(-length // len(text.prompt_ids)))[:length]
+        return cls(ids, text.ids[: REUSED_TEXT + 1], num_reused)
+
+
 def _text_for(engine: Engine, lengths: TextLengths) -> _Text:
     """A text that the model takes: some have ids that stand for sound and cannot stand alone."""
     texts = [_Text.draw(engine.vocabulary.num_tokens, engine.limits, lengths, SEED + i) for i in range(NUM_TEXTS)]
@@ -182,6 +213,7 @@ class _Reader:
         self._chunked = engine if isinstance(engine, ChunkedEngine) else None
         self._text = text
         self._length = len(text.ids)
+        self._long_prompt = None if self._chunked is None else _LongPrompt.of(text, self._chunked)
         self._slots: list[Slot] = []
 
     def ways(self, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[str, Callable[[], Iterator[NumberedRow]]]]:
@@ -194,12 +226,17 @@ class _Reader:
         if self._chunked is not None:
             yield "swapped", partial(self._swapped, self._chunked)
         yield "restored", self._restored
+        if self._chunked is not None and self._long_prompt is not None:
+            yield "reused", partial(self._reused, self._chunked, self._long_prompt)
 
     def close(self) -> None:
         while self._slots:
             self._engine.close(self._slots.pop())
 
     def one_by_one(self) -> Iterator[NumberedRow]:
+        if self._chunked is not None and self._long_prompt is not None:
+            yield from self._read_long(self._chunked, self._long_prompt)
+            self.close()
         yield 0, self._open()
         yield from self._in_blocks(1, self._length)
 
@@ -265,6 +302,35 @@ class _Reader:
         self._engine.extend([Extension.chain(slot, self._text.ids[:num_known], num_rows=0)])
         yield from self._go_on(slot, num_known, num_known + 1)
         yield from self._go_on(slot, num_known + 1, self._length, 4)
+
+    def _reused(self, engine: ChunkedEngine, long: _LongPrompt) -> Iterator[NumberedRow]:
+        self.close()
+        for _ in self._read_long(engine, long):
+            pass
+        (slot,) = self._slots
+        read = engine.copy_out(slot, 0, long.num_reused)
+        self.close()
+        yield from self._read_long(engine, long, [read])
+        if engine.prefix_reuse.takes_text:
+            num_read = len(long.prompt_ids) + REUSED_TEXT - 1
+            read = engine.copy_out(self._slots[0], 0, num_read)
+            self.close()
+            self._slots.append(engine.reserve(long.prompt(REUSED_TEXT), [read]))
+            ((row,),) = engine.extend([PromptChunk(self._slots[0], 1)])
+            yield self._length + 1 + REUSED_TEXT, row
+
+    def _read_long(
+        self, engine: ChunkedEngine, long: _LongPrompt, read: Sequence[KvPiece] = ()
+    ) -> Iterator[NumberedRow]:
+        """The long prompt and a few tokens behind it; their numbers follow those of the text. Leaves its slot open."""
+        num_unread = len(long.prompt_ids) - sum(piece.num_tokens for piece in read)
+        slot = engine.reserve(long.prompt(), read)
+        self._slots.append(slot)
+        ((row,),) = engine.extend([PromptChunk(slot, num_unread)])
+        yield self._length + 1, row
+        for index, token_id in enumerate(long.text_ids, 1):
+            ((row,),) = engine.extend([Extension.chain(slot, [token_id])])
+            yield self._length + 1 + index, row
 
     def _open(self, chunks: Sequence[int] = ()) -> Array:
         """Have a slot read the prompt; in chunks of these sizes and one of the rest, where the engine takes any.

@@ -141,11 +141,37 @@ class SlotBook:
         self.require_room(prompt_length)
         return self._open(_SlotState(prompt_length, prompt_length, prompt_length))
 
-    def reserve(self, prompt_ids: Sequence[int]) -> Slot:
-        """Open a slot for a prompt of which nothing has been read; errors as `allocate`."""
+    def reserve(self, prompt_ids: Sequence[int], num_held: int = 0) -> Slot:
+        """Open a slot for a prompt that is to be read.
+
+        Args:
+            num_held: of its tokens that need not be, for the slot will be given what another has read.
+        Raises:
+            CacheOverflow: as `allocate`.
+            ValueError: that is all of it: the logits after its last token are nowhere.
+        """
+        if num_held >= len(prompt_ids):
+            raise ValueError(
+                f"a prompt of {len(prompt_ids)} tokens cannot begin with {num_held} that are read: at least the last "
+                "one is to be read"
+            )
         slot = self.allocate(len(prompt_ids))
-        self._states[slot] = _SlotState(len(prompt_ids), 0, 0, prompt_ids=prompt_ids)
+        self._states[slot] = _SlotState(len(prompt_ids), num_held, num_held, prompt_ids=prompt_ids)
         return slot
+
+    def require_held(self, slot: Slot, start: int, end: int) -> None:
+        """Refuse a run of tokens that a slot does not hold, or that do not follow one another in it.
+
+        Raises:
+            ValueError: saying what it holds.
+        """
+        state = self._state(slot)
+        most = state.length if state.is_settled or state.tree is None else state.tree.start
+        if not 0 <= start < end <= most or state.length < state.prompt_length:
+            raise ValueError(
+                f"tokens {start} to {end} of slot {slot} are not to be had: of its prompt of {state.prompt_length} "
+                f"tokens and the text behind it, it holds {most}"
+            )
 
     def num_unread(self, slot: Slot) -> int:
         """How many tokens of its prompt a slot has yet to read."""

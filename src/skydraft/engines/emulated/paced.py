@@ -19,7 +19,9 @@ from skydraft.engines.base import (
     ChunkedEngine,
     Engine,
     Extension,
+    KvPiece,
     Prefilled,
+    PrefixReuse,
     PromptChunk,
     Slot,
     SwappedSlot,
@@ -154,11 +156,21 @@ class PacedChunkedEngine(PacedEngine):
 
     _engine: ChunkedEngine
 
+    @property
+    def prefix_reuse(self) -> PrefixReuse:
+        return self._engine.prefix_reuse
+
     def measure(self, prompt: Prompt) -> int:
         return self._engine.measure(prompt)
 
-    def reserve(self, prompt: Prompt) -> Slot:
-        return self._engine.reserve(prompt)
+    def prompt_ids(self, prompt: Prompt) -> Sequence[int]:
+        return self._engine.prompt_ids(prompt)
+
+    def reserve(self, prompt: Prompt, beginning: Sequence[KvPiece] = ()) -> Slot:
+        return self._engine.reserve(prompt, beginning)
+
+    def copy_out(self, slot: Slot, start: int, end: int) -> KvPiece:
+        return self._engine.copy_out(slot, start, end)
 
     def swap_out(self, slot: Slot) -> SwappedSlot:
         return self._engine.swap_out(slot)

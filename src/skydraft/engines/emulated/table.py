@@ -9,7 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from skydraft.core import Prompt, TensorSegment
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot, SwappedSlot
+from skydraft.engines.base import (
+    EngineLimits,
+    Extension,
+    KvPiece,
+    Prefilled,
+    PrefixReuse,
+    PromptChunk,
+    RowPromise,
+    Slot,
+    SwappedSlot,
+)
 from skydraft.engines.emulated.words import word_vocabulary
 from skydraft.engines.prompt_checks import check_prompt, reject_tensors, text_ids
 from skydraft.engines.slots import Ints, Placement, SlotBook
@@ -50,6 +60,7 @@ class TableEngine:
         self.name = self.vocabulary.name
         self.limits = limits
         self.row_promise = RowPromise(True, "rows are read from a table")
+        self.prefix_reuse = PrefixReuse()
         self._accepts_tensors = accepts_tensors
         self._book = SlotBook(limits)
         # Entry i of a slot lies at order + i, behind `order` zeros that stand for what is missing.
@@ -62,14 +73,24 @@ class TableEngine:
         return Prefilled(slot, logits[0])
 
     def measure(self, prompt: Prompt) -> int:
-        num_tokens = len(self._token_ids(prompt))
-        self._book.require_room(num_tokens)
-        return num_tokens
+        return len(self.prompt_ids(prompt))
 
-    def reserve(self, prompt: Prompt) -> Slot:
-        slot = self._book.reserve(self._token_ids(prompt))
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        token_ids = self._token_ids(prompt)
+        self._book.require_room(len(token_ids))
+        return token_ids
+
+    def reserve(self, prompt: Prompt, beginning: Sequence[KvPiece] = ()) -> Slot:
+        held: Ints = np.concatenate([np.zeros(0, np.int64), *(piece.content for piece in beginning)])
+        slot = self._book.reserve(self._token_ids(prompt), len(held))
+        self._tokens[slot, self._order : self._order + len(held)] = held
         self._shifts[slot] = _tensor_digest(prompt)
         return slot
+
+    def copy_out(self, slot: Slot, start: int, end: int) -> KvPiece:
+        self._book.require_held(slot, start, end)
+        tokens = self._tokens[slot, self._order + start : self._order + end].copy()
+        return KvPiece(len(tokens), tokens.nbytes, tokens)
 
     def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Floats]:
         placements = self._book.place(extensions, self._vocab_size)

@@ -183,15 +183,15 @@ class SlotCache(Cache):
         for store in self._stores():
             store[slot, :, :length] = 0
 
-    def copy(self, slot: Slot, length: int) -> list[Tensor]:
-        """A slot's first entries, in the host's memory: keys and values of each layer, [heads, length, dim]."""
+    def copy(self, slot: Slot, start: int, end: int) -> list[Tensor]:
+        """A run of a slot's entries, in the host's memory: keys and values of each layer, [heads, end - start, dim]."""
         self._carry_out_moves()
-        return [store[slot, :, :length].to("cpu", copy=True) for store in self._stores()]
+        return [store[slot, :, start:end].to("cpu", copy=True) for store in self._stores()]
 
-    def paste(self, slot: Slot, entries: Sequence[Tensor]) -> None:
+    def paste(self, slot: Slot, entries: Sequence[Tensor], start: int = 0) -> None:
         """Give a slot the entries of another, as `copy` gave them."""
         for store, entry in zip(self._stores(), entries, strict=True):
-            store[slot, :, : entry.shape[1]] = entry.to(store.device)
+            store[slot, :, start : start + entry.shape[1]] = entry.to(store.device)
 
     def num_bytes(self) -> int:
         return sum(store.nbytes for store in self._stores())

@@ -9,11 +9,21 @@ import torch
 from torch import Tensor
 
 from skydraft.core import Prompt, TokenSegment
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot, SwappedSlot
+from skydraft.engines.base import (
+    EngineLimits,
+    Extension,
+    KvPiece,
+    Prefilled,
+    PrefixReuse,
+    PromptChunk,
+    RowPromise,
+    Slot,
+    SwappedSlot,
+)
 from skydraft.engines.huggingface.kv_cache import BatchPlan, SlotCache
 from skydraft.engines.huggingface.row_batch import PAGE, filled_up, find_row_unit
 from skydraft.engines.huggingface.weights import memory_guard, quantize_linear
-from skydraft.engines.prompt_checks import check_prompt, require_finite
+from skydraft.engines.prompt_checks import check_prompt, num_after_tensors, require_finite
 from skydraft.engines.settings import EngineSettings
 from skydraft.engines.slots import Placement, SlotBook
 from skydraft.errors import ModelLoadError
@@ -87,6 +97,7 @@ class SlotEngine:
         self.vocabulary = model.vocabulary
         self.limits = limits
         self.row_promise = row_promise
+        self.prefix_reuse = PrefixReuse()
         self._is_invariant = row_promise.is_invariant
         self._row_unit = find_row_unit(model.model, model.dtype) if self._is_invariant else 1
         self._model = model
@@ -102,16 +113,25 @@ class SlotEngine:
         return self._cache.num_bytes()
 
     def measure(self, prompt: Prompt) -> int:
-        return len(self._token_ids(prompt))
+        return len(self.prompt_ids(prompt))
 
     @torch.no_grad()
-    def reserve(self, prompt: Prompt) -> Slot:
-        token_ids = self._token_ids(prompt)
-        embeddings = self._model.embeddings(prompt, token_ids)
-        slot = self._book.reserve(token_ids)
+    def reserve(self, prompt: Prompt, beginning: Sequence[KvPiece] = ()) -> Slot:
+        token_ids, num_held = self.prompt_ids(prompt), sum(piece.num_tokens for piece in beginning)
+        has_tensor_left = num_held < len(token_ids) - num_after_tensors(prompt)
+        embeddings = self._model.embeddings(prompt, token_ids) if has_tensor_left else None
+        slot, start = self._book.reserve(token_ids, num_held), 0
         if embeddings is not None:
             self._unread[slot] = embeddings
+        for piece in beginning:
+            self._cache.paste(slot, piece.content, start)
+            start += piece.num_tokens
         return slot
+
+    def copy_out(self, slot: Slot, start: int, end: int) -> KvPiece:
+        self._book.require_held(slot, start, end)
+        entries = self._cache.copy(slot, start, end)
+        return KvPiece(end - start, sum(entry.nbytes for entry in entries), entries)
 
     def open(self, prompt: Prompt) -> Prefilled:
         slot = self.reserve(prompt)
@@ -155,7 +175,7 @@ class SlotEngine:
 
     def swap_out(self, slot: Slot) -> SwappedSlot:
         settled = self._book.swap_out(slot)
-        entries = self._cache.copy(slot, settled.length)
+        entries = self._cache.copy(slot, 0, settled.length)
         self._cache.wipe(slot, settled.high_water)
         return SwappedSlot(sum(entry.nbytes for entry in entries), (settled, entries))
 
@@ -165,7 +185,7 @@ class SlotEngine:
         self._cache.paste(slot, entries)
         return slot
 
-    def _token_ids(self, prompt: Prompt) -> list[int]:
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
         token_ids = self._model.token_ids(prompt)
         check_prompt(token_ids, self.vocabulary.size)
         self._book.require_room(len(token_ids))  # before a tower listens to a clip for nothing

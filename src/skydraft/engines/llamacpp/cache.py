@@ -31,9 +31,10 @@ class LlamaCache:
         context: llama_context_p of the file's model; the cache frees it.
         branches: its own sequences are those of the texts: placements and operations name a text by its sequence where
             an engine says slot.
+        scratch: a sequence that `branches` does not lend: for pieces of texts on their way in and out.
     """
 
-    def __init__(self, file: LlamaFile, context: Any, branches: BranchBook) -> None:
+    def __init__(self, file: LlamaFile, context: Any, branches: BranchBook, scratch: SequenceId) -> None:
         self._context = context
         # Not at exit, as in LlamaFile; the file is an argument so that it outlives the context.
         weakref.finalize(self, _free, context, file).atexit = False
@@ -42,6 +43,7 @@ class LlamaCache:
         self._vocab_size = llama_cpp.llama_vocab_n_tokens(file.vocab)
         self._num_cells = int(llama_cpp.llama_n_ctx(context))
         self._branches = branches
+        self._scratch = scratch
         self._unsettled: list[BranchPlan] = []
         self._has_nan = False
 
@@ -99,6 +101,18 @@ class LlamaCache:
         """
         if not llama_cpp.llama_state_seq_set_data(self._context, state, len(state), text):
             raise EngineError(f"llama.cpp cannot take up a text of {self._name} again: use fewer or shorter slots")
+
+    def copy_piece(self, text: SequenceId, start: int, end: int) -> ctypes.Array[ctypes.c_uint8]:
+        """What the cache holds of a text's tokens at positions start to end - 1."""
+        self._do([Copy(self._scratch, text, start, end)])
+        piece = self.copy(self._scratch)
+        self._do([Cut(self._scratch, 0)])
+        return piece
+
+    def paste_piece(self, text: SequenceId, piece: ctypes.Array[ctypes.c_uint8], start: int, end: int) -> None:
+        """Put what `copy_piece` gave behind what the cache holds of a text. Raises: as `paste`."""
+        self.paste(self._scratch, piece)
+        self._do([Copy(text, self._scratch, start, end), Cut(self._scratch, 0)])
 
     def _decode(self, batch: _TokenBatch) -> Floats:
         """One forward pass; returns float [num_outputs, vocab_size]."""

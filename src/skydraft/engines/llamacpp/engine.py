@@ -9,7 +9,17 @@ import numpy as np
 
 from skydraft.core import Prompt
 from skydraft.core.tree_shape import TreeShape
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot, SwappedSlot
+from skydraft.engines.base import (
+    EngineLimits,
+    Extension,
+    KvPiece,
+    Prefilled,
+    PrefixReuse,
+    PromptChunk,
+    RowPromise,
+    Slot,
+    SwappedSlot,
+)
 from skydraft.engines.llamacpp.branches import SequenceId
 from skydraft.engines.llamacpp.cache import Floats, LlamaCache
 from skydraft.engines.prompt_checks import only_text_ids
@@ -50,21 +60,40 @@ class LlamaCppEngine:
         self.name = vocabulary.name
         self.limits = limits
         self.row_promise = row_promise
+        # Where rows are invariant, tokens of a text have other bits than those of a prompt, read in other passes.
+        self.prefix_reuse = PrefixReuse() if invariance is None else PrefixReuse(invariance.prompt_chunk, False)
         self._caches = caches
         self._invariance = invariance
         self._book = SlotBook(limits)
         self._prompts: dict[Slot, list[int]] = {}
 
     def measure(self, prompt: Prompt) -> int:
-        num_tokens = len(only_text_ids(prompt, self.vocabulary))
-        self._book.require_room(num_tokens)
-        return num_tokens
+        return len(self.prompt_ids(prompt))
 
-    def reserve(self, prompt: Prompt) -> Slot:
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
         token_ids = only_text_ids(prompt, self.vocabulary)
-        slot = self._book.reserve(token_ids)
+        self._book.require_room(len(token_ids))
+        return token_ids
+
+    def reserve(self, prompt: Prompt, beginning: Sequence[KvPiece] = ()) -> Slot:
+        token_ids = only_text_ids(prompt, self.vocabulary)
+        slot = self._book.reserve(token_ids, sum(piece.num_tokens for piece in beginning))
         self._prompts[slot] = token_ids
+        (cache, text), start = self._home(slot), 0
+        try:
+            for piece in beginning:
+                cache.paste_piece(text, piece.content, start, start + piece.num_tokens)
+                start += piece.num_tokens
+        except EngineError:
+            self.close(slot)
+            raise
         return slot
+
+    def copy_out(self, slot: Slot, start: int, end: int) -> KvPiece:
+        self._book.require_held(slot, start, end)
+        cache, text = self._home(slot)
+        piece = cache.copy_piece(text, start, end)
+        return KvPiece(end - start, len(piece), piece)
 
     def open(self, prompt: Prompt) -> Prefilled:
         slot = self.reserve(prompt)

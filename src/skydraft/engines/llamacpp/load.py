@@ -25,6 +25,7 @@ from skydraft.text.checkpoint import Role
 
 NUM_BRANCHES = 64  # of a slot's tree: what one offer of a cloud's default size can need
 NUM_HELD = 256  # cells of rejected nodes that a slot's cache has room for, until its text is written anew
+PROMPT_CHUNK = 64  # tokens: what prompts have in common they share in such chunks; longer ones are hardly faster
 MAX_ROWS = 3  # of texts and trees in a pass of an invariant engine
 TESTED_MACHINES = ("x86_64", "amd64")
 CELLS_PAD = 256  # llama.cpp rounds the size of its cache up to a multiple of this
@@ -64,7 +65,7 @@ def load_llamacpp(path: Path, role: Role, settings: EngineSettings) -> LlamaCppE
 
 def _fast_engine(file: LlamaFile, limits: EngineLimits, settings: EngineSettings, on_gpu: bool) -> LlamaCppEngine:
     """All slots in one cache: a pass reads the tokens of all of them."""
-    num_sequences = min(limits.num_slots * (1 + NUM_BRANCHES), llama_cpp.llama_max_parallel_sequences())
+    num_sequences = min(limits.num_slots * (1 + NUM_BRANCHES) + 1, llama_cpp.llama_max_parallel_sequences())
     params = _context_params(settings, limits.num_slots * limits.max_length, num_sequences)
     dtype = ("float16" if on_gpu else "float32") if settings.dtype == "auto" else settings.dtype
     params.type_k = params.type_v = CACHE_TYPES[dtype]
@@ -74,7 +75,8 @@ def _fast_engine(file: LlamaFile, limits: EngineLimits, settings: EngineSettings
     params.offload_kqv = params.op_offload = on_gpu
     if not on_gpu:
         _require_memory(file, params)
-    cache = LlamaCache(file, _make_context(file, params), BranchBook(limits.num_slots, num_sequences))
+    scratch = num_sequences - 1
+    cache = LlamaCache(file, _make_context(file, params), BranchBook(limits.num_slots, scratch), scratch)
     promise = RowPromise(False, "llama.cpp computes rows with other kernels when there are more of them")
     return LlamaCppEngine(file.vocabulary, [cache], limits, promise)
 
@@ -94,16 +96,23 @@ def _invariant_engine(file: LlamaFile, limits: EngineLimits, settings: EngineSet
        would be filled by later tokens: each slot has its own cache, which holds them (`BranchBook`).
     """
     num_sequences = 1 + NUM_BRANCHES
-    params = _context_params(settings, limits.max_length + NUM_HELD, num_sequences + 1)
+    prompt_chunk = min(settings.prefill_chunk, PROMPT_CHUNK)
+    params = _context_params(settings, limits.max_length + NUM_HELD, num_sequences + 2)
+    params.n_ubatch = prompt_chunk
     params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
     params.type_k, params.type_v = CACHE_TYPES["float16"], CACHE_TYPES["bfloat16"]
     params.offload_kqv = params.op_offload = False
     _require_memory(file, params, limits.num_slots)
     caches = [
-        LlamaCache(file, _make_context(file, params), BranchBook(1, num_sequences, holds_rejected=True))
+        LlamaCache(
+            file,
+            _make_context(file, params),
+            BranchBook(1, num_sequences, holds_rejected=True),
+            scratch=num_sequences + 1,
+        )
         for _ in range(limits.num_slots)
     ]
-    invariance = Invariance(_find_max_rows(caches[0], file), settings.prefill_chunk)
+    invariance = Invariance(_find_max_rows(caches[0], file), prompt_chunk)
     reason = (
         f"each slot has its own cache, rows are read at most {invariance.max_rows} at a time, and prompts in chunks of "
         f"{invariance.prompt_chunk}"
@@ -245,7 +254,7 @@ def _find_limits(file: LlamaFile, settings: EngineSettings) -> EngineLimits:
     Raises:
         ConfigError: the settings ask for more than the model or llama.cpp takes.
     """
-    most_slots = llama_cpp.llama_max_parallel_sequences() - 1  # one is left for a branch
+    most_slots = llama_cpp.llama_max_parallel_sequences() - 2  # one is left for a branch, one for pieces of texts
     if settings.num_slots > most_slots:
         raise ConfigError(f"llama.cpp takes at most {most_slots} slots and num_slots is {settings.num_slots}: lower it")
     most = llama_cpp.llama_model_n_ctx_train(file.model)

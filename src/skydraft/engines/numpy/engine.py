@@ -8,14 +8,24 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from skydraft.core import Prompt
-from skydraft.engines.base import EngineLimits, Extension, Prefilled, PromptChunk, RowPromise, Slot, SwappedSlot
+from skydraft.engines.base import (
+    EngineLimits,
+    Extension,
+    KvPiece,
+    Prefilled,
+    PrefixReuse,
+    PromptChunk,
+    RowPromise,
+    Slot,
+    SwappedSlot,
+)
 from skydraft.engines.log_mel import load_level
 from skydraft.engines.numpy.audio_tower import AudioTower
 from skydraft.engines.numpy.layers import apart, together
 from skydraft.engines.numpy.text_model import PassPlan, TextConfig, TextModel
 from skydraft.engines.numpy.weights import Floats, Weights
 from skydraft.engines.omni_prompt import AudioIds, OmniPrompts
-from skydraft.engines.prompt_checks import check_prompt, require_finite
+from skydraft.engines.prompt_checks import check_prompt, num_after_tensors, require_finite
 from skydraft.engines.settings import EngineSettings
 from skydraft.engines.slots import Placement, SlotBook
 from skydraft.errors import ConfigError, ModelLoadError
@@ -49,6 +59,7 @@ class NumpyEngine:
         self.vocabulary = vocabulary
         self.limits = limits
         self.row_promise = row_promise
+        self.prefix_reuse = PrefixReuse()
         self._prompts = prompts
         self._tower = tower
         self._text_model = text_model
@@ -57,15 +68,24 @@ class NumpyEngine:
         self._unread: dict[Slot, Floats] = {}  # embeddings of prompts with sound that are being read
 
     def measure(self, prompt: Prompt) -> int:
-        return len(self._token_ids(prompt))
+        return len(self.prompt_ids(prompt))
 
-    def reserve(self, prompt: Prompt) -> Slot:
-        token_ids = self._token_ids(prompt)
-        embeddings = self._embeddings(prompt, token_ids)
-        slot = self._book.reserve(token_ids)
+    def reserve(self, prompt: Prompt, beginning: Sequence[KvPiece] = ()) -> Slot:
+        token_ids, num_held = self.prompt_ids(prompt), sum(piece.num_tokens for piece in beginning)
+        has_tensor_left = num_held < len(token_ids) - num_after_tensors(prompt)
+        embeddings = self._embeddings(prompt, token_ids) if has_tensor_left else None
+        slot, start = self._book.reserve(token_ids, num_held), 0
         if embeddings is not None:
             self._unread[slot] = embeddings
+        for piece in beginning:
+            self._text_model.cache.paste(slot, piece.content, start)
+            start += piece.num_tokens
         return slot
+
+    def copy_out(self, slot: Slot, start: int, end: int) -> KvPiece:
+        self._book.require_held(slot, start, end)
+        entries = self._text_model.cache.copy(slot, start, end)
+        return KvPiece(end - start, entries.nbytes, entries)
 
     def open(self, prompt: Prompt) -> Prefilled:
         slot = self.reserve(prompt)
@@ -107,7 +127,7 @@ class NumpyEngine:
 
     def swap_out(self, slot: Slot) -> SwappedSlot:
         settled, cache = self._book.swap_out(slot), self._text_model.cache
-        entries = cache.copy(slot, settled.length)
+        entries = cache.copy(slot, 0, settled.length)
         cache.wipe(slot, settled.high_water)
         return SwappedSlot(entries.nbytes, (settled, entries))
 
@@ -117,7 +137,7 @@ class NumpyEngine:
         self._text_model.cache.paste(slot, entries)
         return slot
 
-    def _token_ids(self, prompt: Prompt) -> list[int]:
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
         token_ids = self._prompts.token_ids(prompt)
         check_prompt(token_ids, self.vocabulary.size)
         self._book.require_room(len(token_ids))  # before the tower listens to a clip for nothing

@@ -113,13 +113,13 @@ class KvCache:
         """Move a slot's entries at indexes `sources` to a run that begins at `start`."""
         self._store[:, :, slot, :, start : start + len(sources)] = self._store[:, :, slot][..., sources, :]
 
-    def copy(self, slot: Slot, length: int) -> Floats:
-        """A slot's first entries: [num_layers, 2, num_kv_heads, length, head_size]."""
-        return self._store[:, :, slot, :, :length].copy()
+    def copy(self, slot: Slot, start: int, end: int) -> Floats:
+        """A run of a slot's entries: [num_layers, 2, num_kv_heads, end - start, head_size]."""
+        return self._store[:, :, slot, :, start:end].copy()
 
-    def paste(self, slot: Slot, entries: Floats) -> None:
+    def paste(self, slot: Slot, entries: Floats, start: int = 0) -> None:
         """Give a slot the entries of another, as `copy` gave them."""
-        self._store[:, :, slot, :, : entries.shape[3]] = entries
+        self._store[:, :, slot, :, start : start + entries.shape[3]] = entries
 
     def wipe(self, slot: Slot, length: int) -> None:
         """Zero a slot's entries: neither a secret nor a NaN of one session reaches the next."""
