@@ -73,7 +73,7 @@ def test_all_fields_have_an_order() -> None:
 
 @pytest.mark.parametrize(("name", "most", "asked"), PAIRS)
 def test_what_is_configured_caps_what_is_asked_for(name: str, most: str, asked: str) -> None:
-    configured = DeviceSettings(**BASE[name], **{name: most})
+    configured = DeviceSettings(**{**BASE[name], name: most})
     if asked in ALLOWED[name][most]:
         assert str(getattr(chosen(configured, **{name: asked}), name)) == asked
     else:
