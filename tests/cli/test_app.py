@@ -7,7 +7,7 @@ from skydraft.cli import run
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, setting_fields
 
-COMMANDS = ("demo", "cloud", "caption", "listen", "generate", "doctor")
+COMMANDS = ("demo", "cloud", "caption", "listen", "generate", "chat", "doctor")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

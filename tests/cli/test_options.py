@@ -8,7 +8,7 @@ import click
 import msgspec
 import pytest
 
-from skydraft.cli.app import app
+from skydraft.cli.app import CHAT_TOKENS, app
 from skydraft.cli.options import cloud_settings, device_settings, given
 from skydraft.cloud.access.keys import KeyGrant
 from skydraft.config import CloudSettings, DeviceSettings
@@ -16,7 +16,7 @@ from skydraft.core import Mode, ShareLevel, setting_fields
 from skydraft.errors import ConfigError
 
 ADD_KEY = app.commands["cloud-key"].commands["add"]  # type: ignore[attr-defined]
-DEVICES = [app.commands[name] for name in ("demo", "caption", "listen", "generate", "doctor")]
+DEVICES = [app.commands[name] for name in ("demo", "caption", "listen", "generate", "chat", "doctor")]
 CAPTION, CLOUD = app.commands["caption"], app.commands["cloud"]
 OWNERS: list[tuple[click.Command, type[msgspec.Struct]]] = [(CLOUD, CloudSettings), (ADD_KEY, KeyGrant)]
 OWNERS += [(device, DeviceSettings) for device in DEVICES]
@@ -28,6 +28,14 @@ def flags_of(command: click.Command, settings: type[Any], *typed: str) -> dict[s
     needed = {"caption": ["FILE"], "generate": ["PROMPT"], "add": ["NAME", "--keys", "FILE"]}
     params = command.make_context(str(command.name), [*needed.get(str(command.name), []), *typed]).params
     return {name: value for name, value in params.items() if name in settings.__struct_fields__}
+
+
+def test_a_command_may_have_defaults_of_its_own_under_files_and_flags(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("[device]\nmax_tokens = 9\n")
+    assert device_settings(None, {}, {"max_tokens": 512}).max_tokens == 512
+    assert device_settings(file, {}, {"max_tokens": 512}).max_tokens == 9
+    assert device_settings(file, {"max_tokens": 7}, {"max_tokens": 512}).max_tokens == 7
 
 
 def test_without_flags_the_settings_are_the_defaults() -> None:
@@ -54,7 +62,8 @@ def test_the_default_that_help_shows_is_the_one_of_the_setting(
     else:
         assert shown is not None, "the help shows no default"
         typed = flags_of(command, settings, field.setting.flag, shown.group(1))[field.name]
-        assert given({field.name: typed})[field.name] == field.default
+        is_own = (command.name, field.name) == ("chat", "max_tokens")
+        assert given({field.name: typed})[field.name] == (CHAT_TOKENS if is_own else field.default)
 
 
 @pytest.mark.parametrize(

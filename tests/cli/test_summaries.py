@@ -5,8 +5,18 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from skydraft.cli.results import Result, result_of_clip, result_of_text
-from skydraft.cli.summaries import MEANINGS, STYLES, Column, comparison, disclosure, legend, summary
-from skydraft.core import Mode, Origin, ShareLevel
+from skydraft.cli.summaries import (
+    MEANINGS,
+    STYLES,
+    Column,
+    comparison,
+    disclosure,
+    legend,
+    sent_so_far,
+    summary,
+    turn_summary,
+)
+from skydraft.core import Finish, Mode, Origin, ShareLevel
 from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.report import Unasked
@@ -177,3 +187,22 @@ def test_the_demo_table_fits_80_columns() -> None:
     )
     table = comparison([Column(title, result(disclosure=features_record())) for title in titles])
     assert Console(width=200).measure(table).maximum <= 79
+
+
+def test_an_answer_of_a_chat_is_summed_up_by_who_wrote_it() -> None:
+    told = turn_summary(result((1, 2, 3, 4), (ACCEPTED, ACCEPTED, ACCEPTED, CLOUD), total_s=0.1), 128)
+    assert told == "40 tokens/s; 25 % by the cloud, 75 % drafted here; 100 bytes left"
+    alone = result((1, 2), (EDGE,), disclosure=DisclosureRecord(ShareLevel.NONE), finish=Finish.LENGTH)
+    assert turn_summary(alone, 2) == (
+        "1.3 tokens/s; 100 % by this device alone; nothing left this device; ended at --max-tokens 2"
+    )
+    cut = result((1,), (EDGE,), finish=Finish.LENGTH, ended_early="full")
+    assert "ended at" not in turn_summary(cut, 128)
+    assert turn_summary(result((END_ID,)), 128) == "100 bytes left"
+
+
+def test_what_left_so_far_is_said_by_kind() -> None:
+    assert sent_so_far(DisclosureRecord(ShareLevel.TOKENS)) == "Nothing has left this device."
+    assert sent_so_far(record()) == (
+        "100 bytes have left this device, in messages: 1 of instruction text, 2 of drafts of the caption or text."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ import pytest
 
 import skydraft
 from skydraft.client import AsyncClient, Client, Cloud, pipeline
+from skydraft.client.event_loop import EventLoop
 from skydraft.client.options import ClientOptions, TextOptions
 from skydraft.config import CloudSettings, DeviceSettings
+from skydraft.core import ShareLevel
+from skydraft.edge.border import DisclosureRecord
 from skydraft.engines.base import EngineLimits
 from skydraft.engines.emulated.table_spec import load_table
 from skydraft.errors import AudioError, ConfigError, SkydraftError
@@ -78,6 +81,18 @@ async def test_a_stream_that_is_left_frees_its_slots_on_both_sides() -> None:
                 pass
 
 
+async def test_what_left_for_a_text_that_was_broken_off_is_counted(cloud: str) -> None:
+    async with AsyncClient(draft=DRAFT, cloud=cloud) as client:
+        assert client.device.disclosed == DisclosureRecord(ShareLevel.NONE)
+        async with client.stream(ASKED, max_tokens=4000) as stream:
+            await anext(stream)
+        broken_off = client.device.disclosed.up.total()
+        report = await client.generate(ASKED, **TEXT)
+        whole = client.device.disclosed
+        assert whole.up.total() == broken_off + report.disclosure.up.total() > broken_off > 0
+        assert (whole.level, whole.contents["instruction text"]) == (ShareLevel.TOKENS, 2)
+
+
 async def test_an_error_in_a_stream_is_raised_where_it_is_read(cloud: str) -> None:
     async with AsyncClient(draft=DRAFT, cloud=cloud) as client:
         with pytest.raises(ConfigError, match="blank"):
@@ -104,6 +119,34 @@ def test_programs_without_an_event_loop_have_the_same(cloud: str) -> None:
         assert [report.text for report in client.generate_many([ASKED, "mo"])] == [truth(ASKED), truth("mo")]
         with pytest.raises(ConfigError, match="blank"):
             client.generate(" ")
+
+
+def test_an_interrupted_call_has_ended_when_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+
+    async def work() -> None:
+        try:
+            happened.append("begun")
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            happened.append("ended")
+
+    loop, wait = EventLoop(), Future.result
+
+    def interrupted(future: Future[Any]) -> Any:
+        monkeypatch.setattr(Future, "result", wait)
+        while has_begun and not happened:
+            pass
+        raise KeyboardInterrupt
+
+    for has_begun in (True, False):
+        happened.clear()
+        monkeypatch.setattr(Future, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(work())
+        assert happened == ["begun", "ended"] or (not has_begun and not happened)
+    loop.close()
 
 
 def test_a_client_that_was_not_entered_says_so() -> None:

@@ -59,10 +59,10 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {"HOME": str(home), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1", **more}
 
 
-def run(home: Path, *command: object, **more: str) -> str:
-    """Run a command to its end; returns its standard output."""
+def run(home: Path, *command: object, typed: str = "", **more: str) -> str:
+    """Run a command to its end; returns its standard output. typed: its standard input."""
     words = list(map(str, command))
-    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    options: dict[str, Any] = {"input": typed, "capture_output": True, "text": True}
     done = subprocess.run(words, cwd=home, env=environment(home, **more), timeout=PATIENCE_S, **options)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
     return str(done.stdout)
@@ -122,7 +122,8 @@ def test_a_command_for_one_machine_runs(home: Path, words: list[str]) -> None:
     if missing and shutil.which("ffmpeg") is None:
         pytest.skip("needs ffmpeg")
     microphone = ["--file", "sad.flac"] if words == ["listen"] else []  # there is none
-    assert run(home, "skydraft", *with_names(words, home), *microphone).strip()
+    typed = "Hello.\n" if words[0] == "chat" else ""
+    assert run(home, "skydraft", *with_names(words, home), *microphone, typed=typed).strip()
 
 
 def test_settings_models_and_completion_are_shown(home: Path) -> None:

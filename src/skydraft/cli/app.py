@@ -29,6 +29,7 @@ from skydraft.tasks.cues import CUE_FORMATS
 FORMAT = click.option(
     "--format", "to", type=click.Choice([*CUE_FORMATS, "json"]), help="Format of the captions. [default: text]"
 )
+CHAT_TOKENS = 512  # of an answer: more than of a caption or a sentence that is continued
 DEBUG = HeadedOption(
     ["--debug"], is_flag=True, heading=OTHER, help="Show the traceback of an error. Also SKYDRAFT_DEBUG=1."
 )
@@ -270,6 +271,21 @@ def generate(
     files = RequestFiles(context, prediction, json_schema)
     printed = Printed.STREAM if is_stream else Printed.OBJECT if is_json else Printed.LIVE
     return run_generate(prompt, files, device_settings(config, flags), printed)
+
+
+@app.command()
+@options_of(DeviceSettings, unset={"max_tokens": str(CHAT_TOKENS)})
+@click.option("--system", metavar="TEXT", help="What the model is told before the conversation. [default: nothing]")
+@CONFIG
+def chat(system: str | None, config: Path | None, **flags: Any) -> None:
+    """Converse with a model, in the terminal.
+
+    The models stay loaded, and /help lists what one can type. From a pipe each line is a message, and the answers are
+    printed: printf 'Hello.\\nAnd now?\\n' | skydraft chat --draft SMALL --target LARGE
+    """
+    from skydraft.cli.chat import run_chat
+
+    run_chat(device_settings(config, flags, {"max_tokens": CHAT_TOKENS}), system)
 
 
 @app.command()

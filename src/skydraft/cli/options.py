@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin
 import click
 import msgspec
 
-from skydraft.config import FILE_VARIABLE, CloudSettings, DeviceSettings, GatewaySettings, combine, layers
+from skydraft.config import FILE_VARIABLE, CloudSettings, DeviceSettings, GatewaySettings, Layer, combine, layers
 from skydraft.core import Setting, SettingField, read_float, read_int, setting_fields
 from skydraft.errors import ConfigError
 
@@ -118,14 +118,17 @@ def gateway_settings(config: Path | None, flags: Flags) -> GatewaySettings:
     return combine(GatewaySettings, layers(GatewaySettings, config), given(flags)).settings
 
 
-def device_settings(config: Path | None, flags: Flags) -> DeviceSettings:
+def device_settings(config: Path | None, flags: Flags, usual: Flags = _NO_WORDS) -> DeviceSettings:
     """The same of a device.
 
+    Args:
+        usual: what the command has in the place of defaults.
     Raises:
         ConfigError: a value is wrong, or both a running cloud and the model of a cloud to be started are named, and
             neither in a higher layer than the other.
     """
-    settings, sources = combine(DeviceSettings, layers(DeviceSettings, config), given(flags))
+    found = [Layer("the command", usual), *layers(DeviceSettings, config)]
+    settings, sources = combine(DeviceSettings, found, given(flags))
     # `doctor` has no --target, and looks at no target.
     if settings.cloud is not None and "target" in flags and "target" in sources:
         raise ConfigError(

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from skydraft.cli.results import Result
 from skydraft.cli.terminal_text import counted, seconds
-from skydraft.core import Origin
+from skydraft.core import Finish, Origin
+from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.report import Unasked
 from skydraft.policies.undrafted import Undrafted
 
@@ -85,6 +86,32 @@ def summary(result: Result) -> str:
     if result.reconnects:
         parts.append(counted(result.reconnects, "reconnect"))
     return "; ".join(parts)
+
+
+def turn_summary(result: Result, max_tokens: int) -> str:
+    """Summarise an answer of a chat: its pace, who wrote how much of it, and how much left the device.
+
+    Args:
+        max_tokens: that it might have.
+    """
+    counts, total = result.num_by_origin, result.num_tokens or 1
+    whose = {
+        "by the cloud": counts[Origin.CORRECTED] + counts[Origin.CLOUD],
+        "drafted here": counts[Origin.ACCEPTED],
+        "by this device alone": counts[Origin.EDGE],
+    }
+    shares = ", ".join(f"{100 * count / total:.0f} % {who}" for who, count in whose.items() if count)
+    left = f"{result.up.total():,} bytes left" if result.up else "nothing left this device"
+    cut = f"ended at --max-tokens {max_tokens}" if result.finish is Finish.LENGTH and not result.ended_early else ""
+    return "; ".join(filter(None, (_pace(result).strip(" ()"), shares, left, cut)))
+
+
+def sent_so_far(record: DisclosureRecord) -> str:
+    """Say what has left the device for all texts."""
+    if not record.up:
+        return "Nothing has left this device."
+    kinds = ", ".join(f"{count:,} of {kind}" for kind, count in record.contents.items())
+    return f"{record.up.total():,} bytes have left this device, in messages: {kinds}."
 
 
 def _pace(result: Result) -> str:

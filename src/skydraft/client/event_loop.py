@@ -19,14 +19,28 @@ class EventLoop:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """Wait for a coroutine; where the caller is interrupted it is cancelled."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Wait for a coroutine; where the caller is interrupted it is cancelled, and has ended when this returns."""
+        begun: list[asyncio.Task[Any]] = []
+
+        async def begin() -> _Result:
+            task = asyncio.current_task()
+            assert task is not None
+            begun.append(task)
+            return await work
+
+        async def end() -> None:
+            if begun:
+                await asyncio.wait(begun)
+            else:
+                work.close()
+
+        future = asyncio.run_coroutine_threadsafe(begin(), self._loop)
         try:
             return future.result()
         except BaseException:
             if not future.done():
                 future.cancel()
-                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result()
+                asyncio.run_coroutine_threadsafe(end(), self._loop).result()
             raise
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ from skydraft.client.options import ClientOptions, TextOptions
 from skydraft.client.streamed_text import AsyncStreamedText
 from skydraft.config import DeviceSettings
 from skydraft.core import TextPiece
+from skydraft.edge.device import Device
+from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
 from skydraft.errors import ConfigError
 from skydraft.tasks.chat import Conversation
@@ -126,6 +128,16 @@ class Client:
         self, sound: AnySound, rate_hz: int | None = None, **options: Unpack[TextOptions]
     ) -> StreamedText[Caption]:
         return StreamedText(self._running(), lambda: self._client.stream_caption(sound, rate_hz, **options))
+
+    # With all settings of a text, for those that make them
+
+    def write(self, prompt: str | Conversation, settings: DeviceSettings, on_text: OnText = lambda _: None) -> Report:
+        """on_text: called in the thread of the client."""
+        return self._running().run(self._client.write(prompt, settings, on_text))
+
+    @property
+    def device(self) -> Device:
+        return self._client.device
 
     def _running(self) -> EventLoop:
         if self._loop is None:

@@ -30,6 +30,7 @@ from skydraft.core import (
     parse_rule,
 )
 from skydraft.decoding.lookup import LookupSources
+from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.job import Job, Notify, OnText
@@ -275,6 +276,21 @@ class Device:
     def can_hear(self) -> bool:
         """Whether its models take sound."""
         return self._hear is not None
+
+    @property
+    def has_draft(self) -> bool:
+        """Whether it has a model to write with."""
+        return self._has_draft
+
+    @property
+    def has_chat_format(self) -> bool:
+        """Whether its models take conversations; what is said to others they continue."""
+        return self._template is not None
+
+    @property
+    def disclosed(self) -> DisclosureRecord:
+        """What has left it for all texts that have ended, those that were broken off too."""
+        return self._writer.disclosed
 
     def draw_seed(self, settings: DeviceSettings | None = None) -> int:
         """For a text, or for all windows of a clip: one seed is enough to have it again. A greedy one needs none."""

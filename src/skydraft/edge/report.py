@@ -111,9 +111,7 @@ def joined(reports: Sequence[Report]) -> Report:
     first, last = reports[0], reports[-1]
     disclosure = DisclosureRecord(first.disclosure.level)
     for report in reports:
-        disclosure.up += report.disclosure.up
-        disclosure.down += report.disclosure.down
-        disclosure.contents += report.disclosure.contents
+        disclosure.add(report.disclosure)
     pieces = list(first.pieces)
     for report in reports[1:]:
         pieces += [TextPiece(BETWEEN_WINDOWS, ()), *report.pieces]

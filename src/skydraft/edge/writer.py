@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec.structs import replace
 
-from skydraft.core import Evidence, Exact, Mode, Origin, PassTimes, Prompt, TextPiece
+from skydraft.core import Evidence, Exact, Mode, Origin, PassTimes, Prompt, ShareLevel, TextPiece
 from skydraft.decoding.edge_session import EdgeSession
 from skydraft.decoding.lookup import Lookup
-from skydraft.edge.border import Border
+from skydraft.edge.border import Border, DisclosureRecord
 from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.draft_lease import DraftLease
 from skydraft.edge.draft_pool import DraftPool
@@ -43,9 +43,13 @@ class Writer:
     Args:
         engine: the draft model; None where the cloud writes alone.
         draft_times: of it; None: they are learnt from text.
+
+    Attributes:
+        disclosed: what has left the device for all texts that have ended, however they did.
     """
 
     def __init__(self, engine: Engine | None, draft_times: PassTimes | None = None) -> None:
+        self.disclosed = DisclosureRecord(ShareLevel.NONE)
         self._planners = PlannerBook(draft_times, has_draft=engine is not None)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="skydraft-draft")
         self._pool = None if engine is None else DraftPool(engine, self._worker)
@@ -85,7 +89,10 @@ class Writer:
                 await run.write()
             finally:
                 run.show_rest()
-                await run.close()
+                try:
+                    await run.close()
+                finally:
+                    self.disclosed.add(run.disclosure)
         return run.report()
 
 
@@ -284,6 +291,11 @@ class TextRun:
         """The text has ended, or was broken off: show what was withheld of it."""
         self._tell(self._text.end())
 
+    @property
+    def disclosure(self) -> DisclosureRecord:
+        """What has left the device so far."""
+        return self._border.record
+
     def report(self) -> Report:
         total_s = time.perf_counter() - self._started_s
         return Report(
@@ -303,7 +315,7 @@ class TextRun:
             is_cloud_text=self._session.is_cloud_text,
             num_near_ties=self._session.num_near_ties,
             ended_early=self._ended_early,
-            disclosure=self._border.record,
+            disclosure=self.disclosure,
             unasked=self._unasked,
             undrafted=None if self._is_alone else self._undrafted,
         )
