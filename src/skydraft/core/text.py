@@ -147,11 +147,13 @@ class Token(msgspec.Struct, frozen=True):
     """A token of the text and where it came from.
 
     logprobs: where they were asked for and the target has judged it.
+    round: number of the verdict that brought it, from 1; None: none did.
     """
 
     token_id: int
     origin: Origin
     logprobs: TokenLogprobs | None = None
+    round: int | None = None
 
 
 class TextPiece(NamedTuple):

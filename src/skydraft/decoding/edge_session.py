@@ -71,6 +71,7 @@ class EdgeSession:
             it could not say, or another rule than its choices decides.
         num_rounds: verdicts. num_drafted: tokens of drafts that these judged.
         num_positions: that the cloud computed for this text, as far as its answers tell.
+    answered: the offers that the last verdict answered; none where it was lost on the way.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class EdgeSession:
         self.has_stopped = False
         self.num_rounds = self.num_drafted = 0
         self.num_positions = 0
+        self.answered: tuple[Draft, ...] = ()
         self.num_near_ties: int | None = 0 if rule.promises_cloud_tokens else None
         self._is_strict = is_strict
         self._is_invariant = True  # each cloud that opened this text so far
@@ -103,6 +105,7 @@ class EdgeSession:
         self._ids: list[int] = []
         self._origins: list[Origin] = []
         self._logprobs: list[TokenLogprobs | None] = []
+        self._rounds: list[int | None] = []
         self._credit = 0  # the position up to which the cloud is to write by itself
         self._told_credit = 0  # and the one that it was told
         self._queued: list[messages.Offer] = []
@@ -133,7 +136,13 @@ class EdgeSession:
 
     def tokens(self, start: int = 0) -> tuple[Token, ...]:
         """The text from a position on, with where each token came from."""
-        return tuple(map(Token, self._ids[start:], self._origins[start:], self._logprobs[start:]))
+        each = self._ids, self._origins, self._logprobs, self._rounds
+        return tuple(map(Token, *(values[start:] for values in each)))
+
+    @property
+    def in_flight(self) -> Sequence[Draft]:
+        """Offers that wait for their verdict, as they were made."""
+        return self._in_flight
 
     @property
     def num_in_flight(self) -> int:
@@ -266,6 +275,7 @@ class EdgeSession:
         self._ids.extend(token_ids)
         self._origins.extend([Origin.EDGE] * len(token_ids))
         self._logprobs.extend([None] * len(token_ids))
+        self._rounds.extend([None] * len(token_ids))
         return self.tokens(len(self._ids) - len(token_ids))
 
     def end_here(self) -> None:
@@ -365,6 +375,7 @@ class EdgeSession:
                 f"a verdict of length {verdict.length} answers {verdict.num_offers} offers and "
                 f"{len(merged.indexes) if merged else 0} of those in flight extend the text"
             )
+        self.answered = tuple(self._in_flight[index] for index in merged.indexes)
         self._in_flight = deque(draft for index, draft in enumerate(self._in_flight) if index not in merged.indexes)
         draft = fitting(merged.draft, merges, self.limits.max_tokens)
         num_accepted = verdict.length - draft.start - (verdict.token_id is not None)
@@ -387,7 +398,7 @@ class EdgeSession:
             new_ids.append(verdict.token_id)
             origins.append(Origin.CORRECTED if draft.shape.children[row] else Origin.CLOUD)
         judged = self._unpack_logprobs(verdict.packed_logprobs, len(new_ids) - draft.num_forced)
-        return self._grow(new_ids, origins, [None] * draft.num_forced + judged)
+        return self._grow(new_ids, origins, [None] * draft.num_forced + judged, [self.num_rounds] * len(new_ids))
 
     def _written(self, message: messages.Tokens) -> tuple[Token, ...]:
         """Rule 6: the cloud wrote on credit. Rule 5: or it sends what a resumed device lacks."""
@@ -405,7 +416,9 @@ class EdgeSession:
         self.num_positions += len(new_ids)
         self._add_near_ties(message.num_near_ties)
         self.has_stopped |= message.is_end
-        return self._grow(new_ids, self._origins_of(new_ids), logprobs)
+        origins = self._origins_of(new_ids)
+        rounds = [None if origin is Origin.CLOUD else self.num_rounds for origin in origins]
+        return self._grow(new_ids, origins, logprobs, rounds)
 
     def _unpack_logprobs(self, data: bytes, count: int) -> list[TokenLogprobs | None]:
         if self.sampling.top_logprobs is None:
@@ -427,6 +440,7 @@ class EdgeSession:
             if rest is None or not rest.shape.is_chain:
                 continue
             self.num_rounds += 1
+            self.answered = ()
             pairs = zip(rest.token_ids, new_ids, strict=False)
             num_accepted = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), len(rest.token_ids))
             origins[:num_accepted] = [Origin.ACCEPTED] * min(num_accepted, len(new_ids))
@@ -436,7 +450,11 @@ class EdgeSession:
         return origins
 
     def _grow(
-        self, token_ids: Sequence[int], origins: Sequence[Origin], logprobs: Sequence[TokenLogprobs | None]
+        self,
+        token_ids: Sequence[int],
+        origins: Sequence[Origin],
+        logprobs: Sequence[TokenLogprobs | None],
+        rounds: Sequence[int | None],
     ) -> tuple[Token, ...]:
         """The cloud's log grew by these; the device may have committed the first of them before."""
         start, length = self.cloud_length, self.cloud_length + len(token_ids)
@@ -455,6 +473,7 @@ class EdgeSession:
         self._ids.extend(token_ids[num_committed:])
         self._origins.extend(origins[num_committed:])
         self._logprobs.extend(logprobs[num_committed:])
+        self._rounds.extend(rounds[num_committed:])
         # Rule 1: the cloud drops the others in silence.
         self._in_flight = deque() if self.is_complete else without_stale(self._in_flight, self._cloud_ids)
         return self.tokens(length)

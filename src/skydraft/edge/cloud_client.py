@@ -32,6 +32,7 @@ from skydraft.edge.drafter import Block
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.edge.padded import Channel, PaddedConnection
 from skydraft.edge.patience import AnswerTime, Patience
+from skydraft.edge.timeline import TimeKeeper
 from skydraft.errors import CloudFault, TransportError, VocabularyMismatch
 from skydraft.policies.planner import Planner
 from skydraft.protocol import messages
@@ -52,6 +53,7 @@ class CloudClient:
         planner: told of connections, questions and answers; None: nothing is to be learnt from this text.
         notify: called with a sentence when the cloud is lost.
         pads: messages are padded and leave at a fixed pace (`edge/padded`).
+        keeper: told when offers leave and answers arrive.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class CloudClient:
         planner: Planner | None = None,
         notify: Callable[[str], None] = lambda _: None,
         pads: bool = False,
+        keeper: TimeKeeper | None = None,
     ) -> None:
         self.session = session
         self.num_reconnects = 0
@@ -72,6 +75,7 @@ class CloudClient:
         self._patience = patience
         self._planner = planner or Planner()
         self._pads = pads
+        self._keeper = keeper or TimeKeeper()
         self._route_id = secrets.token_hex(ROUTE_ID_BYTES)  # of this text alone: it says nothing about the device
         self._connection: Channel | None = None
         self._lost_at_s: float | None = None
@@ -130,6 +134,7 @@ class CloudClient:
             await connection.send(self._border.let_out(message))
             self._has_spoken = True
             self._answer_time.asked()
+            self._keeper.sent(self.session.in_flight)
             if self._is_cloud_idle and isinstance(message, messages.Offer):
                 self._is_cloud_idle = False
                 self._planner.saw_question(time.monotonic())
@@ -148,6 +153,7 @@ class CloudClient:
             if fault.code == messages.FaultCode.VOCABULARY:
                 raise await explain_mismatch(self._address, session.vocabulary) from fault
             raise
+        self._keeper.answered(session, length, self._planner.estimates.round_trip_s)
         if isinstance(message, messages.Opened) and message.pass_times is not None:
             self._planner.saw_pass_times(message.pass_times)
         self._is_cloud_idle = not session.num_in_flight
@@ -252,6 +258,7 @@ class CloudClient:
     async def _drop(self, is_lost: bool = False) -> None:
         """Let go of the connection; nobody at the end of a lost one would answer a goodbye."""
         self.session.disconnect()
+        self._keeper.lost()
         self._has_spoken = False
         connection, self._connection = self._connection, None
         if connection is None:

@@ -36,6 +36,7 @@ from skydraft.decoding.lookup import Lookup
 from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.draft_pool import DraftPool, Timed
 from skydraft.edge.drafter import Drafter
+from skydraft.edge.timeline import TimeKeeper
 from skydraft.edge.tree_reader import DraftStep
 from skydraft.errors import CacheOverflow, CloudFault, TransportError
 from skydraft.policies.planner import Planner
@@ -52,6 +53,7 @@ class ExactWriter:
         lookup: None: nothing is.
         pool: where the drafter has its slot; None: there is no drafter.
         show: called when the text has grown.
+        keeper: told of draft steps.
 
     Attributes:
         is_full: the draft model has no room for the text, or for more of it: the cloud writes on alone.
@@ -66,6 +68,7 @@ class ExactWriter:
         planner: Planner,
         pool: DraftPool | None,
         show: Callable[[], None],
+        keeper: TimeKeeper,
     ) -> None:
         self._session = session
         self._client = client
@@ -73,6 +76,7 @@ class ExactWriter:
         self._planner = planner
         self._pool = pool
         self._show = show
+        self._keeper = keeper
         self._drafting = Drafting(session, planner, time.monotonic(), lookup)
         self._wake = asyncio.Event()
         self._reading_prompt: asyncio.Task[None] | None = None
@@ -188,4 +192,6 @@ class ExactWriter:
         except CacheOverflow as overflow:
             self._give_up(overflow)
             return
+        if step.token_ids:
+            self._keeper.drafted(seconds)
         self._drafting.saw_draft_step(step.nodes, guesses, len(step.token_ids), seconds)

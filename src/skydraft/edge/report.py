@@ -5,11 +5,14 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+import msgspec
 
 from skydraft.core import Finish, Mode, Origin, ShareLevel, TextPiece, Token, tokens_of
 from skydraft.edge.border import DisclosureRecord
+from skydraft.edge.timeline import TimeLine
 from skydraft.policies.undrafted import Undrafted
 
 BETWEEN_WINDOWS = " "
@@ -44,6 +47,7 @@ class Report:
     undrafted: of a text without rounds, why drafts would not have made it faster; None: there were rounds, or there are
         none for another reason.
     is_repeated: nobody could write, and this is what the same question was answered before.
+    time_line: when what happened.
     """
 
     pieces: tuple[TextPiece, ...]
@@ -66,6 +70,7 @@ class Report:
     unasked: Unasked | None = None
     undrafted: Undrafted | None = None
     is_repeated: bool = False
+    time_line: TimeLine = field(default=TimeLine(), repr=False)
 
     @cached_property
     def text(self) -> str:
@@ -112,9 +117,10 @@ def joined(reports: Sequence[Report]) -> Report:
     disclosure = DisclosureRecord(first.disclosure.level)
     for report in reports:
         disclosure.add(report.disclosure)
-    pieces = list(first.pieces)
+    pieces, time_line, total_s = list(first.pieces), first.time_line, first.total_s
     for report in reports[1:]:
-        pieces += [TextPiece(BETWEEN_WINDOWS, ()), *report.pieces]
+        pieces += [TextPiece(BETWEEN_WINDOWS, ()), *_numbered_from(report.pieces, len(time_line.rounds))]
+        time_line, total_s = time_line.followed_by(report.time_line, total_s), total_s + report.total_s
     near_ties = [report.num_near_ties for report in reports if report.num_near_ties is not None]
     return replace(
         first,
@@ -124,7 +130,7 @@ def joined(reports: Sequence[Report]) -> Report:
         num_prompt_tokens=sum(report.num_prompt_tokens for report in reports),
         num_drafted=sum(report.num_drafted for report in reports),
         is_alone=any(report.is_alone for report in reports),
-        total_s=sum(report.total_s for report in reports),
+        total_s=total_s,
         rounds=sum(report.rounds for report in reports),
         num_positions=sum(report.num_positions for report in reports),
         reconnects=sum(report.reconnects for report in reports),
@@ -134,4 +140,16 @@ def joined(reports: Sequence[Report]) -> Report:
         disclosure=disclosure,
         unasked=first.unasked if all(report.unasked for report in reports) else None,
         undrafted=first.undrafted if all(report.undrafted for report in reports) else None,
+        time_line=time_line,
     )
+
+
+def _numbered_from(pieces: Sequence[TextPiece], num_rounds: int) -> list[TextPiece]:
+    """Pieces of a text that follows one of so many rounds."""
+    return [
+        TextPiece(
+            text,
+            tuple(msgspec.structs.replace(token, round=token.round and token.round + num_rounds) for token in tokens),
+        )
+        for text, tokens in pieces
+    ]

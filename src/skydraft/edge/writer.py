@@ -19,12 +19,12 @@ from skydraft.edge.draft_pool import DraftPool
 from skydraft.edge.drafter import Block, Drafter
 from skydraft.edge.exact_writer import WITHOUT_DRAFT, ExactWriter
 from skydraft.edge.job import Job, Notify, OnText
-from skydraft.edge.kept_agreement import KeptAgreement
 from skydraft.edge.measuring import LOOK_S, LOOK_TOKENS, look_at_cloud, watch_link
 from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.planner_book import PlannerBook
 from skydraft.edge.report import Report, Unasked
 from skydraft.edge.shown_text import ShownText
+from skydraft.edge.timeline import TimeKeeper
 from skydraft.engines.base import Engine
 from skydraft.engines.prompt_checks import text_ids
 from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError, is_for_now
@@ -44,20 +44,14 @@ class Writer:
     Args:
         engine: the draft model; None where the cloud writes alone.
         draft_times: of it; None: they are learnt from text.
-        agreement: of it with clouds, as it was learnt before; None: it is not known, and not kept.
 
     Attributes:
         disclosed: what has left the device for all texts that have ended, however they did.
     """
 
-    def __init__(
-        self,
-        engine: Engine | None,
-        draft_times: PassTimes | None = None,
-        agreement: KeptAgreement | None = None,
-    ) -> None:
+    def __init__(self, engine: Engine | None, draft_times: PassTimes | None = None) -> None:
         self.disclosed = DisclosureRecord(ShareLevel.NONE)
-        self._planners = PlannerBook(draft_times, has_draft=engine is not None, agreement=agreement)
+        self._planners = PlannerBook(draft_times, has_draft=engine is not None)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="skydraft-draft")
         self._pool = None if engine is None else DraftPool(engine, self._worker)
 
@@ -65,7 +59,6 @@ class Writer:
         """Give the slots of the draft model back; no text is under way."""
         self.forget_texts()
         self._worker.shutdown()
-        self._planners.close()
 
     def forget_texts(self) -> None:
         """Give the slots of the draft model back, also those kept for texts that go on; no text is under way.
@@ -91,7 +84,7 @@ class Writer:
         """
         if job.sampling.grammar is not None:  # it is compiled once, which may take long: others go on meanwhile
             await asyncio.to_thread(job.reader.matcher, job.sampling)
-        with self._planners.planner(job.address, job.settings.objective, job.way, job.kind) as planner:
+        with self._planners.planner(job.address, job.settings.objective, job.way) as planner:
             run = TextRun(job, self._pool, planner, on_text, notify)
             try:
                 await run.write()
@@ -121,6 +114,7 @@ class TextRun:
         self._on_text = on_text
         self._notify = notify
         self._started_s = time.perf_counter()
+        self._keeper = TimeKeeper()
         self._first_token_s: float | None = None
         self._text = ShownText(job.reader.until_stop(job.sampling), job.reader.matcher(job.sampling))
         self._num_tokens = 0  # that the text was seen to have
@@ -159,7 +153,7 @@ class TextRun:
         self._client: CloudClient | None = None
         if job.address is not None:
             self._client = CloudClient(
-                self._session, self._border, job.address, job.patience, planner, notify, job.settings.pad
+                self._session, self._border, job.address, job.patience, planner, notify, job.settings.pad, self._keeper
             )
 
     async def write(self) -> None:
@@ -326,6 +320,7 @@ class TextRun:
             disclosure=self.disclosure,
             unasked=self._unasked,
             undrafted=None if self._is_alone else self._undrafted,
+            time_line=self._keeper.time_line,
         )
 
     @property
@@ -361,7 +356,8 @@ class TextRun:
         lookup, pool, drafter = self._lookup(), self._pool, self._drafter
         if lookup is None:
             pool, drafter = self._require_draft()
-        exact_writer = ExactWriter(self._session, self._cloud(), drafter, lookup, self._planner, pool, self._show)
+        told = self._planner, pool, self._show, self._keeper
+        exact_writer = ExactWriter(self._session, self._cloud(), drafter, lookup, *told)
         try:
             await exact_writer.write(lambda: asyncio.create_task(self._follow()), lambda: self._is_up_to(Mode.HYBRID))
         finally:
@@ -373,7 +369,7 @@ class TextRun:
         job = self._job
         if job.sources is None or job.prompts.cloud is None:
             return None
-        confidence, prompt_ids = self._planner.habits.match_confidence, job.prompts.cloud.token_ids
+        confidence, prompt_ids = self._planner.match_confidence, job.prompts.cloud.token_ids
         return Lookup(confidence, prompt_ids, job.sampling.end_ids, job.sources)
 
     async def _follow(self) -> None:
@@ -415,6 +411,7 @@ class TextRun:
         passes = drafter.draft(session.token_ids, num_tokens, session.num_shared_ids)
         block, seconds = await pool.run(self._lease, passes)
         if block.num_passes:
+            self._keeper.drafted(seconds)
             self._planner.saw_draft_step(block.num_read / block.num_passes, seconds / block.num_passes)
         return block
 
@@ -443,6 +440,7 @@ class TextRun:
         if new_tokens:
             self._first_token_s = self._first_token_s or time.perf_counter() - self._started_s
             self._num_tokens += len(new_tokens)
+            self._keeper.grew(len(new_tokens))
             self._tell(self._text.add(new_tokens))
             if self._text.has_ended:
                 self._session.stop()

@@ -23,8 +23,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from skydraft import __version__
 from skydraft.gateway.audio import captions, transcriptions
+from skydraft.gateway.choices import choices
 from skydraft.gateway.completions import chat_completions, completions
 from skydraft.gateway.gateway import Gateway
+from skydraft.gateway.page import page_routes
 from skydraft.gateway.problems import INVALID, Problem, problem_of
 from skydraft.gateway.responses import responses
 from skydraft.gateway.sse import HungUp
@@ -58,8 +60,10 @@ def make_app(gateway: Gateway, lifespan: Callable[[], AbstractAsyncContextManage
         Route("/v1/audio/captions", captions, methods=["POST"]),
         Route("/v1/models", models),
         Route("/v1/models/{model:path}", model),
+        Route("/v1/choices", choices),
         Route("/health", health),
         Route("/metrics", metrics),
+        *page_routes(),
     ]
     origins = [origin.rstrip("/") for origin in gateway.settings.allowed_origins]
     cors = Middleware(

@@ -27,9 +27,10 @@ from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.hearing import caption_of_sound, report_of
 from skydraft.gateway.problems import BadRequest, problem_of
 from skydraft.gateway.requests import SamplingRequest
-from skydraft.gateway.sampling import own_headers, settings_for
+from skydraft.gateway.sampling import asks_for_trace, own_headers, settings_for
 from skydraft.gateway.sse import begin_stream, event, unless_hung_up
 from skydraft.gateway.texts import grow
+from skydraft.gateway.trace import trace_of, traced_pieces
 from skydraft.tasks.cues import format_cues
 
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
@@ -58,10 +59,9 @@ async def transcriptions(request: Request) -> Response:
     asked = await _read_form(request, await gateway.body(request))
     if not gateway.device.can_hear:
         raise BadRequest(CANNOT_HEAR, "file")
-    settings = settings_for(
-        gateway.device_settings, SamplingRequest(temperature=asked.temperature), own_headers(request.headers)
-    )
-    answer = SoundAnswer(gateway, holder, asked, settings)
+    own = own_headers(request.headers)
+    settings = settings_for(gateway.device_settings, SamplingRequest(temperature=asked.temperature), own)
+    answer = SoundAnswer(gateway, holder, asked, settings, asks_for_trace(own))
     if not asked.is_stream:
         return await unless_hung_up(request.receive, answer.whole())
     return await begin_stream(request.receive, answer.events(), gateway.settings.stall_s)
@@ -73,7 +73,10 @@ captions = transcriptions
 class SoundAnswer:
     """The answer to one request about a sound."""
 
-    def __init__(self, gateway: Gateway, holder: Holder, asked: SoundRequest, settings: DeviceSettings) -> None:
+    def __init__(
+        self, gateway: Gateway, holder: Holder, asked: SoundRequest, settings: DeviceSettings, has_trace: bool = False
+    ) -> None:
+        self._has_trace = has_trace
         self._gateway = gateway
         self._holder = holder
         self._asked = asked
@@ -93,8 +96,8 @@ class SoundAnswer:
                 kind = "text/vtt" if form == "vtt" else "application/x-subrip"
                 return PlainTextResponse(format_cues(cues, self._asked.name, form), media_type=kind)
             case "verbose_json":
-                return _json({**self._verbose(), "text": report.text, **_facts(report)})
-        return _json({"text": report.text, **_facts(report)})
+                return _json({**self._verbose(), "text": report.text, **self._facts(report)})
+        return _json({"text": report.text, **self._facts(report)})
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """As OpenAI's transcriptions are streamed."""
@@ -105,9 +108,10 @@ class SoundAnswer:
                     async for _, piece, report in growth:
                         has_begun = True
                         if piece is not None and piece.text:
-                            yield event({"type": "transcript.text.delta", "delta": piece.text})
+                            traced = {"skydraft": {"pieces": traced_pieces([piece])}} if self._has_trace else {}
+                            yield event({"type": "transcript.text.delta", "delta": piece.text, **traced})
                         if report is not None:
-                            done = {"type": "transcript.text.done", "text": report.text, **_facts(report)}
+                            done = {"type": "transcript.text.done", "text": report.text, **self._facts(report)}
                             yield event(done)
         except SkydraftError as error:
             if not has_begun:
@@ -120,6 +124,10 @@ class SoundAnswer:
         caption = await caption_of_sound(self._gateway, self._asked.data, settings, on_text)
         self._windows = caption.windows
         return report_of(caption, settings)
+
+    def _facts(self, report: Report) -> dict[str, object]:
+        traces = {"traces": [trace_of(report)]} if self._has_trace else {}
+        return {"timings": timings([report]), "skydraft": {**own_facts([report]), **traces}}
 
     def _verbose(self) -> dict[str, object]:
         segments = [
@@ -189,10 +197,6 @@ def _number(field: object) -> float | None:
         return float(str(field))
     except ValueError:
         raise BadRequest(f"temperature is {field!r} and must be a number", "temperature") from None
-
-
-def _facts(report: Report) -> dict[str, object]:
-    return {"timings": timings([report]), "skydraft": own_facts([report])}
 
 
 def _json(data: object) -> Response:

@@ -24,10 +24,11 @@ from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.likelihoods import of_chat, of_completion
 from skydraft.gateway.problems import BadRequest, problem_of
 from skydraft.gateway.requests import ChatRequest, CompletionRequest, SamplingRequest, parse
-from skydraft.gateway.sampling import own_headers, refuse_unknown, settings_for
+from skydraft.gateway.sampling import asks_for_trace, own_headers, refuse_unknown, settings_for
 from skydraft.gateway.sse import DONE, begin_stream, event, unless_hung_up
 from skydraft.gateway.texts import Write, grow, seeded, write_all
 from skydraft.gateway.tools import calls_in, offered_tools, required_calls
+from skydraft.gateway.trace import trace_of, traced_pieces
 from skydraft.text.tokenizer import Tokenizer
 
 JsonFields = dict[str, Any]
@@ -79,16 +80,19 @@ async def chat_completions(request: Request) -> Response:
     refuse_unknown(fields)
     tools = offered_tools(asked)
     grammar = required_calls(asked, tools) or grammar_of(asked.response_format)
+    own = own_headers(request.headers)
     settings = settings_for(
         gateway.device_settings,
         asked,
-        own_headers(request.headers),
+        own,
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
         top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
     )
     prediction = prediction_of(asked.prediction)
     write = conversation_of(asked.messages, gateway, grammar, tools, prediction)
-    answer = Answer(gateway, holder, CHAT, asked, settings, bool(tools), prediction is not None)
+    answer = Answer(
+        gateway, holder, CHAT, asked, settings, bool(tools), prediction is not None, asks_for_trace(own, asked)
+    )
     return await answer.respond(request, write)
 
 
@@ -107,7 +111,8 @@ async def completions(request: Request) -> Response:
     async def write(of_text: DeviceSettings, on_text: OnText) -> Report:
         return await gateway.client.write(prompt, of_text, on_text)
 
-    return await Answer(gateway, holder, BARE, asked, settings).respond(request, write)
+    answer = Answer(gateway, holder, BARE, asked, settings, has_trace=asks_for_trace(own, asked))
+    return await answer.respond(request, write)
 
 
 def grammar_of(response_format: Mapping[str, Any] | None) -> Grammar | None:
@@ -137,6 +142,7 @@ class Answer:
     Args:
         may_call: the text may be calls of tools, which shows at its end.
         has_prediction: the app said what it expects.
+        has_trace: it wants to know how the text came about.
     """
 
     def __init__(
@@ -148,7 +154,9 @@ class Answer:
         settings: DeviceSettings,
         may_call: bool = False,
         has_prediction: bool = False,
+        has_trace: bool = False,
     ) -> None:
+        self._has_trace = has_trace
         self._has_prediction = has_prediction
         self._may_call = may_call
         self._gateway = gateway
@@ -183,7 +191,8 @@ class Answer:
                         yield self._chunk(index, None)
                     has_begun.add(index)
                     if piece is not None and not self._may_call:
-                        yield self._chunk(index, piece.text, tokens=piece.tokens)
+                        traced = {"skydraft": {"pieces": traced_pieces([piece])}} if self._has_trace else None
+                        yield self._chunk(index, piece.text, more=traced, tokens=piece.tokens)
                     if report is not None and self._may_call:
                         yield self._called(index, report)
                     if report is not None:
@@ -243,10 +252,11 @@ class Answer:
         return {"index": index, "logprobs": logprobs, "finish_reason": finish}
 
     def _totals(self, reports: Sequence[Report]) -> JsonFields:
+        traces = {"traces": [trace_of(report) for report in reports]} if self._has_trace else {}
         return {
             "usage": usage(reports, self._has_prediction),
             "timings": timings(reports),
-            "skydraft": own_facts(reports),
+            "skydraft": {**own_facts(reports), **traces},
         }
 
     @property

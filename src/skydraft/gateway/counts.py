@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from skydraft.core import Origin
+from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.report import Report
 
 
@@ -50,8 +51,9 @@ def timings(reports: Sequence[Report]) -> dict[str, object]:
 def own_facts(reports: Sequence[Report]) -> dict[str, object]:
     """Ours, in one field: where the tokens came from, what left the device, and whose text it is."""
     first = reports[0]
-    up = sum(sum(report.disclosure.up.values()) for report in reports)
-    down = sum(sum(report.disclosure.down.values()) for report in reports)
+    record = DisclosureRecord(first.disclosure.level)
+    for report in reports:
+        record.add(report.disclosure)
     return {
         "mode": first.mode.value,
         "seed": first.seed,
@@ -61,8 +63,16 @@ def own_facts(reports: Sequence[Report]) -> dict[str, object]:
         "is_alone": any(report.is_alone for report in reports),
         "is_cloud_text": all(report.is_cloud_text for report in reports),
         "ended_early": next((report.ended_early for report in reports if report.ended_early), None),
-        "bytes": {"up": up, "down": down},
+        "unasked": first.unasked if len({report.unasked for report in reports}) == 1 else None,
+        "undrafted": first.undrafted if len({report.undrafted for report in reports}) == 1 else None,
+        "bytes": {"up": record.up.total(), "down": record.down.total()},
         "share": first.disclosure.level.value,
+        "disclosure": {
+            "has_evidence": record.has_evidence,
+            "contents": record.contents,
+            "up": record.up,
+            "down": record.down,
+        },
     }
 
 

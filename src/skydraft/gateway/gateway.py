@@ -44,7 +44,7 @@ class Gateway:
         self.settings = settings
         self.model = model
         self.client = client
-        self.guard = Guard(settings, ring, WHO)
+        self.guard = Guard(settings, ring, WHO, has_page=True)
         self.metrics = GatewayMetrics()
         self.begun_s = time.time()
         self.is_draining = False

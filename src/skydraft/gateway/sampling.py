@@ -12,6 +12,8 @@ from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.requests import SamplingRequest
 
 MAX_STOPS = 4
+TRACE = "trace"
+TOLD_FIELDS = ("top_logprobs", TRACE)  # chosen as OWN_FIELDS are: what is told of a text, which changes nothing of it
 
 # By the names of others, and the values that change nothing.
 _CHANGE_TEXT: Mapping[str, Sequence[Any]] = {
@@ -105,10 +107,13 @@ def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def _own_choices(settings: DeviceSettings, own: Mapping[str, Any]) -> dict[str, object]:
+    known = (*OWN_FIELDS, *TOLD_FIELDS)
     for name in own:
-        if name not in OWN_FIELDS:
-            raise BadRequest(f"unknown field {name!r} in skydraft; expected one of {', '.join(OWN_FIELDS)}", "skydraft")
-    changes: dict[str, object] = dict(own)
+        if name not in known:
+            raise BadRequest(f"unknown field {name!r} in skydraft; expected one of {', '.join(known)}", "skydraft")
+    changes: dict[str, object] = {name: value for name, value in own.items() if name != TRACE}
+    if "top_logprobs" in own:
+        changes["top_logprobs"] = _count(own["top_logprobs"])
     if own.get("share") in (ShareLevel.NONE, ShareLevel.TOKENS):
         changes.setdefault("evidence", Evidence.NEVER)
     elif own.get("mode") == Mode.CLOUD and settings.evidence is Evidence.UNSURE:
@@ -116,7 +121,21 @@ def _own_choices(settings: DeviceSettings, own: Mapping[str, Any]) -> dict[str, 
     return changes
 
 
+def _count(value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise BadRequest(f"top_logprobs is {value!r} and must be a number", "skydraft") from None
+
+
+def asks_for_trace(own: Mapping[str, str], request: SamplingRequest | None = None) -> bool:
+    """Whether the answer is to say how the text came about. own: what headers choose."""
+    chosen = {**own, **((request and request.skydraft) or {})}.get(TRACE)
+    return str(chosen).lower() in ("true", "1")
+
+
 def own_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """What headers such as X-Skydraft-Share choose."""
-    named = {name: headers.get(f"x-skydraft-{name}") for name in OWN_FIELDS}
+    names = (*OWN_FIELDS, *TOLD_FIELDS)
+    named = {name: headers.get(f"x-skydraft-{name.replace('_', '-')}") for name in names}
     return {name: value for name, value in named.items() if value is not None}

@@ -55,10 +55,14 @@ class Guard:
     Args:
         ring: the keys; None: this machine's own users come in without a key.
         who: what it guards, in its sentences.
+        has_page: it serves a page of its own, which may use it.
     """
 
-    def __init__(self, settings: GuardSettings, ring: KeyRing | None, who: str = "this cloud") -> None:
+    def __init__(
+        self, settings: GuardSettings, ring: KeyRing | None, who: str = "this cloud", has_page: bool = False
+    ) -> None:
         self._who = who
+        self._has_page = has_page
         self._settings = settings
         self._ring = ring
         self._origins = {origin.lower().rstrip("/") for origin in settings.allowed_origins}
@@ -120,8 +124,16 @@ class Guard:
     def _check_origin(self, request: HTTPConnection) -> None:
         """A browser names the page that asks, and the page cannot prevent it; other programs name none."""
         for origin in request.headers.getlist("origin"):
-            if origin.lower().rstrip("/") not in self._origins:
+            if origin.lower().rstrip("/") not in self._origins and not self._is_own_page(request, origin):
                 raise Refusal(HTTPStatus.FORBIDDEN, f"web pages of this origin may not use {self._who}")
+
+    def _is_own_page(self, request: HTTPConnection, origin: str) -> bool:
+        """Whether the page that asks came from here: it has the name that the request is sent to.
+
+        Under a name that was made to resolve to this machine (DNS rebinding) a page is one of its own origin too: it
+        has no key, and without keys `_is_local` takes no foreign name.
+        """
+        return self._has_page and [origin.lower().partition("://")[2]] == request.headers.getlist("host")
 
     def _is_local(self, request: HTTPConnection) -> bool:
         """Whether the request is from this machine; behind a proxy all requests come from the proxy's address.
