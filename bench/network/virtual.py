@@ -176,7 +176,7 @@ class VirtualText:
         self._cloud = VirtualCloud(minds, sides.cloud_pace)
         self._up, self._down = link.shaper(), link.shaper()
         self._session = EdgeSession(minds.vocabulary, self._prompt, sampling, Exact())
-        lookup = Lookup(planner.match_confidence, opening.prompt_ids) if looks_up else None
+        lookup = Lookup(planner.habits.match_confidence, opening.prompt_ids) if looks_up else None
         self._drafting = Drafting(self._session, planner, 0.0, lookup)
         if is_oracle:
             self._drafting.tree = OracleTree(minds.text(), must_ask=not self._drafting.way.has_credit)

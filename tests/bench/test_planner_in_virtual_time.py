@@ -12,7 +12,9 @@ from bench.network.made_up import MadeUpMinds
 from bench.network.model_cache import Opening
 from bench.network.profiles import BlockTimes, Sides
 from bench.network.virtual import Virtual, VirtualLink, VirtualText
-from skydraft.core import PassTimes, SamplingParams
+from skydraft.core import Objective, PassTimes, SamplingParams
+from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.planner_book import PlannerBook
 from skydraft.policies.estimates import Estimates
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD, parse_way
@@ -97,3 +99,27 @@ def test_on_one_processor_the_default_is_as_fast_as_the_best_way_on_average_and_
     assert sum(laters) / len(laters) >= 1.0
     assert min(firsts) >= 0.7
     assert sum(firsts) / len(firsts) >= 0.9
+
+
+def alternating_speeds(kinds: tuple[str, str], sides: Sides, round_trip_ms: float) -> tuple[float, float]:
+    """Of texts of two kinds in turns, one that both models agree on and one that they do not; a pair of each first."""
+    step_s, block_s = sides.draft_pace.pass_s(1), sides.draft_pace.pass_s(5)
+    book, link = PlannerBook(PassTimes(step_s, (block_s - step_s) / 4)), VirtualLink(round_trip_ms / 1000, 10)
+    texts: tuple[list[Virtual], list[Virtual]] = ([], [])
+    for nth in range(10):
+        mind = minds((0.95, 0.3)[nth % 2], nth)
+        with book.planner(CloudAddress("ws://127.0.0.1:9"), Objective.LATENCY, None, kinds[nth % 2]) as planner:
+            texts[nth % 2].append(VirtualText(mind, sides, link, planner).run())
+    return speed(texts[0][1:]), speed(texts[1][1:])
+
+
+@pytest.mark.parametrize("sides", [FLAT, FLAT_FOR_THE_CLOUD], ids=["flat", "flat for the cloud"])
+@pytest.mark.parametrize("round_trip_ms", [0, 50])
+def test_on_one_processor_a_kind_of_text_whose_drafts_fail_does_not_stop_those_of_another(
+    sides: Sides, round_trip_ms: float
+) -> None:
+    shared = sides._replace(is_shared=True)
+    good, bad = alternating_speeds(("code", "talk"), shared, round_trip_ms)
+    good_of_one, bad_of_one = alternating_speeds(("", ""), shared, round_trip_ms)
+    assert good > 1.3 * good_of_one
+    assert bad > 0.95 * bad_of_one

@@ -18,6 +18,7 @@ from skydraft.edge.drafter import LoneDrafter
 from skydraft.edge.tree_reader import DraftStep
 from skydraft.engines.emulated.words import WordTokenizer
 from skydraft.policies.confidence import Confidence
+from skydraft.policies.habits import Habits
 from skydraft.policies.match_confidence import MatchConfidence
 from skydraft.policies.planner import Planner
 from skydraft.policies.way import CLOUD, FREE, TREE, Way, chain
@@ -318,7 +319,9 @@ def test_a_chain_is_cut_to_what_the_cloud_takes() -> None:
 def test_a_tree_of_improbable_guesses_is_offered_all_the_same() -> None:
     sampling = SamplingParams(max_tokens=20)
     bench = Bench("table:vocab=8,seed=99", TREE, sampling)
-    bench.planner.confidence = bench.drafting.tree._confidence = Confidence(0.1, 0.95, learning_rate=0.0, memory=10**9)
+    bench.planner.habits.confidence = bench.drafting.tree._confidence = Confidence(
+        0.1, 0.95, learning_rate=0.0, memory=10**9
+    )
     play(bench, Random(1))
     assert list(bench.session.token_ids) == cloud_only(table(TARGET), sampling)
 
@@ -356,7 +359,7 @@ def test_what_another_cloud_does_not_know_is_not_offered_to_it() -> None:
 def offered_under(objective: Objective) -> tuple[list[Draft], list[int]]:
     """What leaves the device for a text of two models that mostly agree, each answer as late as it may be."""
     bench = Bench("table:vocab=8,seed=5,order=2,noise=0.3", FREE, SamplingParams(max_tokens=200))
-    bench.planner = Planner(objective, confidence=Confidence(6.0, 0.01, learning_rate=0.0))
+    bench.planner = Planner(objective, habits=Habits(Confidence(6.0, 0.01, learning_rate=0.0)))
     bench.drafting = Drafting(bench.session, bench.planner, now_s=0.0)
     bench.link.send(bench.session.open())
     bench.link.settle()

@@ -4,7 +4,7 @@ import pytest
 
 from skydraft.core import Prompt, SegmentKind, ShareLevel, TokenSegment
 from skydraft.errors import ConfigError, PromptRejected
-from skydraft.tasks.chat import Conversation, Render, Tools, chat_prompts, conversation_prompts
+from skydraft.tasks.chat import Conversation, Render, Tools, chat_prompts, conversation_prompts, text_kind
 
 DIARY = "Tuesday: saw the doctor."
 ASKED = "What did I do on Tuesday?"
@@ -210,3 +210,11 @@ def test_a_blank_conversation_is_refused() -> None:
 
 def test_under_share_none_the_cloud_gets_nothing_of_a_conversation() -> None:
     assert conversation_prompts(ENCODER, [{"role": "user", "content": "a"}], ShareLevel.NONE).cloud is None
+
+
+def test_texts_are_of_one_kind_where_the_app_says_the_same_before_the_user_does() -> None:
+    system = {"role": "system", "content": "You translate."}
+    one, other = ({"role": "user", "content": words} for words in ("Hello", "Good night"))
+    assert text_kind([system, one]) == text_kind([system, other])
+    assert len({text_kind([one]), text_kind([system, one]), text_kind([one, system], [{"type": "function"}])}) == 3
+    assert text_kind([one]) == text_kind([other]) == ""

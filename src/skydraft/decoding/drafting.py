@@ -30,7 +30,7 @@ class Drafting:
 
     def __init__(self, session: EdgeSession, planner: Planner, now_s: float, lookup: Lookup | None = None) -> None:
         self.way = planner.begin(now_s)
-        self.tree = GuessTree(planner.confidence)
+        self.tree = GuessTree(planner.habits.confidence)
         self._session = session
         self._planner = planner
         self._lookup = lookup

@@ -34,6 +34,7 @@ from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.job import Job, Notify, OnText
+from skydraft.edge.kept_agreement import KeptAgreement
 from skydraft.edge.kept_texts import KeptText
 from skydraft.edge.own_texts import OwnTexts
 from skydraft.edge.patience import Patience
@@ -51,7 +52,7 @@ from skydraft.policies.way import parse_way
 from skydraft.sampling.kernel import kernel
 from skydraft.tasks.base import PromptPair
 from skydraft.tasks.caption import INSTRUCTION, NO_SPEECH, caption_prompts, emotion_ids
-from skydraft.tasks.chat import Conversation, Template, Tools, chat_prompts, conversation_prompts
+from skydraft.tasks.chat import Conversation, Template, Tools, chat_prompts, conversation_prompts, text_kind
 from skydraft.text.private_text import private_kinds, words_in
 from skydraft.text.token_reader import TokenReader
 from skydraft.text.tokenizer import Tokenizer
@@ -63,6 +64,7 @@ class _Asked(NamedTuple):
     """What a text is to answer.
 
     words: of it that would leave the device. question: by which it is kept and answered again; None: it is not.
+    kind: of text, as a job has it.
     """
 
     prompts: PromptPair
@@ -70,6 +72,7 @@ class _Asked(NamedTuple):
     question: str | None
     prediction: str | None
     grammar: Grammar | None
+    kind: str = ""
 
 
 class Device:
@@ -85,6 +88,7 @@ class Device:
         draft_times: what the draft model's passes take; None: that is learnt from text.
         calibration: how unsure the draft model is as a rule; None: nobody has measured that.
         has_speech: which windows of a clip are captioned.
+        agreement: of the draft model with clouds, learnt before; None: it is not known, and not kept.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Device:
         draft_times: PassTimes | None = None,
         calibration: Calibration | None = None,
         has_speech: HasSpeech = is_heard,
+        agreement: KeptAgreement | None = None,
     ) -> None:
         self.settings = settings
         self.tokenizer = tokenizer
@@ -105,7 +110,7 @@ class Device:
         self._facts = DraftFacts(calibration)
         self._caption_facts = DraftFacts(calibration, emotion_ids(tokenizer.encode) if hear is not None else ())
         self.has_speech = has_speech
-        self._writer = Writer(engine, draft_times)
+        self._writer = Writer(engine, draft_times, agreement)
         self._reader = TokenReader(tokenizer)
         self._has_draft = engine is not None
         self._history = None if settings.history is None else OwnTexts(Path(settings.history), self._kept_ids)
@@ -134,6 +139,7 @@ class Device:
             time_passes(engine) if engine is not None and settings.mode in (Mode.AUTO, Mode.HYBRID) else None,
             load_calibration(model, "draft"),
             is_heard if hear is None or settings.any_sound else SpeechDetector().has_speech,
+            None if engine is None else KeptAgreement.of(model),
         )
 
     def __enter__(self) -> Device:
@@ -202,7 +208,7 @@ class Device:
             return CaptionedWindow(window.start_s, window.end_s, report, has_speech=False)
         share = ShareLevel.NONE if settings.captions_alone else settings.shared_in_prompts
         prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), share, instruction)
-        job = self._job(prompts, settings, self._caption_facts, seed)
+        job = self._job(prompts, settings, self._caption_facts, seed, kind="caption")
         report = await self._writer.write(job, on_text, notify)
         return CaptionedWindow(window.start_s, window.end_s, report)
 
@@ -238,6 +244,7 @@ class Device:
             question=None if context or grammar else prompt,
             prediction=prediction,
             grammar=grammar,
+            kind="about a context" if context else "",
         )
         return await self._answer(asked, settings, on_text, notify)
 
@@ -269,6 +276,7 @@ class Device:
             question=str(messages[0].get("content") or "") if is_question else None,
             prediction=prediction,
             grammar=grammar,
+            kind=text_kind(messages, tools),
         )
         return await self._answer(asked, settings, on_text, notify)
 
@@ -328,7 +336,8 @@ class Device:
             shown.extend(pieces)
             on_text(pieces)
 
-        job = self._job(asked.prompts, settings, self._facts, self.draw_seed(settings), asked.prediction, asked.grammar)
+        seed = self.draw_seed(settings)
+        job = self._job(asked.prompts, settings, self._facts, seed, asked.prediction, asked.grammar, asked.kind)
         history, question = self._history, asked.question
         try:
             report = await self._writer.write(job, show, notify)
@@ -386,6 +395,7 @@ class Device:
         seed: int,
         prediction: str | None = None,
         grammar: Grammar | None = None,
+        kind: str = "",
     ) -> Job:
         """Raises: ConfigError: the rule does not go with the settings."""
         vocabulary = self.tokenizer.vocabulary
@@ -411,6 +421,7 @@ class Device:
             way=parse_way(settings.way),
             address=CloudAddress(settings.cloud, settings.key) if settings.cloud and prompts.cloud else None,
             sources=self._lookup_sources(settings, prediction),
+            kind=kind,
         )
 
     def _lookup_sources(self, settings: DeviceSettings, prediction: str | None) -> LookupSources | None:

@@ -32,6 +32,7 @@ class Job:
     address: of the cloud; None in mode edge.
     way: to draft under `exact`; None: by measurement.
     sources: of guesses that need no model, beside the prompt and the text; None: nothing is looked up.
+    kind: of text: drafts do alike in texts of one kind.
     """
 
     settings: DeviceSettings
@@ -46,3 +47,4 @@ class Job:
     address: CloudAddress | None = None
     way: Way | None = None
     sources: LookupSources | None = None
+    kind: str = ""

@@ -19,6 +19,7 @@ from skydraft.edge.draft_pool import DraftPool
 from skydraft.edge.drafter import Block, Drafter
 from skydraft.edge.exact_writer import WITHOUT_DRAFT, ExactWriter
 from skydraft.edge.job import Job, Notify, OnText
+from skydraft.edge.kept_agreement import KeptAgreement
 from skydraft.edge.measuring import LOOK_S, LOOK_TOKENS, look_at_cloud, watch_link
 from skydraft.edge.mode_choice import ModeChoice
 from skydraft.edge.planner_book import PlannerBook
@@ -44,14 +45,20 @@ class Writer:
     Args:
         engine: the draft model; None where the cloud writes alone.
         draft_times: of it; None: they are learnt from text.
+        agreement: of it with clouds, as it was learnt before; None: it is not known, and not kept.
 
     Attributes:
         disclosed: what has left the device for all texts that have ended, however they did.
     """
 
-    def __init__(self, engine: Engine | None, draft_times: PassTimes | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine | None,
+        draft_times: PassTimes | None = None,
+        agreement: KeptAgreement | None = None,
+    ) -> None:
         self.disclosed = DisclosureRecord(ShareLevel.NONE)
-        self._planners = PlannerBook(draft_times, has_draft=engine is not None)
+        self._planners = PlannerBook(draft_times, has_draft=engine is not None, agreement=agreement)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="skydraft-draft")
         self._pool = None if engine is None else DraftPool(engine, self._worker)
 
@@ -59,6 +66,7 @@ class Writer:
         """Give the slots of the draft model back; no text is under way."""
         self.forget_texts()
         self._worker.shutdown()
+        self._planners.close()
 
     def forget_texts(self) -> None:
         """Give the slots of the draft model back, also those kept for texts that go on; no text is under way.
@@ -84,7 +92,7 @@ class Writer:
         """
         if job.sampling.grammar is not None:  # it is compiled once, which may take long: others go on meanwhile
             await asyncio.to_thread(job.reader.matcher, job.sampling)
-        with self._planners.planner(job.address, job.settings.objective, job.way) as planner:
+        with self._planners.planner(job.address, job.settings.objective, job.way, job.kind) as planner:
             run = TextRun(job, self._pool, planner, on_text, notify)
             try:
                 await run.write()
@@ -369,7 +377,7 @@ class TextRun:
         job = self._job
         if job.sources is None or job.prompts.cloud is None:
             return None
-        confidence, prompt_ids = self._planner.match_confidence, job.prompts.cloud.token_ids
+        confidence, prompt_ids = self._planner.habits.match_confidence, job.prompts.cloud.token_ids
         return Lookup(confidence, prompt_ids, job.sampling.end_ids, job.sources)
 
     async def _follow(self) -> None:

@@ -35,10 +35,9 @@ import math
 from dataclasses import dataclass, field, replace
 
 from skydraft.core import Objective, PassTimes
-from skydraft.policies.confidence import Confidence
 from skydraft.policies.estimates import Estimates
+from skydraft.policies.habits import Habits
 from skydraft.policies.look_again import LookAgain
-from skydraft.policies.match_confidence import MatchConfidence
 from skydraft.policies.throughput import (
     MOST_RUN,
     Conditions,
@@ -55,7 +54,6 @@ from skydraft.policies.way import CLOUD, FREE, SURE, SURE_PROB, TURNS, Way
 HOPED_GAIN = 1.1
 LEAST_GAIN = 1.02
 STOP_GAIN = 1.005
-RETRY_TOKENS = 64
 REVIEW_TOKENS = 4  # between two looks
 SHARED = 1.4  # contention from here on: device and cloud have one processor
 
@@ -70,23 +68,21 @@ class Planner:
 
     fixed: a way that the user chose; None: by measurement.
     has_draft: there is a draft model; without one the cloud writes on by itself, and guesses can only be looked up.
+    habits: of the kind of text that is written.
     """
 
     objective: Objective = Objective.LATENCY
     fixed: Way | None = None
     estimates: Estimates = field(default_factory=Estimates)
     has_draft: bool = True
-    confidence: Confidence = field(default_factory=Confidence)
-    match_confidence: MatchConfidence = field(default_factory=MatchConfidence)
+    habits: Habits = field(default_factory=Habits)
     look_again: LookAgain = field(default_factory=LookAgain)
     way: Way = field(default=CLOUD, init=False)
-    _retry: LookAgain = field(default_factory=lambda: LookAgain(RETRY_TOKENS), init=False)
     _is_drafting: bool = field(default=False, init=False)
     _begun_s: float = field(default=0.0, init=False)
     _length: int = field(default=0, init=False)  # of the text, since drafting began
     _num_positions: int = field(default=0, init=False)  # that the cloud computed for it
     _reviewed_at: int = field(default=0, init=False)  # length of the text
-    _run_length: float | None = field(default=None, init=False)  # that fits the speed of drafting; None: not tried
     _is_step_old: bool = field(default=False, init=False)  # a draft step may be under way that began in another way
     _tokens_per_s: float = field(default=0.0, init=False)
     _offer_prob: float = field(default=0.5, init=False)
@@ -97,7 +93,7 @@ class Planner:
         self._length = self._num_positions = self._reviewed_at = 0
         self._tokens_per_s = cloud_tokens_per_s(self.conditions())
         way = self.fixed or self._choose()
-        may_hold_up = self.estimates.is_near and self._run_length is None
+        may_hold_up = self.estimates.is_near and self.habits.run_length is None
         is_by_speed = self.fixed is None and self.objective in (Objective.LATENCY, Objective.PRIVACY)
         self._take(CLOUD if is_by_speed and (may_hold_up or not way.has_credit) else way)
         return self.way
@@ -129,10 +125,10 @@ class Planner:
         if self._is_drafting:
             self._length += num_tokens
             self._num_positions += num_positions
-            is_failed = self.way is CLOUD and self._run_length is not None
+            is_failed = self.way is CLOUD and self.habits.run_length is not None
             is_in_turns = self.fixed is None and not self.way.has_credit
-            if (is_failed or is_in_turns) and self._retry.wrote(num_tokens):
-                self._run_length = None
+            if (is_failed or is_in_turns) and self.habits.retry.wrote(num_tokens):
+                self.habits.run_length = None
                 self.estimates.forget_contention()
             self.review(self._length, self._num_positions, now_s - self._begun_s)
 
@@ -219,13 +215,13 @@ class Planner:
             verify_s=verify.at(1 + _width(least_offer)) * slower,
             step_s=verify.at(1),
             round_trip_s=estimates.round_trip_s or 0.0,
-            run_length=self._run_length or self._usual_run,
+            run_length=self.habits.run_length or self._usual_run,
             node_s=verify.slope * slower,
         )
 
     @property
     def _gain_to_begin(self) -> float:
-        is_dear = self.estimates.is_near and self._run_length is None
+        is_dear = self.estimates.is_near and self.habits.run_length is None
         return HOPED_GAIN if is_dear else LEAST_GAIN
 
     @property
@@ -235,7 +231,7 @@ class Planner:
     @property
     def _usual_run(self) -> float:
         """As long as the best guesses are right; what waits until it is unsure does better."""
-        run = 1 / max(1 - self.confidence.agreement, 1 / MOST_RUN)
+        run = 1 / max(1 - self.habits.confidence.agreement, 1 / MOST_RUN)
         return min(2 * run, MOST_RUN) if self._is_shared else run
 
     def _model(self, conditions: Conditions) -> float:
@@ -254,7 +250,7 @@ class Planner:
             self.estimates.begin_way()
             self._is_step_old = bool(self.way.width)
             if way.has_credit != self.way.has_credit and self.way.width and way.width:
-                self._run_length = None  # it was of another model
+                self.habits.run_length = None  # it was of another model
         self.way = way
 
     def _fit(self) -> None:
@@ -262,7 +258,7 @@ class Planner:
         speed = self.estimates.speed.tokens_per_s
         if self.way is not CLOUD and speed is not None:
             fitted = fitted_turns_run_length if self._is_shared else fitted_run_length
-            self._run_length = fitted(speed, self.conditions())
+            self.habits.run_length = fitted(speed, self.conditions())
 
     def _choose(self) -> Way:
         if not self.has_draft:
@@ -279,7 +275,7 @@ class Planner:
         if speed < gain * cloud_tokens_per_s(conditions):
             return CLOUD
         if measured and self.way.has_credit:
-            self._retry.went_back()
+            self.habits.retry.went_back()
         if self.objective is Objective.PRIVACY:
             return SURE
         read, offer = self._least_probs(speed)

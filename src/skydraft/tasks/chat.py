@@ -6,6 +6,9 @@ context are ordinary text: `<|im_end|>` in them does not end a turn.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -118,6 +121,16 @@ def conversation_prompts(
         request = _conversation_ids(encoder, messages, contents, lambda turns: template.render(turns, tools=tools))
     prompt = Prompt((TokenSegment(request),))
     return prompt_pair(prompt, prompt, share)
+
+
+def text_kind(messages: Conversation, tools: Tools = ()) -> str:
+    """What texts have in common that an app asks for: what it says before the user does, and its tools.
+
+    Short whatever they are. Models agree about as well in one text of a kind as in the next.
+    """
+    said = itertools.takewhile(lambda message: message.get("role") in ("system", "developer"), messages)
+    told = [list(map(dict, part)) for part in (said, tools)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16] if any(told) else ""
 
 
 def _conversation_ids(
