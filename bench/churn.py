@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from bench.link.link import Link
-from bench.link.pipe import Address
 from bench.replay import write_alone
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, SamplingParams, ShareLevel, TextPiece, tokens_of
@@ -18,6 +16,8 @@ from skydraft.edge.report import Report
 from skydraft.engines.load import load_engine, load_tokenizer
 from skydraft.errors import SkydraftError
 from skydraft.tasks.chat import chat_prompts
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
 
 TARGET = "table:vocab=64,seed=3,order=2"
 MODEL = f"paced:step_ms=2:{TARGET}"  # so that a text takes long enough to be cut off

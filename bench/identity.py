@@ -21,9 +21,6 @@ from random import Random
 from msgspec.structs import replace
 
 from bench.claims import Claim, parse_arguments, show
-from bench.link.link import Link
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings
 from skydraft.audio.read import read_clip
 from skydraft.config import DeviceSettings
 from skydraft.core import Evidence, Mode, ShareLevel
@@ -35,6 +32,9 @@ from skydraft.engines.log_mel import load_log_mel
 from skydraft.engines.settings import EngineSettings
 from skydraft.models import embedded_path
 from skydraft.text.checkpoint import find_checkpoint
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings
 
 SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 UNSEEN_ACTORS = (19, 20)

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.link.pipe import Address
 from skydraft.core import Exact, Prompt, SamplingParams, TokenSegment
 from skydraft.edge.drafter import LoneDrafter
 from skydraft.engines.base import Engine, Extension, Slot
@@ -25,6 +24,7 @@ from skydraft.engines.emulated.paced import PacedEngine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
 from skydraft.sampling.choice import target_choices
+from skydraft.transport.link.pipe import Address
 
 ANNOUNCEMENT = "naive listens on "
 BLOCK_LENGTH = 4

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import msgspec
 
 from bench.claims import pin
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings, PathSettings
 from bench.network.naive import ANNOUNCEMENT
 from bench.network.profiles import Profile
 from bench.network.rows import Lateness
@@ -21,6 +19,8 @@ from skydraft.edge.cloud_http import inquire
 from skydraft.edge.local_cloud import local_cloud
 from skydraft.engines.emulated.paced import PaceCounts
 from skydraft.errors import TransportError
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings, PathSettings
 
 DEVICE_CORE, CLOUD_CORE = 0, 1
 START_S = 120.0
@@ -89,7 +89,7 @@ async def open_site(profile: Profile, is_pinned: bool) -> AsyncIterator[Site]:
 
 
 def _link(upstream: Address) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
-    return _process("bench.link.link", "--upstream", str(upstream), "--control")
+    return _process("skydraft.transport.link.link", "--upstream", str(upstream), "--control")
 
 
 @asynccontextmanager

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from bench.link.shaping import PathSettings, Shaper
 from bench.network.model_cache import Path, Thinking
 from bench.network.oracle import OracleTree
 from bench.network.profiles import Sides
@@ -29,6 +28,7 @@ from skydraft.edge.tree_reader import TreeReader
 from skydraft.policies.planner import Planner
 from skydraft.protocol import codec, messages
 from skydraft.protocol.limits import FrameLimits
+from skydraft.transport.link.shaping import PathSettings, Shaper
 
 CONNECT_ROUND_TRIPS = 2  # TCP's handshake and WebSocket's
 UP_HEAD_BYTES, DOWN_HEAD_BYTES = 58, 54  # of a short message: IP, TCP with timestamps, WebSocket (masked upwards)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import httpx
 
-from bench.link.link import Link
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings, PathSettings
 from bench.real.pair import Pair
 from bench.real.site import RATE_MBPS
 from bench.real.speed import CLOUD_CORE, DEVICE_CORE
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings, PathSettings
 
 HERE = Path(__file__).parent
 READY_S = 120.0

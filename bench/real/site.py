@@ -6,9 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 
-from bench.link.link import Link
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings, PathSettings
 from bench.observed import ObservedCloud, observed_cloud
 from bench.real.pair import MAX_LENGTH, NUM_TOKENS, Pair, TextKey
 from skydraft.config import DeviceSettings
@@ -25,6 +22,9 @@ from skydraft.policies.gate import AlwaysGate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
 from skydraft.text.token_reader import TokenReader
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings, PathSettings
 
 CLOUD = "cloud"  # the way of the cloud alone
 RATE_MBPS = 10.0

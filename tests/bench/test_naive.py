@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.link.pipe import Address
 from bench.network.naive import Judge, Question, make_server, write_naively
 from skydraft.core import Prompt, SamplingParams, TokenSegment
 from skydraft.engines.emulated.paced import PacedEngine
 from skydraft.engines.load import load_engine
+from skydraft.transport.link.pipe import Address
 from tests.linked import cloud_only, table
 
 TARGET = "table:vocab=64,seed=3,order=2"

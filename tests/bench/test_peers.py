@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from bench.link.link import Link
-from bench.link.pipe import Address
 from bench.peers.__main__ import PeerRow, grouped, num_equal
 from bench.peers.servers import ALONE
 from bench.peers.streaming import pieces, stream_text
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
 
 BODY = ["Once", " upon", "", " a time"]
 

@@ -7,9 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.link.link import Link
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, ShareLevel
 from skydraft.edge import machine
@@ -21,6 +18,9 @@ from skydraft.engines.emulated.paced import Pace
 from skydraft.engines.load import load_tokenizer
 from skydraft.policies.tiers import LEAST_DRAFT_TOKENS_PER_S
 from skydraft.text.vocabulary import Vocabulary
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings, PathSettings
 from tests.edge.test_machine import PLAIN, SPEED
 from tests.linked import table
 from tests.system.processes import free_port, running_cloud

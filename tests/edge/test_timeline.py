@@ -7,9 +7,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bench.link.link import Link
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.core import AcceptanceRule, Exact, Mode, Origin, Rank
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.patience import Patience
@@ -18,6 +15,9 @@ from skydraft.edge.timeline import Grown, Round, Span, TimeLine
 from skydraft.edge.writer import Writer
 from skydraft.engines.emulated.paced import Pace
 from skydraft.policies.way import parse_way
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings, PathSettings
 from tests.cli.made_up import report
 from tests.edge.test_writer import DRAFT, JOB, TARGET, changed
 from tests.linked import table

@@ -9,9 +9,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bench.link.link import Link
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.config import DeviceSettings
 from skydraft.core import Origin, SamplingParams, TextPiece, Token, tokens_of
 from skydraft.edge.cloud_address import CloudAddress
@@ -21,6 +18,9 @@ from skydraft.edge.writer import Writer
 from skydraft.engines.base import Engine, Extension
 from skydraft.engines.emulated.paced import Pace
 from skydraft.sampling.choice import target_choices
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings, PathSettings
 from tests.edge.test_writer import DRAFT, JOB, TARGET, changed
 from tests.linked import PROMPT, table
 from tests.virtual_cloud import in_pace, virtual_cloud

@@ -25,10 +25,10 @@ import soundfile
 import tokenizers
 from websockets.sync.server import ServerConnection, serve
 
-from bench.link.link import Link
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings
 from skydraft.protocol import codec, messages
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings
 from tests.system.processes import Process, children, free_port, interrupt, is_alive, running_cloud, skydraft, started
 from tests.waiting import PATIENCE_S, until, wait_until
 

@@ -13,9 +13,6 @@ from typing import NamedTuple
 
 import pytest
 
-from bench.link.link import Link
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.core import Mode, Origin, SamplingParams, TextPiece, tokens_of
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.job import Job
@@ -24,6 +21,9 @@ from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
 from skydraft.engines.emulated.paced import Pace
 from skydraft.policies.way import parse_way
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings, PathSettings
 from tests.edge.test_writer import JOB, changed
 from tests.linked import cloud_only, table
 from tests.virtual_cloud import in_pace, virtual_cloud

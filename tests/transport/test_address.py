@@ -1,9 +1,9 @@
 import pytest
 
-from bench.link.pipe import Address
 from skydraft.config import CloudSettings
 from skydraft.errors import ConfigError
 from skydraft.transport.address import DEFAULT_PORT, exposure, session_url
+from skydraft.transport.link.pipe import Address
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from bench.link.link import Link
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.errors import TransportError
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings, PathSettings
 from skydraft.transport.websocket import connect
 from tests.transport.test_websocket import cloud, connected, port_of
 from tests.virtual_time import in_virtual_time

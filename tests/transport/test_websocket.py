@@ -16,10 +16,10 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from bench.link.link import Link
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.errors import CloudBusy, CloudFault, TransportError
+from skydraft.transport.link.link import Link
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings, PathSettings
 from skydraft.transport.websocket import CLOSE_TIMEOUT_S, UNSENT_BYTES, Connection, connect
 from tests.virtual_time import in_virtual_time
 from tests.waiting import PATIENCE_S, until

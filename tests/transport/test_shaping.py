@@ -3,8 +3,8 @@ import statistics
 
 import pytest
 
-from bench.link.shaping import SEGMENT_BYTES, LinkSettings, PathSettings, Shaper
 from skydraft.errors import ConfigError
+from skydraft.transport.link.shaping import SEGMENT_BYTES, LinkSettings, PathSettings, Shaper
 
 
 def test_without_settings_pieces_come_out_as_they_enter() -> None:

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from bench.link.shaping import Shaper
 from skydraft.core import read_int
 from skydraft.errors import ConfigError
+from skydraft.transport.link.shaping import Shaper
 
 KERNEL_BYTES = 2**17  # that the proxy's sockets take in before it reads: else the kernel's queue hides the link's
 TIMER_S = 0.0011  # event loops wake up to a millisecond late: the last of a wait is spent awake
@@ -149,7 +149,7 @@ class _Endpoint(asyncio.Protocol):
         self.incoming.wake()
 
 
-class Refusal(asyncio.Protocol):
+class BrokenOff(asyncio.Protocol):
     """Breaks a connection off as soon as it is made."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -10,10 +10,10 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from bench.link.link import Link, main
-from bench.link.pipe import Address
-from bench.link.shaping import LinkSettings, PathSettings
 from skydraft.errors import TransportError
+from skydraft.transport.link.link import Link, main
+from skydraft.transport.link.pipe import Address
+from skydraft.transport.link.shaping import LinkSettings, PathSettings
 from tests.virtual_time import in_virtual_time
 from tests.waiting import PATIENCE_S, until
 
@@ -330,7 +330,7 @@ async def test_a_port_that_is_taken_is_a_sentence() -> None:
 
 async def start(*arguments: str) -> tuple[asyncio.subprocess.Process, Address]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.link.link", *arguments),
+        *(sys.executable, "-m", "skydraft.transport.link.link", *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

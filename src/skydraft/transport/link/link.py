@@ -1,6 +1,6 @@
 """An emulated link: a TCP proxy with delay, jitter, a rate, cuts and freezes. For tests and benches.
 
-In a process it is an async context manager; on its own, `python -m bench.link.link --upstream HOST:PORT`.
+In a process it is an async context manager; on its own, `python -m skydraft.transport.link.link --upstream HOST:PORT`.
 Connecting costs a round trip, as TCP's handshake does: the first bytes of a connection wait for it.
 """
 
@@ -16,10 +16,10 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from bench.link.pipe import KERNEL_BYTES, Address, Direction, Pair, Passage, Refusal
-from bench.link.shaping import LinkSettings, PathSettings, Shaper
 from skydraft.core import read_float, read_int
 from skydraft.errors import ConfigError, SkydraftError, TransportError
+from skydraft.transport.link.pipe import KERNEL_BYTES, Address, BrokenOff, Direction, Pair, Passage
+from skydraft.transport.link.shaping import LinkSettings, PathSettings, Shaper
 
 ANY_PORT = Address("127.0.0.1", 0)
 
@@ -103,7 +103,7 @@ class Link:
 
     def _accept(self) -> asyncio.Protocol:
         if self._loop.time() < self._refused_until:
-            return Refusal()
+            return BrokenOff()
         self._num_connections += 1
         pair = Pair(self._passage, self.upstream, self._pairs.discard)
         self._pairs.add(pair)
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.link.link", description="An emulated link.")
+    parser = argparse.ArgumentParser(prog="python -m skydraft.transport.link.link", description="An emulated link.")
     parser.add_argument("--upstream", required=True, metavar="HOST:PORT", help="where connections go")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="port 0 takes a free one")
     for name, what in (("delay-ms", "one way"), ("jitter-ms", "of the delay"), ("rate-mbps", "megabits per second")):
