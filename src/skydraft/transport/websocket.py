@@ -257,7 +257,8 @@ def _failure(url: str, error: Exception, timeout_s: float, has_key: bool) -> Tra
     if status == HTTPStatus.UNAUTHORIZED and has_key:
         return CloudFault("unauthorized", f"{url} does not accept the key (HTTP 401): check it")
     if status == HTTPStatus.UNAUTHORIZED:
-        return CloudFault("unauthorized", f"{url} asks for an API key (HTTP 401): give one with --key or SKYDRAFT_KEY")
+        way_out = "give one with --key or SKYDRAFT_KEY (from Python: key=)"
+        return CloudFault("unauthorized", f"{url} asks for an API key (HTTP 401): {way_out}")
     if status == HTTPStatus.FORBIDDEN:  # of a cloud, or of a proxy or a web server that knows no such path
         said = _said(error) or "check the address and its path"
         return CloudFault("unauthorized", f"{url} does not let this device in (HTTP 403): {said}")

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from skydraft.cli.app import app
-from tests.commands import PAGES, ROOT, mentioned_commands, shown_commands
+from tests.docs.pages import PAGES, ROOT, mentioned_commands, shown_commands
 
 SHOWN = [(page, arguments) for page in PAGES for arguments in shown_commands(page.read_text())]
 
