@@ -18,6 +18,7 @@ from skydraft.engines.emulated.words import WordTokenizer
 from skydraft.errors import CloudFault
 from skydraft.protocol import codec, messages, packing
 from skydraft.protocol.messages import FaultCode
+from skydraft.scheduling.prefix_cache import KEPT_S
 from skydraft.text.token_reader import TokenReader
 from tests.cloud.running import counted
 from tests.linked import PROMPT, Linked, cloud_only, table
@@ -458,3 +459,39 @@ def test_log_probabilities_take_memory_too() -> None:
 
     plain = SamplingParams(max_tokens=4000)
     assert num_that_fit(replace(plain, top_logprobs=20)) < num_that_fit(plain) / 5
+
+
+LONG_PROMPT = Prompt((TokenSegment(tuple(index % 7 for index in range(100))),))
+
+
+def test_what_was_read_of_a_prompt_is_no_other_keys_and_not_of_who_takes_over_its_name() -> None:
+    metrics, clock = Metrics(), Clock()
+    registry = SessionRegistry(table(MODEL), CloudSettings(), metrics, clock)
+    holders = [holder("ann"), holder("bob"), holder("ann"), holder("ann")._replace(sha256="another")]
+    num_reused = []
+    for connection, each in enumerate(holders):
+        registry.connect(connection, each)
+        before = counted(metrics)["skydraft_prompt_tokens_reused_total"]
+        opened(registry, connection, prompt=LONG_PROMPT)
+        run_dry(registry)
+        num_reused.append(counted(metrics)["skydraft_prompt_tokens_reused_total"] - before)
+        registry.disconnect(connection)
+    assert num_reused == [0, 0, 96, 0]
+    assert counted(metrics)["skydraft_prompt_tokens_read_total"] == 4 * 100 - 96
+    assert counted(metrics)["skydraft_prefix_cache_bytes"] > 0
+    for clock.now_s in (100, 101 + KEPT_S):  # the texts are forgotten, and then what was read of them
+        registry.expire()
+    registry.connect(9, holder("ann"))
+    opened(registry, 9, prompt=LONG_PROMPT)
+    run_dry(registry)
+    assert counted(metrics)["skydraft_prompt_tokens_reused_total"] == 96
+
+
+def test_a_cloud_without_a_prefix_cache_reads_each_prompt_whole() -> None:
+    metrics = Metrics()
+    registry = SessionRegistry(table(MODEL), CloudSettings(max_prefix_bytes=0), metrics)
+    for number in range(2):
+        opened(registry, 1, number, LONG_PROMPT)
+        run_dry(registry)
+    registry.expire()
+    assert counted(metrics)["skydraft_prompt_tokens_reused_total"] == 0

@@ -16,6 +16,9 @@ from skydraft.engines.prompt_checks import text_ids
 from skydraft.engines.self_test import compare_rows
 from skydraft.engines.settings import EngineSettings
 from skydraft.errors import EngineError, PromptRejected
+from skydraft.scheduling.batcher import Batcher
+from skydraft.scheduling.prefix_cache import make_prefix_cache
+from tests.conversations import TURNS, Conversation
 from tests.engines import contract
 from tests.engines.operations import FromScratch, RandomOperations, text_prompt
 from tests.llamacpp.installed import require_llamacpp
@@ -145,3 +148,13 @@ def test_a_machine_that_was_not_tested_is_promised_nothing(
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     promise = load(miniature("Q4_K_S")).row_promise
     assert (promise.is_invariant, promise.reason) == (False, "llama.cpp was not tested on aarch64")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hybrid_texts_of_a_conversation_are_the_clouds_own(miniature: Miniature, kind: str) -> None:
+    engine = load(miniature(kind), max_length=512)
+    batcher = Batcher(engine, prefill_tokens=50, prefixes=make_prefix_cache(engine, 2**26))
+    talk = Conversation(batcher, load(miniature(kind), max_length=512), list(range(20, 120)), seed=3)
+    for _ in range(TURNS):
+        talk.turn(question=40)
+    assert batcher._lending.num_reused == sum((140 + 60 * turn) // PROMPT_CHUNK for turn in range(3)) * PROMPT_CHUNK

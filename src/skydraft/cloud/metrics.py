@@ -42,6 +42,9 @@ class Metrics:
         self._accepted = counter("tokens_accepted", "Draft tokens that were accepted")
         self._evictions = counter("evictions", "Idle sessions that lost their KV cache to others")
         self._restorations = counter("restorations", "Evicted sessions that were prefilled again")
+        self._prompt_read = counter("prompt_tokens_read", "Tokens of prompts that were read")
+        self._prompt_reused = counter("prompt_tokens_reused", "Tokens of prompts that earlier prompts had read")
+        self._prefix_bytes = gauge("prefix_cache_bytes", "Memory of what was read of prompts")
         self._faults = counter("faults", "What was refused, by the fault's code", "code")
         # How much work came to its pass, and how long it waited in all. Replaced as a whole: threads see no half of it.
         self._waits: tuple[int, float] = (0, 0.0)
@@ -100,6 +103,12 @@ class Metrics:
         """Some sessions lost their KV cache to others, and some got theirs back."""
         self._evictions.inc(num_evicted)
         self._restorations.inc(num_restored)
+
+    def read_prompts(self, num_read: int, num_reused: int, num_bytes: int) -> None:
+        """Tokens of prompts were read, others need not be. num_bytes: that the prefix cache takes now."""
+        self._prompt_read.inc(num_read)
+        self._prompt_reused.inc(num_reused)
+        self._prefix_bytes.set(num_bytes)
 
     def refused(self, code: str) -> None:
         """A session or connection was refused. code: of protocol.messages.FaultCode."""

@@ -40,12 +40,14 @@ from skydraft.protocol import messages, packing
 from skydraft.protocol.limits import MAX_GAP_CHANGE
 from skydraft.protocol.messages import FaultCode
 from skydraft.scheduling.batcher import Batcher
+from skydraft.scheduling.prefix_cache import make_prefix_cache
 from skydraft.text.token_reader import TokenReader
 
 log = logging.getLogger("skydraft.cloud")
 
 ConnectionId: TypeAlias = int
 Address: TypeAlias = tuple[ConnectionId, int]
+Scope: TypeAlias = tuple[str, str]  # of a prefix cache: name and hash of a key; who takes over a name shares nothing
 Reply = tuple[ConnectionId, messages.CloudMessage]
 
 RESUME_KEY_BYTES = 16
@@ -100,7 +102,10 @@ class SessionRegistry:
         self._reader = reader
         self._pass_times = pass_times
         self._reassure_s = reassure_s
-        self._batcher = Batcher(engine, settings.max_positions, settings.prefill_tokens, settings.max_swap_bytes)
+        self._prefixes = make_prefix_cache(engine, settings.max_prefix_bytes, clock)
+        self._batcher = Batcher(
+            engine, settings.max_positions, settings.prefill_tokens, settings.max_swap_bytes, self._prefixes
+        )
         self._engine = engine
         self._settings = settings
         self._metrics = metrics or Metrics()
@@ -113,6 +118,7 @@ class SessionRegistry:
         self._num_bytes = 0
         self._accounts: dict[str, Account] = {}  # as many as there are keys
         self._account_of: dict[ConnectionId, Account] = {}
+        self._scope_of: dict[ConnectionId, Scope] = {}
         self._is_draining = False
         self._by_key: dict[bytes, SessionRecord] = {}
         self._by_address: dict[Address, SessionRecord] = {}
@@ -143,6 +149,7 @@ class SessionRegistry:
         account = self._accounts.setdefault(holder.name, Account(holder, now_s))
         account.change_grant(holder.grant, now_s)
         self._account_of[connection] = account
+        self._scope_of[connection] = holder.name, holder.sha256
         self._by_account.setdefault(account, set())
 
     def receive(self, connection: ConnectionId, message: messages.EdgeMessage) -> list[Reply]:
@@ -188,6 +195,9 @@ class SessionRegistry:
         if done.num_positions:
             num_emitted = sum(outcome.num_emitted for outcome in done.outcomes.values())
             self._metrics.passed(done.num_sessions, done.num_positions, num_emitted, ended_s - began_s)
+        if done.num_prompt_read or done.num_prompt_reused:
+            num_bytes = 0 if self._prefixes is None else self._prefixes.num_bytes
+            self._metrics.read_prompts(done.num_prompt_read, done.num_prompt_reused, num_bytes)
         if done.num_evicted or done.num_restored:
             self._metrics.moved(done.num_evicted, done.num_restored)
         replies: list[Reply] = []
@@ -221,12 +231,15 @@ class SessionRegistry:
     def disconnect(self, connection: ConnectionId) -> None:
         """The connection is gone; its sessions wait for their devices to come back."""
         self._account_of.pop(connection, None)
+        self._scope_of.pop(connection, None)
         for address in [address for address in self._by_address if address[0] == connection]:
             self._disconnect_device(self._by_address[address])
 
     def expire(self) -> list[Reply]:
         """Forget sessions whose devices have been away for the grace time, and send away those that say nothing."""
         now_s, settings = self._clock(), self._settings
+        if self._prefixes is not None:
+            self._prefixes.expire()
         for record in [record for record in self._by_key.values() if record.address is None]:
             if now_s - record.away_since > settings.grace_s:
                 self._forget(record)
@@ -270,7 +283,7 @@ class SessionRegistry:
         self._make_room(account, num_bytes)
         resume_key = secrets.token_bytes(RESUME_KEY_BYTES)
         record = SessionRecord(session, resume_key, account, num_bytes, address, self._clock())
-        self._batcher.admit(session, account, num_prompt)
+        self._batcher.admit(session, account, num_prompt, self._scope_of[connection])
         self._by_key[record.key] = self._by_session[session] = self._by_address[address] = record
         self._num_bytes += num_bytes
         self._by_account[account].add(record)

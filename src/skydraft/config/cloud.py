@@ -16,6 +16,7 @@ from skydraft.config.shared import (
     LogFormatSetting,
     LogLevelSetting,
     MaxLength,
+    MaxPrefixBytes,
     TlsCert,
     TlsKey,
 )
@@ -57,6 +58,7 @@ class CloudSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             bounds=(0, 2**44),
         ),
     ] = 2**30
+    max_prefix_bytes: MaxPrefixBytes = 2**30
     max_positions: Annotated[int, Setting("Tokens in one forward pass, over all sessions.", bounds=(16, 2**20))] = 1024
     prefill_tokens: Annotated[
         int,

@@ -26,6 +26,17 @@ MaxLength = Annotated[
         group="This machine",
     ),
 ]
+MaxPrefixBytes = Annotated[
+    int,
+    Setting(
+        "Memory for what was read of prompts, so that others that begin with the same words need not read them again; "
+        "0 keeps nothing.",
+        "--prefix-cache",
+        "BYTES",
+        bounds=(0, 2**44),
+        group="This machine",
+    ),
+]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormatSetting = Annotated[LogFormat, Setting("Format of the log on standard error.", "--log-format", group="Logs")]

@@ -32,6 +32,7 @@ from skydraft.errors import CacheOverflow, EngineError, PromptRejected, RemotePr
 from skydraft.protocol import messages
 from skydraft.sampling.choice import ChoiceRequest, choices_together
 from skydraft.scheduling.fair_queue import FairQueue
+from skydraft.scheduling.prefix_cache import PrefixCache
 from skydraft.scheduling.slot_lending import SlotLending, SlotUser
 
 log = logging.getLogger("skydraft.scheduling")
@@ -49,6 +50,7 @@ class ForwardPass:
     num_sessions: that took part, those whose prompts were read included.
     num_positions: tokens computed.
     num_evicted: sessions that lost their KV cache to others. num_restored: that were given a slot again.
+    num_prompt_read: tokens of prompts that were read; num_prompt_reused: that need not be, for others had read them.
     """
 
     positions_left: int
@@ -60,6 +62,8 @@ class ForwardPass:
     num_positions: int = 0
     num_evicted: int = 0
     num_restored: int = 0
+    num_prompt_read: int = 0
+    num_prompt_reused: int = 0
 
     def take(self, num_positions: int, is_prefill: bool) -> None:
         """Make work of so many tokens part of it."""
@@ -97,16 +101,23 @@ class Batcher:
         max_positions: tokens of all sessions that one pass takes; an offer that is longer runs alone.
         prefill_tokens: of these, how many of prompts and of logs that are read again: others wait for these.
         max_swap_bytes: memory for what the slots held that sessions lost; what is not kept is read again.
+        prefixes: what was read of earlier prompts; None: each is read whole.
     """
 
     def __init__(
-        self, engine: Engine, max_positions: int = 1024, prefill_tokens: int = 256, max_swap_bytes: int = 0
+        self,
+        engine: Engine,
+        max_positions: int = 1024,
+        prefill_tokens: int = 256,
+        max_swap_bytes: int = 0,
+        prefixes: PrefixCache | None = None,
     ) -> None:
         self._engine = engine
         self._chunked = engine if isinstance(engine, ChunkedEngine) else None
         self._max_positions = max_positions
         self._prefill_tokens = prefill_tokens
-        self._lending = SlotLending(engine, max_swap_bytes)
+        self._prefixes = prefixes
+        self._lending = SlotLending(engine, max_swap_bytes, prefixes)
         self._fair_queue: FairQueue[SlotUser] = FairQueue()
         self._users: dict[CloudSession, SlotUser] = {}
         self._active: dict[SlotUser, None] = {}  # those that may have something to do, in order
@@ -136,14 +147,16 @@ class Batcher:
             raise CacheOverflow(f"the prompt has {len(token_ids)} tokens and a slot has room for {most}: shorten it")
         return len(token_ids)
 
-    def admit(self, session: CloudSession, tenant: Hashable, num_prompt: int) -> None:
+    def admit(self, session: CloudSession, tenant: Hashable, num_prompt: int, scope: Hashable = None) -> None:
         """From now on the session is served; its prompt is read when its turn comes.
 
         Args:
             tenant: of the session; where a pass cannot take all work, each tenant gets the same.
             num_prompt: tokens of its prompt, from `measure`.
+            scope: what was read of prompts is shared within it, and with no other.
         """
-        self._users[session] = SlotUser(session, tenant, num_prompt)
+        keys = () if self._prefixes is None else self._prefixes.keys(session.terms.prompt)
+        self._users[session] = SlotUser(session, tenant, num_prompt, scope, keys)
         self.wake(session)
 
     def wake(self, session: CloudSession) -> None:
@@ -152,10 +165,15 @@ class Batcher:
 
     def release(self, session: CloudSession) -> None:
         """Forget the session and give its slot back."""
-        user = self._users.pop(session, None)
+        user = self._users.get(session)
         if user is not None:
-            self._active.pop(user, None)
-            self._lending.take_back(user)
+            self._lending.keep_text(user)
+            self._forget(user)
+
+    def _forget(self, user: SlotUser) -> None:
+        self._users.pop(user.session, None)
+        self._active.pop(user, None)
+        self._lending.take_back(user)
 
     def step(self) -> ForwardPass:
         """Run what waits as one forward pass.
@@ -163,13 +181,15 @@ class Batcher:
         A session that cannot go on, and no other, gets a fault and is forgotten.
         """
         self._number += 1
-        forward_pass, evicted_before = ForwardPass(self._max_positions, self._prefill_tokens), self._lending.num_evicted
+        forward_pass = ForwardPass(self._max_positions, self._prefill_tokens)
+        evicted_before, reused_before = self._lending.num_evicted, self._lending.num_reused
         tasks = self._schedule(forward_pass)
         known = [task for task in tasks if task.item is None]
         if known:
             self._settle(known, [None] * len(known), forward_pass)  # before the pass: their logits are there already
         self._run([task for task in tasks if task.item is not None], forward_pass)
         forward_pass.num_sessions, forward_pass.num_evicted = len(tasks), self._lending.num_evicted - evicted_before
+        forward_pass.num_prompt_reused = self._lending.num_reused - reused_before
         return forward_pass
 
     # Schedule
@@ -185,6 +205,7 @@ class Batcher:
                 continue
             if task is not None:
                 forward_pass.take(task.num_positions, is_prefill=task.step is None)
+                forward_pass.num_prompt_read += task.num_positions if isinstance(task.item, PromptChunk) else 0
                 self._fair_queue.charge(user.tenant, task.num_positions)
                 user.last_pass = self._number
                 tasks.append(task)
@@ -216,7 +237,7 @@ class Batcher:
 
     def _lend(self, user: SlotUser, forward_pass: ForwardPass) -> bool:
         """Get the user a slot; False where it must wait."""
-        if not forward_pass.has_slots or not forward_pass.to_read:
+        if not forward_pass.has_slots or not forward_pass.to_read or self._lending.is_read_by_another(user):
             return False
         forward_pass.has_slots = self._lending.lend(user, self._number)
         if not forward_pass.has_slots:
@@ -226,6 +247,7 @@ class Batcher:
         if self._chunked is None:  # the prompt was a pass of its own: one is enough
             user.is_new = False
             forward_pass.take(user.num_prompt, is_prefill=True)
+            forward_pass.num_prompt_read += user.num_prompt
             forward_pass.prefill_left = 0
             self._fair_queue.charge(user.tenant, user.num_prompt)
         return True
@@ -280,6 +302,7 @@ class Batcher:
         if not user.num_unread:
             user.is_new = False
             require_finite(logits, self._engine.name)
+            self._lending.keep_prompt(user)
             # A row of its own, for a session may keep it: a view would hold the logits of the whole pass.
             user.session.prefilled(array_namespace(logits).asarray(logits[-1], copy=True))
 
@@ -301,7 +324,7 @@ class Batcher:
 
     def _fail(self, user: SlotUser, error: Exception, forward_pass: ForwardPass) -> None:
         session = user.session
-        self.release(session)
+        self._forget(user)
         match error:
             case PromptRejected():
                 code, sentence = messages.FaultCode.PROMPT, str(error)

@@ -1,7 +1,8 @@
 """Lends the engine's slots to sessions, which take turns where there are more of them than slots.
 
 What the slot of a session held is swapped out when another gets it, up to a size in all; beyond that the one that lost
-its slot first is forgotten, and its prompt and text will be read again.
+its slot first is forgotten, and its prompt and text will be read again. A slot that reads a prompt begins with what
+earlier prompts of the same scope have read of it (`prefix_cache`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from skydraft.core import AcceptanceRule, Prompt, SamplingParams
 from skydraft.decoding.cloud_session import CloudSession
 from skydraft.engines.base import ChunkedEngine, Engine, NarrowEngine, Prefilled, Slot, SwappedSlot
+from skydraft.scheduling.prefix_cache import BlockKeys, PrefixCache
 
 log = logging.getLogger("skydraft.scheduling")
 
@@ -25,6 +27,7 @@ class SlotUser:
 
     tenant: the engine is shared among tenants.
     num_prompt: tokens of its prompt.
+    scope, keys: of its prompt in the prefix cache.
     slot: None: it has none, or not any more.
     swapped: what the slot that it lost held; None: nothing is kept of it.
     num_unread: tokens of the prompt that the slot has yet to read.
@@ -37,6 +40,8 @@ class SlotUser:
     session: CloudSession
     tenant: Hashable
     num_prompt: int
+    scope: Hashable = None
+    keys: BlockKeys = ()
     slot: Slot | None = None
     swapped: SwappedSlot | None = None
     num_unread: int = 0
@@ -66,12 +71,14 @@ class SlotLending:
 
     Args:
         max_swap_bytes: of all that is swapped out.
+        prefixes: of a ChunkedEngine; None: each prompt is read whole.
 
-    num_evicted: users that lost their slots to others so far.
+    num_evicted: users that lost their slots to others so far. num_reused: tokens of prompts that were not read.
     """
 
-    def __init__(self, engine: Engine, max_swap_bytes: int = 0) -> None:
-        self.num_evicted = 0
+    def __init__(self, engine: Engine, max_swap_bytes: int = 0, prefixes: PrefixCache | None = None) -> None:
+        self.num_evicted = self.num_reused = 0
+        self._prefixes = prefixes
         self._max_swap_bytes = max_swap_bytes
         self._swapped: dict[SlotUser, int] = {}  # their sizes, of the one that lost its slot first first
         self._engine = engine
@@ -99,10 +106,33 @@ class SlotLending:
             self._forget_swapped(user)
         else:
             user.slot = self._fill(user)
-            user.num_reread = user.num_prompt + len(user.session.token_ids)
+            user.num_reread = (user.num_unread or user.num_prompt) + len(user.session.token_ids)
         user.num_judged = 0
         self._users[user] = user.slot
         return True
+
+    def is_read_by_another(self, user: SlotUser) -> bool:
+        """Whether a slot reads more of the beginning of a user's prompt than is kept: it is better to wait for that."""
+        if self._prefixes is None or user.swapped is not None:
+            return False
+        num_kept = self._prefixes.num_kept(user.scope, user.keys)
+        if num_kept >= self._prefixes.num_usable(user.num_prompt):
+            return False
+        wanted = user.keys[num_kept]
+        return any(other.num_unread and other.scope == user.scope and wanted in other.keys for other in self._users)
+
+    def keep_prompt(self, user: SlotUser) -> None:
+        """The user's slot has read its prompt: others may begin with it."""
+        if self._prefixes is not None and user.slot is not None:
+            self._keep(self._prefixes, user, user.keys, user.slot)
+
+    def keep_text(self, user: SlotUser) -> None:
+        """The user's text has ended: others may begin with what its slot holds, where the engine takes that."""
+        if self._prefixes is None or user.slot is None or user.num_unread or not self._prefixes.takes_text:
+            return
+        session = user.session
+        keys = self._prefixes.keys(session.terms.prompt, session.token_ids[: session.kv_length])
+        self._keep(self._prefixes, user, keys, user.slot)
 
     def take_back(self, user: SlotUser) -> None:
         """The user's slot is free again, and what is kept of it is forgotten; its session is not told."""
@@ -114,6 +144,12 @@ class SlotLending:
             self._engine.close(slot)
         except Exception:  # an engine that fails must not take the other sessions with it
             log.exception("a slot could not be given back")
+
+    def _keep(self, prefixes: PrefixCache, user: SlotUser, keys: BlockKeys, slot: Slot) -> None:
+        try:
+            prefixes.keep(user.scope, keys, slot)
+        except Exception:  # the text needs none of this
+            log.exception("what a slot has read could not be kept")
 
     def _loser(self, this_pass: int) -> SlotUser | None:
         others = [user for user in self._users if user.last_pass < this_pass]
@@ -141,8 +177,12 @@ class SlotLending:
         """A slot that has read the user's prompt, or, of a ChunkedEngine, is to read it."""
         terms = user.session.terms
         if self._chunked is not None:
-            user.num_unread = user.num_prompt
-            return self._chunked.reserve(terms.prompt)
+            prefixes = self._prefixes
+            read = [] if prefixes is None else prefixes.find(user.scope, user.keys, user.num_prompt)
+            slot, num_reused = self._chunked.reserve(terms.prompt, read), sum(piece.num_tokens for piece in read)
+            user.num_unread = user.num_prompt - num_reused
+            self.num_reused += num_reused
+            return slot
         slot, logits = open_slot(self._engine, terms.prompt, terms.sampling, terms.rule, terms.num_shared_ids)
         user.session.prefilled(logits)
         return slot

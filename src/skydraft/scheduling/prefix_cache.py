@@ -1,0 +1,165 @@
+"""What was read of prompts, kept in memory for later ones that begin with the same tokens.
+
+A text is cut into blocks from its start, and a block's key is a digest of all tokens up to its end and of the prompt's
+tensors: so what one prompt has read serves every other that begins alike. Each scope (the holder of a key) has its own
+blocks, and never another's: how soon an answer comes says what was read before.
+
+    kept        when a prompt has been read; where the engine takes text as well (`PrefixReuse`), that too, at its end
+    used        when a slot is filled
+    forgotten   where memory is short: of the scope that has the most, what was not used for the longest time;
+                and what was not used for KEPT_S
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from skydraft.core import Prompt, TensorSegment
+from skydraft.engines.base import ChunkedEngine, Engine, KvPiece, Slot
+
+log = logging.getLogger("skydraft.scheduling")
+
+LEAST_BLOCK = 32  # tokens, where the engine takes as few
+KEPT_S = 3600.0
+KEY_BYTES = 32
+
+BlockKeys: TypeAlias = Sequence[bytes]
+
+
+class _Block(NamedTuple):
+    piece: KvPiece
+    used_s: float
+
+
+@dataclass
+class _Scope:
+    """Of blocks that follow each other the later ones come first: none is kept whose beginning is not.
+
+    blocks: the one that was not used for the longest time is first.
+    """
+
+    blocks: dict[bytes, _Block] = field(default_factory=dict)
+    num_bytes: int = 0
+
+
+class PrefixCache:
+    """Blocks of an engine's texts. Used by one thread.
+
+    Args:
+        max_bytes: of all blocks.
+        clock: seconds, monotonic.
+
+    block_size: tokens of a block. num_bytes: of all that are kept.
+    """
+
+    def __init__(self, engine: ChunkedEngine, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        unit = engine.prefix_reuse.unit
+        self.block_size = -(-LEAST_BLOCK // unit) * unit
+        self.num_bytes = 0
+        self._engine = engine
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._scopes: dict[Hashable, _Scope] = {}
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether what follows a prompt is kept too."""
+        return self._engine.prefix_reuse.takes_text
+
+    def keys(self, prompt: Prompt, text: Sequence[int] = ()) -> BlockKeys:
+        """Of the whole blocks of a prompt, which the engine takes, and a text behind it."""
+        token_ids, size, keys = [*self._engine.prompt_ids(prompt), *text], self.block_size, list[bytes]()
+        before = _tensor_digest(prompt)
+        for end in range(size, len(token_ids) + 1, size):
+            ids = array("q", token_ids[end - size : end]).tobytes()
+            before = hashlib.blake2b(before + ids, digest_size=KEY_BYTES).digest()
+            keys.append(before)
+        return keys
+
+    def num_usable(self, num_prompt: int) -> int:
+        """How many blocks a prompt of so many tokens could begin with: its last token is always read."""
+        return (num_prompt - 1) // self.block_size
+
+    def num_kept(self, scope: Hashable, keys: BlockKeys) -> int:
+        """How many of these blocks, from the first on, are kept."""
+        blocks = self._scopes[scope].blocks if scope in self._scopes else {}
+        return next((index for index, key in enumerate(keys) if key not in blocks), len(keys))
+
+    def find(self, scope: Hashable, keys: BlockKeys, num_prompt: int) -> list[KvPiece]:
+        """What a prompt of so many tokens may begin with."""
+        found = keys[: min(self.num_kept(scope, keys), self.num_usable(num_prompt))]
+        if not found:
+            return []
+        self._use(self._scopes[scope], found)
+        return [self._scopes[scope].blocks[key].piece for key in found]
+
+    def keep(self, scope: Hashable, keys: BlockKeys, slot: Slot) -> None:
+        """Copy the blocks with these keys out of a slot, which holds them, but for those that are kept already."""
+        if not keys:
+            return
+        of_scope = self._scopes.setdefault(scope, _Scope())
+        num_kept = self.num_kept(scope, keys)
+        self._use(of_scope, keys[:num_kept])
+        for index in range(num_kept, len(keys)):
+            start = index * self.block_size
+            piece = self._engine.copy_out(slot, start, start + self.block_size)
+            if not self._make_room(piece.num_bytes, keys):
+                break
+            of_scope.blocks[keys[index]] = _Block(piece, self._clock())
+            of_scope.num_bytes += piece.num_bytes
+            self.num_bytes += piece.num_bytes
+        self._use(of_scope, [key for key in keys if key in of_scope.blocks])
+        self._drop_empty_scopes()
+
+    def expire(self) -> None:
+        """Forget what was not used for KEPT_S."""
+        least_s = self._clock() - KEPT_S
+        for scope in self._scopes.values():
+            while scope.blocks and next(iter(scope.blocks.values())).used_s < least_s:
+                self._forget_first(scope)
+        self._drop_empty_scopes()
+
+    def _use(self, scope: _Scope, keys: BlockKeys) -> None:
+        now_s = self._clock()
+        for key in reversed(keys):
+            scope.blocks[key] = scope.blocks.pop(key)._replace(used_s=now_s)
+
+    def _make_room(self, num_bytes: int, spared: Iterable[bytes]) -> bool:
+        """Forget blocks until there is room for another; False where only spared ones could go."""
+        spared_keys = set(spared)
+        while self.num_bytes and self.num_bytes + num_bytes > self._max_bytes:
+            largest = max(self._scopes.values(), key=lambda scope: scope.num_bytes)
+            if next(iter(largest.blocks)) in spared_keys:
+                return False
+            self._forget_first(largest)
+        return num_bytes <= self._max_bytes
+
+    def _forget_first(self, scope: _Scope) -> None:
+        num_bytes = scope.blocks.pop(next(iter(scope.blocks))).piece.num_bytes
+        scope.num_bytes -= num_bytes
+        self.num_bytes -= num_bytes
+
+    def _drop_empty_scopes(self) -> None:
+        self._scopes = {name: scope for name, scope in self._scopes.items() if scope.blocks}
+
+
+def make_prefix_cache(
+    engine: Engine, max_bytes: int, clock: Callable[[], float] = time.monotonic
+) -> PrefixCache | None:
+    """None where nothing is to be kept, or the engine gives nothing to keep."""
+    return PrefixCache(engine, max_bytes, clock) if max_bytes and isinstance(engine, ChunkedEngine) else None
+
+
+def _tensor_digest(prompt: Prompt) -> bytes:
+    """Of what a prompt has beside tokens; without it nothing."""
+    tensors = [segment for segment in prompt.segments if isinstance(segment, TensorSegment)]
+    digest = hashlib.blake2b(digest_size=KEY_BYTES)
+    for tensor in tensors:
+        digest.update(f"{tensor.name} {tensor.dtype} {tensor.shape} ".encode() + tensor.data)
+    return digest.digest() if tensors else b""
