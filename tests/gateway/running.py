@@ -24,6 +24,7 @@ from skydraft.core import Prompt, SamplingParams, TokenSegment
 from skydraft.engines.base import EngineLimits
 from skydraft.engines.emulated.table_spec import load_table
 from skydraft.engines.load import load_tokenizer
+from skydraft.gateway.distances import distances_of
 from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.serve import GatewayServer
 from tests.cloud.running import Running, running
@@ -84,9 +85,9 @@ def served(settings: GatewaySettings | None = None, target: str = TARGET, **opti
 
         async def serve() -> None:
             with bind(settings) as sock:
-                async with AsyncClient(device) as client:
+                async with AsyncClient(device) as client, distances_of(settings, device.cloud) as distances:
                     ring = KeyRing(Path(settings.keys)) if settings.keys else None
-                    gateway = Gateway(settings, client, "the-table", ring)
+                    gateway = Gateway(settings, client, "the-table", ring, distances)
                     server = GatewayServer(gateway, lambda url: ready.put(Served(url, gateway, server, cloud_running)))
                     await server.serve(sockets=[sock])
 

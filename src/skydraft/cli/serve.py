@@ -14,6 +14,7 @@ from skydraft.edge.model_name import name_of_model
 from skydraft.gateway.serve import serve
 
 ANNOUNCEMENT = "skydraft serves apps at "
+PAGE_ANNOUNCEMENT = "and people at "
 
 
 def run_serve(settings: GatewaySettings, device: DeviceSettings) -> None:
@@ -32,4 +33,9 @@ async def _serve(settings: GatewaySettings, device: DeviceSettings, screen: Scre
     with bind(settings) as sock:
         async with AsyncClient(device, warn=screen.warn) as client:
             model = await name_of_model(client.settings)
-            await serve(settings, client, model, sock, lambda address: screen.text(ANNOUNCEMENT + address))
+
+            def announce(address: str) -> None:
+                screen.text(ANNOUNCEMENT + address)
+                screen.text(PAGE_ANNOUNCEMENT + address.removesuffix("v1"))
+
+            await serve(settings, client, model, sock, announce)

@@ -48,6 +48,14 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             group="Who may come in",
         ),
     ] = ()
+    emulate_link: Annotated[
+        bool,
+        Setting(
+            "Let each request choose an emulated round trip to the cloud, to see what it costs: the page has a switch.",
+            "--emulate-link",
+            group="What is shown",
+        ),
+    ] = False
     max_connections: Annotated[int, Setting("Requests at the same time.", bounds=(1, 2**16))] = 256
     max_connections_per_key: Annotated[int, Setting("The same, for each API key.", bounds=(1, 2**16))] = 64
     max_body_bytes: Annotated[int, Setting("Size of a request.", bounds=(2**12, 2**30))] = 2**25

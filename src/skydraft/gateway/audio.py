@@ -60,7 +60,8 @@ async def transcriptions(request: Request) -> Response:
     if not gateway.device.can_hear:
         raise BadRequest(CANNOT_HEAR, "file")
     own = own_headers(request.headers)
-    settings = settings_for(gateway.device_settings, SamplingRequest(temperature=asked.temperature), own)
+    sampling = SamplingRequest(temperature=asked.temperature)
+    settings = settings_for(gateway.device_settings, sampling, own, gateway.distances)
     answer = SoundAnswer(gateway, holder, asked, settings, asks_for_trace(own))
     if not asked.is_stream:
         return await unless_hung_up(request.receive, answer.whole())

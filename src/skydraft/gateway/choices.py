@@ -15,6 +15,7 @@ from skydraft.errors import ConfigError
 from skydraft.gateway.caps import refuse_more
 from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.problems import BadRequest
+from skydraft.gateway.sampling import ROUND_TRIP
 
 SHOWN: Mapping[str, type[ShareLevel | Evidence | Objective | Mode]] = {
     "share": ShareLevel,
@@ -35,7 +36,7 @@ async def choices(request: Request) -> Response:
         "can_hear": device.can_hear,
         "can_chat": can_chat(settings),
         "max_tokens": settings.max_tokens,
-        "choices": allowed_values(settings, device.has_draft),
+        "choices": {**allowed_values(settings, device.has_draft), ROUND_TRIP: list(gateway.distances)},
     }
     return Response(msgspec.json.encode(facts), media_type="application/json")
 

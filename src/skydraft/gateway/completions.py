@@ -85,6 +85,7 @@ async def chat_completions(request: Request) -> Response:
         gateway.device_settings,
         asked,
         own,
+        gateway.distances,
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
         top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
     )
@@ -106,7 +107,8 @@ async def completions(request: Request) -> Response:
         raise BadRequest("prompt is a list and this gateway takes one text at a time: give a string", "prompt")
     prompt = asked.prompt
     own = own_headers(request.headers)
-    settings = settings_for(gateway.device_settings, asked, own, raw=True, top_logprobs=asked.logprobs)
+    more = {"raw": True, "top_logprobs": asked.logprobs}
+    settings = settings_for(gateway.device_settings, asked, own, gateway.distances, **more)
 
     async def write(of_text: DeviceSettings, on_text: OnText) -> Report:
         return await gateway.client.write(prompt, of_text, on_text)

@@ -22,6 +22,7 @@ from skydraft.core import TextPiece, tokens_of
 from skydraft.edge.device import Device
 from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
+from skydraft.gateway.distances import NO_DISTANCES, Distances
 from skydraft.gateway.gateway_metrics import GatewayMetrics
 from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.sse import HungUp
@@ -38,10 +39,19 @@ class Gateway:
     Args:
         model: what the answers call the model.
         ring: the API keys; None: this machine's own users come in without a key.
+        distances: at which a request may have its cloud; none: where it is.
     """
 
-    def __init__(self, settings: GatewaySettings, client: AsyncClient, model: str, ring: KeyRing | None = None) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        client: AsyncClient,
+        model: str,
+        ring: KeyRing | None = None,
+        distances: Distances = NO_DISTANCES,
+    ) -> None:
         self.settings = settings
+        self.distances = distances
         self.model = model
         self.client = client
         self.guard = Guard(settings, ring, WHO, has_page=True)

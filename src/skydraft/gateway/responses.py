@@ -39,8 +39,9 @@ async def responses(request: Request) -> Response:
     refuse_unknown(fields)
     _refuse_memory(asked)
     sampling = SamplingRequest(temperature=asked.temperature, top_p=asked.top_p, skydraft=asked.skydraft)
+    own = own_headers(request.headers)
     settings = settings_for(
-        gateway.device_settings, sampling, own_headers(request.headers), max_tokens=asked.max_output_tokens
+        gateway.device_settings, sampling, own, gateway.distances, max_tokens=asked.max_output_tokens
     )
     answer = ResponseAnswer(gateway, holder, asked, settings)
     grammar = grammar_of((asked.text or {}).get("format"))

@@ -8,11 +8,13 @@ from typing import Any
 from skydraft.config import DeviceSettings, with_flags
 from skydraft.core import Evidence, Mode, ShareLevel
 from skydraft.gateway.caps import OWN_FIELDS, refuse_more
+from skydraft.gateway.distances import NO_DISTANCES, Distances
 from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.requests import SamplingRequest
 
 MAX_STOPS = 4
 TRACE = "trace"
+ROUND_TRIP = "round_trip_ms"  # to an emulated distance of the cloud
 TOLD_FIELDS = ("top_logprobs", TRACE)  # chosen as OWN_FIELDS are: what is told of a text, which changes nothing of it
 
 # By the names of others, and the values that change nothing.
@@ -52,13 +54,18 @@ def refuse_unknown(fields: Mapping[str, Any]) -> None:
 
 
 def settings_for(
-    settings: DeviceSettings, request: SamplingRequest, own: Mapping[str, str], **more: object
+    settings: DeviceSettings,
+    request: SamplingRequest,
+    own: Mapping[str, str],
+    distances: Distances = NO_DISTANCES,
+    **more: object,
 ) -> DeviceSettings:
     """The settings of a text.
 
     Args:
         settings: of the device, which stand where the request says nothing.
         own: what headers choose of OWN_FIELDS.
+        distances: at which the text may have its cloud.
         more: settings that this kind of request says in its own way; None: it says nothing.
     Raises:
         BadRequest: it asks for what is not there, or for more than the configuration allows.
@@ -78,7 +85,7 @@ def settings_for(
         "stop": _stops(request.stop) or None,
     }
     changes |= {name: value for name, value in more.items() if value is not None}
-    changes |= _own_choices(settings, {**own, **(request.skydraft or {})})
+    changes |= _own_choices(settings, {**own, **(request.skydraft or {})}, distances)
     chosen = with_flags(settings, **changes)
     refuse_more(settings, chosen)
     return chosen
@@ -106,14 +113,16 @@ def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(text for text in stops if text)
 
 
-def _own_choices(settings: DeviceSettings, own: Mapping[str, Any]) -> dict[str, object]:
-    known = (*OWN_FIELDS, *TOLD_FIELDS)
+def _own_choices(settings: DeviceSettings, own: Mapping[str, Any], distances: Distances) -> dict[str, object]:
+    known = (*OWN_FIELDS, *TOLD_FIELDS, ROUND_TRIP)
     for name in own:
         if name not in known:
             raise BadRequest(f"unknown field {name!r} in skydraft; expected one of {', '.join(known)}", "skydraft")
-    changes: dict[str, object] = {name: value for name, value in own.items() if name != TRACE}
+    changes: dict[str, object] = {name: value for name, value in own.items() if name not in (TRACE, ROUND_TRIP)}
     if "top_logprobs" in own:
-        changes["top_logprobs"] = _count(own["top_logprobs"])
+        changes["top_logprobs"] = _number(own, "top_logprobs")
+    if ROUND_TRIP in own:
+        changes["cloud"] = _cloud_at(_number(own, ROUND_TRIP), distances)
     if own.get("share") in (ShareLevel.NONE, ShareLevel.TOKENS):
         changes.setdefault("evidence", Evidence.NEVER)
     elif own.get("mode") == Mode.CLOUD and settings.evidence is Evidence.UNSURE:
@@ -121,11 +130,21 @@ def _own_choices(settings: DeviceSettings, own: Mapping[str, Any]) -> dict[str, 
     return changes
 
 
-def _count(value: object) -> int:
+def _number(own: Mapping[str, Any], name: str) -> int:
     try:
-        return int(str(value))
+        return int(str(own[name]))
     except ValueError:
-        raise BadRequest(f"top_logprobs is {value!r} and must be a number", "skydraft") from None
+        raise BadRequest(f"{name} is {own[name]!r} and must be a number", "skydraft") from None
+
+
+def _cloud_at(round_trip_ms: int, distances: Distances) -> str:
+    """The address of the cloud at this distance."""
+    if not distances:
+        raise BadRequest(f"{ROUND_TRIP} is for a gateway that was started with --emulate-link", "skydraft")
+    if round_trip_ms not in distances:
+        known = ", ".join(map(str, distances))
+        raise BadRequest(f"unknown {ROUND_TRIP} {round_trip_ms}; expected one of {known}", "skydraft")
+    return distances[round_trip_ms]
 
 
 def asks_for_trace(own: Mapping[str, str], request: SamplingRequest | None = None) -> bool:
@@ -136,6 +155,6 @@ def asks_for_trace(own: Mapping[str, str], request: SamplingRequest | None = Non
 
 def own_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """What headers such as X-Skydraft-Share choose."""
-    names = (*OWN_FIELDS, *TOLD_FIELDS)
+    names = (*OWN_FIELDS, *TOLD_FIELDS, ROUND_TRIP)
     named = {name: headers.get(f"x-skydraft-{name.replace('_', '-')}") for name in names}
     return {name: value for name, value in named.items() if value is not None}

@@ -27,6 +27,7 @@ from skydraft.cloud.limits.uvicorn_limits import ADMIT, MAX_HEAD_BYTES, MAX_HEAD
 from skydraft.cloud.logs import flush_logs
 from skydraft.config import GatewaySettings
 from skydraft.gateway.app import make_app
+from skydraft.gateway.distances import distances_of
 from skydraft.gateway.gateway import Gateway
 
 CLOSING_S = 5  # for what is under way, before connections are ended by force
@@ -149,9 +150,12 @@ async def serve(
         sock: bound.
         announce: told the address once apps may come.
     Raises:
-        ConfigError: the settings would leave the gateway open, or the files of keys or TLS are wrong.
+        ConfigError: the settings would leave the gateway open, or the files of keys or TLS are wrong, or no link can be
+            emulated.
     """
-    await GatewayServer(Gateway(settings, client, model, keys_of(settings)), announce).serve(sockets=[sock])
+    async with distances_of(settings, client.settings.cloud) as distances:
+        gateway = Gateway(settings, client, model, keys_of(settings), distances)
+        await GatewayServer(gateway, announce).serve(sockets=[sock])
 
 
 def url_of(settings: GatewaySettings, host: str, port: int) -> str:
