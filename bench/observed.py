@@ -1,4 +1,4 @@
-"""A cloud in a process of its own that is watched: its memory, what it counts, what it logs."""
+"""A cloud or a gateway in a process of its own that is watched: its memory, what it counts, what it logs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from skydraft.cli.serve import ANNOUNCEMENT as GATEWAY_ANNOUNCEMENT
 from skydraft.edge.local_cloud import ANNOUNCEMENT
 from skydraft.errors import TransportError
 
@@ -45,9 +46,9 @@ def memory_growth(samples: Sequence[Sample]) -> float:
 
 
 class ObservedCloud:
-    """A running cloud; made by `observed_cloud`.
+    """A running cloud, made by `observed_cloud`, or a gateway, made by `observed_gateway`.
 
-    url: as `ws://HOST:PORT`.
+    url: as `ws://HOST:PORT`; of a gateway as `http://HOST:PORT/v1`.
     """
 
     def __init__(self, process: subprocess.Popen[str], url: str, log: Path) -> None:
@@ -141,8 +142,26 @@ def observed_cloud(model: str, *flags: str) -> Iterator[ObservedCloud]:
         TransportError: it did not start; with its own last words.
     """
     command = [sys.executable, "-m", "skydraft", "cloud", "--model", model, "--port", "0", "--with-stdin", *flags]
-    with tempfile.TemporaryDirectory() as folder, _started([*command, "--drain", "0"], Path(folder, "log")) as process:
-        yield ObservedCloud(process, _address(process, Path(folder, "log")), Path(folder, "log"))
+    with _observed([*command, "--drain", "0"], ANNOUNCEMENT) as cloud:
+        yield cloud
+
+
+@contextmanager
+def observed_gateway(model: str, *flags: str) -> Iterator[ObservedCloud]:
+    """Run `skydraft serve` on a free port, with a cloud of its own, for as long as the context lasts.
+
+    Raises:
+        TransportError: it did not start; with its own last words.
+    """
+    command = [sys.executable, "-m", "skydraft", "serve", "--draft", model, "--target", model, "--port", "0", *flags]
+    with _observed(command, GATEWAY_ANNOUNCEMENT) as gateway:
+        yield gateway
+
+
+@contextmanager
+def _observed(command: Sequence[str], announcement: str) -> Iterator[ObservedCloud]:
+    with tempfile.TemporaryDirectory() as folder, _started(command, Path(folder, "log")) as process:
+        yield ObservedCloud(process, _address(process, Path(folder, "log"), announcement), Path(folder, "log"))
 
 
 @contextmanager
@@ -158,12 +177,12 @@ def _started(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[str
             _stop(process)
 
 
-def _address(process: subprocess.Popen[str], log: Path) -> str:
+def _address(process: subprocess.Popen[str], log: Path, announcement: str) -> str:
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith(ANNOUNCEMENT):
-            return line.removeprefix(ANNOUNCEMENT).strip()
-    raise TransportError(f"the cloud did not start: {log.read_text()[-500:].strip()}")
+        if line.startswith(announcement):
+            return line.removeprefix(announcement).strip()
+    raise TransportError(f"it did not start: {log.read_text()[-500:].strip()}")
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

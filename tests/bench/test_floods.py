@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
 
-from bench import flooded, floods
+from bench import flooded, floods, gateway_floods
 from bench.flooded import Flooded
 from bench.floods import FLOODS, TLS_FLOODS, Target
 from tests.waiting import until
@@ -25,7 +26,7 @@ class Victim:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.num_connections += 1
         with suppress(OSError):
-            writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\ndata: {}\n\n")
             while data := await reader.read(2**16):
                 self.num_bytes += len(data)
                 if self.num_bytes > 5000:
@@ -34,14 +35,15 @@ class Victim:
         self.num_ended += 1
 
 
-async def attacked(name: str, monkeypatch: pytest.MonkeyPatch) -> Victim:
+async def attacked(make: Callable[[Target], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> Victim:
     """A flood until it is felt. The silent ones are felt by their number."""
     victim = Victim()
-    monkeypatch.setattr(floods, "NUM_SILENT", 50)
-    monkeypatch.setattr(floods, "NUM_HALF", 2)
+    for module in (floods, gateway_floods):
+        monkeypatch.setattr(module, "NUM_SILENT", 50)
+        monkeypatch.setattr(module, "NUM_HALF", 2)
     async with await asyncio.start_server(victim.serve, "127.0.0.1", 0) as server:
         target = Target("127.0.0.1", server.sockets[0].getsockname()[1], "key")
-        flood = asyncio.ensure_future(FLOODS[name](target))
+        flood = asyncio.ensure_future(make(target))
         try:
             await until(lambda: victim.is_hit.is_set() or victim.num_connections >= 40)
         finally:
@@ -53,9 +55,11 @@ async def attacked(name: str, monkeypatch: pytest.MonkeyPatch) -> Victim:
 
 # A flood is broken off wherever it is, as by the end of its process.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("name", FLOODS)
-async def test_every_flood_sends_bytes_or_connections(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    victim = await attacked(name, monkeypatch)
+@pytest.mark.parametrize("make", [*FLOODS.values(), *gateway_floods.FLOODS.values()])
+async def test_every_flood_sends_bytes_or_connections(
+    make: Callable[[Target], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = await attacked(make, monkeypatch)
     assert victim.is_hit.is_set() or victim.num_connections >= 40
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from skydraft.cloud.limits import sliced_stream as module
+from skydraft.cloud.limits import strangers
 from skydraft.cloud.limits.allowance import Allowance
 from skydraft.cloud.limits.sliced_stream import (
     KEY_SAVED_S,
@@ -174,6 +175,33 @@ async def test_a_stranger_that_sends_more_than_a_request_is_cut_off() -> None:
     for each in (line, device):
         each.stream.data_received(b"x")
     assert (line.transport.is_aborted, device.transport.is_aborted) == (True, False)
+
+
+@in_virtual_time
+async def test_who_is_done_with_what_it_came_in_for_is_a_stranger_again() -> None:
+    line = Line()
+    assert line.stream.has_come_in
+    line.stream.part(KEY_SAVED_S + 0.01)
+    assert not line.stream.has_come_in
+    for _ in range(MAX_REQUEST_BYTES // 2**10):
+        line.stream.data_received(bytes(2**10))
+    assert not line.transport.is_aborted
+    line.stream.data_received(b"x")
+    assert line.transport.is_aborted
+    slow = Line()
+    slow.stream.part(0.0)
+    await asyncio.sleep(strangers.STRANGER_S + 1)
+    assert slow.transport.is_aborted
+
+
+@in_virtual_time
+async def test_what_it_came_in_for_is_taken_from_its_keys_time() -> None:
+    times: dict[str, Allowance] = {}
+    busy, same = Line(times=times), Line(times=times)
+    busy.stream.part(KEY_SAVED_S + 0.01)
+    same.stream.data_received(b"x")
+    assert same.reader.data == b""
+    await until(lambda: same.reader.data == b"x")
 
 
 @in_virtual_time

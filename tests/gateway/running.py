@@ -85,6 +85,7 @@ def served(settings: GatewaySettings | None = None, target: str = TARGET, **opti
 
         async def serve() -> None:
             with bind(settings) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**14)  # so that it is felt who does not read
                 async with AsyncClient(device) as client, distances_of(settings, device.cloud) as distances:
                     ring = KeyRing(Path(settings.keys)) if settings.keys else None
                     gateway = Gateway(settings, client, "the-table", ring, distances)

@@ -17,6 +17,7 @@ from skydraft.core.grammar import Grammar
 from skydraft.errors import require
 
 MAX_END_IDS = 64
+MAX_VOCABULARY = 2**24  # tokens: an id takes at most 24 bits
 MAX_BIASED_IDS = 1024
 MAX_TOP_LOGPROBS = 20
 MAX_STOPS = 4
@@ -98,7 +99,12 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True,
         )
         last = -1
         for token_id, bias in self.logit_bias:
-            require(token_id > last, "a token id of logit_bias", token_id, f"more than {last}: ids ascend from 0")
+            require(
+                last < token_id < MAX_VOCABULARY,
+                "a token id of logit_bias",
+                token_id,
+                f"more than {last} and less than {MAX_VOCABULARY}: ids ascend from 0",
+            )
             require(-100 <= bias <= 100, f"logit_bias of token {token_id}", bias, "-100 to 100")
             last = token_id
 

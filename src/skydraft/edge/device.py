@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import secrets
 from collections.abc import Callable, Sequence
@@ -56,6 +57,8 @@ from skydraft.tasks.chat import Conversation, Template, Tools, chat_prompts, con
 from skydraft.text.private_text import private_kinds, words_in
 from skydraft.text.token_reader import TokenReader
 from skydraft.text.tokenizer import Tokenizer
+
+LONG_CHARS = 2**13  # some 15 ms of a tokenizer in Python
 
 OnWindow = Callable[[Window], None]
 
@@ -238,8 +241,9 @@ class Device:
         """
         settings = settings or self.settings
         told = context if settings.shared_in_prompts is ShareLevel.FEATURES else None
+        num_chars = len(prompt) + len(context or "")
         asked = _Asked(
-            self._prompts(prompt, settings, context),
+            await _aside(num_chars, lambda: self._prompts(prompt, settings, context)),
             words=[text for text in (prompt, told, prediction) if text],
             question=None if context or grammar else prompt,
             prediction=prediction,
@@ -270,9 +274,13 @@ class Device:
         """
         settings = settings or self.settings
         is_question = [message.get("role") for message in messages] == ["user"] and not grammar and not tools
+        words, share = [*words_in([*messages, *tools]), prediction or ""], settings.shared_in_prompts
         asked = _Asked(
-            conversation_prompts(self.tokenizer, messages, settings.shared_in_prompts, self._template, tools),
-            words=[*words_in([*messages, *tools]), prediction or ""],
+            await _aside(
+                sum(map(len, words)),
+                lambda: conversation_prompts(self.tokenizer, messages, share, self._template, tools),
+            ),
+            words=words,
             question=str(messages[0].get("content") or "") if is_question else None,
             prediction=prediction,
             grammar=grammar,
@@ -430,6 +438,11 @@ class Device:
             return None
         expected_ids = self.tokenizer.encode_plain(prediction) if prediction else ()
         return LookupSources(expected_ids, self._history.index if self._history else None)
+
+
+async def _aside(num_chars: int, make: Callable[[], PromptPair]) -> PromptPair:
+    """Prompts of so many characters; long ones are made in a thread, so that other texts go on meanwhile."""
+    return make() if num_chars < LONG_CHARS else await asyncio.to_thread(make)
 
 
 def engine_settings(settings: DeviceSettings) -> EngineSettings:

@@ -6,6 +6,7 @@ errors have OpenAI's form from the start.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,9 +20,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skydraft import __version__
+from skydraft.cloud.limits.uvicorn_limits import ABORT
 from skydraft.gateway.audio import captions, transcriptions
 from skydraft.gateway.choices import choices
 from skydraft.gateway.completions import chat_completions, completions
@@ -29,7 +31,7 @@ from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.page import page_routes
 from skydraft.gateway.problems import INVALID, Problem, problem_of
 from skydraft.gateway.responses import responses
-from skydraft.gateway.sse import HungUp
+from skydraft.gateway.sse import HungUp, until_hung_up
 
 log = logging.getLogger("skydraft.gateway")
 
@@ -89,15 +91,20 @@ class Answers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
 
-        async def watch(message: object) -> None:
+        async def take(message: Message) -> None:
             nonlocal has_begun
             has_begun = True
-            await send(message)  # type: ignore[arg-type]  # as it came
+            try:
+                async with asyncio.timeout(self._gateway.settings.stall_s):
+                    await send(message)
+            except TimeoutError:
+                raise HungUp from None
 
         try:
-            await self._app(scope, receive, watch)
+            await self._app(scope, receive, take)
         except HungUp:
-            pass
+            scope["state"][ABORT]()  # not politely, which would wait until the app has read what it does not read
+            await until_hung_up(receive)
         except Exception as error:
             problem = problem_of(error)
             if problem.status is HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -56,7 +56,7 @@ async def transcriptions(request: Request) -> Response:
     """Say what there is to be said of a sound."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    asked = await _read_form(request, await gateway.body(request))
+    asked = await _read_form(request, await gateway.body(request, holder))
     if not gateway.device.can_hear:
         raise BadRequest(CANNOT_HEAR, "file")
     own = own_headers(request.headers)
@@ -65,7 +65,7 @@ async def transcriptions(request: Request) -> Response:
     answer = SoundAnswer(gateway, holder, asked, settings, asks_for_trace(own))
     if not asked.is_stream:
         return await unless_hung_up(request.receive, answer.whole())
-    return await begin_stream(request.receive, answer.events(), gateway.settings.stall_s)
+    return await begin_stream(request.receive, answer.events())
 
 
 captions = transcriptions

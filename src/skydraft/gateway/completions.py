@@ -76,7 +76,7 @@ async def chat_completions(request: Request) -> Response:
     """Say what comes next in a conversation."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    asked, fields = parse(await gateway.body(request), ChatRequest)
+    asked, fields = parse(await gateway.body(request, holder), ChatRequest)
     refuse_unknown(fields)
     tools = offered_tools(asked)
     grammar = required_calls(asked, tools) or grammar_of(asked.response_format)
@@ -101,11 +101,12 @@ async def completions(request: Request) -> Response:
     """Go on from a text as it stands."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    asked, fields = parse(await gateway.body(request), CompletionRequest)
+    asked, fields = parse(await gateway.body(request, holder), CompletionRequest)
     refuse_unknown(fields)
     if not isinstance(asked.prompt, str):
         raise BadRequest("prompt is a list and this gateway takes one text at a time: give a string", "prompt")
     prompt = asked.prompt
+    gateway.require_short(prompt)
     own = own_headers(request.headers)
     more = {"raw": True, "top_logprobs": asked.logprobs}
     settings = settings_for(gateway.device_settings, asked, own, gateway.distances, **more)
@@ -174,10 +175,10 @@ class Answer:
         write = self._gateway.charged(self._holder, write)
         if not self._asked.stream:
             return await unless_hung_up(request.receive, self._whole(write))
-        return await begin_stream(request.receive, self._events(write), self._gateway.settings.stall_s)
+        return await begin_stream(request.receive, self._events(write))
 
     async def _whole(self, write: Write) -> Response:
-        with self._gateway.place(self._holder):
+        with self._gateway.place(self._holder, len(self._settings)):
             reports = await write_all(write, self._settings)
         choices = [self._whole_choice(index, report) for index, report in enumerate(reports)]
         body = {**self._head(self._shape.whole), "choices": choices, **self._totals(reports)}
@@ -187,7 +188,7 @@ class Answer:
         reports: dict[int, Report] = {}
         has_begun = set[int]()
         try:
-            with self._gateway.place(self._holder):
+            with self._gateway.place(self._holder, len(self._settings)):
                 async for index, piece, report in grow(write, self._settings):
                     if index not in has_begun and self._shape is CHAT:
                         yield self._chunk(index, None)

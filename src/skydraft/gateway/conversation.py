@@ -19,6 +19,7 @@ from skydraft.gateway.requests import ChatMessage, Content
 from skydraft.gateway.texts import Write
 from skydraft.tasks.caption import INSTRUCTION
 from skydraft.tasks.chat import Tools
+from skydraft.text.private_text import words_in
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
@@ -51,6 +52,7 @@ def conversation_of(
         more = {"name": message.name, "tool_calls": calls, "tool_call_id": message.tool_call_id}
         given = {name: value for name, value in more.items() if value is not None}
         turns.append({"role": ROLES[message.role], "content": text, **given})
+    gateway.require_short(*words_in([*turns, *tools]), prediction)
     if sounds:
         if grammar is not None:
             raise BadRequest("what is said of a sound follows no grammar: leave response_format out", "response_format")

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from http import HTTPStatus
 
 from starlette.requests import ClientDisconnect, Request
@@ -23,14 +24,16 @@ from skydraft.edge.device import Device
 from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
 from skydraft.gateway.distances import NO_DISTANCES, Distances
+from skydraft.gateway.gateway_http import HOLD
 from skydraft.gateway.gateway_metrics import GatewayMetrics
-from skydraft.gateway.problems import BadRequest
+from skydraft.gateway.problems import CONTEXT_LENGTH, BadRequest
 from skydraft.gateway.sse import HungUp
 from skydraft.gateway.texts import Write
 
 log = logging.getLogger("skydraft.gateway")
 
 WHO = "this gateway"
+MAX_PROMPT_TOKENS = 2**17
 
 
 class Gateway:
@@ -59,7 +62,14 @@ class Gateway:
         self.begun_s = time.time()
         self.is_draining = False
         self._accounts: dict[str, Account] = {}  # as many as there are keys
+        self._arriving: Counter[Holder] = Counter()  # requests whose bodies come in
         self._present: Counter[Holder] = Counter()  # requests under way
+        self._writing: Counter[Holder] = Counter()  # their texts
+
+    @cached_property
+    def _longest_token(self) -> int:
+        """In characters."""
+        return max(len(token or "") for token in self.device.tokenizer.vocabulary.tokens)
 
     @property
     def device(self) -> Device:
@@ -74,6 +84,11 @@ class Gateway:
         """Requests under way."""
         return self._present.total()
 
+    @property
+    def num_arriving(self) -> int:
+        """Requests whose bodies come in."""
+        return self._arriving.total()
+
     def admit(self, request: Request) -> Holder:
         """Whose request it is; the connection is no stranger's any more.
 
@@ -81,34 +96,57 @@ class Gateway:
             Refusal: it may not come in.
         """
         holder = self.guard.holder_of(request)
-        admit = request.scope.get("state", {}).get(ADMIT)
-        if admit is not None:
-            admit(holder.name)
+        request.scope["state"][ADMIT](holder.name)
         return holder
 
+    def require_short(self, *texts: str | None) -> None:
+        """Refuse texts that are too long for any prompt before they are made into tokens, which takes long.
+
+        Raises:
+            BadRequest: there are more tokens in them than MAX_PROMPT_TOKENS.
+        """
+        num_chars = sum(len(text or "") for text in texts)
+        least = num_chars // self._longest_token
+        if least > MAX_PROMPT_TOKENS:
+            sentence = f"the prompt has more than {least:,} tokens and this gateway reads {MAX_PROMPT_TOKENS:,} at most"
+            raise BadRequest(sentence, code=CONTEXT_LENGTH)
+
     @contextmanager
-    def place(self, holder: Holder) -> Iterator[None]:
+    def place(self, holder: Holder, num_texts: int = 1) -> Iterator[None]:
         """A place for a request that computes, for as long as the context lasts.
 
         Raises:
-            Refusal, BadRequest: there is none, or the key has used up its tokens.
+            Refusal, BadRequest: there is none, or the key has used up its tokens, or writes as much as it may.
         """
         if self.is_draining:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "this gateway is shutting down")
         self.guard.check_room(holder, self._present.elements())
-        wait_s = self._account(holder).wait_s(time.monotonic())
-        if wait_s:
-            most = holder.grant.tokens_per_minute
-            sentence = f"this key has used up its {most} tokens a minute: try again in {wait_s:.0f} s"
-            raise BadRequest(sentence, status=HTTPStatus.TOO_MANY_REQUESTS)
+        self._check_limits(holder, num_texts)
         self._present[holder] += 1
+        self._writing[holder] += num_texts
         self.metrics.begun()
         try:
             yield
         finally:
             self.metrics.ended()
             self._present[holder] -= 1
-            self._present += Counter()  # without those at 0
+            self._writing[holder] -= num_texts
+            self._present, self._writing = +self._present, +self._writing  # without those at 0
+
+    def _check_limits(self, holder: Holder, num_texts: int) -> None:
+        """What its key allows."""
+        grant, num_writing = holder.grant, self._writing[holder]
+        if wait_s := self._account(holder).wait_s(time.monotonic()):
+            sentence = (
+                f"this key has used up its {grant.tokens_per_minute} tokens a minute: try again in {wait_s:.0f} s"
+            )
+            raise BadRequest(sentence, status=HTTPStatus.TOO_MANY_REQUESTS)
+        if num_writing + num_texts > grant.max_sessions:
+            sentence = (
+                f"{num_texts} texts are asked for and {num_writing} are under way: this key has {grant.max_sessions} "
+                "at the same time"
+            )
+            raise BadRequest(sentence, status=HTTPStatus.TOO_MANY_REQUESTS)
 
     def charged(self, holder: Holder, write: Write) -> Write:
         """The same writing, paid for piece by piece: a text that is broken off has paid for what there was of it."""
@@ -126,29 +164,39 @@ class Gateway:
 
         return write_charged
 
-    async def body(self, request: Request) -> bytes:
-        """All of a request's body.
+    async def body(self, request: Request, holder: Holder) -> bytes:
+        """All of a request's body; what it takes is bounded, for all requests together too.
 
         Raises:
+            Refusal: as many of this key, or of all, are arriving as may be.
             BadRequest: it is too large, or too slow.
             HungUp: it does not come to its end.
         """
-        most = self.settings.max_body_bytes
-        stated = request.headers.get("content-length", "0")
-        if stated.isdecimal() and int(stated) > most:
-            raise _too_large(most)
-        data = bytearray()
+        self.guard.check_room(holder, self._arriving.elements())
+        self._arriving[holder] += 1
         try:
             async with asyncio.timeout(self.settings.body_s):
-                async for piece in request.stream():
-                    data += piece
-                    if len(data) > most:
-                        raise _too_large(most)
+                return await self._read_body(request)
         except TimeoutError:
             sentence = f"the request did not arrive within {self.settings.body_s:g} s"
             raise BadRequest(sentence, status=HTTPStatus.REQUEST_TIMEOUT) from None
         except ClientDisconnect:
             raise HungUp from None
+        finally:
+            self._arriving[holder] -= 1
+            self._arriving = +self._arriving  # without those at 0
+
+    async def _read_body(self, request: Request) -> bytes:
+        most, hold = self.settings.max_body_bytes, request.scope["state"][HOLD]
+        stated = request.headers.get("content-length", "0")
+        if stated.isdecimal() and int(stated) > most:
+            raise _too_large(most)
+        data = bytearray()
+        async for piece in request.stream():
+            data += piece
+            if len(data) > most:
+                raise _too_large(most)
+            hold(len(data))
         return bytes(data)
 
     def _account(self, holder: Holder) -> Account:

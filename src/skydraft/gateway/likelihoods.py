@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 from skydraft.core import Token
 from skydraft.text.tokenizer import Tokenizer
@@ -35,7 +36,7 @@ def of_completion(tokens: Iterable[Token], tokenizer: Tokenizer) -> JsonFields |
         "top_logprobs": [
             {tokenizer.decode((token_id,)): logprob for token_id, logprob in logprobs.top} for _, logprobs in judged
         ],
-        "text_offset": [sum(map(len, texts[:index])) for index in range(len(texts))],
+        "text_offset": list(accumulate(map(len, texts[:-1]), initial=0)),
     }
 
 

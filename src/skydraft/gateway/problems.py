@@ -30,21 +30,27 @@ _TYPES = {
     HTTPStatus.FORBIDDEN: PERMISSION,
     HTTPStatus.TOO_MANY_REQUESTS: LIMIT,
 }
+CONTEXT_LENGTH = "context_length_exceeded"
 RETRY_AFTER_S = 1
 
 
 class BadRequest(SkydraftError):
     """A request that cannot be answered as it stands.
 
-    parameter: the field that is wrong, where it is one.
+    parameter: the field that is wrong, where it is one. code: by which programs know the error.
     """
 
     def __init__(
-        self, sentence: str, parameter: str | None = None, status: HTTPStatus = HTTPStatus.BAD_REQUEST
+        self,
+        sentence: str,
+        parameter: str | None = None,
+        status: HTTPStatus = HTTPStatus.BAD_REQUEST,
+        code: str | None = None,
     ) -> None:
         self.sentence = sentence
         self.parameter = parameter
         self.status = status
+        self.code = code
         super().__init__(sentence)
 
 
@@ -75,11 +81,11 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case BadRequest():
             kind = LIMIT if error.status is HTTPStatus.TOO_MANY_REQUESTS else INVALID
-            return Problem(error.status, error.sentence, kind, error.parameter)
+            return Problem(error.status, error.sentence, kind, error.parameter, error.code)
         case Refusal():
             return Problem(error.status, error.sentence, _TYPES.get(error.status, SERVER))
         case CacheOverflow():
-            return Problem(HTTPStatus.BAD_REQUEST, str(error), INVALID, code="context_length_exceeded")
+            return Problem(HTTPStatus.BAD_REQUEST, str(error), INVALID, code=CONTEXT_LENGTH)
         case ConfigError() | PromptRejected() | AudioError():
             return Problem(HTTPStatus.BAD_REQUEST, str(error), INVALID)
         case CloudFault():
@@ -99,7 +105,7 @@ def _of_fault(fault: CloudFault) -> Problem:
         case FaultCode.PROMPT | FaultCode.SAMPLING:
             return Problem(HTTPStatus.BAD_REQUEST, str(fault), INVALID, code=code)
         case FaultCode.LIMIT:
-            return Problem(HTTPStatus.BAD_REQUEST, str(fault), INVALID, code="context_length_exceeded")
+            return Problem(HTTPStatus.BAD_REQUEST, str(fault), INVALID, code=CONTEXT_LENGTH)
         case FaultCode.BUSY:
             return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(fault), SERVER, code=code)
     return Problem(HTTPStatus.BAD_GATEWAY, str(fault), SERVER, code=code)

@@ -5,6 +5,7 @@ Fields that nobody here knows are left out; `sampling` looks at those that would
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ from skydraft.gateway.problems import BadRequest
 
 MAX_MESSAGES = 4096
 MAX_CHOICES = 8
+MAX_VALUES = 2**18  # of a request's JSON: each costs time and memory, whatever its size
 
 Many = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
@@ -108,8 +110,11 @@ def parse(data: bytes, kind: type[_Struct]) -> tuple[_Struct, dict[str, Any]]:
     Returns:
         It, and all its fields as they came.
     Raises:
-        BadRequest: it is no JSON object of this kind.
+        BadRequest: it is no JSON object of this kind, or one of too many values.
     """
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        sentence = f"the request has more than {MAX_VALUES:,} values, commas in texts included: make it shorter"
+        raise BadRequest(sentence, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     try:
         fields = msgspec.json.decode(data, type=dict[str, Any])
         return msgspec.convert(fields, kind), fields

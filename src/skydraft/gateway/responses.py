@@ -35,7 +35,7 @@ async def responses(request: Request) -> Response:
     """Say what comes next in a conversation."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    asked, fields = parse(await gateway.body(request), ResponsesRequest)
+    asked, fields = parse(await gateway.body(request, holder), ResponsesRequest)
     refuse_unknown(fields)
     _refuse_memory(asked)
     sampling = SamplingRequest(temperature=asked.temperature, top_p=asked.top_p, skydraft=asked.skydraft)
@@ -104,7 +104,7 @@ class ResponseAnswer:
         write = self._gateway.charged(self._holder, write)
         if not self._asked.stream:
             return await unless_hung_up(request.receive, self._whole(write))
-        return await begin_stream(request.receive, self._events(write), self._gateway.settings.stall_s)
+        return await begin_stream(request.receive, self._events(write))
 
     async def _whole(self, write: Write) -> Response:
         with self._gateway.place(self._holder):

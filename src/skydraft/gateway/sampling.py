@@ -11,6 +11,7 @@ from skydraft.gateway.caps import OWN_FIELDS, refuse_more
 from skydraft.gateway.distances import NO_DISTANCES, Distances
 from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.requests import SamplingRequest
+from skydraft.protocol.limits import MAX_VOCABULARY
 
 MAX_STOPS = 4
 TRACE = "trace"
@@ -92,7 +93,8 @@ def settings_for(
 
 
 def _top_k(top_k: int | None) -> int | None:
-    return 0 if top_k == -1 else top_k  # vLLM's word for all
+    is_all = top_k is not None and (top_k == -1 or top_k > MAX_VOCABULARY)  # -1 is vLLM's word for it
+    return 0 if is_all else top_k
 
 
 def _seed(seed: int | None) -> int | None:

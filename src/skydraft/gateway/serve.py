@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
-from typing import Any
 
-import h11
 import uvicorn
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
 
 from skydraft.client.async_client import AsyncClient
 from skydraft.cloud.access.guard import certificate_of, keys_of, require_guards
@@ -23,47 +18,17 @@ from skydraft.cloud.limits.allowance import Allowance
 from skydraft.cloud.limits.listener import NEW_PER_S, Listener
 from skydraft.cloud.limits.sliced_stream import SlicedStream, UnfinishedMessages
 from skydraft.cloud.limits.strangers import Stranger, Strangers
-from skydraft.cloud.limits.uvicorn_limits import ADMIT, MAX_HEAD_BYTES, MAX_HEAD_LINES
 from skydraft.cloud.logs import flush_logs
 from skydraft.config import GatewaySettings
 from skydraft.gateway.app import make_app
 from skydraft.gateway.distances import distances_of
 from skydraft.gateway.gateway import Gateway
+from skydraft.gateway.gateway_http import GatewayHttp
 
 CLOSING_S = 5  # for what is under way, before connections are ended by force
 SPARE_CONNECTIONS = 32
 TICKS_PER_REFRESH = 10  # uvicorn ticks ten times a second
 UNREAD_BYTES = 2**20  # of a request whose key is not known yet: it may arrive with its head
-END_OF_HEAD = b"\r\n\r\n"
-
-
-class GatewayHttp(H11Protocol):
-    """HTTP requests with bodies, one after the other on a connection, whose heads are bounded."""
-
-    transport: SlicedStream
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, {**app_state, ADMIT: self._admit}, _loop)
-        self._num_lines = 0
-
-    def data_received(self, data: bytes) -> None:
-        if self.conn.their_state is h11.IDLE:
-            self._num_lines += data.partition(END_OF_HEAD)[0].count(b"\n")
-            if self._num_lines > MAX_HEAD_LINES:
-                self.transport.abort()
-                return
-        else:
-            self._num_lines = 0
-        super().data_received(data)
-
-    def _admit(self, key: str) -> None:
-        self.transport.admit(key)
 
 
 class GatewayServer(uvicorn.Server):
@@ -84,7 +49,6 @@ class GatewayServer(uvicorn.Server):
             make_app(gateway, lifespan),
             http=GatewayHttp,
             ws="none",
-            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             proxy_headers=False,
             server_header=False,
             log_config=None,

@@ -32,7 +32,7 @@ async def unless_hung_up(receive: Receive, work: Awaitable[_Result]) -> _Result:
     Raises:
         HungUp: it did.
     """
-    working, listening = asyncio.ensure_future(work), asyncio.ensure_future(_hang_up(receive))
+    working, listening = asyncio.ensure_future(work), asyncio.ensure_future(until_hung_up(receive))
     try:
         await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -44,17 +44,18 @@ async def unless_hung_up(receive: Receive, work: Awaitable[_Result]) -> _Result:
         await asyncio.gather(working, listening, return_exceptions=True)
 
 
-async def begin_stream(receive: Receive, events: AsyncGenerator[bytes, None], stall_s: float) -> EventStream:
+async def begin_stream(receive: Receive, events: AsyncGenerator[bytes, None]) -> EventStream:
     """An answer of events, once there is the first of them: an error before it has a status of its own.
 
     Raises:
         HungUp: the app did not wait for it. What making the first event raises.
     """
     first = await unless_hung_up(receive, anext(events))
-    return EventStream(first, events, stall_s)
+    return EventStream(first, events)
 
 
-async def _hang_up(receive: Receive) -> None:
+async def until_hung_up(receive: Receive) -> None:
+    """Wait for an app whose request has been read whole to close the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -64,20 +65,18 @@ class EventStream(Response):
 
     Args:
         first: the first event. rest: those behind it.
-        stall_s: an app that takes no event for so long is given up.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, first: bytes, rest: AsyncGenerator[bytes, None], stall_s: float, headers: Mapping[str, str] | None = None
+        self, first: bytes, rest: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None
     ) -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
         self._first = first
         self._rest = rest
-        self._stall_s = stall_s
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})})
         del self.headers["content-length"]
 
@@ -87,14 +86,11 @@ class EventStream(Response):
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with aclosing(self._rest) as rest:
-            await self._put(send, self._first)
+            await _put(send, self._first)
             async for each in rest:
-                await self._put(send, each)
+                await _put(send, each)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _put(self, send: Send, data: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._stall_s):
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-        except TimeoutError:
-            raise HungUp from None
+
+async def _put(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -13,11 +13,11 @@ from skydraft.core.text import MAX_BIASED_IDS as MAX_BIASED_IDS
 from skydraft.core.text import MAX_END_IDS as MAX_END_IDS
 from skydraft.core.text import MAX_STOP_CHARS as MAX_STOP_CHARS
 from skydraft.core.text import MAX_STOPS as MAX_STOPS
+from skydraft.core.text import MAX_VOCABULARY as MAX_VOCABULARY
 
 MAX_TEXT_TOKENS = 2**20  # of one session's text: positions are 0 to this
 MAX_DRAFT_TOKENS = 4096  # nodes of one offer that are not forced, whatever a cloud announces
 MAX_IN_FLIGHT = 64  # offers of one session without an answer, whatever a cloud announces
-MAX_VOCABULARY = 2**24  # tokens: an id takes at most 24 bits
 MAX_SESSION = 2**31 - 1  # number of a session within its connection
 MAX_VERSION = 127  # one byte, so that it is found without a decoder
 

@@ -113,13 +113,32 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
         self.key, self._key_time = key, self._key_times.setdefault(key, Allowance(KEY_SHARE, KEY_SAVED_S))
         self._strangers.leave(self._stranger)
 
+    @property
+    def has_come_in(self) -> bool:
+        return self._key_time is not None
+
+    def part(self, seconds: float) -> None:
+        """What it came in for is done: until it comes in again it is a stranger, with a stranger's time and bytes.
+
+        Args:
+            seconds: taken from its time for parsing, and from its key's: what it came in for took time too.
+        """
+        now_s = time.monotonic()
+        for allowance in self._times:
+            allowance.use(seconds, now_s)
+        self._key_time, self._num_request_bytes = None, len(self._backlog)
+        self._unfinished.hold(self, 0)
+        self._strangers.leave(self._stranger)
+        self._strangers.enter(self._stranger)
+
     def charge(self, seconds: float) -> None:
         """Take so much from this connection's time for parsing, beyond what its parsing takes."""
         self._time.use(seconds, time.monotonic())
 
     def hold(self, num_bytes: int) -> None:
         """The protocol now holds this many bytes of an unfinished message."""
-        self._unfinished.hold(self, num_bytes + len(self._backlog))
+        if not self._transport.is_closing():  # else they are about to go
+            self._unfinished.hold(self, num_bytes + len(self._backlog))
 
     # What the transport calls
 
@@ -174,11 +193,15 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
 
     # Between them
 
+    @property
+    def _times(self) -> list[Allowance]:
+        return [self._time] if self._key_time is None else [self._time, self._key_time]
+
     def _hand_over(self) -> None:
         """Give the protocol pieces of the backlog while it reads and this connection and its key have time left."""
         self._next = None
         turn_ends_s = time.thread_time() + TURN_S  # it stands still while others have the processor, or Python
-        times = [self._time] if self._key_time is None else [self._time, self._key_time]
+        times = self._times
         while self._backlog and self._is_wanted and not self._transport.is_closing():
             now_s = time.monotonic()
             if wait_s := max(allowance.wait_s(now_s) for allowance in times):
