@@ -25,11 +25,16 @@ class Claim(NamedTuple):
 
 
 def parse_arguments(description: str) -> argparse.Namespace:
+    """Of a bench without flags of its own."""
+    return argument_parser(description).parse_args()
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
     """--quick: within a minute. --json: one object a claim."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="measure less, within a minute")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each claim")
-    return parser.parse_args()
+    return parser
 
 
 def show(claims: Iterable[Claim], as_json: bool) -> None:

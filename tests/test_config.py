@@ -238,3 +238,20 @@ def test_a_setting_with_bounds_may_be_left_out() -> None:
     check_settings(Bounded(limit=9))
     with pytest.raises(ConfigError, match="limit is 10 and must be 1 to 9"):
         check_settings(Bounded(limit=10))
+
+
+@pytest.mark.parametrize(
+    ("settings", "are_clouds"),
+    [
+        ({}, False),
+        ({"share": ShareLevel.FEATURES}, False),
+        ({"share": ShareLevel.FEATURES, "evidence": Evidence.ALWAYS}, True),
+        ({"share": ShareLevel.FEATURES, "evidence": Evidence.ALWAYS, "mode": Mode.EDGE}, False),
+        ({"mode": Mode.CLOUD}, True),
+        ({"strict": True}, True),
+        ({"preset": Preset.UGSD}, False),
+        ({"mode": Mode.EDGE, "share": ShareLevel.NONE}, False),
+    ],
+)
+def test_captions_are_promised_to_be_the_clouds_own(settings: dict[str, Any], are_clouds: bool) -> None:
+    assert DeviceSettings(**settings).captions_are_clouds is are_clouds

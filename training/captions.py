@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skydraft.audio.voice import VoiceMeasurement
 from skydraft.tasks.emotions import EMOTION_WORDS as EMOTION_WORDS
 from skydraft.tasks.emotions import emotion_of as emotion_of
 from training.clips import EMOTIONS, Clip
-from training.measure import Measurement
 
 _SYNONYM_SHARE = 0.1  # small, so that two words for one emotion do not split a greedy choice
 
@@ -69,7 +69,7 @@ class Thresholds:
     rises_above_semitones: float
 
 
-def thresholds(clips: Sequence[Clip], measurements: Sequence[Measurement]) -> Thresholds:
+def thresholds(clips: Sequence[Clip], measurements: Sequence[VoiceMeasurement]) -> Thresholds:
     """Thirds of the given clips (the unaugmented train split)."""
 
     def thirds(values: Sequence[float]) -> tuple[float, float]:
@@ -87,7 +87,7 @@ def thresholds(clips: Sequence[Clip], measurements: Sequence[Measurement]) -> Th
     )
 
 
-def traits(clip: Clip, measurement: Measurement, limits: Thresholds) -> Traits:
+def traits(clip: Clip, measurement: VoiceMeasurement, limits: Thresholds) -> Traits:
     """What is true of one rendering of a clip."""
     return Traits(
         emotion=clip.emotion,
@@ -199,7 +199,7 @@ def _level(value: float, limits: tuple[float, float]) -> int:
     return int(value >= limits[0]) + int(value >= limits[1])
 
 
-def _movement(measurement: Measurement, limits: Thresholds) -> str:
+def _movement(measurement: VoiceMeasurement, limits: Thresholds) -> str:
     if measurement.pitch_range_semitones < limits.even_below_semitones:
         return "even"
     if measurement.pitch_change_semitones < limits.falls_below_semitones:

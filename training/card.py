@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from training.architecture import SHAPES, ModelName
 from training.conditions import PLAIN
-from training.evaluate import MODELS, interval
+from training.evaluate import interval
 
 _CARD = """---
 license: cc-by-nc-sa-4.0
@@ -90,10 +91,10 @@ _WHISPER = (
 )
 
 
-def write_cards(scores: Mapping[int, Mapping[str, Any]]) -> None:
+def write_cards(scores: Mapping[int, Mapping[str, Any]], models: Path) -> None:
     """Write README.md beside each model's weights, from the scores of each seed's pair; the first ships."""
     for name in get_args(ModelName):
-        (MODELS / name / "README.md").write_text(card(name, scores), encoding="utf-8")
+        (models / name / "README.md").write_text(card(name, scores), encoding="utf-8")
 
 
 def card(name: ModelName, scores: Mapping[int, Mapping[str, Any]]) -> str:

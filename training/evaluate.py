@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
 
+from skydraft.audio.voice import measure
 from skydraft.engines.log_mel import load_level, load_log_mel
 from skydraft.text.checkpoint import Checkpoint
 from training import captions, judging
@@ -23,7 +24,6 @@ from training.captioner import Writer
 from training.captions import Traits
 from training.clips import EMOTIONS, Clip, read_clips, split_of
 from training.conditions import CONDITIONS, GAINS_DB, PLAIN, TELEPHONE
-from training.measure import measure
 
 MODELS = Path(__file__).parents[1] / "src" / "skydraft" / "models"
 RESULTS = Path(__file__).parents[1] / "bench" / "results" / "captions.json"
@@ -179,14 +179,14 @@ def main() -> None:
     print(json.dumps(scores, indent=1) if options.json else table(scores))
 
 
-def write_results(scores: Mapping[int, Mapping[str, Any]]) -> None:
+def write_results(scores: Mapping[int, Mapping[str, Any]], path: Path = RESULTS) -> None:
     """Keep the scores of every seed's pair; the first ships."""
     kept = {
         str(seed): {"claims": claims(numbers) if "gap" in numbers else {}, **numbers}
         for seed, numbers in scores.items()
     }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps({"seeds": kept}, indent=1) + "\n", encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"seeds": kept}, indent=1) + "\n", encoding="utf-8")
 
 
 def table(scores: Mapping[str, Any]) -> str:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from skydraft.audio.voice import VoiceMeasurement, summarise, track
 from skydraft.engines.log_mel import Level, LogMel
 from training import augment
 from training.clips import Clip, read_clips, split_of
-from training.measure import Measurement, summarise, track
 from training.whisper import NUM_MEL_BINS, FrozenTower
 
 LEVEL = Level(percentile=98.0, steps_per_unit=64)
@@ -74,7 +74,7 @@ class Rendering(NamedTuple):
     mel: np.ndarray  # int8 [num_frames, 80], levelled log-mel in steps of 1/64
     voice: np.ndarray  # float16 [num_frames, 2], pitch in octaves above 50 Hz (0 where unvoiced), level in dB / 100
     heard: np.ndarray  # float16 [num_tokens, 512]
-    measurement: Measurement  # of the voice, before it is recorded
+    measurement: VoiceMeasurement  # of the voice, before it is recorded
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Entry:
     num_frames: int
     token_offset: int
     num_tokens: int
-    measurement: Measurement
+    measurement: VoiceMeasurement
 
 
 class FeatureStore:
@@ -95,7 +95,7 @@ class FeatureStore:
 
     def __init__(self, folder: Path) -> None:
         rows = json.loads((folder / "entries.json").read_text(encoding="utf-8"))
-        self.entries = [Entry(**{**row, "measurement": Measurement(*row["measurement"])}) for row in rows]
+        self.entries = [Entry(**{**row, "measurement": VoiceMeasurement(*row["measurement"])}) for row in rows]
         self._mel, self._voice, self._heard = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("mel", "voice", "heard")
         )

@@ -45,7 +45,7 @@ def test_a_table_of_several_recordings_has_one_header() -> None:
     lines = written("csv", ["a.wav", "b.wav"]).splitlines()
     assert len(lines) == 7
     assert [line.split(",")[0] for line in lines] == ["file", *["a.wav"] * 3, *["b.wav"] * 3]
-    assert lines[2] == "a.wav,5.000,10.000,false,,No speech."
+    assert lines[2] == "a.wav,5.000,10.000,false,,,,No speech."
 
 
 @pytest.mark.parametrize("to", ["srt", "vtt"])

@@ -127,10 +127,11 @@ def test_windows_are_joined_into_one_result() -> None:
     assert [piece.token_id for piece in result.pieces] == [1, 2, 3, 4]
     assert (result.first_token_s, result.total_s, result.rounds, result.is_alone) == (0.25, 3.0, 4, True)
     assert (result.up, result.contents["drafts of the caption or text"]) == ({"prompt": 160, "drafts": 40}, 4)
+    nobody_knows = {"emotion": None, "confidence": None, "is_sure": None}
     assert as_json({}, result)["windows"] == [
-        {"start_s": 0.0, "end_s": 29.5, "text": texts[0], "speech": True, "emotion": None},
-        {"start_s": 29.5, "end_s": 50.0, "text": "No speech.", "speech": False, "emotion": None},
-        {"start_s": 50.0, "end_s": 60.123, "text": texts[2], "speech": True, "emotion": None},
+        {"start_s": 0.0, "end_s": 29.5, "text": texts[0], "speech": True, **nobody_knows},
+        {"start_s": 29.5, "end_s": 50.0, "text": "No speech.", "speech": False, **nobody_knows},
+        {"start_s": 50.0, "end_s": 60.123, "text": texts[2], "speech": True, **nobody_knows},
     ]
 
 
@@ -159,3 +160,17 @@ def test_json_names_the_emotion_of_each_window_and_of_the_whole() -> None:
     shown = as_json({}, result_of_clip(windows))
     assert (shown["emotion"], shown["summary"]) == ("calm", "mostly calm, angry from 00:05 to 00:10")
     assert [window["emotion"] for window in shown["windows"]] == ["calm", "angry", "calm"]  # type: ignore[attr-defined]
+
+
+def test_json_says_how_sure_the_device_is_of_each_window_and_of_all() -> None:
+    measured = unwritten("Not sure of the emotion.", Mode.EDGE, ShareLevel.NONE)
+    known = CaptionedWindow(0.0, 4.0, report(text="A man sounds sad."), is_sure=True, confidence=0.71234)
+    shown = as_json({}, result_of_clip([known, CaptionedWindow(4.0, 6.0, measured, is_sure=False)]))
+    assert shown["text"] == "A man sounds sad. Not sure of the emotion."
+    assert (shown["emotion"], shown["confidence"], shown["is_sure"]) == ("sad", 0.712, False)
+    windows = json.loads(to_line(shown))["windows"]
+    assert [(each["confidence"], each["is_sure"]) for each in windows] == [(0.712, True), (None, False)]
+    assert (
+        shown["summary"]
+        == "sad throughout; right about 7 times in 10; the voice is unlike those that the device knows 33% of the time"
+    )

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
+from msgspec import structs
 
-from skydraft.core import Calibration, read_calibration
+from skydraft.core import Calibration, EmotionConfidence, Familiarity, read_calibration
+from skydraft.core.calibration import LEAST_PROBABILITY
 from skydraft.errors import ConfigError
 
 CALIBRATION = Calibration("made up", 10, "abc", {"margin": (0.0, 0.2, 1.0)})
@@ -38,3 +42,17 @@ def test_what_is_no_calibration_is_refused(text: str) -> None:
 def test_quantiles_that_fall_are_refused() -> None:
     with pytest.raises(ConfigError, match="the quantiles of margin fall"):
         read_calibration(b'{"material": "", "num_texts": 1, "weights": "", "quantiles": {"margin": [0.2, 0.1]}}')
+
+
+def test_confidence_is_logistic_in_the_log_odds() -> None:
+    confidence = EmotionConfidence(own=(0.0, 1.0), clouds=(math.log(3), 0.5))
+    assert confidence.of(0.7, is_clouds=False) == pytest.approx(0.7)
+    assert confidence.of(0.9, is_clouds=True) == pytest.approx(0.9)  # odds of 9: 3 * 9 ** 0.5
+    assert confidence.of(0.0, is_clouds=False) == pytest.approx(LEAST_PROBABILITY)
+    assert confidence.of(1.0, is_clouds=False) == pytest.approx(1 - LEAST_PROBABILITY)
+
+
+def test_what_is_known_of_confidence_and_familiarity_is_read_as_it_was_written() -> None:
+    familiarity = Familiarity(64, -0.5, (0.0,), (1.0,), (2.0,))
+    whole = structs.replace(CALIBRATION, confidence=EmotionConfidence((0.1, 0.8), (0.7, 0.6)), familiarity=familiarity)
+    assert read_calibration(msgspec.json.encode(whole)) == whole

@@ -28,10 +28,12 @@ from skydraft.edge.job import Job, Notify
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
+from skydraft.engines.base import Extension
 from skydraft.engines.load import load_tokenizer
 from skydraft.errors import ConfigError, DisclosureError, TransportError, VocabularyMismatch
 from skydraft.policies.gate import AlwaysGate, EntropyGate, NeverGate
 from skydraft.policies.way import parse_way
+from skydraft.sampling.signals import relative_probabilities
 from skydraft.tasks.base import PromptPair
 from skydraft.text.token_reader import TokenReader
 from skydraft.text.vocabulary import Vocabulary
@@ -199,3 +201,52 @@ async def test_a_device_alone_ends_a_text_where_its_slot_is_full_and_says_so() -
     (sentence,) = said
     assert f"ended early, after {len(report.tokens)} tokens: {report.ended_early}" in sentence
     assert "--max-length" in sentence
+
+
+EMOTIONS = {1: "calm", 4: "sad", 6: "calm"}
+
+
+async def weighed(url: str | None, **changes: Any) -> tuple[Report, dict[str, float]]:
+    """A text, and what the draft model gives emotions where the text names the first one."""
+    report = await write(url, emotion_tokens=EMOTIONS, **changes)
+    place = next(place for place, token_id in enumerate(ids(report)) if token_id in EMOTIONS)
+    engine = table(DRAFT)
+    slot, row = engine.open(PROMPT)[:2]
+    for token_id in ids(report)[:place]:
+        row = engine.extend([Extension.chain(slot, [token_id])])[0][-1]
+    shares = dict(zip(EMOTIONS, relative_probabilities(row, list(EMOTIONS)), strict=True))
+    return report, {"calm": shares[1] + shares[6], "sad": shares[4]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_clouds"),
+    [
+        ({"mode": Mode.EDGE}, False),
+        ({"mode": Mode.CLOUD}, True),
+        ({"way": parse_way("tree")}, True),
+        ({"way": parse_way("cloud")}, True),
+        ({"rule": Rank(8), "gate": NeverGate()}, False),
+    ],
+)
+@pytest.mark.parametrize("seed", [3, 7])
+async def test_the_draft_model_weighs_the_emotion_that_a_text_names(
+    address: str, changes: dict[str, Any], is_clouds: bool, seed: int
+) -> None:
+    sampling = SamplingParams(temperature=0.8, seed=seed, max_tokens=40)
+    report, probabilities = await weighed(address, sampling=sampling, **changes)
+    word = report.emotion_word
+    assert word is not None
+    assert word.probabilities == pytest.approx(probabilities)
+    assert word.emotion == next(EMOTIONS[token_id] for token_id in ids(report) if token_id in EMOTIONS)
+    assert word.is_clouds is is_clouds
+
+
+@pytest.mark.parametrize("changes", [{"draft": None, "mode": Mode.CLOUD}, {"max_length": 2, "mode": Mode.CLOUD}])
+async def test_without_a_draft_model_that_has_read_it_an_emotion_is_not_weighed(
+    address: str, changes: dict[str, Any]
+) -> None:
+    assert (await write(address, emotion_tokens=EMOTIONS, **changes)).emotion_word is None
+
+
+async def test_a_text_without_an_emotion_has_nothing_to_weigh() -> None:
+    assert (await write(None, mode=Mode.EDGE, emotion_tokens={9: "sad"})).emotion_word is None

@@ -9,7 +9,7 @@ from msgspec.structs import astuple
 
 from skydraft.core import TokenSignals
 from skydraft.errors import EngineError
-from skydraft.sampling.signals import token_signals
+from skydraft.sampling.signals import relative_probabilities, token_signals
 from tests.sampling.helpers import ToArray, softmax
 
 ROW = np.random.default_rng(6).standard_normal(200) * 3
@@ -52,3 +52,13 @@ def test_a_token_outside_the_vocabulary_is_an_error(token_id: int) -> None:
 def test_logits_of_nan_are_an_error() -> None:
     with pytest.raises(EngineError, match="not a finite number"):
         token_signals(np.array([0.0, np.nan]), 0)
+
+
+def test_relative_probabilities_are_those_of_the_tokens_among_themselves(to_array: ToArray) -> None:
+    probs = softmax(ROW)[[17, 3, 150]]
+    assert relative_probabilities(to_array(ROW), [17, 3, 150]) == pytest.approx((probs / probs.sum()).tolist())
+
+
+def test_relative_probabilities_need_a_finite_logit() -> None:
+    with pytest.raises(EngineError, match="not a finite number"):
+        relative_probabilities(np.array([0.0, -np.inf, -np.inf]), [1, 2])

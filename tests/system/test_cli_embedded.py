@@ -28,7 +28,7 @@ def speech() -> np.ndarray:
 
 
 def captions(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
-    assert run(["caption", "--json", "--threads", "1", *map(str, arguments)]) == 0
+    assert run(["caption", "--json", "--any-voice", "--threads", "1", *map(str, arguments)]) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 

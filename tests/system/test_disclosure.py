@@ -60,7 +60,9 @@ async def caption(url: str, clip: Path, **settings: object) -> tuple[Report, lis
     up: list[bytes] = []
     down: list[bytes] = []
     async with tapped(url, up, down) as tap:
-        with Device.load(DeviceSettings(cloud=tap, seed=1, **settings)) as device:  # type: ignore[arg-type]
+        # The bundled voices are a synthesiser's, which no model knows.
+        heard = DeviceSettings(cloud=tap, seed=1, any_voice=True, **settings)  # type: ignore[arg-type]
+        with Device.load(heard) as device:
             (window,) = await device.caption(read_clip(clip))
     return window.report, up, down
 
@@ -135,7 +137,7 @@ async def test_of_a_caption_that_the_device_is_sure_of_nothing_leaves(embedded_c
 
 
 async def test_a_device_that_shares_nothing_opens_no_connection(embedded_cloud: str) -> None:
-    settings = DeviceSettings(cloud=embedded_cloud, share=ShareLevel.NONE, mode=Mode.EDGE)
+    settings = DeviceSettings(cloud=embedded_cloud, share=ShareLevel.NONE, mode=Mode.EDGE, any_voice=True)
     up: list[bytes] = []
     async with tapped(embedded_cloud, up, []):
         with Device.load(settings) as device:

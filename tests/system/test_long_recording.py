@@ -40,7 +40,7 @@ def joined(duration_s: float) -> Samples:
 
 
 async def captioned_by(model: str, samples: Samples) -> list[CaptionedWindow]:
-    settings = DeviceSettings(mode=Mode.EDGE, share=ShareLevel.NONE, draft=model, num_threads=1)
+    settings = DeviceSettings(mode=Mode.EDGE, share=ShareLevel.NONE, draft=model, num_threads=1, any_voice=True)
     with Device.load(settings) as device:
         return await device.caption(Clip("joined", samples))
 

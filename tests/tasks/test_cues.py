@@ -13,7 +13,7 @@ from skydraft.tasks.cues import COLUMNS, CUE_FORMATS, Cue, clock, format_cues
 CUES = (
     Cue(0.0, 7.31, "A woman sounds calm.", emotion="calm"),
     Cue(7.31, 12.0, "No speech.", has_speech=False),
-    Cue(3725.0004, 3731.9996, "A man sounds angry.", emotion="angry"),
+    Cue(3725.0004, 3731.9996, "A man sounds angry.", emotion="angry", is_sure=True, confidence=0.714),
 )
 
 
@@ -42,9 +42,9 @@ def test_webvtt_has_its_header_and_points() -> None:
 def test_tables_have_a_row_for_each_cue_under_their_columns() -> None:
     rows = [
         list(COLUMNS),
-        ["a.wav", "0.000", "7.310", "true", "calm", "A woman sounds calm."],
-        ["a.wav", "7.310", "12.000", "false", "", "No speech."],
-        ["a.wav", "3725.000", "3732.000", "true", "angry", "A man sounds angry."],
+        ["a.wav", "0.000", "7.310", "true", "calm", "", "", "A woman sounds calm."],
+        ["a.wav", "7.310", "12.000", "false", "", "", "", "No speech."],
+        ["a.wav", "3725.000", "3732.000", "true", "angry", "0.71", "true", "A man sounds angry."],
     ]
     assert list(csv.reader(io.StringIO(format_cues(CUES, "a.wav", "csv")))) == rows
     assert [line.split("\t") for line in format_cues(CUES, "a.wav", "tsv").splitlines()] == rows

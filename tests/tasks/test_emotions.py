@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from skydraft.tasks.emotions import EMOTION_WORDS, emotion_of
+from skydraft.tasks.emotions import EMOTION_WORDS, by_emotion, emotion_of
 
 
 @pytest.mark.parametrize(("emotion", "words"), EMOTION_WORDS.items())
@@ -19,3 +19,7 @@ def test_the_first_word_counts() -> None:
 @pytest.mark.parametrize("text", ["", "The pitch is high.", "Saddened by unhappy things."])
 def test_a_text_may_name_none(text: str) -> None:
     assert emotion_of(text) is None
+
+
+def test_the_words_of_an_emotion_count_together() -> None:
+    assert by_emotion({1: "sad", 2: "calm", 3: "sad"}, [0.5, 0.3, 0.2]) == {"sad": 0.7, "calm": 0.3}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from skydraft.tasks.cues import Cue
-from skydraft.tasks.recording_summary import main_emotion, summarise
+from skydraft.tasks.recording_summary import is_sure, main_confidence, main_emotion, summarise
 
 
 def cues(*stretches: tuple[float, str | None]) -> list[Cue]:
@@ -53,3 +53,31 @@ def test_two_shorter_stretches_are_counted() -> None:
 def test_the_main_emotion_is_the_longest() -> None:
     assert main_emotion(cues((5, "calm"), (6, "sad"), (3, "calm"), (9, "-"))) == "calm"
     assert main_emotion(cues((5, None))) is None
+
+
+def test_how_often_the_words_are_right_stands_behind_them() -> None:
+    made = [Cue(0, 3, "", emotion="sad", confidence=0.9), Cue(3, 9, "", emotion="sad", confidence=0.6)]
+    assert summarise(made) == "sad throughout; right about 7 times in 10"
+    assert summarise([made[0]._replace(confidence=0.99)]) == "sad throughout; right about 9 times in 10"
+    assert summarise([made[0]._replace(confidence=0.01)]) == "sad throughout; right about once in 10"
+
+
+def test_where_the_voice_is_not_known_is_said() -> None:
+    unknown = Cue(6, 8, "Not sure.", is_sure=False)
+    made = [Cue(0, 6, "", emotion="sad", is_sure=True), unknown, Cue(8, 20, "", has_speech=False)]
+    assert summarise(made) == "sad throughout; the voice is unlike those that the device knows 25% of the time"
+    assert summarise([unknown]) == "no emotion was named; the voice is unlike those that the device knows"
+
+
+def test_confidence_is_that_of_the_main_emotion() -> None:
+    made = [Cue(0, 6, "", emotion="sad", confidence=0.5), Cue(6, 8, "", emotion="calm", confidence=0.9)]
+    assert main_confidence(made) == 0.5
+    assert main_confidence([*made, Cue(8, 10, "", emotion="sad", confidence=0.9)]) == pytest.approx(0.6)
+    assert main_confidence(cues((5, "sad"))) is None
+
+
+def test_a_recording_is_known_where_all_that_is_spoken_is() -> None:
+    known, unknown = Cue(0, 1, "", is_sure=True), Cue(0, 1, "", is_sure=False)
+    assert is_sure([known, Cue(1, 2, "", has_speech=False)]) is True
+    assert is_sure([known, unknown]) is False
+    assert is_sure([Cue(0, 1, "")]) is None

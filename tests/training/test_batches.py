@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from skydraft.audio.voice import VoiceMeasurement
 from training.batches import FRAMES_PER_TOKEN, Disturbance, Loader
 from training.clips import EMOTIONS
 from training.features import Entry
-from training.measure import Measurement
 from training.whisper import WIDTH
 
 QUIET = Disturbance(full_clip_share=0, gain=0, tilt=0, noise_share=0, mask_bins=1, mask_frames=1)
@@ -48,7 +48,7 @@ def loader(entries: list[Entry], seed: int = 0) -> Loader:
 
 
 def entry(clip_index: int, num_frames: int, first: int, end: int) -> Entry:
-    measured = Measurement(200, 8, -5, -38, (end - first) / 100, first, end)
+    measured = VoiceMeasurement(200, 8, -5, -38, (end - first) / 100, first, end)
     return Entry(clip_index, 0, 0, num_frames, 0, num_tokens(num_frames), measured)
 
 

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from skydraft.audio.voice import VoiceMeasurement
 from training.captions import EMOTION_WORDS, Thresholds, Traits, caption, emotion_of, is_well_formed, parse, traits
 from training.clips import EMOTIONS, SPLIT_ACTORS, Clip, split_of
-from training.measure import Measurement
 
 LIMITS = Thresholds(
     pitch_hz={False: (120.0, 160.0), True: (220.0, 270.0)},
@@ -73,13 +73,13 @@ def test_text_without_emotion_has_none() -> None:
 @pytest.mark.parametrize(("pitch_hz", "level"), [(100.0, 0), (219.0, 0), (230.0, 1), (300.0, 2)])
 def test_pitch_level_follows_the_thresholds_of_the_sex(pitch_hz: float, level: int) -> None:
     clip = Clip(None, "sad", False, True, "", 2)  # type: ignore[arg-type]
-    measured = Measurement(pitch_hz, 8.0, -5.0, -38.0, 1.6, 0, 160)
+    measured = VoiceMeasurement(pitch_hz, 8.0, -5.0, -38.0, 1.6, 0, 160)
     assert traits(clip, measured, LIMITS).pitch_level == level
 
 
 def test_a_longer_clip_is_slower() -> None:
     clip = Clip(None, "sad", False, True, "", 2)  # type: ignore[arg-type]
-    paces = [traits(clip, Measurement(200, 8, -5, -38, s, 0, 1), LIMITS).pace_level for s in (1.0, 1.6, 2.5)]
+    paces = [traits(clip, VoiceMeasurement(200, 8, -5, -38, s, 0, 1), LIMITS).pace_level for s in (1.0, 1.6, 2.5)]
     assert paces == [2, 1, 0]
 
 

@@ -66,7 +66,8 @@ def run_demo(clip_file: Path | None, settings: DeviceSettings) -> None:
 
 
 async def caption_variants(clip: Clip, settings: DeviceSettings, screen: Screen) -> None:
-    """Caption the clip in each way and compare."""
+    """Caption the clip in each way and compare, whether the models know such voices or not: nobody speaks in ours."""
+    settings = with_flags(settings, any_voice=True)
     async with ready_device(settings, screen) as device:
         variants = variants_of(with_seed(device.settings))
         with screen.busy("Warming up ..."):

@@ -58,6 +58,7 @@ class LiveText:
 
     def next_window(self, window: Window) -> None:
         """Begin the text of the next window of a clip; of one without speech, which no model writes, print it."""
+        self._origin = Origin.EDGE  # also of a text without tokens, which the device knew by itself
         if self._is_timed:
             self._screen.end_line()
             self._last = ""

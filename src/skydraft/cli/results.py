@@ -13,7 +13,7 @@ from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.report import BETWEEN_WINDOWS, Report, Unasked, joined
 from skydraft.policies.undrafted import Undrafted
 from skydraft.tasks.cues import Cue
-from skydraft.tasks.recording_summary import main_emotion, summarise
+from skydraft.tasks.recording_summary import is_sure, main_confidence, main_emotion, summarise
 
 JsonObject = dict[str, object]
 
@@ -37,7 +37,7 @@ class Result:
     """The result for one clip or prompt, over all its windows.
 
     text: the captions of all windows with speech, separated by spaces; without any, what says so.
-    pieces: of the tokens that models wrote; their texts concatenate to the text.
+    pieces: of the tokens that models wrote; their texts concatenate to the text, but for captions that no model wrote.
     num_offered, num_accepted: tokens of drafts that the cloud judged, and those that held.
     seed: of all windows; None: greedy.
     first_token_s: of the first window. total_s: of all windows, prefills included.
@@ -158,7 +158,12 @@ def _cues_as_json(cues: Sequence[Cue]) -> JsonObject:
     """What is said of a clip beside its text; of a clip of several windows also of each, and in summary."""
     if not cues:
         return {}
-    said: JsonObject = {"speech": any(cue.has_speech for cue in cues), "emotion": main_emotion(cues)}
+    said: JsonObject = {
+        "speech": any(cue.has_speech for cue in cues),
+        "emotion": main_emotion(cues),
+        "confidence": _rounded(main_confidence(cues)),
+        "is_sure": is_sure(cues),
+    }
     if len(cues) == 1:
         return said
     windows = [
@@ -168,10 +173,16 @@ def _cues_as_json(cues: Sequence[Cue]) -> JsonObject:
             "text": cue.text,
             "speech": cue.has_speech,
             "emotion": cue.emotion,
+            "confidence": _rounded(cue.confidence),
+            "is_sure": cue.is_sure,
         }
         for cue in cues
     ]
     return {**said, "summary": summarise(cues), "windows": windows}
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 3)
 
 
 def batch_as_json(pieces: Sequence[TextPiece]) -> JsonObject:
@@ -198,7 +209,7 @@ def to_line(json_object: JsonObject) -> str:
 def _merge(reports: Sequence[Report], cues: tuple[Cue, ...] = ()) -> Result:
     whole, pieces = joined(reports), _joined([pieces_of(report) for report in reports])
     return Result(
-        text="".join(piece.text for piece in pieces) or reports[0].text,
+        text=whole.text,
         pieces=pieces,
         num_offered=whole.num_drafted,
         mode=whole.mode,

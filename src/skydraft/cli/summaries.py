@@ -34,6 +34,8 @@ DOWN_KINDS = ("verdicts", "tokens", "control")
 UNASKED = {
     Unasked.DEAF: "the cloud was not asked, for it could not hear: --share features lets it",
     Unasked.SURE: "the cloud was not asked, for the device was sure",
+    Unasked.STRANGE: "the cloud was not asked, for the voice is unlike those that the device knows: --evidence always "
+    "lets the cloud say what it makes of it",
 }
 UNDRAFTED = {
     Undrafted.SLOW_DRAFT: "drafting would not have helped, for the cloud writes a token before the device drafts one",

@@ -39,6 +39,7 @@ class TextOptions(TypedDict, total=False):
     tunnel_wait_s: float
     strict: bool
     any_sound: bool
+    any_voice: bool
     evidence: str
     raw: bool
 

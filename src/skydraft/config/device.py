@@ -374,6 +374,15 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             group="The text",
         ),
     ] = False
+    any_voice: Annotated[
+        bool,
+        Setting(
+            "Name an emotion of voices that are unlike those that the draft model knows, too; else their caption is "
+            "what was measured of them.",
+            "--any-voice",
+            group="The text",
+        ),
+    ] = False
     raw: Annotated[
         bool,
         Setting(
@@ -470,6 +479,12 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether captions are the device's own: a cloud that cannot hear is no help, and is asked only if told to."""
         is_told = self.mode is Mode.CLOUD or self.strict or self.accept is not None or self.gate is not None
         return self.keeps_to_itself or (self.evidence_leaves is Evidence.NEVER and not is_told)
+
+    @property
+    def captions_are_clouds(self) -> bool:
+        """Whether captions are promised to be the cloud's own from their first word, whatever the device knows."""
+        is_whole = self.mode is Mode.CLOUD or self.strict or self.evidence_leaves is Evidence.ALWAYS
+        return is_whole and not self.keeps_to_itself
 
     @property
     def writes_on_offline(self) -> bool:

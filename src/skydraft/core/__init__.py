@@ -9,7 +9,7 @@ from skydraft.core.acceptance import (
     Rejection,
     parse_rule,
 )
-from skydraft.core.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from skydraft.core.calibration import CALIBRATION_FILE, Calibration, EmotionConfidence, Familiarity, read_calibration
 from skydraft.core.draft import Draft, LatticeDistribution
 from skydraft.core.grammar import Grammar, json_object, json_schema, tool_calls
 from skydraft.core.modes import Evidence, Mode, Objective, ShareLevel
@@ -33,8 +33,10 @@ __all__ = [
     "AcceptanceRule",
     "Calibration",
     "Draft",
+    "EmotionConfidence",
     "Evidence",
     "Exact",
+    "Familiarity",
     "Finish",
     "Grammar",
     "Lattice",

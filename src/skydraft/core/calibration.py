@@ -1,7 +1,8 @@
-"""How unsure a draft model is as a rule: what makes a threshold of a rate at which texts are to be escalated."""
+"""How sure a draft model may be: what was measured of it on voices that it was not trained on."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated
 
@@ -11,7 +12,45 @@ from msgspec import Meta
 from skydraft.errors import ConfigError
 
 CALIBRATION_FILE = "calibration.json"  # in a model's folder
+LEAST_PROBABILITY = 1e-4  # smaller ones say nothing else
 Quantiles = Annotated[tuple[float, ...], Meta(min_length=2)]
+
+
+class EmotionConfidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From what a draft model gives an emotion to how often it is right: logistic in the log-odds (Platt 1999).
+
+    own: offset and slope for words that the draft wrote.
+    clouds: for words that a cloud wrote that has heard the voice, as the target of the pair.
+    """
+
+    own: tuple[float, float]
+    clouds: tuple[float, float]
+
+    def of(self, probability: float, is_clouds: bool) -> float:
+        """How often such a word is right, 0 to 1.
+
+        Args:
+            probability: that the draft gives the emotion, beside the others.
+        """
+        offset, slope = self.clouds if is_clouds else self.own
+        inside = min(max(probability, LEAST_PROBABILITY), 1 - LEAST_PROBABILITY)
+        return 1 / (1 + math.exp(-offset - slope * math.log(inside / (1 - inside))))
+
+
+class Familiarity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What tells the voices that a draft model learned from, and what they say, from all others: a linear score.
+
+    A sound is familiar where the score is 0 or more.
+
+    steps_per_unit: of the levelled log-mel that it is of.
+    centre, scale: of each statistic of a sound; weights: of the statistics, standardised by these and cut.
+    """
+
+    steps_per_unit: int
+    offset: float
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,12 +64,16 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: a digest of the model's files, to tell when they are others.
     quantiles: for each signal of a gate, quantiles at even distances from 0 to 1, in rising order, of what the signal
         is at its worst in a text.
+    confidence: None: nobody has measured how often an emotion is right.
+    familiarity: None: nobody knows what is strange to it.
     """
 
     material: str
     num_texts: int
     weights: str
     quantiles: dict[str, Quantiles]
+    confidence: EmotionConfidence | None = None
+    familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
         for signal, values in self.quantiles.items():

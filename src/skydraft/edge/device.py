@@ -31,6 +31,7 @@ from skydraft.core import (
     parse_rule,
 )
 from skydraft.decoding.lookup import LookupSources
+from skydraft.edge import ears
 from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.cloud_address import CloudAddress
@@ -52,7 +53,7 @@ from skydraft.policies.gate_choice import DraftFacts, choose_gate
 from skydraft.policies.way import parse_way
 from skydraft.sampling.kernel import kernel
 from skydraft.tasks.base import PromptPair
-from skydraft.tasks.caption import INSTRUCTION, NO_SPEECH, caption_prompts, emotion_ids
+from skydraft.tasks.caption import INSTRUCTION, NO_SPEECH, caption_prompts, emotion_tokens
 from skydraft.tasks.chat import Conversation, Template, Tools, chat_prompts, conversation_prompts, text_kind
 from skydraft.text.private_text import private_kinds, words_in
 from skydraft.text.token_reader import TokenReader
@@ -89,7 +90,7 @@ class Device:
         hear: samples -> model input; None where the models have no ears.
         template: the model's chat format; None where it has none.
         draft_times: what the draft model's passes take; None: that is learnt from text.
-        calibration: how unsure the draft model is as a rule; None: nobody has measured that.
+        calibration: how sure the draft model may be of what; None: nobody has measured that.
         has_speech: which windows of a clip are captioned.
         agreement: of the draft model with clouds, learnt before; None: it is not known, and not kept.
     """
@@ -111,7 +112,9 @@ class Device:
         self._hear = hear
         self._template = template
         self._facts = DraftFacts(calibration)
-        self._caption_facts = DraftFacts(calibration, emotion_ids(tokenizer.encode) if hear is not None else ())
+        names = emotion_tokens(tokenizer.encode) if hear is not None else {}
+        self._caption_facts = DraftFacts(calibration, names)
+        self._emotion_tokens = names if calibration is not None and calibration.confidence is not None else {}
         self.has_speech = has_speech
         self._writer = Writer(engine, draft_times, agreement)
         self._reader = TokenReader(tokenizer)
@@ -209,11 +212,20 @@ class Device:
         if not window.has_speech:
             report = unwritten(NO_SPEECH, settings.mode, settings.share)
             return CaptionedWindow(window.start_s, window.end_s, report, has_speech=False)
+        features = self._hear(window.samples)
+        is_sure = ears.knows(self._facts.calibration, features)
+        if is_sure is False and not (settings.any_voice or settings.captions_are_clouds):
+            report = ears.measured(window.samples, settings)
+            on_text(report.pieces)
+            return CaptionedWindow(window.start_s, window.end_s, report, is_sure=False)
         share = ShareLevel.NONE if settings.captions_alone else settings.shared_in_prompts
-        prompts = caption_prompts(self.tokenizer.encode, self._hear(window.samples), share, instruction)
+        prompts = caption_prompts(self.tokenizer.encode, features, share, instruction)
         job = self._job(prompts, settings, self._caption_facts, seed, kind="caption")
+        if is_sure is not False:
+            job = dataclasses.replace(job, emotion_tokens=self._emotion_tokens)
         report = await self._writer.write(job, on_text, notify)
-        return CaptionedWindow(window.start_s, window.end_s, report)
+        confidence = ears.confidence(self._facts.calibration, report.emotion_word)
+        return CaptionedWindow(window.start_s, window.end_s, report, is_sure=is_sure, confidence=confidence)
 
     async def generate(
         self,

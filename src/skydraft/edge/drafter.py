@@ -124,6 +124,11 @@ class Drafter:
         drawn_from = tuple(item for item in distributions if item is not None) or None
         return Block(tuple(ids[len(text_ids) :]), tuple(signals), drawn_from, self._num_passes, self._num_read)
 
+    def row_after(self, text_ids: Sequence[int]) -> Passes[Array]:
+        """The logits [vocab_size] after a text that the slot has read, or is to read."""
+        yield from self.leave_tree(text_ids)
+        return (yield from self._read(text_ids))
+
     def _guess(self, row: Array, text_ids: Sequence[int]) -> tuple[int, LatticeDistribution | None]:
         """A guess of what follows the text, from the logits [vocab_size] after it."""
         row, position = self._shape(row[None, :], History(text_ids, [()]))[0], len(text_ids)
@@ -197,6 +202,9 @@ class LoneDrafter:
 
     def guess(self, step: DraftStep, num_guesses: int, num_shared_ids: int) -> list[Guesses]:
         return run_alone(self._engine, self._drafter.guess(step, num_guesses, num_shared_ids))
+
+    def row_after(self, text_ids: Sequence[int]) -> Array:
+        return run_alone(self._engine, self._drafter.row_after(text_ids))
 
     def draft(self, text_ids: Sequence[int], num_tokens: int, num_shared_ids: int) -> Block:
         return run_alone(self._engine, self._drafter.draft(text_ids, num_tokens, num_shared_ids))

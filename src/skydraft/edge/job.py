@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from skydraft.config import DeviceSettings
 from skydraft.core import AcceptanceRule, Evidence, SamplingParams, TextPiece
@@ -33,6 +33,7 @@ class Job:
     way: to draft under `exact`; None: by measurement.
     sources: of guesses that need no model, beside the prompt and the text; None: nothing is looked up.
     kind: of text: drafts do alike in texts of one kind.
+    emotion_tokens: of a caption, with which a word for an emotion begins, and the emotion of each.
     """
 
     settings: DeviceSettings
@@ -48,3 +49,4 @@ class Job:
     way: Way | None = None
     sources: LookupSources | None = None
     kind: str = ""
+    emotion_tokens: Mapping[int, str] = field(default_factory=dict)

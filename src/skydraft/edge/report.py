@@ -14,6 +14,7 @@ from skydraft.core import Finish, Mode, Origin, ShareLevel, TextPiece, Token, to
 from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.timeline import TimeLine
 from skydraft.policies.undrafted import Undrafted
+from skydraft.tasks.emotions import EmotionWord
 
 BETWEEN_WINDOWS = " "
 
@@ -23,6 +24,7 @@ class Unasked(enum.StrEnum):
 
     DEAF = "deaf"  # it does not get the evidence, and without that it is no help
     SURE = "sure"  # the gate found nothing that the device was unsure of
+    STRANGE = "strange"  # the voice is unlike those that the device knows, so nobody was to name an emotion
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Report:
         none for another reason.
     is_repeated: nobody could write, and this is what the same question was answered before.
     time_line: when what happened.
+    emotion_word: of a caption, by which it names an emotion; None: there is none, or no draft model to judge it.
     """
 
     pieces: tuple[TextPiece, ...]
@@ -71,6 +74,7 @@ class Report:
     undrafted: Undrafted | None = None
     is_repeated: bool = False
     time_line: TimeLine = field(default=TimeLine(), repr=False)
+    emotion_word: EmotionWord | None = None
 
     @cached_property
     def text(self) -> str:

@@ -26,14 +26,16 @@ from skydraft.edge.planner_book import PlannerBook
 from skydraft.edge.report import Report, Unasked
 from skydraft.edge.shown_text import ShownText
 from skydraft.edge.timeline import TimeKeeper
-from skydraft.engines.base import Engine
+from skydraft.engines.base import Array, Engine
 from skydraft.engines.prompt_checks import text_ids
-from skydraft.errors import CacheOverflow, CloudFault, ConfigError, TransportError, is_for_now
+from skydraft.errors import CacheOverflow, CloudFault, ConfigError, PromptRejected, TransportError, is_for_now
 from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import AlwaysGate, EscalationCap, NeverGate
 from skydraft.policies.planner import Planner
 from skydraft.policies.undrafted import Undrafted
 from skydraft.protocol.messages import FaultCode
+from skydraft.sampling.signals import relative_probabilities
+from skydraft.tasks.emotions import EmotionWord, by_emotion
 
 DRAFT_FULL = "the draft model has no room for more: shorten the prompt, or give it a larger --max-length"
 ALONE_LENGTH = 1  # tokens at a time where none are judged: each is shown as it comes
@@ -96,6 +98,7 @@ class Writer:
             run = TextRun(job, self._pool, planner, on_text, notify)
             try:
                 await run.write()
+                await run.weigh_emotion()
             finally:
                 run.show_rest()
                 try:
@@ -130,6 +133,7 @@ class TextRun:
         self._is_draft_full = False
         self._ended_early: str | None = None
         self._undrafted: Undrafted | None = None
+        self._emotion_word: EmotionWord | None = None
         self._border = Border(job.settings.share, job.evidence)
         self._is_sure = job.evidence is Evidence.UNSURE  # nothing leaves yet: the gate has found nothing to ask about
         self._doubtful: Block | None = None  # what it found, and the cloud has not been asked about
@@ -190,6 +194,20 @@ class TextRun:
                 "--max-length"
             )
             self._notify(f"the text ended early, after {len(session.token_ids)} tokens: {self._ended_early}")
+
+    async def weigh_emotion(self) -> None:
+        """See what the draft model, which has heard the voice, gives the emotion that the text names."""
+        emotions, tokens = self._job.emotion_tokens, self._session.tokens(0)
+        place = next((place for place, token in enumerate(tokens) if token.token_id in emotions), None)
+        if place is None or self._drafter is None or self._is_draft_full:
+            return
+        try:
+            row = await self._row_after(self._session.token_ids[:place])
+        except (CacheOverflow, PromptRejected):  # the cloud wrote it all, and the draft model has no room for it
+            return
+        word, shares = tokens[place], relative_probabilities(row, list(emotions))
+        is_clouds = word.origin is not Origin.EDGE and self._job.prompts.does_cloud_see_all
+        self._emotion_word = EmotionWord(emotions[word.token_id], is_clouds, by_emotion(emotions, shares))
 
     async def _write_on(self, mode: Mode) -> None:
         """In this mode, until the text has ended or another mode is to go on."""
@@ -329,6 +347,7 @@ class TextRun:
             unasked=self._unasked,
             undrafted=None if self._is_alone else self._undrafted,
             time_line=self._keeper.time_line,
+            emotion_word=self._emotion_word,
         )
 
     @property
@@ -432,6 +451,15 @@ class TextRun:
             filling.result()
             if self._lease.is_held:  # else it went to another text meanwhile
                 return self._require_draft()
+
+    async def _row_after(self, text: Sequence[int]) -> Array:
+        """The draft model's logits [vocab_size] after a beginning of the text, which has ended."""
+        pool, drafter = self._require_draft()
+        if not self._lease.is_held or self._lease.start > len(text):  # what was read with the prompt cannot be cropped
+            await pool.release(self._lease, drafter, self._session.token_ids)
+            filled, _ = await pool.open(self._lease, self._job.prompts.edge, text)
+            drafter.begin(filled.row, text[: filled.num_held])
+        return (await pool.run(self._lease, drafter.row_after(text))).result
 
     def _begin_to_fill(self) -> asyncio.Task[None]:
         if self._filling is None or (self._filling.done() and not self._lease.is_held):

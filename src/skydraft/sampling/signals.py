@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from array_api_compat import array_namespace
 
 from skydraft.core import TokenSignals
-from skydraft.sampling.arrays import Array, largest_values
+from skydraft.sampling.arrays import Array, integers_like, largest_values
 from skydraft.sampling.warp import log_probabilities, no_finite_logits
 
 
@@ -34,3 +35,20 @@ def token_signals(logits_row: Array, token_id: int) -> TokenSignals:
     if math.isnan(entropy_nats):
         raise no_finite_logits()
     return TokenSignals(entropy_nats, log_prob, difference)
+
+
+def relative_probabilities(logits_row: Array, token_ids: Sequence[int]) -> list[float]:
+    """The probabilities of some tokens beside each other, as if there were no others.
+
+    Args:
+        logits_row: float [vocab_size].
+        token_ids: at least one, in the vocabulary.
+    Raises:
+        EngineError: none of them has a finite logit.
+    """
+    xp = array_namespace(logits_row)
+    chosen = xp.take(logits_row, integers_like(token_ids, logits_row))
+    probabilities: list[float] = xp.exp(log_probabilities(chosen)).tolist()
+    if any(map(math.isnan, probabilities)):
+        raise no_finite_logits()
+    return probabilities

@@ -51,6 +51,6 @@ def caption_prompts(
     return prompt_pair(audio_prompt(encode, features, instruction), text_only, share)
 
 
-def emotion_ids(encode: Encode) -> frozenset[int]:
-    """The tokens with which a word for an emotion begins within a caption."""
-    return frozenset(encode(f" {word}")[0] for words in EMOTION_WORDS.values() for word in words)
+def emotion_tokens(encode: Encode) -> dict[int, str]:
+    """The tokens with which a word for an emotion begins within a caption, and the emotion of each."""
+    return {encode(f" {word}")[0]: emotion for emotion, words in EMOTION_WORDS.items() for word in words}

@@ -17,6 +17,8 @@ class Cue(NamedTuple):
     start_s, end_s: from the recording's beginning.
     has_speech: False where nobody speaks, whatever the text says of that.
     emotion: that the text names; None: none.
+    is_sure: False: the voice is unlike those that the device's model knows; None: nobody has measured what it knows.
+    confidence: how often such an emotion is right, 0 to 1; None: nobody can say.
     """
 
     start_s: float
@@ -24,6 +26,8 @@ class Cue(NamedTuple):
     text: str
     has_speech: bool = True
     emotion: str | None = None
+    is_sure: bool | None = None
+    confidence: float | None = None
 
 
 class CueFormat(NamedTuple):
@@ -87,7 +91,13 @@ def _tsv(name: str, number: int, cue: Cue) -> str:
 
 
 def _fields(cue: Cue) -> tuple[str, ...]:
-    return f"{cue.start_s:.3f}", f"{cue.end_s:.3f}", str(cue.has_speech).lower(), cue.emotion or "", cue.text
+    times = f"{cue.start_s:.3f}", f"{cue.end_s:.3f}"
+    confidence = "" if cue.confidence is None else f"{cue.confidence:.2f}"
+    return *times, _flag(cue.has_speech), cue.emotion or "", confidence, _flag(cue.is_sure), cue.text
+
+
+def _flag(value: bool | None) -> str:
+    return "" if value is None else str(value).lower()
 
 
 def _csv_line(fields: Sequence[str]) -> str:
@@ -109,7 +119,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-COLUMNS = ("file", "start_s", "end_s", "speech", "emotion", "text")
+COLUMNS = ("file", "start_s", "end_s", "speech", "emotion", "confidence", "is_sure", "text")
 CUE_FORMATS = {
     "text": CueFormat("txt", "", _text),
     "srt": CueFormat("srt", "", _srt),

@@ -26,8 +26,50 @@ class _Stretch(NamedTuple):
 def summarise(cues: Sequence[Cue]) -> str:
     """Say how the emotion goes through a recording, for example "mostly calm, angry from 02:10 to 02:31".
 
-    Emotions count by the seconds of the captions that name them; other captions are left out.
+    Emotions count by the seconds of the captions that name them; other captions are left out. Behind that stands how
+    often such words are right, and how long the device did not know the voice, where that is known.
     """
+    parts = [_course(cues)]
+    named = [cue for cue in cues if cue.emotion is not None]
+    if (confidence := _mean_confidence(named)) is not None:
+        parts.append(in_words(confidence))
+    spoken = [cue for cue in cues if cue.has_speech]
+    if unknown := [cue for cue in spoken if cue.is_sure is False]:
+        share = _length_s(unknown) / _length_s(spoken)
+        parts.append("the voice is unlike those that the device knows" + (f" {share:.0%} of the time" if named else ""))
+    return "; ".join(parts)
+
+
+def in_words(confidence: float) -> str:
+    """`right about 7 times in 10`"""
+    times = min(max(round(10 * confidence), 1), 9)  # never certain, and never hopeless
+    return f"right about {'once' if times == 1 else f'{times} times'} in 10"
+
+
+def main_confidence(cues: Sequence[Cue]) -> float | None:
+    """How often the main emotion is right: the mean over the time for which it is named; None: nobody can say."""
+    main = main_emotion(cues)
+    return _mean_confidence([cue for cue in cues if cue.emotion is not None and cue.emotion == main])
+
+
+def is_sure(cues: Sequence[Cue]) -> bool | None:
+    """Whether the device knows such voices in all that is spoken; None: nobody has measured what it knows."""
+    known = [cue.is_sure for cue in cues if cue.has_speech and cue.is_sure is not None]
+    return all(known) if known else None
+
+
+def _mean_confidence(cues: Sequence[Cue]) -> float | None:
+    known = [(cue.confidence, cue.end_s - cue.start_s) for cue in cues if cue.confidence is not None]
+    if not known:
+        return None
+    return sum(confidence * length_s for confidence, length_s in known) / sum(length_s for _, length_s in known)
+
+
+def _length_s(cues: Sequence[Cue]) -> float:
+    return sum(cue.end_s - cue.start_s for cue in cues)
+
+
+def _course(cues: Sequence[Cue]) -> str:
     named = [cue for cue in cues if cue.emotion is not None]
     if not named:
         return "no emotion was named" if any(cue.has_speech for cue in cues) else "no speech"

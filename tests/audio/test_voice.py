@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.measure import measure, track
+from skydraft.audio.voice import measure, num_syllables, track
 
 RATE_HZ = 16_000
 
@@ -42,3 +42,14 @@ def test_noise_is_unvoiced() -> None:
 
 def test_silence_measures_no_pitch() -> None:
     assert measure(np.zeros(RATE_HZ, np.float32)).pitch_hz == 0
+
+
+@pytest.mark.parametrize("num_bursts", [1, 4, 7])
+def test_syllables_are_peaks_with_a_dip_between(num_bursts: int) -> None:
+    burst = tone(200, 0.15) * np.hanning(2400).astype(np.float32)
+    assert num_syllables(track(np.tile(np.pad(burst, 400), num_bursts))) == num_bursts
+
+
+def test_noise_has_no_syllables() -> None:
+    noise = np.random.default_rng(0).standard_normal(RATE_HZ).astype(np.float32) * 0.1
+    assert num_syllables(track(noise)) <= 2
