@@ -27,7 +27,7 @@ help:
 	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
 	@echo "make test-vllm       tests of the vLLM engine, on the CPU, with an environment of its own"
 	@echo "make test-clients    the official openai client, LiteLLM and LangChain against skydraft serve"
-	@echo "make test-wheel      what the README shows, by the built wheel in an empty environment; two minutes"
+	@echo "make test-wheel      README and quick start, done with the built wheel in an empty environment; three minutes"
 	@echo "make test-ray        tests of several replicas by Ray Serve, with an environment of its own"
 
 demo: $(VENV)/.demo
@@ -78,6 +78,7 @@ train: $(VENV)/.dev
 
 test-llamacpp: $(LLAMACPP)/.dev
 	$(LLAMACPP)/bin/python -m pytest tests/llamacpp tests/engines/test_branches.py
+	$(LLAMACPP)/bin/python -m pytest tests/docs/test_pages.py -k "shows and phone"
 
 $(LLAMACPP)/.dev: pyproject.toml constraints.txt
 	@echo "Building llama.cpp into $(LLAMACPP); this takes four minutes of one core or so, once."

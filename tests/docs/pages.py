@@ -70,7 +70,7 @@ def shown_commands(page: str) -> Iterator[list[str]]:
         if not re.search(r"(^|[\s(])skydraft [a-z-]+", line):
             continue
         words: list[str] = []
-        for word in [*shlex.split(line, comments=True), ";"]:
+        for word in [*shlex.split(re.sub(r" \d?>(?:&\d| ?\S+)", "", line), comments=True), ";"]:
             if word not in SEPARATORS:
                 words.append(word)
                 continue

@@ -6,6 +6,7 @@ for this machine and free ones. `skydraft cloud` and `skydraft serve` go on unti
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import shlex
@@ -21,12 +22,13 @@ from urllib.parse import urlsplit
 
 from skydraft.cli.serve import ANNOUNCEMENT as GATEWAY_ANNOUNCEMENT
 from skydraft.edge.local_cloud import ANNOUNCEMENT
-from tests.docs.pages import ROOT, Block, statements
+from tests.docs.pages import ROOT, Block, blocks, statements
 from tests.waiting import PATIENCE_S
 
 CLOUD, CLOUD_PORT, GATEWAY_PORT = "gpu.example", "127.0.0.1:8471", "127.0.0.1:8472"
 SERVER = re.compile(r"skydraft (?:cloud|serve)(?: |$)")
 TABLE = "table:vocab=64,seed=3,order=2,end=5"
+SAYS, LOOSELY = doctest.OutputChecker(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 CLIPS = ROOT / "src" / "skydraft" / "audio" / "clips"
 
 
@@ -93,6 +95,19 @@ class Reader:
             server.terminate()
         for server in self._servers:
             server.communicate()
+
+    def read(self, page: Path) -> None:
+        """Do what it shows, from its first block to its last.
+
+        Raises:
+            AssertionError: a command failed, or printed what the page does not say.
+        """
+        for block in blocks(page.read_text()):
+            if block.not_run is not None:
+                continue
+            printed = self.follow(block)
+            if block.prints is not None and not SAYS.check_output(block.prints, printed, LOOSELY):
+                raise AssertionError(f"{page.name}, line {block.line}, prints\n{printed}\nand not\n{block.prints}")
 
     def follow(self, block: Block) -> str:
         """Type a block; returns what it printed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import importlib.util
 import re
 import shutil
@@ -11,44 +10,59 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import LANGUAGES, PAGES, ROOT, Block, blocks
-from tests.docs.reader import Reader, furnish
+from tests.docs.reader import TABLES, ModelPair, Reader, furnish
 
 OF_PAGES = {page: blocks(page.read_text()) for page in PAGES}
-RUN = [page for page, found in OF_PAGES.items() if any(block.not_run is None for block in found)]
 NOT_RUN = [(page, block) for page, found in OF_PAGES.items() for block in found if block.not_run is not None]
+OF_NEW_USERS = (ROOT / "README.md", ROOT / "docs" / "quickstart.md")  # long; make test-wheel does what they show
+RUN = [
+    pytest.param(page, marks=pytest.mark.slow if page in OF_NEW_USERS else ())
+    for page, found in OF_PAGES.items()
+    if any(block.not_run is None for block in found)
+]
+WITH_LANGUAGE_MODELS = [page for page in OF_PAGES if re.search(r"\b(?:SMALL|LARGE)\b", page.read_text())]
 
 
-def name_of(page: object) -> str | None:
-    return (
-        str(page.relative_to(ROOT))
-        if isinstance(page, Path)
-        else f"line {page.line}"
-        if isinstance(page, Block)
-        else None
-    )
+def name_of(case: object) -> str | None:
+    if isinstance(case, Path):
+        return str(case.relative_to(ROOT))
+    return f"line {case.line}" if isinstance(case, Block) else None
 
 
-def is_there(needed: str) -> bool:
-    """A program, or a module."""
-    return shutil.which(needed) is not None or importlib.util.find_spec(needed) is not None
+def require_what_is_needed(page: Path) -> None:
+    for needed in {block.needs for block in OF_PAGES[page]} - {None}:
+        if shutil.which(str(needed)) is None and importlib.util.find_spec(str(needed)) is None:
+            pytest.skip(f"needs {needed}")
+
+
+def gguf_pair(home: Path) -> ModelPair:
+    """Two tiny llamas, the draft by the name that the pages give it."""
+    from tests.llamacpp import files
+
+    tokens = files.sentencepiece_tokens()
+    weights = files.random_weights(0, len(tokens.pieces))
+    paths = [files.write_gguf(home / name, weights, tokens) for name in ("draft.gguf", "target.gguf")]
+    return ModelPair(*map(str, paths))
 
 
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_a_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
-    for needed in {block.needs for block in OF_PAGES[page]} - {None}:
-        if not is_there(str(needed)):
-            pytest.skip(f"needs {needed}")
+    require_what_is_needed(page)
     furnish(tmp_path)
-    with Reader(tmp_path) as reader:
-        for block in OF_PAGES[page]:
-            if block.not_run is not None:
-                continue
-            printed = reader.follow(block)
-            if block.prints is not None:
-                flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-                assert doctest.OutputChecker().check_output(block.prints, printed, flags), (
-                    f"{name_of(page)}, line {block.line} prints\n{printed}\nand not\n{block.prints}"
-                )
+    models = gguf_pair(tmp_path) if any(block.needs == "llama_cpp" for block in OF_PAGES[page]) else TABLES
+    with Reader(tmp_path, models=models) as reader:
+        reader.read(page)
+
+
+@pytest.mark.slow
+@pytest.mark.text
+@pytest.mark.parametrize("page", WITH_LANGUAGE_MODELS, ids=name_of)
+def test_a_page_does_so_with_a_real_pair(page: Path, tmp_path: Path, text_pair: Path) -> None:
+    require_what_is_needed(page)
+    furnish(tmp_path)
+    models = ModelPair(str(text_pair / "draft-q4"), str(text_pair / "target"))
+    with Reader(tmp_path, models=models) as reader:
+        reader.read(page)
 
 
 @pytest.mark.parametrize(("page", "block"), NOT_RUN, ids=name_of)
