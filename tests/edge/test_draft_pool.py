@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from skydraft.core import Exact, Mode, Prompt, SamplingParams, TensorSegment, TokenSegment
@@ -16,6 +17,7 @@ from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
 from skydraft.engines.base import EngineLimits
 from skydraft.engines.emulated.paced import Pace
+from skydraft.engines.emulated.table import TableEngine
 from skydraft.engines.emulated.table_spec import load_table
 from skydraft.errors import CacheOverflow, PromptRejected
 from skydraft.policies.way import parse_way
@@ -209,6 +211,81 @@ async def test_a_conversation_is_drafted_from_where_it_was(address: str) -> None
         prompt = (*prompt, *ids(report), 5, 6)
     writer.close()
     assert engine.num_prompt_tokens == 3
+
+
+def deep(num_slots: int) -> CountingTable:
+    """Rows depend on all tokens before."""
+    rows = np.random.default_rng(3).standard_normal((4096, 8), dtype=np.float32) * 2
+    return counting(TableEngine(rows, order=400, limits=EngineLimits(num_slots, 400)))
+
+
+def asking(*token_ids: int, seed: int = 1) -> Job:
+    prompts = PromptPair(prompt_of(*token_ids), None)
+    return changed(JOB, mode=Mode.EDGE, prompts=prompts, sampling=sampling_of(seed, 12))
+
+
+SYSTEM = [1 + index * index % 7 for index in range(100)]
+
+
+@pytest.mark.parametrize("num_slots", [1, 2])
+async def test_a_system_message_is_read_once_and_conversations_that_take_turns_go_on(num_slots: int) -> None:
+    engine = deep(num_slots)
+    writer = Writer(engine)
+    talks: list[list[int]] = [[*SYSTEM, seed] for seed in range(3)]
+    for turn in range(4):
+        for seed, talk in enumerate(talks):
+            report = await writer.write(asking(*talk, seed=seed), lambda _: None)
+            assert ids(report) == cloud_only(deep(1), sampling_of(seed, 12), prompt_of(*talk))
+            talk += [*ids(report), turn, seed]
+    writer.close()
+    assert engine.num_prompt_tokens + engine.num_tokens_extended < 101 + 12 * (32 + 14 + 12)
+
+
+@pytest.mark.parametrize("num_slots", [2, 6])
+async def test_prompts_that_come_together_wait_for_the_one_that_reads_what_they_share(num_slots: int) -> None:
+    engine = deep(num_slots)
+    writer = Writer(engine)
+    texts = [asking(*SYSTEM, seed % 2, seed=seed) for seed in range(6)]
+    reports = await write_all(writer, texts)
+    writer.close()
+    for seed, report in enumerate(reports):
+        assert ids(report) == cloud_only(deep(1), sampling_of(seed, 12), prompt_of(*SYSTEM, seed % 2))
+    assert engine.num_prompt_tokens <= 101 + 5 * (101 - 96)
+
+
+async def test_the_text_of_a_slot_that_another_text_needs_is_kept() -> None:
+    engine = deep(1)
+    writer = Writer(engine)
+    first = await writer.write(asking(*SYSTEM), lambda _: None)
+    await writer.write(asking(5, *SYSTEM), lambda _: None)
+    before = engine.num_prompt_tokens
+    prompt = [*SYSTEM, *ids(first), 3, 4, *SYSTEM]
+    await writer.write(asking(*prompt), lambda _: None)
+    assert engine.num_prompt_tokens - before == len(prompt) - 96  # three blocks; the answer ends within the fourth
+    await writer.write(asking(5, *SYSTEM), lambda _: None)
+    before = engine.num_prompt_tokens
+    await writer.write(asking(*prompt, 6, 6), lambda _: None)
+    assert engine.num_prompt_tokens - before == (len(prompt) + 2) % 32
+    writer.close()
+
+
+async def test_without_a_prefix_cache_each_prompt_is_read_whole() -> None:
+    engine = deep(2)
+    writer = Writer(engine, max_prefix_bytes=0)
+    for _ in range(3):
+        await writer.write(asking(*SYSTEM), lambda _: None)
+    writer.close()
+    assert engine.num_prompt_tokens == 300
+
+
+async def test_texts_that_are_forgotten_leave_nothing() -> None:
+    engine = deep(1)
+    writer = Writer(engine)
+    for _ in range(2):
+        await writer.write(asking(*SYSTEM), lambda _: None)
+        writer.forget_texts()
+    writer.close()
+    assert engine.num_prompt_tokens == 200
 
 
 async def test_a_prompt_with_a_tensor_is_read_whole_each_time() -> None:

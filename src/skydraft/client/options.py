@@ -56,6 +56,7 @@ class ClientOptions(TextOptions, total=False):
     history: str
     private_patterns: Sequence[str]
     max_length: int
+    max_prefix_bytes: int
     num_slots: int
     pad: bool
     num_threads: int

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from skydraft.config.presets import PRESETS, Preset
-from skydraft.config.shared import MODELS, DeviceName, Dtype, MaxLength
+from skydraft.config.shared import MODELS, DeviceName, Dtype, MaxLength, MaxPrefixBytes
 from skydraft.core import (
     AcceptanceRule,
     Evidence,
@@ -253,6 +253,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Setting("Maximum number of tokens to generate.", "--max-tokens", "N", group="The text")
     ] = 128
     max_length: MaxLength = 0
+    max_prefix_bytes: MaxPrefixBytes = 2**28
     num_slots: Annotated[
         int,
         Setting(

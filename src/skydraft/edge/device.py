@@ -116,7 +116,7 @@ class Device:
         self._caption_facts = DraftFacts(calibration, names)
         self._emotion_tokens = names if calibration is not None and calibration.confidence is not None else {}
         self.has_speech = has_speech
-        self._writer = Writer(engine, draft_times, agreement)
+        self._writer = Writer(engine, draft_times, agreement, settings.max_prefix_bytes)
         self._reader = TokenReader(tokenizer)
         self._has_draft = engine is not None
         self._history = None if settings.history is None else OwnTexts(Path(settings.history), self._kept_ids)

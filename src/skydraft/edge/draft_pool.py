@@ -14,7 +14,9 @@ and again, in the worker's thread; between two passes, in the event loop, it dec
                `release`: the text has ended                                                      without
 
 A slot that a text gave back keeps what it has read for as long as no text needs it, so that a prompt that goes on from
-there (the next turn of a conversation) is read from there.
+there (the next turn of a conversation) is read from there. What was read of prompts is kept outside of slots too, and
+so is the rest of such a slot when another text needs it (`edge/read_before`): a prompt that begins like one of them is
+read from where they part. Prompts that come at once wait for the one that reads what they share.
 """
 
 from __future__ import annotations
@@ -30,8 +32,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from skydraft.core import Prompt, TensorSegment, TokenSegment
 from skydraft.edge.draft_lease import DraftLease, Passes
 from skydraft.edge.drafter import Drafter, num_common
+from skydraft.edge.read_before import ReadBefore, SpareSlot
 from skydraft.engines.base import Array, ChunkedEngine, Engine, Extension, PromptChunk, Slot
 from skydraft.engines.prompt_checks import require_finite, text_ids
+from skydraft.scheduling.prefix_cache import BlockKeys
 
 _Result = TypeVar("_Result")
 
@@ -59,30 +63,20 @@ class Filled(NamedTuple):
     num_held: int
 
 
-class _Spare(NamedTuple):
-    """A slot that no text has at the moment.
-
-    token_ids: that it holds. num_base: of them those that the engine takes for its prompt; row: after these.
-    """
-
-    slot: Slot
-    token_ids: Sequence[int]
-    num_base: int
-    row: Array
-
-
 @dataclass(eq=False)
 class _Job:
     """Passes of one text.
 
     item: what is to be read next; None before the first pass and after the last.
-    is_filling: they read a prompt.
+    is_filling: they read a prompt. num_prompt, keys: of its tokens, in the prefix cache.
     """
 
     lease: DraftLease
     passes: Passes[Any]
     answer: asyncio.Future[Timed[Any]]
     is_filling: bool = False
+    num_prompt: int = 0
+    keys: BlockKeys = ()
     item: Extension | PromptChunk | None = None
     result: Any = None
     error: Exception | None = None
@@ -117,18 +111,22 @@ class _Job:
 
 @dataclass(eq=False)
 class _Opening:
-    """A text that waits for a slot. token_ids: of prompt and text so far; None: of a prompt that is not only tokens."""
+    """A text that waits for a slot.
+
+    token_ids: of prompt and text so far; None: of a prompt that is not only tokens. keys: of them, in `read_before`.
+    """
 
     lease: DraftLease
     prompt: Prompt
     num_text: int
     token_ids: Sequence[int] | None
+    keys: BlockKeys
     answer: asyncio.Future[Timed[Any]]
 
 
 @dataclass
 class _Content:
-    """A lent slot and what it was filled with: see `_Spare`.
+    """A lent slot and what it was filled with: see `SpareSlot`.
 
     slot: None: it has yet to be opened.
     is_known: what it holds is what its drafter says: no pass of it was given up.
@@ -149,21 +147,23 @@ class DraftPool:
 
     Args:
         worker: one thread, in which the engine runs.
+        max_prefix_bytes: memory for what was read of prompts, beside the slots; 0: nothing is kept, in slots neither.
 
     Attributes:
         num_passes: forward passes so far. num_taken_back: slots that texts lost to others.
     """
 
-    def __init__(self, engine: Engine, worker: ThreadPoolExecutor) -> None:
+    def __init__(self, engine: Engine, worker: ThreadPoolExecutor, max_prefix_bytes: int = 0) -> None:
         self.engine = engine
         self.num_passes = self.num_taken_back = 0
+        self._before = ReadBefore(engine, max_prefix_bytes)
         self._chunked = engine if isinstance(engine, ChunkedEngine) else None
         self._worker = worker
         self._jobs: list[_Job] = []
         self._openings: list[_Opening] = []
         self._lent: dict[DraftLease, _Content] = {}
-        self._spares: list[_Spare] = []  # the one that was given back first is first
         self._to_close: list[Slot] = []
+        self._to_keep: list[SpareSlot] = []  # before they are closed
         self._driving: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
 
@@ -177,7 +177,8 @@ class DraftPool:
         held = text[: max(0, len(text) - 1)]  # the last one is read where its logits are wanted
         has_tensor = any(isinstance(segment, TensorSegment) for segment in prompt.segments)
         token_ids = None if has_tensor else [*text_ids(prompt), *held]
-        self._openings.append(_Opening(lease, prompt, len(held) if token_ids else 0, token_ids, answer))
+        num_text, keys = len(held) if token_ids else 0, self._before.keys(token_ids)
+        self._openings.append(_Opening(lease, prompt, num_text, token_ids, keys, answer))
         self._go()
         return answer
 
@@ -207,9 +208,11 @@ class DraftPool:
     def close(self) -> None:
         """Give all slots back; nothing is under way. In the worker's thread."""
         lent = [content.slot for content in self._lent.values() if content.slot is not None]
-        for slot in (*self._to_close, *lent, *(spare.slot for spare in self._spares)):
+        spares = (*self._before.spares, *self._to_keep)
+        for slot in (*self._to_close, *lent, *(spare.slot for spare in spares)):
             self.engine.close(slot)
-        self._to_close, self._spares, self._lent = [], [], {}
+        self._to_close, self._to_keep, self._lent = [], [], {}
+        self._before.clear()
 
     # In the event loop
 
@@ -223,12 +226,12 @@ class DraftPool:
         """While anything is to be done."""
         loop = asyncio.get_running_loop()
         try:
-            while self._jobs or self._openings or self._to_close:
+            while self._jobs or self._openings or self._has_to_close:
                 self._wake.clear()
                 self._openings = [opening for opening in self._openings if not opening.answer.cancelled()]
                 self._lend()
                 jobs = self._next_pass()
-                if not jobs and not self._to_close:
+                if not jobs and not self._has_to_close:
                     await self._wait_for_a_turn()
                     continue
                 await loop.run_in_executor(self._worker, self._pass, jobs)
@@ -241,6 +244,10 @@ class DraftPool:
                 waiting.answer.cancel()
             self._jobs, self._openings = [], []
             raise
+
+    @property
+    def _has_to_close(self) -> bool:
+        return bool(self._to_close or self._to_keep)
 
     def _waiting(self) -> list[_Job | _Opening]:
         return [*self._openings, *self._jobs]
@@ -258,6 +265,9 @@ class DraftPool:
         for job in self._jobs:
             if job.lease in jobs or (job.is_filling and num_filling == CHUNKS_PER_PASS):
                 continue
+            reading = (other.keys for other in jobs.values())
+            if job.item is None and self._before.is_read_by_one_of(reading, job.keys, job.num_prompt):
+                continue
             jobs[job.lease] = job
             num_filling += job.is_filling
         return list(jobs.values())
@@ -266,27 +276,19 @@ class DraftPool:
         """Give slots to texts that wait for one."""
         while self._openings:
             opening = self._openings[0]
-            spare = self._spare_for(opening)
-            if spare is None and len(self._lent) + len(self._spares) >= self.engine.limits.num_slots:
-                given_up = self._spares.pop(0).slot if self._spares else self._take_back()
-                if given_up is None:
+            spare = self._before.take_spare(opening.token_ids, opening.keys)
+            if spare is None and len(self._lent) + len(self._before.spares) >= self.engine.limits.num_slots:
+                if self._before.spares:
+                    self._to_keep.append(self._before.spares.pop(0))
+                elif (given_up := self._take_back()) is not None:
+                    self._to_close.append(given_up)
+                else:
                     return
-                self._to_close.append(given_up)
             self._openings.pop(0)
             content = self._lent[opening.lease] = _Content(time.monotonic(), None if spare is None else spare.slot)
-            passes = self._fill(opening, content, spare)
-            self._jobs.append(_Job(opening.lease, passes, opening.answer, is_filling=True))
-
-    def _spare_for(self, opening: _Opening) -> _Spare | None:
-        """The spare slot that holds most of what this one is to hold; only what it begins with."""
-        if opening.token_ids is None:
-            return None
-        ours = opening.token_ids
-        fitting = [each for each in self._spares if num_common(each.token_ids, ours) >= each.num_base]
-        best = max(fitting, key=lambda each: num_common(each.token_ids, ours), default=None)
-        if best is not None:
-            self._spares.remove(best)
-        return best
+            passes, num_prompt = self._fill(opening, content, spare), len(opening.token_ids or ())
+            keys = opening.keys if spare is None else ()  # a spare slot waits for nobody
+            self._jobs.append(_Job(opening.lease, passes, opening.answer, True, num_prompt, keys))
 
     def _take_back(self) -> Slot | None:
         """The slot of the text that has been idle longest, if it can do without; None: there is no such text."""
@@ -322,6 +324,10 @@ class DraftPool:
     def _pass(self, jobs: Sequence[_Job]) -> None:
         """One forward pass, for those that read something in it."""
         begin_s = time.perf_counter()
+        while self._to_keep:
+            spare = self._to_keep.pop()
+            self._before.keep_text(spare)
+            self._to_close.append(spare.slot)
         while self._to_close:
             self.engine.close(self._to_close.pop())
         for job in jobs:
@@ -358,7 +364,7 @@ class DraftPool:
             job.lease.num_read += item.num_tokens if isinstance(item, PromptChunk) else len(item.token_ids)
             job.go_on(logits)
 
-    def _fill(self, opening: _Opening, content: _Content, spare: _Spare | None) -> Passes[Filled]:
+    def _fill(self, opening: _Opening, content: _Content, spare: SpareSlot | None) -> Passes[Filled]:
         """Read the prompt and the text so far into a slot: a spare one that holds a part of them, or an empty one."""
         lease, token_ids = opening.lease, opening.token_ids
         lease.num_read = lease.start = 0
@@ -367,7 +373,7 @@ class DraftPool:
             row = yield from self._read_on(spare, token_ids)
         else:
             whole = opening.prompt if token_ids is None else Prompt((TokenSegment(tuple(token_ids)),))
-            row = content.row = yield from self._read_whole(lease, content, whole)
+            row = content.row = yield from self._read_whole(lease, content, whole, opening.keys)
             content.num_base = len(token_ids or ())
         if token_ids is not None:
             content.prompt_ids = token_ids[: len(token_ids) - opening.num_text]
@@ -375,23 +381,26 @@ class DraftPool:
         lease.slot, lease.num_filled, lease.num_read = content.slot, lease.num_read, 0
         return Filled(row, opening.num_text)
 
-    def _read_whole(self, lease: DraftLease, content: _Content, prompt: Prompt) -> Passes[Array]:
-        """Into an empty slot; returns the last row."""
+    def _read_whole(self, lease: DraftLease, content: _Content, prompt: Prompt, keys: BlockKeys) -> Passes[Array]:
+        """Into an empty slot, from where what was kept ends; returns the last row."""
         if self._chunked is None:
             content.slot, row = self.engine.open(prompt)
             lease.num_read = len(text_ids(prompt))
             return row
         num_unread = self._chunked.measure(prompt)
-        content.slot = self._chunked.reserve(prompt)
+        kept = self._before.find(keys, num_unread)
+        content.slot = self._chunked.reserve(prompt, kept)
+        num_unread -= sum(piece.num_tokens for piece in kept)
         while True:
             num_tokens = min(num_unread, CHUNK)
             logits = yield PromptChunk(content.slot, num_tokens)
             num_unread -= num_tokens
             if not num_unread:
                 require_finite(logits, self.engine.name)
+                self._before.keep(keys, content.slot)
                 return logits[-1]
 
-    def _read_on(self, spare: _Spare, token_ids: Sequence[int]) -> Passes[Array]:
+    def _read_on(self, spare: SpareSlot, token_ids: Sequence[int]) -> Passes[Array]:
         """From where a spare slot goes with these tokens; returns the last row."""
         num_kept = num_common(spare.token_ids, token_ids)
         if num_kept == len(token_ids) > spare.num_base:
@@ -406,8 +415,10 @@ class DraftPool:
     def _give_back(self, lease: DraftLease, drafter: Drafter, text: Sequence[int]) -> Passes[None]:
         """Keep the slot as a spare one, or close it where it is not known what it holds."""
         content = self._lent[lease]
-        if lease.slot is not None and content.is_known and content.prompt_ids is not None:
+        if self._before.keeps_slots and lease.slot is not None and content.is_known and content.prompt_ids is not None:
             held = yield from drafter.leave_tree(text)
-            self._spares.append(_Spare(lease.slot, [*content.prompt_ids, *held], content.num_base, content.row))
+            self._before.spares.append(
+                SpareSlot(lease.slot, [*content.prompt_ids, *held], content.num_base, content.row)
+            )
             content.slot = None
         lease.slot = None

@@ -113,7 +113,8 @@ def _cloud_arguments(settings: DeviceSettings) -> list[str]:
     """The flags of a cloud on this machine that serves one device, with a slot for each that it has."""
     places = ["--device", settings.device, "--dtype", settings.dtype, "--threads", str(settings.num_threads)]
     length = ["--max-length", str(settings.max_length)] if settings.max_length else []
-    return ["--slots", str(settings.num_slots), *length, *places]
+    memory = ["--slots", str(settings.num_slots), "--prefix-cache", str(settings.max_prefix_bytes)]
+    return [*memory, *length, *places]
 
 
 def _in_thread(call: Callable[[], _Result]) -> asyncio.Future[_Result]:

@@ -38,6 +38,7 @@ from skydraft.sampling.signals import relative_probabilities
 from skydraft.tasks.emotions import EmotionWord, by_emotion
 
 DRAFT_FULL = "the draft model has no room for more: shorten the prompt, or give it a larger --max-length"
+MAX_PREFIX_BYTES = 2**28
 ALONE_LENGTH = 1  # tokens at a time where none are judged: each is shown as it comes
 
 
@@ -48,6 +49,7 @@ class Writer:
         engine: the draft model; None where the cloud writes alone.
         draft_times: of it; None: they are learnt from text.
         agreement: of it with clouds, as it was learnt before; None: it is not known, and not kept.
+        max_prefix_bytes: as `DraftPool`.
 
     Attributes:
         disclosed: what has left the device for all texts that have ended, however they did.
@@ -58,11 +60,12 @@ class Writer:
         engine: Engine | None,
         draft_times: PassTimes | None = None,
         agreement: KeptAgreement | None = None,
+        max_prefix_bytes: int = MAX_PREFIX_BYTES,
     ) -> None:
         self.disclosed = DisclosureRecord(ShareLevel.NONE)
         self._planners = PlannerBook(draft_times, has_draft=engine is not None, agreement=agreement)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="skydraft-draft")
-        self._pool = None if engine is None else DraftPool(engine, self._worker)
+        self._pool = None if engine is None else DraftPool(engine, self._worker, max_prefix_bytes)
 
     def close(self) -> None:
         """Give the slots of the draft model back; no text is under way."""

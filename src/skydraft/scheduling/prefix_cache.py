@@ -74,8 +74,11 @@ class PrefixCache:
 
     def keys(self, prompt: Prompt, text: Sequence[int] = ()) -> BlockKeys:
         """Of the whole blocks of a prompt, which the engine takes, and a text behind it."""
-        token_ids, size, keys = [*self._engine.prompt_ids(prompt), *text], self.block_size, list[bytes]()
-        before = _tensor_digest(prompt)
+        return self.keys_of_ids([*self._engine.prompt_ids(prompt), *text], _tensor_digest(prompt))
+
+    def keys_of_ids(self, token_ids: Sequence[int], before: bytes = b"") -> BlockKeys:
+        """Of the whole blocks of a text. before: of tensors among its tokens."""
+        size, keys = self.block_size, list[bytes]()
         for end in range(size, len(token_ids) + 1, size):
             ids = array("q", token_ids[end - size : end]).tobytes()
             before = hashlib.blake2b(before + ids, digest_size=KEY_BYTES).digest()
@@ -124,6 +127,11 @@ class PrefixCache:
             while scope.blocks and next(iter(scope.blocks.values())).used_s < least_s:
                 self._forget_first(scope)
         self._drop_empty_scopes()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.num_bytes = 0
+        self._scopes = {}
 
     def _use(self, scope: _Scope, keys: BlockKeys) -> None:
         now_s = self._clock()
