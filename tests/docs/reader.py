@@ -25,7 +25,7 @@ from skydraft.edge.local_cloud import ANNOUNCEMENT
 from tests.docs.pages import ROOT, Block, blocks, statements
 from tests.waiting import PATIENCE_S
 
-CLOUD, CLOUD_PORT, GATEWAY_PORT = "gpu.example", "127.0.0.1:8471", "127.0.0.1:8472"
+CLOUD, CLOUD_PORT, TLS_PORT, GATEWAY_PORT = "gpu.example", "127.0.0.1:8471", "wss://localhost:8471", "127.0.0.1:8472"
 SERVER = re.compile(r"skydraft (?:cloud|serve)(?: |$)")
 TABLE = "table:vocab=64,seed=3,order=2,end=5"
 SAYS, LOOSELY = doctest.OutputChecker(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -154,6 +154,7 @@ class Reader:
         else:
             self._names[CLOUD] = f"{address.scheme}://localhost:{address.port}"
             self._names[CLOUD_PORT] = self._names[CLOUD]
+            self._names[TLS_PORT] = self._names[CLOUD]
         return announcement
 
     def _in_shell(self, code: str) -> str:

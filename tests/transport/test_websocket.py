@@ -495,8 +495,15 @@ async def test_tls_with_a_trusted_certificate(certificate: tuple[Path, Path]) ->
 
 async def test_a_certificate_that_is_not_trusted_is_a_sentence(certificate: tuple[Path, Path]) -> None:
     async with secure_cloud(certificate) as port:
-        with pytest.raises(TransportError, match=r"its certificate is not trusted \(self.signed certificate"):
+        with pytest.raises(TransportError, match=r"its certificate is not trusted \(self.signed .*in SSL_CERT_FILE$"):
             await connect(f"wss://localhost:{port}")
+
+
+async def test_a_certificate_of_another_name_is_not_asked_for_again(certificate: tuple[Path, Path]) -> None:
+    async with secure_cloud(certificate) as port:
+        trusted = ssl.create_default_context(cafile=certificate[0])
+        with pytest.raises(TransportError, match=r"is not trusted \(IP address mismatch.*'127.0.0.1'\.\)$"):
+            await connect(f"wss://127.0.0.1:{port}", tls=trusted)
 
 
 async def test_tls_to_a_cloud_without_it_is_a_sentence() -> None:

@@ -37,6 +37,7 @@ LOOKS_PER_DEATH = 4  # quiet looks at a peer until it is dead: at one, two and t
 
 ROUTE_HEADER = "x-session-id"  # what Ray Serve's routers and many proxies look at, by default or by one setting
 
+UNKNOWN_ISSUER = (18, 19, 20, 21)  # of OpenSSL: self-signed, or signed by one that the system does not know
 MAX_SAID_CHARS = 200  # of what a server says about its refusal
 
 _NOT_NOW = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -283,7 +284,8 @@ def _why_failed(url: str, error: Exception, timeout_s: float) -> str:
         case socket.gaierror() | UnicodeError():
             return f"the host name {urlsplit(url).hostname} is not known"
         case ssl.SSLCertVerificationError():
-            return f"its certificate is not trusted ({error.verify_message})"
+            way_out = "; name a file that has it in SSL_CERT_FILE" if error.verify_code in UNKNOWN_ISSUER else ""
+            return f"its certificate is not trusted ({error.verify_message}){way_out}"
         case ssl.SSLError():
             return f"TLS failed ({error.reason or error}); is it a ws:// address?"
         case ConnectionError() if url.startswith("wss:"):
