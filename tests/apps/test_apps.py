@@ -125,6 +125,32 @@ def test_openai_responses(client: openai.OpenAI, model: str) -> None:
             pass
 
 
+def test_openai_responses_are_kept_and_gone_on_from(client: openai.OpenAI, model: str) -> None:
+    first = client.responses.create(model=model, input=ASKED, max_output_tokens=20)
+    assert client.responses.retrieve(first.id).output_text == first.output_text
+    second = client.responses.create(model=model, input="mo", previous_response_id=first.id, max_output_tokens=20)
+    assert second.previous_response_id == first.id
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(first.id)
+
+
+def test_openai_responses_call_functions(spelling: str) -> None:
+    client = openai.OpenAI(base_url=spelling, api_key="none")
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    tool: Any = {"type": "function", "name": "f", "parameters": schema, "strict": True}
+    asked = {"model": "any", "input": ASKED, "tools": [tool], "tool_choice": "required"}
+    answer = client.responses.create(**asked)
+    with client.responses.stream(**asked) as stream:
+        final = stream.get_final_response()
+    for each in (answer, final):
+        (call,) = each.output
+        assert call.type == "function_call"
+        assert json.loads(call.arguments)["n"] in (1, 2)
+    output: Any = {"type": "function_call_output", "call_id": answer.output[0].call_id, "output": "3"}
+    assert client.responses.create(model="any", input=[output], previous_response_id=answer.id).output
+
+
 async def test_openai_many_at_once(reading: str, model: str) -> None:
     import asyncio
 

@@ -12,7 +12,6 @@ import pytest
 from skydraft.core import Mode, ShareLevel, json_object, json_schema, tool_calls
 from skydraft.edge.report import Report, unwritten
 from skydraft.gateway.problems import BadRequest
-from skydraft.gateway.requests import ChatMessage, ChatRequest
 from skydraft.gateway.tools import calls_in, offered_tools, required_calls
 from tests.gateway.running import Served, served
 
@@ -147,23 +146,19 @@ def test_a_tool_that_must_be_called_is_called(writing_letters: Served) -> None:
     assert json.loads(call["function"]["arguments"])["colour"] in ("red", "blue")
 
 
-def request(choice: Any = None, tools: Any = (LOOK_UP, OTHER)) -> ChatRequest:
-    return ChatRequest(messages=[ChatMessage("user", "x")], tools=list(tools), tool_choice=choice)
-
-
 def test_which_tools_may_and_must_be_called() -> None:
-    tools = offered_tools(request())
+    tools = offered_tools([LOOK_UP, OTHER], None)
     assert tools == [LOOK_UP, OTHER]
-    assert offered_tools(request("none")) == []
-    assert required_calls(request(), tools) is None
-    assert required_calls(request("auto"), tools) is None
-    assert required_calls(request("required", ()), []) is None
+    assert offered_tools([LOOK_UP], "none") == []
+    assert required_calls(tools, None) is None
+    assert required_calls(tools, "auto") is None
+    assert required_calls([], "required") is None
     parameters = LOOK_UP["function"]["parameters"]  # type: ignore[index]  # it is one of dicts
-    assert required_calls(request("required"), tools) == tool_calls({"look_up": parameters, "other": {}})
+    assert required_calls(tools, "required", True) == tool_calls({"look_up": parameters, "other": {}}, True)
     named = {"type": "function", "function": {"name": "look_up"}}
-    assert required_calls(request(named), tools) == tool_calls({"look_up": parameters})
+    assert required_calls(tools, named) == tool_calls({"look_up": parameters})
     with pytest.raises(BadRequest, match="tool_choice is"):
-        required_calls(request({"type": "function", "function": {"name": "nobody"}}), tools)
+        required_calls(tools, {"type": "function", "function": {"name": "nobody"}})
 
 
 def test_calls_are_found_in_a_text_and_other_texts_have_none() -> None:

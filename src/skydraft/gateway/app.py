@@ -30,7 +30,7 @@ from skydraft.gateway.completions import chat_completions, completions
 from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.page import page_routes
 from skydraft.gateway.problems import INVALID, Problem, problem_of
-from skydraft.gateway.responses import responses
+from skydraft.gateway.responses import forget_response, kept_response, responses
 from skydraft.gateway.sse import HungUp, until_hung_up
 
 log = logging.getLogger("skydraft.gateway")
@@ -58,6 +58,8 @@ def make_app(gateway: Gateway, lifespan: Callable[[], AbstractAsyncContextManage
         Route("/v1/chat/completions", chat_completions, methods=["POST"]),
         Route("/v1/completions", completions, methods=["POST"]),
         Route("/v1/responses", responses, methods=["POST"]),
+        Route("/v1/responses/{response_id}", kept_response),
+        Route("/v1/responses/{response_id}", forget_response, methods=["DELETE"]),
         Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
         Route("/v1/audio/captions", captions, methods=["POST"]),
         Route("/v1/models", models),
@@ -69,7 +71,7 @@ def make_app(gateway: Gateway, lifespan: Callable[[], AbstractAsyncContextManage
     ]
     origins = [origin.rstrip("/") for origin in gateway.settings.allowed_origins]
     cors = Middleware(
-        CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"], max_age=600
+        CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"], max_age=600
     )
     app = Starlette(
         routes=routes,

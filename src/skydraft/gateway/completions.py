@@ -78,8 +78,9 @@ async def chat_completions(request: Request) -> Response:
     holder = gateway.admit(request)
     asked, fields = parse(await gateway.body(request, holder), ChatRequest)
     refuse_unknown(fields)
-    tools = offered_tools(asked)
-    grammar = required_calls(asked, tools) or grammar_of(asked.response_format)
+    tools = offered_tools(asked.tools, asked.tool_choice)
+    calls = required_calls(tools, asked.tool_choice, asked.parallel_tool_calls or False)
+    grammar = calls or grammar_of(asked.response_format)
     own = own_headers(request.headers)
     settings = settings_for(
         gateway.device_settings,

@@ -26,6 +26,7 @@ from skydraft.edge.report import Report
 from skydraft.gateway.distances import NO_DISTANCES, Distances
 from skydraft.gateway.gateway_http import HOLD
 from skydraft.gateway.gateway_metrics import GatewayMetrics
+from skydraft.gateway.kept_responses import KeptResponses
 from skydraft.gateway.problems import CONTEXT_LENGTH, BadRequest
 from skydraft.gateway.sse import HungUp
 from skydraft.gateway.texts import Write
@@ -59,6 +60,7 @@ class Gateway:
         self.client = client
         self.guard = Guard(settings, ring, WHO, has_page=True)
         self.metrics = GatewayMetrics()
+        self.kept_responses = KeptResponses()
         self.begun_s = time.time()
         self.is_draining = False
         self._accounts: dict[str, Account] = {}  # as many as there are keys

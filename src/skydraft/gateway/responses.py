@@ -1,13 +1,15 @@
 """POST /v1/responses (Open Responses): a conversation as items, and events with names while it is written.
 
-Nothing is kept of a response: an app that goes on sends what was said.
+A response is kept in memory for a time (`kept_responses`), so that it may be had again and gone on from; not where the
+request says store false.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -22,11 +24,22 @@ from skydraft.gateway.completions import finish_of, grammar_of
 from skydraft.gateway.conversation import conversation_of
 from skydraft.gateway.counts import own_facts, timings
 from skydraft.gateway.gateway import Gateway
+from skydraft.gateway.kept_responses import KeptResponse
 from skydraft.gateway.problems import BadRequest, problem_of
-from skydraft.gateway.requests import ChatMessage, ResponsesRequest, SamplingRequest, parse
+from skydraft.gateway.requests import ResponsesRequest, SamplingRequest, parse
+from skydraft.gateway.response_items import (
+    call_item,
+    chat_tool_choice,
+    chat_tools,
+    items_of,
+    message_item,
+    messages_of,
+    text_part,
+)
 from skydraft.gateway.sampling import own_headers, refuse_unknown, settings_for
 from skydraft.gateway.sse import begin_stream, event, unless_hung_up
 from skydraft.gateway.texts import Write, grow, write_all
+from skydraft.gateway.tools import calls_in, offered_tools, required_calls
 
 JsonFields = dict[str, Any]
 
@@ -37,63 +50,104 @@ async def responses(request: Request) -> Response:
     holder = gateway.admit(request)
     asked, fields = parse(await gateway.body(request, holder), ResponsesRequest)
     refuse_unknown(fields)
-    _refuse_memory(asked)
+    _refuse_missing(asked)
     sampling = SamplingRequest(temperature=asked.temperature, top_p=asked.top_p, skydraft=asked.skydraft)
     own = own_headers(request.headers)
     settings = settings_for(
         gateway.device_settings, sampling, own, gateway.distances, max_tokens=asked.max_output_tokens
     )
-    answer = ResponseAnswer(gateway, holder, asked, settings)
-    grammar = grammar_of((asked.text or {}).get("format"))
-    return await answer.respond(request, conversation_of(messages_of(asked), gateway, grammar))
-
-
-def messages_of(asked: ResponsesRequest) -> list[ChatMessage]:
-    """The conversation of a request.
-
-    Raises:
-        BadRequest: an item is no message, or not as it should be.
-    """
-    messages = [] if asked.instructions is None else [ChatMessage("system", asked.instructions)]
-    if isinstance(asked.input, str):
-        return [*messages, ChatMessage("user", asked.input)]
-    for item in asked.input:
-        kind = item.get("type", "message")
-        if kind == "reasoning":  # of another model: no part of what was said
-            continue
-        if kind != "message":
-            raise BadRequest(f"an input item of type {kind!r} is not understood; expected messages", "input")
-        try:
-            messages.append(msgspec.convert({name: item.get(name) for name in ("role", "content")}, ChatMessage))
-        except msgspec.ValidationError as error:
-            raise BadRequest(f"an input item is not as it should be: {error}", "input") from None
+    choice = chat_tool_choice(asked.tool_choice)
+    tools = offered_tools(chat_tools(asked.tools), choice)
+    calls = required_calls(tools, choice, asked.parallel_tool_calls or False)
+    items = _earlier(gateway, holder, asked.previous_response_id) + items_of(asked.input)
+    messages = messages_of(items, asked.instructions)
     if not messages:
         raise BadRequest("input is empty: give a text or a message", "input")
-    return messages
+    grammar = calls or grammar_of((asked.text or {}).get("format"))
+    answer = ResponseAnswer(gateway, holder, asked, settings, items, bool(tools))
+    return await answer.respond(request, conversation_of(messages, gateway, grammar, tools))
 
 
-def _refuse_memory(asked: ResponsesRequest) -> None:
-    if asked.previous_response_id is not None or asked.conversation is not None:
+async def kept_response(request: Request) -> Response:
+    """A response of before."""
+    gateway: Gateway = request.app.state.gateway
+    kept = _find(gateway, gateway.admit(request), request.path_params["response_id"])
+    if kept is None:
+        raise _unknown(request)
+    return Response(kept.response, media_type="application/json")
+
+
+async def forget_response(request: Request) -> Response:
+    """Forget a response of before; those that went on from it stay."""
+    gateway: Gateway = request.app.state.gateway
+    holder, response_id = gateway.admit(request), request.path_params["response_id"]
+    if not gateway.kept_responses.forget(holder.name, response_id, time.monotonic()):
+        raise _unknown(request)
+    facts = {"id": response_id, "object": "response", "deleted": True}
+    return Response(msgspec.json.encode(facts), media_type="application/json")
+
+
+def _find(gateway: Gateway, holder: Holder, response_id: str) -> KeptResponse | None:
+    return gateway.kept_responses.find(holder.name, response_id, time.monotonic())
+
+
+def _unknown(request: Request) -> BadRequest:
+    sentence = f"there is no response {request.path_params['response_id']!r} of this key here, or not any more"
+    return BadRequest(sentence, "response_id", HTTPStatus.NOT_FOUND)
+
+
+def _earlier(gateway: Gateway, holder: Holder, response_id: str | None) -> list[JsonFields]:
+    """What was said up to a response of before, and in it.
+
+    Raises:
+        BadRequest: there is none.
+    """
+    if response_id is None:
+        return []
+    kept = _find(gateway, holder, response_id)
+    if kept is None:
         raise BadRequest(
-            "this gateway keeps no responses: send what was said in input, in place of previous_response_id",
+            f"there is no response {response_id!r} of this key here, or not any more: send what was said in input",
             "previous_response_id",
+            code="previous_response_not_found",
         )
+    return kept.conversation
+
+
+def _refuse_missing(asked: ResponsesRequest) -> None:
+    if asked.conversation is not None:
+        sentence = "this gateway keeps responses and no conversations: use previous_response_id, or send all in input"
+        raise BadRequest(sentence, "conversation")
     if asked.background:
-        raise BadRequest("this gateway keeps no responses, so that nothing can be written in background", "background")
-    if asked.tool_choice != "none" and any(tool.get("type") == "function" for tool in asked.tools or ()):
-        raise BadRequest("tools are not supported: leave them out, or set tool_choice to none", "tools")
+        raise BadRequest("nothing is written in background here: leave it out, or use stream", "background")
     if asked.top_logprobs:
         raise BadRequest("top_logprobs is not supported in responses: leave it out", "top_logprobs")
 
 
 class ResponseAnswer:
-    """The answer to one request."""
+    """The answer to one request.
 
-    def __init__(self, gateway: Gateway, holder: Holder, asked: ResponsesRequest, settings: DeviceSettings) -> None:
+    Args:
+        items: of the conversation so far.
+        may_call: the text may be calls of tools, which shows at its end.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        holder: Holder,
+        asked: ResponsesRequest,
+        settings: DeviceSettings,
+        items: Sequence[JsonFields],
+        may_call: bool,
+    ) -> None:
         self._gateway = gateway
         self._holder = holder
         self._asked = asked
         self._settings = settings
+        self._items = items
+        self._may_call = may_call
+        self._is_kept = asked.store is not False
         self._id = f"resp_{secrets.token_hex(16)}"
         self._item_id = f"msg_{secrets.token_hex(16)}"
         self._created = int(time.time())
@@ -112,7 +166,7 @@ class ResponseAnswer:
         return Response(msgspec.json.encode(self._ended(report)), media_type="application/json")
 
     async def _events(self, write: Write) -> AsyncGenerator[bytes, None]:
-        text, is_begun = "", False
+        is_begun = False
         try:
             with self._gateway.place(self._holder):
                 async for growth in grow(write, [self._settings]):
@@ -120,12 +174,10 @@ class ResponseAnswer:
                         is_begun = True
                         for opening in self._opening():
                             yield opening
-                    if growth.piece is not None and growth.piece.text:
-                        text += growth.piece.text
-                        delta = {**self._place, "delta": growth.piece.text, "logprobs": []}
-                        yield self._event("output_text.delta", delta)
+                    if growth.piece is not None and growth.piece.text and not self._may_call:
+                        yield self._text_event("output_text.delta", {"delta": growth.piece.text, "logprobs": []})
                     if growth.report is not None:
-                        for closing in self._closing(text, growth.report):
+                        for closing in self._closing(growth.report):
                             yield closing
         except SkydraftError as error:
             if not is_begun:
@@ -135,27 +187,42 @@ class ResponseAnswer:
             failure = {"code": problem.code or "server_error", "message": problem.sentence}
             yield self._event("failed", {"response": self._response("failed", [], None, failure)})
 
-    def _opening(self) -> list[bytes]:
+    def _opening(self) -> Iterator[bytes]:
         response = self._response("in_progress", [], None)
-        return [
-            self._event("created", {"response": response}),
-            self._event("in_progress", {"response": response}),
-            self._event("output_item.added", {"output_index": 0, "item": self._item("in_progress", [])}),
-            self._event("content_part.added", {**self._place, "part": _part("")}),
-        ]
+        yield self._event("created", {"response": response})
+        yield self._event("in_progress", {"response": response})
+        if not self._may_call:
+            yield from self._message_begins()
 
-    def _closing(self, text: str, report: Report) -> list[bytes]:
+    def _closing(self, report: Report) -> Iterator[bytes]:
         ended = self._ended(report)
-        return [
-            self._event("output_text.done", {**self._place, "text": text, "logprobs": []}),
-            self._event("content_part.done", {**self._place, "part": _part(text)}),
-            self._event("output_item.done", {"output_index": 0, "item": ended["output"][0]}),
-            self._event(ended["status"], {"response": ended}),
-        ]
+        for index, item in enumerate(ended["output"]):
+            if item["type"] == "message":
+                if self._may_call:
+                    yield from self._message_begins()
+                    yield self._text_event("output_text.delta", {"delta": report.text, "logprobs": []})
+                yield self._text_event("output_text.done", {"text": report.text, "logprobs": []})
+                yield self._text_event("content_part.done", {"part": text_part(report.text)})
+            else:
+                yield from self._call_events(index, item)
+            yield self._event("output_item.done", {"output_index": index, "item": item})
+        yield self._event(ended["status"], {"response": ended})
 
-    @property
-    def _place(self) -> JsonFields:
-        return {"item_id": self._item_id, "output_index": 0, "content_index": 0}
+    def _message_begins(self) -> Iterator[bytes]:
+        item = message_item("", "in_progress", self._item_id)
+        yield self._event("output_item.added", {"output_index": 0, "item": item})
+        yield self._text_event("content_part.added", {"part": text_part("")})
+
+    def _call_events(self, index: int, item: JsonFields) -> Iterator[bytes]:
+        begun = {**item, "status": "in_progress", "arguments": ""}
+        place = {"item_id": item["id"], "output_index": index}
+        yield self._event("output_item.added", {"output_index": index, "item": begun})
+        yield self._event("function_call_arguments.delta", {**place, "delta": item["arguments"]})
+        done = {**place, "name": item["name"], "arguments": item["arguments"]}
+        yield self._event("function_call_arguments.done", done)
+
+    def _text_event(self, name: str, fields: Mapping[str, object]) -> bytes:
+        return self._event(name, {"item_id": self._item_id, "output_index": 0, "content_index": 0, **fields})
 
     def _event(self, name: str, fields: Mapping[str, object]) -> bytes:
         kind = f"response.{name}"
@@ -163,11 +230,15 @@ class ResponseAnswer:
         return event({"type": kind, "sequence_number": self._num_events - 1, **fields}, kind)
 
     def _ended(self, report: Report) -> JsonFields:
+        """The whole response, which is kept from now on."""
         status = "completed" if finish_of(report) == "stop" else "incomplete"
-        return self._response(status, [self._item(status, [_part(report.text)])], report)
-
-    def _item(self, status: str, content: list[JsonFields]) -> JsonFields:
-        return {"type": "message", "id": self._item_id, "status": status, "role": "assistant", "content": content}
+        calls = calls_in(report.text) if self._may_call else []
+        output = [call_item(call) for call in calls] or [message_item(report.text, status, self._item_id)]
+        response = self._response("completed" if calls else status, output, report)
+        if self._is_kept:
+            kept, items = self._gateway.kept_responses, [*self._items, *output]
+            response["store"] = kept.keep(self._holder.name, response, items, time.monotonic())
+        return response
 
     def _response(
         self, status: str, output: list[JsonFields], report: Report | None, failure: JsonFields | None = None
@@ -187,15 +258,15 @@ class ResponseAnswer:
             "metadata": asked.metadata or {},
             "model": self._gateway.model,
             "output": output,
-            "parallel_tool_calls": False,
-            "previous_response_id": None,
+            "parallel_tool_calls": asked.parallel_tool_calls or False,
+            "previous_response_id": asked.previous_response_id,
             "reasoning": None,
             "service_tier": "default",
-            "store": False,
+            "store": self._is_kept,
             "temperature": settings.temperature,
             "text": asked.text or {"format": {"type": "text"}},
-            "tool_choice": "none",
-            "tools": [],
+            "tool_choice": asked.tool_choice or "auto",
+            "tools": asked.tools or [],
             "top_p": settings.top_p,
             "truncation": "disabled",
             "usage": None,
@@ -211,7 +282,3 @@ class ResponseAnswer:
             }
             response["timings"], response["skydraft"] = timings([report]), own_facts([report])
         return response
-
-
-def _part(text: str) -> JsonFields:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}

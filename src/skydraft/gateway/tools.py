@@ -10,35 +10,42 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from skydraft.core import Grammar, tool_calls
 from skydraft.gateway.problems import BadRequest
-from skydraft.gateway.requests import ChatRequest
 
 JsonFields = dict[str, Any]
+ToolChoice: TypeAlias = str | JsonFields | None
 
 CALL_BEGIN = "<tool_call>"
 _CALL = re.compile(rf"{CALL_BEGIN}\s*(\{{.*?\}})\s*</tool_call>", re.DOTALL)
 
 
-def offered_tools(asked: ChatRequest) -> list[JsonFields]:
+def offered_tools(tools: Sequence[JsonFields] | None, choice: ToolChoice) -> list[JsonFields]:
     """The functions that may be called; tools of other kinds are nobody's business here.
+
+    Args:
+        tools, choice: as OpenAI's chats have them.
 
     Raises:
         BadRequest: a function has no name.
     """
-    if asked.tool_choice == "none":
+    if choice == "none":
         return []
-    tools = [tool for tool in asked.tools or () if tool.get("type") == "function"]
-    for tool in tools:
+    offered = [tool for tool in tools or () if tool.get("type") == "function"]
+    for tool in offered:
         if not isinstance(tool.get("function"), Mapping) or not isinstance(tool["function"].get("name"), str):
             raise BadRequest('a tool has no name: give {"type": "function", "function": {"name": ...}}', "tools")
-    return tools
+    return offered
 
 
-def required_calls(asked: ChatRequest, tools: Sequence[JsonFields]) -> Grammar | None:
+def required_calls(tools: Sequence[JsonFields], choice: ToolChoice, is_parallel: bool = False) -> Grammar | None:
     """What the text must be where a tool must be called; None: the model chooses.
+
+    Args:
+        tools: that are offered.
+        is_parallel: several may be called at once.
 
     Raises:
         BadRequest: the tool that must be called is not among them.
@@ -46,15 +53,15 @@ def required_calls(asked: ChatRequest, tools: Sequence[JsonFields]) -> Grammar |
     if not tools:
         return None
     schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
-    match asked.tool_choice:
+    match choice:
         case None | "auto" | "none":
             return None
         case "required":
-            return tool_calls(schemas, asked.parallel_tool_calls or False)
+            return tool_calls(schemas, is_parallel)
         case {"type": "function", "function": {"name": str(name)}} if name in schemas:
             return tool_calls({name: schemas[name]})
     raise BadRequest(
-        f"tool_choice is {asked.tool_choice!r}; expected none, auto, required, or one of the tools by name",
+        f"tool_choice is {choice!r}; expected none, auto, required, or one of the tools by name",
         "tool_choice",
     )
 
