@@ -41,14 +41,15 @@ from skydraft.text.checkpoint import find_checkpoint
 from training.captions import emotion_of
 from training.conditions import CONDITIONS, PLAIN
 
-FEATURES = DeviceSettings(share=ShareLevel.FEATURES)
+NAMED = DeviceSettings(any_voice=True)  # an emotion of every clip: bench.confidence measures where none is named
+FEATURES = replace(NAMED, share=ShareLevel.FEATURES)
 WAYS = {
-    "edge": DeviceSettings(mode=Mode.EDGE),
-    "ugsd": DeviceSettings(preset=Preset.UGSD),
+    "edge": replace(NAMED, mode=Mode.EDGE),
+    "ugsd": DeviceSettings(any_voice=True, preset=Preset.UGSD),
     "unsure": FEATURES,
     "always": replace(FEATURES, evidence=Evidence.ALWAYS),
     "cloud": replace(FEATURES, mode=Mode.CLOUD),
-    "cloud_unheard": DeviceSettings(mode=Mode.CLOUD),
+    "cloud_unheard": replace(NAMED, mode=Mode.CLOUD),
 }
 ON_DEMAND = ("edge", "unsure", "always")
 # What the clips went through, by what is put before the names of claims, with the ways that are measured.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -26,7 +27,7 @@ from skydraft.protocol import codec, messages, packing
 from skydraft.tasks.caption import caption_prompts
 from tests.linked import cloud_only
 
-HEARD = {"share": ShareLevel.FEATURES}
+HEARD: dict[str, Any] = {"share": ShareLevel.FEATURES}
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -134,6 +135,26 @@ async def test_of_a_caption_that_the_device_is_sure_of_nothing_leaves(embedded_c
     assert up == []
     assert report.unasked is Unasked.SURE
     assert not report.disclosure.up
+
+
+async def test_of_a_voice_that_the_device_does_not_know_only_a_whole_caption_of_the_clouds_is_asked_for(
+    embedded_cloud: str,
+) -> None:
+    """The bundled voices are such: the text is the cloud's own, token for token, or nothing leaves."""
+    clip, up = read_clip(bundled_clips()[0]), list[bytes]()
+    async with tapped(embedded_cloud, up, []) as tap:
+        with Device.load(DeviceSettings(cloud=tap, **HEARD)) as device:
+            (unasked,) = await device.caption(clip)
+            assert up == []
+            always = replace(device.settings, evidence=Evidence.ALWAYS)
+            (asked,) = await device.caption(clip, settings=always)
+            (alone,) = await device.caption(clip, settings=replace(always, mode=Mode.CLOUD))
+    assert unasked.report.unasked is Unasked.STRANGE
+    assert not unasked.report.tokens
+    assert asked.report.is_cloud_text
+    assert asked.report.text == alone.report.text
+    assert [window.is_sure for window in (unasked, asked, alone)] == [False] * 3
+    assert {window.confidence for window in (unasked, asked, alone)} == {None}
 
 
 async def test_a_device_that_shares_nothing_opens_no_connection(embedded_cloud: str) -> None:
