@@ -1,7 +1,8 @@
-"""What a draft knows: a score that tells the recordings that it learned from from the same ones made strange.
+"""What a draft knows: what tells the recordings that it learned from from the same ones made strange, and from others.
 
-No other corpus is needed: speech backwards, shuffled, cut, joined or at another speed has the same voices, rooms and
-microphones, so that what is left to tell them by is how the sounds of speech follow each other.
+No other corpus is needed. Speech backwards, shuffled, cut, joined or at another speed has the same voices, rooms and
+microphones, so that what is left to tell them by is how the sounds of speech follow each other. And what is unlike all
+of them lies off the directions in which they differ from each other.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import numpy as np
 from msgspec import structs
 from scipy.optimize import minimize
 
-from skydraft.core import Familiarity
-from skydraft.engines.familiarity import score, statistics
+from skydraft.core import Familiarity, LinearScore, Subspace
+from skydraft.engines.familiarity import CUT, NUM_SPREAD, distance, score, statistics
 from skydraft.engines.log_mel import Level, LogMel
 from training import augment
 from training.clips import SAMPLE_RATE_HZ, Clip
@@ -22,7 +23,8 @@ from training.conditions import CONDITIONS, PLAIN, TELEPHONE
 KNOWN_CONDITIONS = (PLAIN, TELEPHONE, "laptop", "noise at 20 dB")
 STRANGE_CONDITIONS = (*KNOWN_CONDITIONS, "Opus 12 kbit/s", "room")
 STRANGE_PER_CLIP = 2
-SURE_SHARE = 0.97  # of the tune clips, in all of `CONDITIONS` together
+SURE_SHARE = 0.98  # of the tune clips in all conditions together, by each of the two
+NUM_DIRECTIONS = 16
 PENALTY = 1e-3
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -86,28 +88,39 @@ class Listener:
 
 
 def familiarity(log_mel: LogMel, level: Level, train: Sequence[Clip], tune: Sequence[Clip]) -> Familiarity:
-    """Fit the score on the train clips and set its zero by the tune clips."""
+    """Fit score and subspace on the train clips, and set where they end by the tune clips in all `CONDITIONS`."""
     listener = Listener(log_mel, level)
-    fitted = fit(listener.known(train), listener.strange(train), level.steps_per_unit)
-    return with_zero(fitted, Listener(log_mel, level).known(tune, CONDITIONS))
+    known = listener.known(train)
+    found = Familiarity(level.steps_per_unit, fit_score(known, listener.strange(train)), fit_subspace(known))
+    return with_limits(found, Listener(log_mel, level).known(tune, CONDITIONS))
 
 
-def with_zero(fitted: Familiarity, values: np.ndarray) -> Familiarity:
-    """Move a score so that it is positive for `SURE_SHARE` of some sounds, float64 [num_sounds, num_statistics]."""
-    scores = [score(of_sound, fitted) for of_sound in values]
-    return structs.replace(fitted, offset=round(fitted.offset - float(np.quantile(scores, 1 - SURE_SHARE)), 4))
+def with_limits(found: Familiarity, values: np.ndarray) -> Familiarity:
+    """Move the zero of the score and the limit of the subspace so that each lets pass `SURE_SHARE` of some sounds.
+
+    Args:
+        values: of the sounds, float64 [num_sounds, num_statistics].
+    """
+    scores = [score(of_sound, found.score) for of_sound in values]
+    distances = [distance(of_sound, found.subspace) for of_sound in values]
+    offset = found.score.offset - float(np.quantile(scores, 1 - SURE_SHARE))
+    limit = float(np.quantile(distances, SURE_SHARE))
+    return Familiarity(
+        found.steps_per_unit,
+        structs.replace(found.score, offset=round(offset, 4)),
+        structs.replace(found.subspace, limit=round(limit, 4)),
+    )
 
 
-def fit(known: np.ndarray, strange: np.ndarray, steps_per_unit: int) -> Familiarity:
+def fit_score(known: np.ndarray, strange: np.ndarray) -> LinearScore:
     """Logistic regression with a penalty, both kinds weighing the same; positive where a sound is known.
 
     Args:
         known, strange: float64 [num_sounds, num_statistics].
     """
     values = np.concatenate([known, strange])
-    centre, scale = values.mean(axis=0), values.std(axis=0) + 1e-6
-    blank = Familiarity(steps_per_unit, 0.0, _rounded(centre), _rounded(scale), ())
-    standard = ((values - np.array(blank.centre)) / np.array(blank.scale)).clip(-6, 6)
+    centre, scale = _rounded(values.mean(axis=0)), _rounded(values.std(axis=0) + 1e-6)
+    standard = ((values - np.array(centre)) / np.array(scale)).clip(-CUT, CUT)
     signs = np.repeat([1.0, -1.0], [len(known), len(strange)])
     share = np.repeat([0.5 / len(known), 0.5 / len(strange)], [len(known), len(strange)])
 
@@ -118,9 +131,17 @@ def fit(known: np.ndarray, strange: np.ndarray, steps_per_unit: int) -> Familiar
         return float((share * np.logaddexp(0, -margins)).sum() + PENALTY * (weights[1:] ** 2).sum()), gradient
 
     found = minimize(loss, np.zeros(values.shape[1] + 1), jac=True, method="L-BFGS-B").x
-    return Familiarity(steps_per_unit, float(found[0]), blank.centre, blank.scale, _rounded(found[1:]))
+    return LinearScore(float(found[0]), centre, scale, _rounded(found[1:]))
+
+
+def fit_subspace(known: np.ndarray) -> Subspace:
+    """The directions in which known sounds, float64 [num_sounds, num_statistics], vary most."""
+    values = known[:, :NUM_SPREAD]
+    centre, scale = _rounded(values.mean(axis=0)), _rounded(values.std(axis=0) + 1e-6)
+    _, _, directions = np.linalg.svd((values - np.array(centre)) / np.array(scale), full_matrices=False)
+    return Subspace(centre, scale, tuple(map(_rounded, directions[:NUM_DIRECTIONS])), 0.0)
 
 
 def _rounded(values: np.ndarray) -> tuple[float, ...]:
-    """Five digits, so that the file stays small."""
-    return tuple(float(f"{value:.5g}") for value in values)
+    """Four digits, so that the file stays small."""
+    return tuple(float(f"{value:.4g}") for value in values)

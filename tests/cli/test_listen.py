@@ -145,7 +145,7 @@ def test_a_rest_too_short_to_be_speech_is_left() -> None:
 def test_the_command_listens_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sound = write(tmp_path / "a.wav", tone(3.0))
     run_listen(str(sound), None, 1.5, DeviceSettings(mode=Mode.CLOUD), "csv", tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "microphone,0.000,1.500,true,,be bi"
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "microphone,0.000,1.500,true,,,,be bi"
     assert "the cloud writes without having heard the clip" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(ConfigError, match="cannot be written"):
         run_listen(str(sound), None, 1.5, DeviceSettings(), "csv", tmp_path)

@@ -126,6 +126,12 @@ def test_the_summary_says_why_a_cloud_was_not_asked(why: Unasked, words: str) ->
     assert summary(result((1,), (EDGE,), disclosure=silent, unasked=why)).endswith(words)
 
 
+def test_the_summary_says_how_often_such_an_emotion_is_right() -> None:
+    windows = [CaptionedWindow(0.0, 3.0, report((1,), (EDGE,), text="A man sounds sad."), confidence=0.71)]
+    assert "; sad, right about 7 times in 10" in summary(result_of_clip(windows))
+    assert "right about" not in summary(result_of_clip([windows[0]._replace(confidence=None)]))
+
+
 @pytest.mark.parametrize("why", Undrafted)
 def test_the_summary_explains_a_text_without_rounds(why: Undrafted) -> None:
     said = summary(result((1,), (CLOUD,), rounds=0, num_drafted=0, undrafted=why))

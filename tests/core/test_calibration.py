@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from skydraft.core import Calibration, EmotionConfidence, Familiarity, read_calibration
+from skydraft.core import Calibration, EmotionConfidence, Familiarity, LinearScore, Subspace, read_calibration
 from skydraft.core.calibration import LEAST_PROBABILITY
 from skydraft.errors import ConfigError
 
@@ -53,6 +53,7 @@ def test_confidence_is_logistic_in_the_log_odds() -> None:
 
 
 def test_what_is_known_of_confidence_and_familiarity_is_read_as_it_was_written() -> None:
-    familiarity = Familiarity(64, -0.5, (0.0,), (1.0,), (2.0,))
+    score, subspace = LinearScore(-0.5, (0.0,), (1.0,), (2.0,)), Subspace((0.0,), (1.0,), ((1.0,),), 0.5)
+    familiarity = Familiarity(64, score, subspace)
     whole = structs.replace(CALIBRATION, confidence=EmotionConfidence((0.1, 0.8), (0.7, 0.6)), familiarity=familiarity)
     assert read_calibration(msgspec.json.encode(whole)) == whole

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skydraft.core import Familiarity, TensorSegment
-from skydraft.engines.familiarity import CUT, is_familiar, score, statistics
+from skydraft.core import Familiarity, LinearScore, Subspace, TensorSegment
+from skydraft.engines.familiarity import CUT, NUM_SPREAD, distance, is_familiar, score, statistics
 
 NUM_BINS = 80
 
@@ -40,27 +40,43 @@ def test_backwards_other_statistics_come_out() -> None:
     assert not is_other[:40].any()  # means and deviations of the cepstra
 
 
-def test_a_sound_is_familiar_where_the_score_of_its_statistics_is_not_below_zero() -> None:
+def knows(values: np.ndarray, offset: float = 0.0, limit: float = 1.0) -> Familiarity:
+    """Scores its offset where all statistics are these, and is at no distance from them."""
+    score_of = LinearScore(offset, tuple(values), (1.0,) * len(values), (0.0,) * len(values))
+    spread = tuple(values[:NUM_SPREAD])
+    return Familiarity(64, score_of, Subspace(spread, (1.0,) * NUM_SPREAD, ((1.0, *(0.0,) * (NUM_SPREAD - 1)),), limit))
+
+
+def values_of(sound: TensorSegment) -> np.ndarray:
+    return statistics(np.frombuffer(sound.data, np.int8).reshape(sound.shape).T / 64)
+
+
+@pytest.mark.parametrize(
+    ("offset", "limit", "expected"), [(0.0, 0.0, True), (-0.1, 0.0, False), (0.0, -0.1, False), (5.0, 5.0, True)]
+)
+def test_a_sound_is_familiar_where_its_score_is_not_below_zero_and_it_is_near(
+    offset: float, limit: float, expected: bool
+) -> None:
     sound = segment(mel())
-    values = statistics(np.frombuffer(sound.data, np.int8).reshape(sound.shape).T / 64)
-    for offset, expected in ((-2.0, True), (-2.1, False)):
-        weights = np.zeros(len(values))
-        weights[0] = 2.0
-        centre, scale = values - 3.0, np.full(len(values), 3.0)
-        known = Familiarity(64, offset, tuple(centre), tuple(scale), tuple(weights))
-        assert score(values, known) == pytest.approx(offset + 2)
-        assert is_familiar(sound, known) is expected
+    assert is_familiar(sound, knows(values_of(sound), offset, limit)) is expected
 
 
-def test_a_statistic_far_outside_is_cut() -> None:
-    known = Familiarity(64, 0.0, (0.0,), (1.0,), (1.0,))
-    assert score(np.array([1e9]), known) == CUT
-    assert score(np.array([-1e9]), known) == -CUT
+def test_a_score_is_linear_in_standardised_statistics_and_cut_far_outside() -> None:
+    by = LinearScore(1.0, (2.0, 0.0), (3.0, 1.0), (1.0, 0.5))
+    assert score(np.array([8.0, 4.0]), by) == pytest.approx(1 + 2 + 2)
+    assert score(np.array([1e9, 0.0]), by) == 1 + CUT
+    assert score(np.array([-1e9, 0.0]), by) == 1 - CUT
+
+
+def test_what_lies_along_the_directions_is_no_distance() -> None:
+    diagonal = (2**-0.5, 2**-0.5)
+    subspace = Subspace((1.0, 1.0), (2.0, 2.0), (diagonal,), 0.0)
+    assert distance(np.array([5.0, 5.0, 99.0]), subspace) == pytest.approx(0)
+    assert distance(np.array([5.0, -3.0, 99.0]), subspace) == pytest.approx(4)  # standardised 2 and -2, mean square 4
 
 
 def test_other_features_and_other_statistics_are_refused() -> None:
-    known = Familiarity(64, 0.0, (0.0,), (1.0,), (1.0,))
     with pytest.raises(ValueError, match="familiarity is of levelled_log_mel, and the features are log_mel"):
-        is_familiar(segment(mel(), "log_mel"), known)
-    with pytest.raises(ValueError, match="a familiarity of 1 statistics was given 520"):
-        is_familiar(segment(mel()), known)
+        is_familiar(segment(mel(), "log_mel"), knows(values_of(segment(mel()))))
+    with pytest.raises(ValueError, match="a score of 1 statistics was given 520"):
+        score(statistics(mel()), LinearScore(0.0, (0.0,), (1.0,), (1.0,)))

@@ -68,6 +68,7 @@ def test_a_form_with_a_sound_is_answered(hearing: Served, truth: str, path: str)
     assert subtitles.text.startswith(f"1\n00:00:00,000 --> 00:00:00,500\n{truth}")
     assert transcribe(hearing, VOICE, path, response_format="vtt").text.startswith("WEBVTT")
     assert (verbose["text"], segment["text"], segment["start"], segment["end"]) == (truth, truth, 0.0, 0.5)
+    assert (segment["emotion"], segment["confidence"], segment["is_sure"]) == (None, None, None)  # of a made-up model
 
 
 def test_a_stream_gives_it_in_pieces(hearing: Served, truth: str) -> None:

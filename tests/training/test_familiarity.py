@@ -3,8 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skydraft.engines.familiarity import score
-from training.familiarity import STRANGE, fit, speech_of
+from skydraft.core import Familiarity
+from skydraft.engines.familiarity import NUM_SPREAD, distance, score
+from training.familiarity import (
+    NUM_DIRECTIONS,
+    STRANGE,
+    SURE_SHARE,
+    fit_score,
+    fit_subspace,
+    speech_of,
+    with_limits,
+)
 
 RATE_HZ = 16_000
 
@@ -32,8 +41,27 @@ def test_a_fitted_score_is_positive_for_what_is_known_and_negative_for_the_stran
     generator = np.random.default_rng(0)
     known, strange = generator.normal(5, 1, (200, 10)), generator.normal(5, 1, (50, 10))
     strange[:, 3] += 4
-    fitted = fit(known, strange, 64)
+    fitted = fit_score(known, strange)
     assert np.mean([score(values, fitted) > 0 for values in known]) > 0.95
     assert np.mean([score(values, fitted) < 0 for values in strange]) > 0.95
     assert np.abs(fitted.weights).argmax() == 3
-    assert fitted.steps_per_unit == 64
+
+
+def test_what_is_known_varies_along_the_fitted_directions() -> None:
+    generator = np.random.default_rng(0)
+    sources, mixing = generator.normal(0, 1, (300, NUM_DIRECTIONS)), generator.normal(0, 1, (NUM_DIRECTIONS, 400))
+    known = sources @ mixing
+    subspace = fit_subspace(known)
+    assert len(subspace.directions) == NUM_DIRECTIONS
+    assert len(subspace.centre) == NUM_SPREAD
+    assert max(distance(values, subspace) for values in known) < 1e-3
+    assert distance(known[0] + generator.normal(0, 10, 400), subspace) > 1
+
+
+def test_score_and_subspace_each_let_most_of_what_is_known_pass() -> None:
+    known = np.random.default_rng(0).normal(0, 1, (500, 400))
+    found = Familiarity(64, fit_score(known, known + 0.5), fit_subspace(known))
+    limited = with_limits(found, known)
+    assert np.mean([score(values, limited.score) >= 0 for values in known]) == pytest.approx(SURE_SHARE)
+    near = [distance(values, limited.subspace) <= limited.subspace.limit for values in known]
+    assert np.mean(near) == pytest.approx(SURE_SHARE)

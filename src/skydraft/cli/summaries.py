@@ -15,6 +15,7 @@ from skydraft.core import Finish, Origin
 from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.report import Unasked
 from skydraft.policies.undrafted import Undrafted
+from skydraft.tasks.recording_summary import in_words, main_confidence, main_emotion
 
 # Of medium lightness: contrast 3.8 or more on black and on white. A correction is visible without colours too.
 STYLES = {
@@ -79,6 +80,8 @@ def summary(result: Result) -> str:
         )
     if result.up and (fidelity := _fidelity(result)):
         parts.append(fidelity)
+    if (confidence := main_confidence(result.cues)) is not None:
+        parts.append(f"{main_emotion(result.cues)}, {in_words(confidence)}")
     if result.unasked is not None:
         parts.append(UNASKED[result.unasked])
     if result.seed is not None:

@@ -9,7 +9,15 @@ from skydraft.core.acceptance import (
     Rejection,
     parse_rule,
 )
-from skydraft.core.calibration import CALIBRATION_FILE, Calibration, EmotionConfidence, Familiarity, read_calibration
+from skydraft.core.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    EmotionConfidence,
+    Familiarity,
+    LinearScore,
+    Subspace,
+    read_calibration,
+)
 from skydraft.core.draft import Draft, LatticeDistribution
 from skydraft.core.grammar import Grammar, json_object, json_schema, tool_calls
 from skydraft.core.modes import Evidence, Mode, Objective, ShareLevel
@@ -41,6 +49,7 @@ __all__ = [
     "Grammar",
     "Lattice",
     "LatticeDistribution",
+    "LinearScore",
     "MinProb",
     "Mode",
     "Objective",
@@ -55,6 +64,7 @@ __all__ = [
     "Setting",
     "SettingField",
     "ShareLevel",
+    "Subspace",
     "TensorSegment",
     "TextPiece",
     "Token",

@@ -37,20 +37,42 @@ class EmotionConfidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         return 1 / (1 + math.exp(-offset - slope * math.log(inside / (1 - inside))))
 
 
-class Familiarity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What tells the voices that a draft model learned from, and what they say, from all others: a linear score.
+class LinearScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What tells one kind of sounds from another: 0 or more for the one, less for the other.
 
-    A sound is familiar where the score is 0 or more.
-
-    steps_per_unit: of the levelled log-mel that it is of.
     centre, scale: of each statistic of a sound; weights: of the statistics, standardised by these and cut.
     """
 
-    steps_per_unit: int
     offset: float
     centre: tuple[float, ...]
     scale: tuple[float, ...]
     weights: tuple[float, ...]
+
+
+class Subspace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """In which directions the statistics of known sounds vary.
+
+    centre, scale: of each statistic. directions: orthonormal, of statistics that are standardised by these.
+    limit: how far from the subspace a known sound lies at most, as the mean square of what is left of a statistic.
+    """
+
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    directions: tuple[tuple[float, ...], ...]
+    limit: float
+
+
+class Familiarity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What tells the voices that a draft model learned from, and what they say, from all others.
+
+    steps_per_unit: of the levelled log-mel that it is of.
+    score: that it is such speech, by how its sounds follow each other.
+    subspace: that it is such a voice, by how its sounds are spread.
+    """
+
+    steps_per_unit: int
+    score: LinearScore
+    subspace: Subspace
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

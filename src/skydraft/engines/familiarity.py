@@ -1,8 +1,10 @@
-"""Whether a model knows such voices: a score of statistics of the log-mel that it hears.
+"""Whether a model knows such voices, by statistics of the log-mel that it hears.
 
 The model learned from a few voices that say a few sentences, and it describes any other sound with the same fluency. So
-statistics of its own input were made to tell those recordings, through rooms, telephones and noise, from the same ones
-backwards, shuffled, cut, joined and at other speeds (`training/familiarity`).
+statistics of its own input are compared with those of its recordings, through rooms, telephones and noise: by a score
+that tells them from the same ones backwards, shuffled, cut, joined and at other speeds, which finds people who say
+something else, and by their distance from the directions in which these vary, which finds other kinds of voices
+(`training/familiarity`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from skydraft.core import Familiarity, TensorSegment
+from skydraft.core import Familiarity, LinearScore, Subspace, TensorSegment
 from skydraft.engines.log_mel import LEVELLED_NAME
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -25,6 +27,7 @@ NUM_CEPSTRA, NUM_SHAPE = 20, 13  # all; those that say most of which sounds foll
 NUM_PARTS = 8
 LAGS = (2, 5, 10, 20, 40)  # frames
 PERCENTILES = (5, 25, 75, 95)
+NUM_SPREAD = 260  # of the statistics, those that are no course
 CUT = 6.0  # of a standardised statistic
 
 
@@ -39,23 +42,33 @@ def is_familiar(features: TensorSegment, familiarity: Familiarity) -> bool:
     if features.name != LEVELLED_NAME:
         raise ValueError(f"familiarity is of {LEVELLED_NAME}, and the features are {features.name}")
     steps = np.frombuffer(features.data, np.int8).reshape(features.shape).T
-    return score(statistics(steps.astype(np.float64) / familiarity.steps_per_unit), familiarity) >= 0
+    values = statistics(steps.astype(np.float64) / familiarity.steps_per_unit)
+    is_near = distance(values, familiarity.subspace) <= familiarity.subspace.limit
+    return is_near and score(values, familiarity.score) >= 0
 
 
-def score(values: Doubles, familiarity: Familiarity) -> float:
+def score(values: Doubles, by: LinearScore) -> float:
     """Of the statistics [num_statistics] of a sound.
 
     Raises:
-        ValueError: they are not those that the familiarity is of.
+        ValueError: they are not those that the score is of.
     """
-    if len(values) != len(familiarity.weights):
-        raise ValueError(f"a familiarity of {len(familiarity.weights)} statistics was given {len(values)}")
-    standard = ((values - np.array(familiarity.centre)) / np.array(familiarity.scale)).clip(-CUT, CUT)
-    return float(standard @ np.array(familiarity.weights)) + familiarity.offset
+    if len(values) != len(by.weights):
+        raise ValueError(f"a score of {len(by.weights)} statistics was given {len(values)}")
+    standard = ((values - np.array(by.centre)) / np.array(by.scale)).clip(-CUT, CUT)
+    return float(standard @ np.array(by.weights)) + by.offset
+
+
+def distance(values: Doubles, subspace: Subspace) -> float:
+    """How far from a subspace a sound lies: the mean square of what is left of its first statistics, standardised."""
+    centre = np.array(subspace.centre)
+    standard = (values[: len(centre)] - centre) / np.array(subspace.scale)
+    along = np.array(subspace.directions) @ standard
+    return float((standard @ standard - along @ along) / len(centre))
 
 
 def statistics(mel: Doubles) -> Doubles:
-    """How the cepstra of the speech are spread, go on and come after each other.
+    """How the cepstra of the speech are spread (the first 260), go on and come after each other.
 
     Args:
         mel: levelled log-mel [num_frames, num_mel_bins].

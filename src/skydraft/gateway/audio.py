@@ -141,6 +141,9 @@ class SoundAnswer:
                 "tokens": [token.token_id for token in window.report.tokens],
                 "temperature": self._settings.temperature,
                 "no_speech_prob": float(not window.has_speech),
+                "emotion": window.cue.emotion,
+                "confidence": window.confidence,
+                "is_sure": window.is_sure,
             }
             for index, window in enumerate(self._windows)
         ]

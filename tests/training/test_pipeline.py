@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from skydraft.core import CALIBRATION_FILE, read_calibration
-from training.__main__ import Sources
 from training.calibrate import Captioner, weights_digest
 from training.evaluate import MODELS
+from training.pipeline import Sources
 from training.whisper import NUM_LAYERS, NUM_MEL_BINS, WIDTH
 
 ROOT = Path(__file__).parents[2]
