@@ -148,9 +148,22 @@ def test_a_part_that_is_no_sound_is_refused(hearing: Served, part: dict[str, Any
     assert sentence in response.json()["error"]["message"]
 
 
-def test_two_sounds_are_one_too_many(hearing: Served) -> None:
-    response = hearing.post("/chat/completions", said(sound(VOICE), sound(VOICE)))
-    assert "2 sounds in 1 messages" in response.json()["error"]["message"]
+def test_of_several_sounds_each_has_a_line_in_the_order_of_the_parts(hearing: Served, truth: str) -> None:
+    parts = [sound(VOICE), sound(SILENCE), sound(LONG), sound(VOICE)]
+    long = hearing.post("/chat/completions", said(sound(LONG))).json()["choices"][0]["message"]["content"]
+    answer = hearing.post("/chat/completions", said(*parts)).json()
+    assert answer["choices"][0]["message"]["content"] == f"{truth}\n\n{long}\n{truth}"
+    chunks = hearing.chunks("/chat/completions", {**said(*parts), "stream": True})
+    deltas = [chunk["choices"][0]["delta"].get("content", "") for chunk in chunks]
+    assert "".join(deltas) == answer["choices"][0]["message"]["content"]
+
+
+def test_sounds_in_a_conversation_are_refused(hearing: Served) -> None:
+    body = said(sound(VOICE))
+    body["messages"] *= 3
+    response = hearing.post("/chat/completions", body)
+    assert response.status_code == 400
+    assert "a conversation of 3 messages" in response.json()["error"]["message"]
 
 
 def test_a_model_that_cannot_hear_says_so(gateway: Served) -> None:

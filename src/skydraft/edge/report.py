@@ -115,15 +115,19 @@ def unwritten(text: str, mode: Mode, share: ShareLevel) -> Report:
     )
 
 
-def joined(reports: Sequence[Report]) -> Report:
-    """One report of the texts of a clip's windows, at least one."""
+def joined(reports: Sequence[Report], between: str = BETWEEN_WINDOWS) -> Report:
+    """One report of the texts of a clip's windows, at least one, or of several clips.
+
+    Args:
+        between: what stands between two of them.
+    """
     first, last = reports[0], reports[-1]
     disclosure = DisclosureRecord(first.disclosure.level)
     for report in reports:
         disclosure.add(report.disclosure)
     pieces, time_line, total_s = list(first.pieces), first.time_line, first.total_s
     for report in reports[1:]:
-        pieces += [TextPiece(BETWEEN_WINDOWS, ()), *_numbered_from(report.pieces, len(time_line.rounds))]
+        pieces += [TextPiece(between, ()), *_numbered_from(report.pieces, len(time_line.rounds))]
         time_line, total_s = time_line.followed_by(report.time_line, total_s), total_s + report.total_s
     near_ties = [report.num_near_ties for report in reports if report.num_near_ties is not None]
     return replace(

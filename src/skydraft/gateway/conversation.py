@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skydraft.config import DeviceSettings
-from skydraft.core import Grammar
+from skydraft.core import Grammar, TextPiece
 from skydraft.edge.job import OnText
-from skydraft.edge.report import Report
+from skydraft.edge.report import Report, joined
 from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.hearing import caption_of_sound, report_of
 from skydraft.gateway.problems import BadRequest
@@ -24,6 +24,7 @@ from skydraft.text.private_text import words_in
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 SOUND_FORMATS = ("wav", "mp3")
+BETWEEN_SOUNDS = "\n"
 CANNOT_HEAR = "this gateway's model reads text only and cannot hear: leave the audio out, or serve a model that hears"
 
 
@@ -68,16 +69,22 @@ def _about_sound(turns: Sequence[Mapping[str, Any]], sounds: Sequence[bytes], ga
     if not gateway.device.can_hear:
         raise BadRequest(CANNOT_HEAR, "messages")
     spoken = [turn for turn in turns if turn["role"] != "system"]
-    if len(sounds) > 1 or len(spoken) > 1:
+    if len(spoken) > 1:
         raise BadRequest(
-            f"{len(sounds)} sounds in {len(spoken)} messages: this model hears one sound, in the only message",
+            f"there are sounds in a conversation of {len(spoken)} messages, and this model hears those of one message: "
+            "send the last one alone",
             "messages",
         )
-    instruction = "\n\n".join(turn["content"] for turn in turns if turn["content"].strip())
+    instruction = "\n\n".join(turn["content"] for turn in turns if turn["content"].strip()) or INSTRUCTION
 
     async def write(settings: DeviceSettings, on_text: OnText) -> Report:
-        caption = await caption_of_sound(gateway, sounds[0], settings, on_text, instruction or INSTRUCTION)
-        return report_of(caption, settings)
+        reports: list[Report] = []
+        for sound in sounds:  # each by itself: the model's format has room for one
+            if reports:
+                on_text([TextPiece(BETWEEN_SOUNDS, ())])
+            caption = await caption_of_sound(gateway, sound, settings, on_text, instruction)
+            reports.append(report_of(caption, settings))
+        return joined(reports, BETWEEN_SOUNDS)
 
     return write
 
