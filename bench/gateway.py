@@ -1,20 +1,22 @@
 """The gateway against the Python client, with the text pair: both use one device and one cloud, over loopback.
 
+The gateway's apps are a process of their own (`bench.gateway_apps`), as apps are.
+
 Claims:
     overhead_ms_per_token: a text through the gateway, streamed, over the same text by the Python client.
     first_token_ratio: of 20 texts at once, the median time to the first token, over that of the Python client.
     streams_right: share of 20 streams at once, of several rounds, that are the cloud's own texts.
     cancel_ms: from an app's hanging up until neither device nor cloud has anything of its text; median.
-    memory_kb_per_request: what the process has grown by, over many requests.
+    memory_growth: over many requests, of which the first tenth is left out: the process's median memory in their second
+        half, over that in their first, less 1.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +25,8 @@ import httpx
 import psutil
 
 from bench.claims import Claim, parse_arguments, show
+from bench.gateway_apps import Apps, Written, apps
+from bench.observed import Sample, memory_growth
 from skydraft.client import AsyncClient
 from skydraft.cloud.serve import bind
 from skydraft.config import GatewaySettings
@@ -39,14 +43,6 @@ LOOK_S = 0.001
 WARM_UP = 2
 
 
-class Written(NamedTuple):
-    """A text and how long it and its first piece took."""
-
-    text: str
-    first_s: float
-    total_s: float
-
-
 Write = Callable[[int], Awaitable[Written]]  # of a seed
 
 
@@ -55,6 +51,7 @@ class Site(NamedTuple):
 
     client: AsyncClient
     gateway: Gateway
+    apps: Apps
     http: httpx.AsyncClient
     metrics_url: str
 
@@ -71,13 +68,12 @@ class Site(NamedTuple):
         return (await self.client.generate(PROMPT, raw=True, mode="cloud", **options)).text  # type: ignore[arg-type]
 
     async def by_gateway(self, seed: int) -> Written:
-        begin_s, first_s, texts = time.perf_counter(), 0.0, list[str]()
-        async with self.http.stream("POST", "/completions", json=_request(seed)) as response:
-            async for line in response.aiter_lines():
-                if line.startswith("data: {"):
-                    first_s = first_s or time.perf_counter() - begin_s
-                    texts.append(json.loads(line[6:])["choices"][0]["text"])
-        return Written("".join(texts), first_s, time.perf_counter() - begin_s)
+        (written,) = await self.crowd_by_gateway([seed])
+        return written
+
+    async def crowd_by_gateway(self, seeds: Sequence[int]) -> list[Written]:
+        """All at once."""
+        return await self.apps.stream([_request(seed) for seed in seeds])
 
     async def cancel(self, seed: int) -> float:
         """Hang up in the midst of a text; the seconds until all of it is gone."""
@@ -118,7 +114,8 @@ async def _site() -> AsyncIterator[Site]:
                 serving = asyncio.create_task(server.serve(sockets=[sock]))
                 limits = httpx.Limits(max_connections=NUM_STREAMS)
                 async with httpx.AsyncClient(base_url=await announced.get(), timeout=None, limits=limits) as http:
-                    yield Site(client, gateway, http, cloud.replace("ws://", "http://") + "/metrics")
+                    with apps(str(http.base_url)) as running_apps:
+                        yield Site(client, gateway, running_apps, http, cloud.replace("ws://", "http://") + "/metrics")
                 server.should_exit = True
                 await serving
 
@@ -132,13 +129,13 @@ async def _measure(is_quick: bool) -> list[Claim]:
         ratios, num_right, num_streams = await _crowds(site, 1 if is_quick else 8)
         cancels_ms = [1000 * await site.cancel(seed) for seed in range(3 if is_quick else 30)]
         num_requests = 40 if is_quick else 1000
-        memory_kb = await _memory_kb(site, num_requests)
+        growth = await _memory_growth(site, num_requests)
     return [
         Claim("overhead_ms_per_token", statistics.median(overheads_ms), "ms", len(overheads_ms)),
         Claim("first_token_ratio", statistics.median(ratios), "ratio", len(ratios)),
         Claim("streams_right", num_right / num_streams, "share", num_streams),
         Claim("cancel_ms", statistics.median(cancels_ms), "ms", len(cancels_ms)),
-        Claim("memory_kb_per_request", memory_kb / num_requests, "kB", num_requests),
+        Claim("memory_growth", growth, "share", num_requests),
     ]
 
 
@@ -162,7 +159,7 @@ async def _crowds(site: Site, num_rounds: int) -> tuple[list[float], int, int]:
     ratios, num_right = [], 0
     for _ in range(num_rounds):
         by_client = await asyncio.gather(*map(site.by_client, range(NUM_STREAMS)))
-        by_gateway = await asyncio.gather(*map(site.by_gateway, range(NUM_STREAMS)))
+        by_gateway = await site.crowd_by_gateway(range(NUM_STREAMS))
         ratios.append(_median_first_s(by_gateway) / _median_first_s(by_client))
         num_right += sum(each.text == right for each, right in zip(by_gateway, truth, strict=True))
     return ratios, num_right, num_rounds * NUM_STREAMS
@@ -172,12 +169,12 @@ def _median_first_s(texts: list[Written]) -> float:
     return statistics.median(text.first_s for text in texts)
 
 
-async def _memory_kb(site: Site, num_requests: int) -> float:
-    process = psutil.Process()
-    before = process.memory_info().rss
+async def _memory_growth(site: Site, num_requests: int) -> float:
+    process, samples = psutil.Process(), list[Sample]()
     for seed in range(0, num_requests, NUM_STREAMS):
-        await asyncio.gather(*map(site.by_gateway, range(seed, seed + NUM_STREAMS)))
-    return (process.memory_info().rss - before) / 1024
+        await site.crowd_by_gateway(range(seed, seed + NUM_STREAMS))
+        samples.append(Sample(seed, process.memory_info().rss, site.gateway.num_present, 0))
+    return memory_growth(samples)
 
 
 if __name__ == "__main__":
