@@ -93,53 +93,54 @@ def test_kinds_that_come_and_go_do_not_fill_memory() -> None:
 
 
 def test_a_device_that_is_loaded_again_knows_how_well_the_models_agree(tmp_path: Path) -> None:
-    book = PlannerBook(None, agreement=KeptAgreement("draft", tmp_path))
+    book = PlannerBook(None, agreement=KeptAgreement("draft", "cloud.example", tmp_path))
     write(book, "code", 100)
     write(book, "talk", 0, 100)
     book.close()
-    again = PlannerBook(None, agreement=KeptAgreement("draft", tmp_path))
+    again = PlannerBook(None, agreement=KeptAgreement("draft", "cloud.example", tmp_path))
     assert agreement(again, "code") > 0.9
     assert agreement(again, "talk") < 0.1
     assert agreement(again, "news") < 0.1  # the last of any
-    other = PlannerBook(None, agreement=KeptAgreement("another draft", tmp_path))
-    assert agreement(other, "code") == Confidence().agreement
+    for pair in (("another draft", "cloud.example"), ("draft", "another.example")):
+        other = PlannerBook(None, agreement=KeptAgreement(*pair, tmp_path))
+        assert agreement(other, "code") == Confidence().agreement
 
 
 def test_two_devices_of_one_user_keep_what_both_have_learnt(tmp_path: Path) -> None:
-    books = [PlannerBook(None, agreement=KeptAgreement("draft", tmp_path)) for _ in range(2)]
+    books = [PlannerBook(None, agreement=KeptAgreement("draft", "cloud.example", tmp_path)) for _ in range(2)]
     for book, kind in zip(books, ("code", "talk"), strict=True):
         write(book, kind, 100)
     for book in books:
         book.close()
-    kept = KeptAgreement("draft", tmp_path)
-    assert all(kept.find(ADDRESS.url, kind) for kind in ("code", "talk"))
+    kept = KeptAgreement("draft", "cloud.example", tmp_path)
+    assert all(kept.find(kind) for kind in ("code", "talk"))
 
 
 def test_the_file_names_no_cloud_and_no_kind_and_stays_small(tmp_path: Path) -> None:
-    kept = KeptAgreement("draft", tmp_path)
+    kept = KeptAgreement("draft", "cloud.example", tmp_path)
     for number in range(MAX_KEPT + 9):
-        kept.note(ADDRESS.url, f"secret {number}", Confidence())
+        kept.note(f"secret {number}", Confidence())
     kept.save()
     text = (tmp_path / "agreement.json").read_text()
     assert "secret" not in text
-    assert "127.0.0.1" not in text
-    again = KeptAgreement("draft", tmp_path)
-    assert again.find(ADDRESS.url, "secret 8") is None
-    assert again.find(ADDRESS.url, f"secret {MAX_KEPT + 8}") is not None
+    assert "cloud.example" not in text
+    again = KeptAgreement("draft", "cloud.example", tmp_path)
+    assert again.find("secret 8") is None
+    assert again.find(f"secret {MAX_KEPT + 8}") is not None
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a": 1}', '{"a": {"sharpness": 99, "miss": 0.1, "agreement": 0.5}}'])
 def test_a_file_that_cannot_be_read_is_as_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "agreement.json").write_text(text)
-    kept = KeptAgreement("draft", tmp_path)
-    assert kept.find(ADDRESS.url, "") is None
-    kept.note(ADDRESS.url, "", Confidence())
+    kept = KeptAgreement("draft", "cloud.example", tmp_path)
+    assert kept.find("") is None
+    kept.note("", Confidence())
     kept.save()
-    assert KeptAgreement("draft", tmp_path).find(ADDRESS.url, "") == Confidence()
+    assert KeptAgreement("draft", "cloud.example", tmp_path).find("") == Confidence()
 
 
 def test_where_nothing_can_be_kept_the_device_works_all_the_same(tmp_path: Path) -> None:
     for folder in (None, tmp_path / "missing"):
-        book = PlannerBook(None, agreement=KeptAgreement("draft", folder))
+        book = PlannerBook(None, agreement=KeptAgreement("draft", "cloud.example", folder))
         write(book, "code", 100)
         book.close()

@@ -92,7 +92,7 @@ class Device:
         draft_times: what the draft model's passes take; None: that is learnt from text.
         calibration: how sure the draft model may be of what; None: nobody has measured that.
         has_speech: which windows of a clip are captioned.
-        agreement: of the draft model with clouds, learnt before; None: it is not known, and not kept.
+        agreement: of the draft model with its cloud, learnt before; None: it is not known, and not kept.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Device:
             time_passes(engine) if engine is not None and settings.mode in (Mode.AUTO, Mode.HYBRID) else None,
             load_calibration(model, "draft"),
             is_heard if hear is None or settings.any_sound else SpeechDetector().has_speech,
-            None if engine is None else KeptAgreement.of(model),
+            None if engine is None else KeptAgreement.of(model, settings.cloud or settings.target),
         )
 
     def __enter__(self) -> Device:

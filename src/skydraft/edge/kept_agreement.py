@@ -1,4 +1,4 @@
-"""How well a draft model agrees with clouds, by kind of text, kept in the user's cache: a new device begins with it.
+"""How well a draft model agrees with a cloud, by kind of text, kept in the user's cache: a new device begins with it.
 
 What is kept are numbers. Clouds, models and kinds of text are in it as hashes only.
 """
@@ -6,6 +6,7 @@ What is kept are numbers. Clouds, models and kinds of text are in it as hashes o
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,33 +27,34 @@ class Agreement(msgspec.Struct, frozen=True):
 
 
 class KeptAgreement:
-    """Of one draft model with any cloud.
+    """Of one draft model with one cloud.
 
     Args:
         draft: names the draft model on this machine.
+        cloud: where the cloud is, or its model, if it is started on this machine and has another address each time.
         folder: where it is kept; None: nowhere.
     """
 
-    def __init__(self, draft: str, folder: Path | None) -> None:
-        self._draft = draft
+    def __init__(self, draft: str, cloud: str, folder: Path | None) -> None:
+        self._pair = f"{cloud}\n{draft}"
         self._path = None if folder is None else folder / "agreement.json"
         self._kept = self._load()
         self._new: dict[str, Agreement] = {}
 
     @classmethod
-    def of(cls, draft: str) -> KeptAgreement:
+    def of(cls, draft: str, cloud: str) -> KeptAgreement:
         """In the user's cache."""
-        return cls(draft, cache_folder())
+        return cls(draft, cloud, cache_folder())
 
-    def find(self, url: str, kind: str) -> Confidence | None:
+    def find(self, kind: str) -> Confidence | None:
         """What was learnt last; None: this kind of text was never written with this cloud."""
-        key = self._key(url, kind)
+        key = self._key(kind)
         known = self._new.get(key) or self._kept.get(key)
         return None if known is None else Confidence(known.sharpness, known.miss, known.agreement)
 
-    def note(self, url: str, kind: str, confidence: Confidence) -> None:
+    def note(self, kind: str, confidence: Confidence) -> None:
         """A text of this kind has ended."""
-        key = self._key(url, kind)
+        key = self._key(kind)
         self._new.pop(key, None)  # the last is the newest
         self._new[key] = Agreement(confidence.sharpness, confidence.miss, confidence.agreement)
 
@@ -62,7 +64,7 @@ class KeptAgreement:
             return
         kept = {key: known for key, known in self._load().items() if key not in self._new} | self._new
         newest = list(kept.items())[-MAX_KEPT:]
-        new = self._path.with_suffix(".new")
+        new = self._path.with_suffix(f".{os.getpid()}")  # another device may do the same now
         try:
             new.write_bytes(msgspec.json.encode(dict(newest)))
             new.replace(self._path)
@@ -77,5 +79,5 @@ class KeptAgreement:
         except (OSError, msgspec.DecodeError):
             return {}
 
-    def _key(self, url: str, kind: str) -> str:
-        return hashlib.sha256("\n".join((url, self._draft, kind)).encode()).hexdigest()[:24]
+    def _key(self, kind: str) -> str:
+        return hashlib.sha256(f"{self._pair}\n{kind}".encode()).hexdigest()[:24]

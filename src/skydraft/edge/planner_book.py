@@ -62,7 +62,7 @@ class PlannerBook:
             _keep(self._known, place, planner, MAX_PLACES)
             _keep(self._habits, (place, kind), planner.habits, MAX_KINDS)
             if self._agreement is not None and address is not None:
-                self._agreement.note(address.url, kind, planner.habits.confidence)
+                self._agreement.note(kind, planner.habits.confidence)
 
     def close(self) -> None:
         """Keep what was learnt for when this device is loaded again."""
@@ -74,7 +74,7 @@ class PlannerBook:
         if known := self._habits.get((place, kind)):
             return deepcopy(known)
         address, *_ = place
-        confidence = self._agreement.find(address.url, kind) if self._agreement is not None and address else None
+        confidence = self._agreement.find(kind) if self._agreement is not None and address else None
         return None if confidence is None else Habits(confidence)
 
     def _new(self, place: Place) -> Planner:

@@ -48,7 +48,7 @@ class Writer:
     Args:
         engine: the draft model; None where the cloud writes alone.
         draft_times: of it; None: they are learnt from text.
-        agreement: of it with clouds, as it was learnt before; None: it is not known, and not kept.
+        agreement: of it with the cloud, as it was learnt before; None: it is not known, and not kept.
         max_prefix_bytes: as `DraftPool`.
 
     Attributes:
