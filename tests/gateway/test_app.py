@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -111,6 +113,14 @@ def test_keys_origins_and_limits_are_those_of_a_cloud(tmp_path: Path) -> None:
 def test_an_endpoint_that_is_open_to_others_wants_keys_and_tls() -> None:
     with pytest.raises(ConfigError, match="no API keys"):
         GatewayServer(_NoGateway(GatewaySettings(host="0.0.0.0")), print)  # type: ignore[arg-type]
+
+
+def test_a_connection_is_kept_for_as_many_requests_as_come(gateway: Served) -> None:
+    where = urlsplit(gateway.url)
+    with closing(HTTPConnection(str(where.hostname), where.port, timeout=PATIENCE_S)) as app:
+        for _ in range(80):  # in one piece each, with more lines together than a head may have
+            app.request("GET", "/v1/models")
+            assert app.getresponse().read()
 
 
 def test_a_head_of_too_many_lines_ends_the_connection(gateway: Served) -> None:

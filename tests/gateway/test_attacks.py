@@ -143,13 +143,13 @@ def test_json_of_many_values_is_not_unpacked(guarded: Guarded) -> None:
 
 @pytest.mark.parametrize("path", [PATH, "/chat/completions", "/responses"])
 def test_a_text_that_no_prompt_has_room_for_is_not_made_into_tokens(guarded: Guarded, path: str) -> None:
-    text = "ba " * 400_000
+    text = "ba " * 700_000
     body = {PATH: {"prompt": text}, "/responses": {"input": text}}.get(
         path, {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]}
     )
     refused = guarded.served.post(path, body, Authorization=guarded.attacker)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
-    assert "131,072 at most" in refused.json()["error"]["message"]
+    assert "2,097,152 at most" in refused.json()["error"]["message"]
 
 
 def test_what_is_no_http_is_refused_in_the_same_form(guarded: Guarded) -> None:

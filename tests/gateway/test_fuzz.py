@@ -180,6 +180,9 @@ FIELDS = st.dictionaries(
 )
 
 
+FORM = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
 @ANYWHERE
 @given(FIELDS, st.binary(max_size=200), st.booleans())
 def test_forms_of_any_kind(gateway: Served, fields: dict[str, str], data: bytes, is_form: bool) -> None:
@@ -188,4 +191,4 @@ def test_forms_of_any_kind(gateway: Served, fields: dict[str, str], data: bytes,
     if is_form:
         check(httpx.post(url, data=fields, files={"file": ("ba", data)}, timeout=PATIENCE_S))
     else:
-        check(httpx.post(url, content=data, headers={"Content-Type": "multipart/form-data; boundary=x"}))
+        check(httpx.post(url, content=data, headers=FORM, timeout=PATIENCE_S))

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from skydraft.cloud.access.keys import KeyGrant, add_key
+from skydraft.cloud.access.keys import Holder, KeyGrant, add_key
 from skydraft.config import GatewaySettings
 from skydraft.core import tool_calls
 from skydraft.gateway import kept_responses
@@ -17,6 +17,7 @@ from skydraft.gateway.kept_responses import KEPT_S, KeptResponses
 from skydraft.gateway.response_items import messages_of
 from tests.gateway.running import Served, served, truth
 from tests.gateway.test_tools import writing
+from tests.waiting import PATIENCE_S
 
 ASKED = "ba de"
 
@@ -92,6 +93,15 @@ def test_tools_that_nobody_knows_are_no_error(gateway: Served) -> None:
     assert gateway.post("/responses", asked(tools=named, tool_choice="none")).status_code == 200
 
 
+def test_a_response_says_how_it_came_about_where_it_is_asked_to(gateway: Served) -> None:
+    *events, last = (
+        json.loads(data) for data in gateway.stream("/responses", asked(stream=True, skydraft={"trace": True}))
+    )
+    assert all(event["skydraft"]["pieces"] for event in events if event["type"].endswith("text.delta"))
+    assert len(last["response"]["skydraft"]["traces"]) == 1
+    assert "traces" not in gateway.post("/responses", asked()).json()["skydraft"]
+
+
 def go_on(gateway: Served, previous: str, more: object = "mo", **headers: str) -> Any:
     body = asked(input=more, previous_response_id=previous)
     return gateway.post("/responses", body, **headers)
@@ -104,13 +114,16 @@ def test_a_response_is_had_again_gone_on_from_and_forgotten(gateway: Served, is_
     else:
         first = gateway.post("/responses", asked()).json()
     url = f"{gateway.url}/responses/{first['id']}"
-    assert httpx.get(url).json() == first
+    assert httpx.get(url, timeout=PATIENCE_S).json() == first
     second = go_on(gateway, first["id"]).json()
     said = f"{ASKED}\n\n{truth(ASKED)}\n\nmo"
     assert second["output"][0]["content"][0]["text"] == truth(said)
     assert second["previous_response_id"] == first["id"]
-    assert httpx.delete(url).json() == {"id": first["id"], "object": "response", "deleted": True}
-    assert (httpx.get(url).status_code, httpx.delete(url).status_code) == (404, 404)
+    assert httpx.delete(url, timeout=PATIENCE_S).json() == {"id": first["id"], "object": "response", "deleted": True}
+    assert (httpx.get(url, timeout=PATIENCE_S).status_code, httpx.delete(url, timeout=PATIENCE_S).status_code) == (
+        404,
+        404,
+    )
     lost = go_on(gateway, first["id"])
     assert (lost.status_code, lost.json()["error"]["code"]) == (400, "previous_response_not_found")
     third = go_on(gateway, second["id"], "ba").json()
@@ -120,7 +133,7 @@ def test_a_response_is_had_again_gone_on_from_and_forgotten(gateway: Served, is_
 def test_what_is_not_to_be_stored_is_not(gateway: Served) -> None:
     answer = gateway.post("/responses", asked(store=False)).json()
     assert answer["store"] is False
-    assert httpx.get(f"{gateway.url}/responses/{answer['id']}").status_code == 404
+    assert httpx.get(f"{gateway.url}/responses/{answer['id']}", timeout=PATIENCE_S).status_code == 404
 
 
 def test_a_response_belongs_to_the_key_that_made_it(tmp_path: Path) -> None:
@@ -129,8 +142,12 @@ def test_a_response_belongs_to_the_key_that_made_it(tmp_path: Path) -> None:
     with served(GatewaySettings(port=0, keys=str(file))) as gateway:
         made = gateway.post("/responses", asked(), **mine).json()["id"]
         url = f"{gateway.url}/responses/{made}"
-        assert [httpx.get(url, headers=key).status_code for key in (mine, others, {})] == [200, 404, 401]
-        assert httpx.delete(url, headers=others).status_code == 404
+        assert [httpx.get(url, headers=key, timeout=PATIENCE_S).status_code for key in (mine, others, {})] == [
+            200,
+            404,
+            401,
+        ]
+        assert httpx.delete(url, headers=others, timeout=PATIENCE_S).status_code == 404
         assert go_on(gateway, made, **others).status_code == 400
         assert go_on(gateway, made, **mine).status_code == 200
 
@@ -198,19 +215,31 @@ def kept(name: str, size: int = 0) -> dict[str, str]:
     return {"id": name, "text": "x" * size}
 
 
+A, B = Holder("a", KeyGrant(), "1"), Holder("b", KeyGrant(), "2")
+
+
 def test_kept_responses_are_bounded_for_each_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_responses, "MAX_KEPT", 3)
     monkeypatch.setattr(kept_responses, "MAX_KEPT_BYTES", 1000)
     store = KeptResponses()
     for number in range(5):
-        assert store.keep("a", kept(str(number)), [], 0.0)
-    store.keep("b", kept("4"), [{"said": "by b"}], 0.0)
-    assert [store.find("a", str(number), 0.0) is not None for number in range(5)] == [False, False, True, True, True]
-    assert store.keep("a", kept("large", 960), [], 0.0)
-    assert store.find("a", "4", 0.0) is None
-    assert not store.keep("a", kept("too large", 1000), [], 0.0)
-    of_other = store.find("b", "4", 0.0)
+        assert store.keep(A, kept(str(number)), [], 0.0)
+    store.keep(B, kept("4"), [{"said": "by b"}], 0.0)
+    assert [store.find(A, str(number), 0.0) is not None for number in range(5)] == [False, False, True, True, True]
+    assert store.keep(A, kept("large", 960), [], 0.0)
+    assert store.find(A, "4", 0.0) is None
+    assert not store.keep(A, kept("too large", 1000), [], 0.0)
+    of_other = store.find(B, "4", 0.0)
     assert of_other is not None
     assert of_other.conversation == [{"said": "by b"}]
-    assert store.find("b", "4", KEPT_S + 1) is None
-    assert not store.forget("b", "4", 0.0)
+
+
+def test_kept_responses_are_forgotten_in_time_and_are_no_later_keys_of_the_same_name() -> None:
+    store = KeptResponses()
+    store.keep(A, kept("old"), [], 0.0)
+    store.keep(A, kept("new"), [], 10.0)
+    assert store.find(A._replace(sha256="another"), "old", 0.0) is None
+    store.forget_old(KEPT_S + 5.0)
+    assert (store.find(A, "old", 0.0), store.forget(A, "old", 0.0)) == (None, False)
+    assert store.find(A, "new", 0.0) is not None
+    assert store.find(A, "new", KEPT_S + 11.0) is None

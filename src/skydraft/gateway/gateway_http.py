@@ -69,6 +69,7 @@ class GatewayHttp(H11Protocol):
         super().data_received(data)
 
     def on_response_complete(self) -> None:
+        self._num_lines = 0  # a request that came in one piece was never seen under way
         self.transport.part(REQUEST_S)
         super().on_response_complete()
 

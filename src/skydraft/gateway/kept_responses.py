@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+
+from skydraft.cloud.access.keys import Holder
 
 JsonFields = dict[str, Any]
 
@@ -33,40 +35,48 @@ class KeptResponse(NamedTuple):
 
 
 class KeptResponses:
-    """The responses of all keys; what a name of a key stands for is another's nothing."""
+    """The responses of all keys. A key that was made anew under an old name is another."""
 
     def __init__(self) -> None:
-        self._by_key: dict[str, dict[str, KeptResponse]] = {}  # the oldest first
+        self._by_key: dict[tuple[str, str], dict[str, KeptResponse]] = {}  # the oldest first
 
-    def keep(self, key: str, response: Mapping[str, Any], items: Sequence[Mapping[str, Any]], now_s: float) -> bool:
+    def keep(self, holder: Holder, response: JsonFields, items: Sequence[JsonFields], now_s: float) -> bool:
         """Keep a response, unless it is larger than all of a key's together may be; returns whether it is kept.
 
         Args:
-            key: the name of the key that made it.
+            holder: of the key that made it.
             items: of its conversation, its own output included.
         """
         kept = KeptResponse(msgspec.json.encode(response), msgspec.json.encode(items), now_s)
         if kept.num_bytes > MAX_KEPT_BYTES:
             return False
-        of_key = self._of(key, now_s)
+        of_key = self._by_key.setdefault(_key(holder), {})
         of_key[response["id"]] = kept
-        self._by_key[key] = of_key
         num_bytes = sum(each.num_bytes for each in of_key.values())
         while len(of_key) > MAX_KEPT or num_bytes > MAX_KEPT_BYTES:
             num_bytes -= of_key.pop(next(iter(of_key))).num_bytes
         return True
 
-    def find(self, key: str, response_id: str, now_s: float) -> KeptResponse | None:
+    def find(self, holder: Holder, response_id: str, now_s: float) -> KeptResponse | None:
         """None: this key has none of this id, or not any more."""
-        return self._of(key, now_s).get(response_id)
+        self.forget_old(now_s)
+        return self._by_key.get(_key(holder), {}).get(response_id)
 
-    def forget(self, key: str, response_id: str, now_s: float) -> bool:
+    def forget(self, holder: Holder, response_id: str, now_s: float) -> bool:
         """Returns whether there was one."""
-        return self._of(key, now_s).pop(response_id, None) is not None
+        self.forget_old(now_s)
+        return self._by_key.get(_key(holder), {}).pop(response_id, None) is not None
 
-    def _of(self, key: str, now_s: float) -> dict[str, KeptResponse]:
-        """A key's responses, without those that are too old."""
-        of_key = self._by_key.get(key, {})
-        for response_id in [each for each, kept in of_key.items() if now_s - kept.made_s > KEPT_S]:
-            del of_key[response_id]
-        return of_key
+    def forget_old(self, now_s: float) -> None:
+        """Forget those of all keys that are too old."""
+        for key, of_key in list(self._by_key.items()):
+            for response_id in list(of_key):  # the oldest first
+                if now_s - of_key[response_id].made_s <= KEPT_S:
+                    break
+                del of_key[response_id]
+            if not of_key:
+                del self._by_key[key]
+
+
+def _key(holder: Holder) -> tuple[str, str]:
+    return holder.name, holder.sha256

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from skydraft.cloud.access.keys import Holder
 from skydraft.config import DeviceSettings
+from skydraft.core import TextPiece
 from skydraft.edge.report import Report
 from skydraft.errors import SkydraftError
 from skydraft.gateway.completions import finish_of, grammar_of
@@ -36,10 +37,11 @@ from skydraft.gateway.response_items import (
     messages_of,
     text_part,
 )
-from skydraft.gateway.sampling import own_headers, refuse_unknown, settings_for
+from skydraft.gateway.sampling import asks_for_trace, own_headers, refuse_unknown, settings_for
 from skydraft.gateway.sse import begin_stream, event, unless_hung_up
 from skydraft.gateway.texts import Write, grow, write_all
 from skydraft.gateway.tools import calls_in, offered_tools, required_calls
+from skydraft.gateway.trace import trace_of, traced_pieces
 
 JsonFields = dict[str, Any]
 
@@ -64,7 +66,7 @@ async def responses(request: Request) -> Response:
     if not messages:
         raise BadRequest("input is empty: give a text or a message", "input")
     grammar = calls or grammar_of((asked.text or {}).get("format"))
-    answer = ResponseAnswer(gateway, holder, asked, settings, items, bool(tools))
+    answer = ResponseAnswer(gateway, holder, asked, settings, items, bool(tools), asks_for_trace(own, sampling))
     return await answer.respond(request, conversation_of(messages, gateway, grammar, tools))
 
 
@@ -81,14 +83,14 @@ async def forget_response(request: Request) -> Response:
     """Forget a response of before; those that went on from it stay."""
     gateway: Gateway = request.app.state.gateway
     holder, response_id = gateway.admit(request), request.path_params["response_id"]
-    if not gateway.kept_responses.forget(holder.name, response_id, time.monotonic()):
+    if not gateway.kept_responses.forget(holder, response_id, time.monotonic()):
         raise _unknown(request)
     facts = {"id": response_id, "object": "response", "deleted": True}
     return Response(msgspec.json.encode(facts), media_type="application/json")
 
 
 def _find(gateway: Gateway, holder: Holder, response_id: str) -> KeptResponse | None:
-    return gateway.kept_responses.find(holder.name, response_id, time.monotonic())
+    return gateway.kept_responses.find(holder, response_id, time.monotonic())
 
 
 def _unknown(request: Request) -> BadRequest:
@@ -130,6 +132,7 @@ class ResponseAnswer:
     Args:
         items: of the conversation so far.
         may_call: the text may be calls of tools, which shows at its end.
+        has_trace: the app wants to know how the text came about.
     """
 
     def __init__(
@@ -140,7 +143,9 @@ class ResponseAnswer:
         settings: DeviceSettings,
         items: Sequence[JsonFields],
         may_call: bool,
+        has_trace: bool,
     ) -> None:
+        self._has_trace = has_trace
         self._gateway = gateway
         self._holder = holder
         self._asked = asked
@@ -175,7 +180,7 @@ class ResponseAnswer:
                         for opening in self._opening():
                             yield opening
                     if growth.piece is not None and growth.piece.text and not self._may_call:
-                        yield self._text_event("output_text.delta", {"delta": growth.piece.text, "logprobs": []})
+                        yield self._delta(growth.piece)
                     if growth.report is not None:
                         for closing in self._closing(growth.report):
                             yield closing
@@ -186,6 +191,10 @@ class ResponseAnswer:
             self._gateway.metrics.refused(problem.status)
             failure = {"code": problem.code or "server_error", "message": problem.sentence}
             yield self._event("failed", {"response": self._response("failed", [], None, failure)})
+
+    def _delta(self, piece: TextPiece) -> bytes:
+        traced = {"skydraft": {"pieces": traced_pieces([piece])}} if self._has_trace else {}
+        return self._text_event("output_text.delta", {"delta": piece.text, "logprobs": [], **traced})
 
     def _opening(self) -> Iterator[bytes]:
         response = self._response("in_progress", [], None)
@@ -237,7 +246,7 @@ class ResponseAnswer:
         response = self._response("completed" if calls else status, output, report)
         if self._is_kept:
             kept, items = self._gateway.kept_responses, [*self._items, *output]
-            response["store"] = kept.keep(self._holder.name, response, items, time.monotonic())
+            response["store"] = kept.keep(self._holder, response, items, time.monotonic())
         return response
 
     def _response(
@@ -280,5 +289,6 @@ class ResponseAnswer:
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": num_prompt + num_written,
             }
-            response["timings"], response["skydraft"] = timings([report]), own_facts([report])
+            traces = {"traces": [trace_of(report)]} if self._has_trace else {}
+            response["timings"], response["skydraft"] = timings([report]), {**own_facts([report]), **traces}
         return response

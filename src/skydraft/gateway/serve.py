@@ -84,6 +84,7 @@ class GatewayServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS_PER_REFRESH == 0:
             self.gateway.guard.reload()
+            self.gateway.kept_responses.forget_old(time.monotonic())
             if self._certificate is not None:
                 self._certificate.refresh()
         self.should_exit = self.should_exit or self._is_drained
