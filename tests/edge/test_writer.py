@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from skydraft.edge.report import Report
 from skydraft.edge.writer import Writer
 from skydraft.engines.base import Extension
 from skydraft.engines.load import load_tokenizer
-from skydraft.errors import ConfigError, DisclosureError, TransportError, VocabularyMismatch
+from skydraft.errors import ConfigError, DisclosureError, EngineError, TransportError, VocabularyMismatch
 from skydraft.policies.gate import AlwaysGate, EntropyGate, NeverGate
 from skydraft.policies.way import parse_way
 from skydraft.sampling.signals import relative_probabilities
@@ -246,6 +247,24 @@ async def test_without_a_draft_model_that_has_read_it_an_emotion_is_not_weighed(
     address: str, changes: dict[str, Any]
 ) -> None:
     assert (await write(address, emotion_tokens=EMOTIONS, **changes)).emotion_word is None
+
+
+async def test_weighing_an_emotion_takes_none_of_the_texts_time_and_loses_no_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 0.0
+
+    def fail_slowly(row: Any, token_ids: Any) -> list[float]:
+        nonlocal now_s
+        now_s += 100.0
+        raise EngineError("no finite logits")
+
+    monkeypatch.setattr("skydraft.edge.writer.time", SimpleNamespace(perf_counter=lambda: now_s))
+    monkeypatch.setattr("skydraft.edge.writer.relative_probabilities", fail_slowly)
+    report = await write(None, mode=Mode.EDGE, emotion_tokens=EMOTIONS)
+    assert len(ids(report)) == SAMPLING.max_tokens
+    assert report.emotion_word is None
+    assert (now_s, report.total_s) == (100.0, 0.0)
 
 
 async def test_a_text_without_an_emotion_has_nothing_to_weigh() -> None:

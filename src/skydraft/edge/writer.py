@@ -28,7 +28,7 @@ from skydraft.edge.shown_text import ShownText
 from skydraft.edge.timeline import TimeKeeper
 from skydraft.engines.base import Array, Engine
 from skydraft.engines.prompt_checks import text_ids
-from skydraft.errors import CacheOverflow, CloudFault, ConfigError, PromptRejected, TransportError, is_for_now
+from skydraft.errors import CacheOverflow, CloudFault, ConfigError, EngineError, TransportError, is_for_now
 from skydraft.policies.draft_length import draft_length
 from skydraft.policies.gate import AlwaysGate, EscalationCap, NeverGate
 from skydraft.policies.planner import Planner
@@ -137,6 +137,7 @@ class TextRun:
         self._ended_early: str | None = None
         self._undrafted: Undrafted | None = None
         self._emotion_word: EmotionWord | None = None
+        self._weighing_s = 0.0
         self._border = Border(job.settings.share, job.evidence)
         self._is_sure = job.evidence is Evidence.UNSURE  # nothing leaves yet: the gate has found nothing to ask about
         self._doubtful: Block | None = None  # what it found, and the cloud has not been asked about
@@ -199,16 +200,23 @@ class TextRun:
             self._notify(f"the text ended early, after {len(session.token_ids)} tokens: {self._ended_early}")
 
     async def weigh_emotion(self) -> None:
-        """See what the draft model, which has heard the voice, gives the emotion that the text names."""
+        """See what the draft model, which has heard the voice, gives the emotion that the text names.
+
+        The text is there already: its times do not count this, and it is not lost where the draft model fails.
+        """
         emotions, tokens = self._job.emotion_tokens, self._session.tokens(0)
         place = next((place for place, token in enumerate(tokens) if token.token_id in emotions), None)
         if place is None or self._drafter is None or self._is_draft_full:
             return
+        begun_s = time.perf_counter()
         try:
             row = await self._row_after(self._session.token_ids[:place])
-        except (CacheOverflow, PromptRejected):  # the cloud wrote it all, and the draft model has no room for it
+            shares = relative_probabilities(row, list(emotions))
+        except EngineError:  # for one, the cloud wrote it all, and the draft model has no room for it
             return
-        word, shares = tokens[place], relative_probabilities(row, list(emotions))
+        finally:
+            self._weighing_s = time.perf_counter() - begun_s
+        word = tokens[place]
         is_clouds = word.origin is not Origin.EDGE and self._job.prompts.does_cloud_see_all
         self._emotion_word = EmotionWord(emotions[word.token_id], is_clouds, by_emotion(emotions, shares))
 
@@ -328,7 +336,7 @@ class TextRun:
         return self._border.record
 
     def report(self) -> Report:
-        total_s = time.perf_counter() - self._started_s
+        total_s = time.perf_counter() - self._started_s - self._weighing_s
         return Report(
             pieces=tuple(self._text.pieces),
             finish=self._session.finish,
