@@ -22,7 +22,7 @@ help:
 	@echo "make bench-peers     llama.cpp's server and tightwad beside skydraft, with the same models; installs them, once"
 	@echo "make slow    tests that take long or time something: every clip of the unseen actors, --help"
 	@echo "make docs    the pages of docs/ as a site, build/site/index.html"
-	@echo "make pictures        the README's picture of the demo, drawn again"
+	@echo "make pictures        the pictures of the README, drawn and taken again"
 	@echo "make train   train the embedded pair again, from ../shared/speech"
 	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
 	@echo "make test-vllm       tests of the vLLM engine, on the CPU, with an environment of its own"
@@ -72,6 +72,7 @@ docs: $(VENV)/.docs
 
 pictures: $(VENV)/.dev
 	$(BIN)/python docs/pictures/demo.py
+	$(BIN)/python docs/pictures/page.py
 
 train: $(VENV)/.dev
 	$(BIN)/python -m training --speech ../shared/speech

@@ -1,11 +1,9 @@
 // One turn: what was asked, the text as it comes, and how it came about.
 
-import { $, draw, make, say } from "./dom.js";
-import { hideTip, showTip, tellOn } from "./tip.js";
+import { draw, make, say } from "./dom.js";
+import { showTip, tellOn } from "./tip.js";
 import { TimeLine } from "./timeline.js";
-import {
-  MEANINGS, UNASKED, UNDRAFTED, bytes, count, exactBytes, leftSentence, milliseconds, pace, percent, seconds, tokenLines,
-} from "./words.js";
+import { MEANINGS, UNASKED, UNDRAFTED, bytes, count, exactBytes, leftSentence, pace, percent, seconds, tokenLines } from "./words.js";
 
 /** A text that grows. Pieces are put into the page once a frame, however fast they come. */
 export class GrowingText {
@@ -31,7 +29,7 @@ export class GrowingText {
       const piece = this.pieces[this.numShown];
       const token = piece.tokens.at(-1);
       if (token) this.origin = token.origin;
-      if (piece.text) spans.append(make("span", { class: `token ${this.origin ?? ""}`, "data-tells": token ? this.numShown : false }, piece.text));
+      if (piece.text) spans.append(tokenSpan(piece.text, this.origin, token ? this.numShown : false));
     }
     this.element.append(spans);
     this.onshow?.();
@@ -70,6 +68,14 @@ export class GrowingText {
     }
     if (round === null) this.ontell?.(null);
   }
+}
+
+/** A piece of text in the colour of its origin; no spaces are underlined. */
+function tokenSpan(text, origin, number) {
+  const word = text.trim();
+  const start = text.indexOf(word);
+  const parts = [text.slice(0, start), word && make("span", { class: "word" }, word), text.slice(start + word.length)];
+  return make("span", { class: `token ${origin ?? ""}`, "data-tells": number }, ...(origin === "corrected" ? parts : [text]));
 }
 
 /** A turn. asked: elements that say what was asked. again(chosen): writes it again, for comparison; null: not possible. */
@@ -176,7 +182,7 @@ function meters(facts, timings, totalS, firstS) {
     meter("First token", seconds(firstS), "", "from the start, prompt included"),
     isAsked && meter("From the cloud", percent(fromCloud, total), "", "corrected or its own"),
     timings.draft_n > 0 && meter("Accepted", percent(timings.draft_n_accepted, timings.draft_n), "", `${timings.draft_n_accepted} of ${timings.draft_n} offered, ${count(facts.rounds, "round")}`),
-    meter("Left and came", `↑ ${bytes(up)}`, `↓ ${bytes(down)}`, isAsked ? "payload bytes up and down" : "no byte left this device"),
+    meter("Bytes up, down", `↑ ${bytes(up)}`, isAsked ? `↓ ${bytes(down)}` : "", isAsked ? "of messages, without frames" : "no byte left this device"),
   ];
   return make("dl", { class: "meters" }, ...list.filter(Boolean));
 }
@@ -205,7 +211,7 @@ function left(facts, isSound) {
   const told = Object.entries(contents).map(([kind, n]) => make("tr", {}, make("th", { scope: "row" }, kind), make("td", {}, n === 1 ? "once" : `${n} times`)));
   const table = make("table", {}, make("caption", { class: "hidden-label" }, "What crossed the border of this device"), make("tbody", {}, ...told, ...rows("up", up), ...rows("down", down)));
   return make("section", { class: "left", "aria-label": "What left this device" },
-    make("h3", {}, "What left this device"),
+    make("h2", {}, "What left this device"),
     make("p", {}, leftSentence(facts, isSound)),
     facts.bytes.up ? make("details", {}, make("summary", {}, "Byte by byte"), table) : "");
 }

@@ -169,6 +169,7 @@ async function endRecording() {
   $("record").setAttribute("aria-pressed", "false");
   $("record").querySelector("span").textContent = "Record";
   $("listening").hidden = true;
+  $("listening-time").textContent = "";
   await writeCaption(sound, `Your voice, ${length}`);
 }
 
@@ -177,7 +178,8 @@ function showListening(sentence) {
   $("listening-text").textContent = sentence;
 }
 
-function showLevel(level) {
+function showLevel(level, length) {
+  $("listening-time").textContent = `${length.toFixed(1)} s`;
   $("level").style.width = `${Math.min(100, Math.round(400 * level))}%`;
 }
 

@@ -34,7 +34,7 @@ export class TimeLine {
       return button;
     };
     this.element = make("figure", { class: "time-line" },
-      make("figcaption", {}, make("h3", {}, "Time line"), make("span", { class: "muted small" }, this.summary()),
+      make("figcaption", {}, make("h2", {}, "Time line"), make("span", { class: "muted small" }, this.summary()),
         make("span", { class: "zooms" }, zoom(0.5, "Time line: smaller", "−"), zoom(2, "Time line: larger", "+"))),
       this.scroller,
       this.table());

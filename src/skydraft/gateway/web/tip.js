@@ -4,6 +4,10 @@ import { $, make } from "./dom.js";
 
 const GAP = 8;
 let shownFor = null;
+let shownAt = null;
+
+const placeOf = (element) => element.getClientRects()[0] ?? element.getBoundingClientRect();
+const hasMoved = () => shownFor && Math.hypot(placeOf(shownFor).left - shownAt.left, placeOf(shownFor).top - shownAt.top) > 2;
 
 /** Show lines at an element. */
 export function showTip(element, origin, heading, lines) {
@@ -16,7 +20,8 @@ export function showTip(element, origin, heading, lines) {
   shownFor?.removeAttribute("aria-describedby");
   shownFor = element;
   element.setAttribute("aria-describedby", "tip");
-  const at = element.getClientRects()[0] ?? element.getBoundingClientRect();
+  const at = placeOf(element);
+  shownAt = at;
   const { width, height } = tip.getBoundingClientRect();
   const left = Math.min(Math.max(GAP, at.left), document.documentElement.clientWidth - width - GAP);
   const above = at.top - height - GAP;
@@ -31,7 +36,7 @@ export function hideTip() {
 }
 
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
-document.addEventListener("scroll", hideTip, { passive: true, capture: true });
+document.addEventListener("scroll", () => hasMoved() && hideTip(), { passive: true, capture: true });
 document.addEventListener("pointerdown", (event) => {
   if (shownFor && !event.target.closest?.("[data-tells]")) hideTip();
 });
