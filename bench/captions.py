@@ -71,7 +71,7 @@ async def _measure(clips: list[Path]) -> Iterable[Claim]:
     tokenizer = load_tokenizer("embedded", "draft")
     hear = load_log_mel(find_checkpoint("embedded", "draft"))
     calibration = load_calibration("embedded", "draft")
-    async with local_cloud("embedded", "--threads", "1") as url:
+    async with local_cloud("embedded", "--threads", "1", "--prefix-cache", "0") as url:
         for (index, clip), (recording, (condition, ways)) in itertools.product(enumerate(clips), RECORDINGS.items()):
             heard = _recorded(read_clip(clip), condition, index)
             for way in ways:

@@ -31,6 +31,7 @@ class Conversation:
         self.answer = answer
         self.random = Random(seed)
         self.seed = seed
+        self.num_reused = 0
 
     def turn(self, question: int = 12, scope: str = "") -> None:
         """One more question and its answer, compared with the cloud's own."""
@@ -43,7 +44,9 @@ class Conversation:
         while not session.is_complete:
             self._ask(session, truth)
             while self.batcher.is_busy:
-                for outcome in self.batcher.step().outcomes.values():
+                done = self.batcher.step()
+                self.num_reused += sum(done.reused.values())
+                for outcome in done.outcomes.values():
                     assert not isinstance(outcome.message, messages.Fault), outcome.message
         self.batcher.release(session)
         assert list(session.token_ids) == truth

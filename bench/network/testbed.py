@@ -75,7 +75,7 @@ async def open_site(profile: Profile, is_pinned: bool) -> AsyncIterator[Site]:
     if is_pinned:
         pin(CLOUD_CORE)  # children inherit it
     async with (
-        local_cloud(profile.target, "--threads", "1", "--log-level", "error") as url,
+        local_cloud(profile.target, "--threads", "1", "--log-level", "error", "--prefix-cache", "0") as url,
         _process("bench.network.naive", "--model", profile.target) as naive,
     ):
         cloud_address, naive_address = Address.parse(url.removeprefix("ws://")), await _announced(naive, ANNOUNCEMENT)

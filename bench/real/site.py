@@ -29,8 +29,9 @@ from skydraft.transport.link.shaping import LinkSettings, PathSettings
 CLOUD = "cloud"  # the way of the cloud alone
 RATE_MBPS = 10.0
 PATIENCE_S = 240.0  # until a killed cloud is back, on a busy machine
-# Without its self-test, which takes longer than ten texts: whether texts are equal is what is measured here.
-FLAGS = ("--slots", "2", "--max-length", str(MAX_LENGTH), "--threads", "1", "--no-self-test")
+# Without its self-test, which takes longer than ten texts: whether texts are equal is what is measured here. Without a
+# prefix cache: each text is written several times, and its prompt would be read the first time alone.
+FLAGS = ("--slots", "2", "--max-length", str(MAX_LENGTH), "--threads", "1", "--no-self-test", "--prefix-cache", "0")
 
 OnText = Callable[[Sequence[TextPiece]], None]
 Wrap = Callable[[Engine], Engine]

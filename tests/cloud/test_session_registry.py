@@ -495,3 +495,17 @@ def test_a_cloud_without_a_prefix_cache_reads_each_prompt_whole() -> None:
         run_dry(registry)
     registry.expire()
     assert counted(metrics)["skydraft_prompt_tokens_reused_total"] == 0
+
+
+def test_a_device_that_asks_for_it_is_told_what_of_its_prompt_was_read_before() -> None:
+    registry = SessionRegistry(table(MODEL), CloudSettings())
+    told = []
+    for connection, wants in enumerate((True, True, False)):
+        registry.connect(connection, holder("ann"), wants_prompt_read=wants)
+        opened(registry, connection, number=7, prompt=LONG_PROMPT)
+        told.append(run_dry(registry))
+    assert told == [[], [(1, messages.PromptRead(96, 7))], []]
+    registry.connect(3, holder("ann"), wants_prompt_read=True)
+    opened(registry, 3, prompt=LONG_PROMPT)
+    registry.disconnect(3)  # before its prompt is read
+    assert run_dry(registry) == []

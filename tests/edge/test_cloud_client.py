@@ -230,9 +230,10 @@ async def test_a_cloud_that_says_that_it_reads_a_long_prompt_is_not_lost(changes
     [
         (messages.Tokens(0, b"\x01"), "has not answered for 0.3 s"),
         (messages.Working(), "has written nothing for 1.5 s"),
+        (messages.PromptRead(1), "has written nothing for 1.5 s"),
         (None, "has not answered for 0.3 s"),
     ],
-    ids=["known", "working", "silent"],
+    ids=["known", "working", "reading", "silent"],
 )
 @in_virtual_time
 async def test_what_brings_the_text_no_further_keeps_no_device_waiting(

@@ -52,6 +52,21 @@ def test_a_chat_is_answered_with_the_clouds_own_text(gateway: Served, sampling: 
     assert "completion_tokens_details" not in answer["usage"]
 
 
+@pytest.mark.parametrize(("mode", "words"), [("cloud", "ba de"), ("hybrid", "de ba")])
+def test_tokens_of_a_prompt_that_the_cloud_had_read_before_are_counted_as_cached(
+    gateway: Served, mode: str, words: str
+) -> None:
+    talk = [{"role": "user", "content": " ".join([words] * 50)}]
+    cached = []
+    for _ in range(3):
+        answer = gateway.post(CHAT, chat(messages=talk, skydraft={"mode": mode}, max_tokens=10)).json()
+        (choice,) = answer["choices"]
+        assert choice["message"]["content"] == truth(" ".join(turn["content"] for turn in talk), max_tokens=10)
+        cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+        talk += [{"role": "assistant", "content": choice["message"]["content"]}, {"role": "user", "content": "de"}]
+    assert cached == [0, 96, 96]
+
+
 def test_a_bare_completion_goes_on_from_the_text(gateway: Served) -> None:
     answer = gateway.post(BARE, bare()).json()
     assert answer["object"] == "text_completion"

@@ -32,6 +32,7 @@ def test_a_response_is_the_clouds_own_text(gateway: Served) -> None:
     assert item["content"][0]["text"] == truth(ASKED)
     assert (answer["object"], answer["status"], item["role"]) == ("response", "completed", "assistant")
     assert answer["usage"]["output_tokens"] == len(truth(ASKED).split()) + 1  # and the end token
+    assert answer["usage"]["input_tokens_details"] == {"cached_tokens": 0}
     assert answer["store"] is True
 
 

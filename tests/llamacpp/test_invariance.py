@@ -157,4 +157,4 @@ def test_hybrid_texts_of_a_conversation_are_the_clouds_own(miniature: Miniature,
     talk = Conversation(batcher, load(miniature(kind), max_length=512), list(range(20, 120)), seed=3)
     for _ in range(TURNS):
         talk.turn(question=40)
-    assert batcher._lending.num_reused == sum((140 + 60 * turn) // PROMPT_CHUNK for turn in range(3)) * PROMPT_CHUNK
+    assert talk.num_reused == sum((140 + 60 * turn) // PROMPT_CHUNK for turn in range(3)) * PROMPT_CHUNK

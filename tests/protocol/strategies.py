@@ -126,7 +126,14 @@ edge_messages = st.one_of(
     st.builds(messages.Generate, positions, sessions),
     st.builds(messages.Close, sessions),
 )
-cloud_messages = st.one_of(openeds, verdicts, tokens, faults, st.builds(messages.Working, sessions))
+cloud_messages = st.one_of(
+    openeds,
+    verdicts,
+    tokens,
+    faults,
+    st.builds(messages.Working, sessions),
+    st.builds(messages.PromptRead, positions, sessions),
+)
 
 
 @st.composite

@@ -106,6 +106,8 @@ GOLDEN: list[tuple[Message, str]] = [
     (messages.Fault(FaultCode.BUSY, "full", 0, 1.5), "95 08 a462757379 a466756c6c 00 cb3ff8000000000000"),
     (messages.Working(), "91 09"),
     (messages.Working(3), "92 09 03"),
+    (messages.PromptRead(200), "92 0a ccc8"),
+    (messages.PromptRead(64, 3), "93 0a 40 03"),
 ]
 IS_EDGE = (messages.Open, messages.Offer, messages.Generate, messages.Close)
 
@@ -241,7 +243,7 @@ REFUSED = [
     (b"", "0 bytes that begin with nothing"),
     (b"\x81\x01\x02", "begin with 8101; a message begins with 90 to 9f"),
     (b"\xdc\x00\x01\x04", "begin with dc00"),
-    (array(10), "the cloud sent a message with tag 10"),
+    (array(11), "the cloud sent a message with tag 11"),
     (array(0), "the device sent a message with tag 0"),
     (array(2, -1, b"a"), "Offer, which has a wrong start: Expected int >= 0"),
     (array(2, 2**20 + 1, b"a"), "wrong start: Expected int <= 1048576"),

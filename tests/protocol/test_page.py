@@ -34,6 +34,7 @@ MESSAGES: list[type[msgspec.Struct]] = [
     messages.Tokens,
     messages.Fault,
     messages.Working,
+    messages.PromptRead,
 ]
 
 

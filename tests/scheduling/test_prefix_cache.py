@@ -167,7 +167,7 @@ def run(batcher: Batcher, *sessions: CloudSession) -> tuple[int, int]:
     num_read = num_reused = 0
     while batcher.is_busy:
         done = batcher.step()
-        num_read, num_reused = num_read + done.num_prompt_read, num_reused + done.num_prompt_reused
+        num_read, num_reused = num_read + done.num_prompt_read, num_reused + sum(done.reused.values())
     for session in sessions:
         assert list(session.token_ids) == cloud_only(engine(), session.terms.sampling, session.terms.prompt)
     return num_read, num_reused

@@ -393,7 +393,7 @@ async def test_the_handshake_says_no_more_than_it_must() -> None:
         with pytest.raises(TransportError):
             await connection.receive()
     websocket = {"host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version"}
-    assert seen == [websocket | {"authorization", "x-session-id"}]
+    assert seen == [websocket | {"authorization", "x-session-id", "x-skydraft-wants"}]
 
 
 @pytest.mark.parametrize(

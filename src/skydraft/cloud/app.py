@@ -22,6 +22,7 @@ from skydraft.cloud.service import Service, ServiceState
 from skydraft.engines.base import ReportingEngine
 from skydraft.protocol import messages
 from skydraft.protocol.messages import FaultCode
+from skydraft.transport.headers import PROMPT_READ, WANTS_HEADER
 
 log = logging.getLogger("skydraft.cloud")
 
@@ -141,7 +142,10 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
             await socket.send_denial_response(_answer(service, refusal))
             return
         number = next(numbers)
-        connection = DeviceConnection(number, socket, holder, scheduler, service.settings, service.metrics)
+        wants = {each.strip() for each in socket.headers.get(WANTS_HEADER, "").split(",")}
+        connection = DeviceConnection(
+            number, socket, holder, scheduler, service.settings, service.metrics, wants_prompt_read=PROMPT_READ in wants
+        )
         facts = {"connection": number, "key": holder.name}
         service.connections.add(connection)
         log.info("a device connected", extra={"facts": facts})

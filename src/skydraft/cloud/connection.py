@@ -50,6 +50,7 @@ class DeviceConnection:
     Args:
         number: of the connection, for scheduler and logs.
         holder: whose key it came with.
+        wants_prompt_read: it takes `messages.PromptRead`.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class DeviceConnection:
         scheduler: Scheduler,
         settings: CloudSettings,
         metrics: Metrics,
+        wants_prompt_read: bool = False,
     ) -> None:
         self.holder = holder
+        self._wants_prompt_read = wants_prompt_read
         self._number = number
         self._socket = socket
         self._scheduler = scheduler
@@ -86,7 +89,7 @@ class DeviceConnection:
 
     async def serve(self) -> None:
         """Until the device leaves, breaks the protocol or is sent away."""
-        self._scheduler.connect(self._number, self._deliver, self.holder)
+        self._scheduler.connect(self._number, self._deliver, self.holder, self._wants_prompt_read)
         sender = asyncio.create_task(self._send())
         try:
             async with self._patience:

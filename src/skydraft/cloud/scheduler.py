@@ -69,13 +69,16 @@ class Scheduler:
         """Refuse new texts from now on. Safe in a signal handler, and more than once."""
         self._inbox.put(self._registry.begin_drain)
 
-    def connect(self, connection: ConnectionId, deliver: Deliver, holder: Holder) -> None:
+    def connect(
+        self, connection: ConnectionId, deliver: Deliver, holder: Holder, wants_prompt_read: bool = False
+    ) -> None:
         """From now on, call `deliver`, in the scheduler's thread, with each message to this connection.
 
         Args:
             holder: whose key it came with.
+            wants_prompt_read: as `SessionRegistry.connect`.
         """
-        self._inbox.put(partial(self._connect, connection, deliver, holder))
+        self._inbox.put(partial(self._connect, connection, deliver, holder, wants_prompt_read))
 
     def prepare(self, message: messages.Open) -> None:
         """In any thread, before it is submitted: what would hold up others in the scheduler's."""
@@ -123,9 +126,9 @@ class Scheduler:
                 self._send(self._registry.expire() + self._registry.reassure())
                 next_expiry_s = now_s + EXPIRY_PERIOD_S
 
-    def _connect(self, connection: ConnectionId, deliver: Deliver, holder: Holder) -> None:
+    def _connect(self, connection: ConnectionId, deliver: Deliver, holder: Holder, wants_prompt_read: bool) -> None:
         self._deliver[connection] = deliver
-        self._registry.connect(connection, holder)
+        self._registry.connect(connection, holder, wants_prompt_read)
 
     def _handle(self, connection: ConnectionId, message: messages.EdgeMessage) -> None:
         self._send(self._registry.receive(connection, message))

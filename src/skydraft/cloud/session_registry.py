@@ -39,7 +39,7 @@ from skydraft.errors import CloudFault, ConfigError, RemoteProtocolError
 from skydraft.protocol import messages, packing
 from skydraft.protocol.limits import MAX_GAP_CHANGE
 from skydraft.protocol.messages import FaultCode
-from skydraft.scheduling.batcher import Batcher
+from skydraft.scheduling.batcher import Batcher, ForwardPass
 from skydraft.scheduling.prefix_cache import make_prefix_cache
 from skydraft.text.token_reader import TokenReader
 
@@ -119,6 +119,7 @@ class SessionRegistry:
         self._accounts: dict[str, Account] = {}  # as many as there are keys
         self._account_of: dict[ConnectionId, Account] = {}
         self._scope_of: dict[ConnectionId, Scope] = {}
+        self._want_prompt_read: set[ConnectionId] = set()
         self._is_draining = False
         self._by_key: dict[bytes, SessionRecord] = {}
         self._by_address: dict[Address, SessionRecord] = {}
@@ -143,13 +144,19 @@ class SessionRegistry:
         """From now on refuse new texts; those that devices have open may end."""
         self._is_draining = True
 
-    def connect(self, connection: ConnectionId, holder: Holder) -> None:
-        """A connection comes with a key. One that was never announced is this machine's own user's."""
+    def connect(self, connection: ConnectionId, holder: Holder, wants_prompt_read: bool = False) -> None:
+        """A connection comes with a key. One that was never announced is this machine's own user's.
+
+        Args:
+            wants_prompt_read: its device is told `messages.PromptRead`.
+        """
         now_s = self._clock()
         account = self._accounts.setdefault(holder.name, Account(holder, now_s))
         account.change_grant(holder.grant, now_s)
         self._account_of[connection] = account
         self._scope_of[connection] = holder.name, holder.sha256
+        if wants_prompt_read:
+            self._want_prompt_read.add(connection)
         self._by_account.setdefault(account, set())
 
     def receive(self, connection: ConnectionId, message: messages.EdgeMessage) -> list[Reply]:
@@ -195,12 +202,12 @@ class SessionRegistry:
         if done.num_positions:
             num_emitted = sum(outcome.num_emitted for outcome in done.outcomes.values())
             self._metrics.passed(done.num_sessions, done.num_positions, num_emitted, ended_s - began_s)
-        if done.num_prompt_read or done.num_prompt_reused:
+        if done.num_prompt_read or done.reused:
             num_bytes = 0 if self._prefixes is None else self._prefixes.num_bytes
-            self._metrics.read_prompts(done.num_prompt_read, done.num_prompt_reused, num_bytes)
+            self._metrics.read_prompts(done.num_prompt_read, sum(done.reused.values()), num_bytes)
         if done.num_evicted or done.num_restored:
             self._metrics.moved(done.num_evicted, done.num_restored)
-        replies: list[Reply] = []
+        replies = self._prompts_read(done)
         writers: set[Account] = set()
         for session, outcome in done.outcomes.items():
             record = self._by_session[session]
@@ -223,6 +230,15 @@ class SessionRegistry:
                 replies += [reply for record in waiting for reply in self._send_away(record, _spent(account, wait_s))]
         return replies
 
+    def _prompts_read(self, done: ForwardPass) -> list[Reply]:
+        """What to tell of prompts whose beginnings were read before."""
+        of_wanted = [(self._by_session[session], num_reused) for session, num_reused in done.reused.items()]
+        return [
+            (record.address[0], messages.PromptRead(num_reused, record.session.number))
+            for record, num_reused in of_wanted
+            if record.address is not None and record.address[0] in self._want_prompt_read
+        ]
+
     def fail_all(self) -> list[Reply]:
         """What to tell all connections when nothing can go on."""
         fault = CloudFault(FaultCode.INTERNAL, "the cloud failed; its log says why")
@@ -232,6 +248,7 @@ class SessionRegistry:
         """The connection is gone; its sessions wait for their devices to come back."""
         self._account_of.pop(connection, None)
         self._scope_of.pop(connection, None)
+        self._want_prompt_read.discard(connection)
         for address in [address for address in self._by_address if address[0] == connection]:
             self._disconnect_device(self._by_address[address])
 

@@ -12,7 +12,8 @@ arrives to `receive`. A session is in one of three phases:
     APART      Open, then as OPENING            -> OPENING      nothing
     OPENING    of a new session: as OPEN                        Opened                -> OPEN
                of one to be resumed: nothing                    Opened without a key  -> APART   the cloud forgot it
-    OPEN       offers (rules 1, 3), credit (rule 6)             Verdict (rules 2, 3), Tokens (rule 6), Working
+    OPEN       offers (rules 1, 3), credit (rule 6)             Verdict (rules 2, 3), Tokens (rule 6), Working,
+                                                                PromptRead
 
     any        disconnect(), close()            -> APART        Fault: an error; the session is over
 
@@ -71,6 +72,7 @@ class EdgeSession:
             it could not say, or another rule than its choices decides.
         num_rounds: verdicts. num_drafted: tokens of drafts that these judged.
         num_positions: that the cloud computed for this text, as far as its answers tell.
+        num_prompt_reused: tokens of the cloud's prompt that it had read for another text, as it said.
     answered: the offers that the last verdict answered; none where it was lost on the way.
     """
 
@@ -92,7 +94,7 @@ class EdgeSession:
         self.num_shared_ids = vocabulary.num_tokens
         self.has_stopped = False
         self.num_rounds = self.num_drafted = 0
-        self.num_positions = 0
+        self.num_positions = self.num_prompt_reused = 0
         self.answered: tuple[Draft, ...] = ()
         self.num_near_ties: int | None = 0 if rule.promises_cloud_tokens else None
         self._is_strict = is_strict
@@ -324,6 +326,9 @@ class EdgeSession:
             case messages.Tokens() if self.phase is Phase.OPEN:
                 return self._written(message)
             case messages.Working() if self.phase is Phase.OPEN:
+                return ()
+            case messages.PromptRead() if self.phase is Phase.OPEN:
+                self.num_prompt_reused = max(self.num_prompt_reused, message.num_reused)
                 return ()
         raise RemoteProtocolError(f"the cloud sent {type(message).__name__} while the session was {self.phase.value}")
 

@@ -101,7 +101,7 @@ class AnswerTime:
         self._is_under_way |= len(self._session.token_ids) > length
         if self._session.progress != before:
             self._sign_s = self._progress_s = time.monotonic()
-        elif isinstance(message, messages.Working):
+        elif isinstance(message, messages.Working | messages.PromptRead):
             self._sign_s = time.monotonic()
 
     @property

@@ -34,6 +34,7 @@ class Report:
     pieces: the text, as it came.
     finish: why it ended. stop: the stop string that ended it; None: an end token did, its grammar or its length.
     num_prompt_tokens: of the device's prompt; what is no text does not count.
+    num_prompt_reused: of the prompt's tokens, those that the cloud had read for an earlier text.
     num_drafted: tokens of drafts that the cloud judged, of a tree all its nodes.
     mode: as asked for; `is_alone`: the cloud was lost, and the device went on by itself, to the end or for a time.
     seed: with which the same models write it again; None: it is greedy, and nothing was drawn.
@@ -73,6 +74,7 @@ class Report:
     unasked: Unasked | None = None
     undrafted: Undrafted | None = None
     is_repeated: bool = False
+    num_prompt_reused: int = 0
     time_line: TimeLine = field(default=TimeLine(), repr=False)
     emotion_word: EmotionWord | None = None
 
@@ -136,6 +138,7 @@ def joined(reports: Sequence[Report], between: str = BETWEEN_WINDOWS) -> Report:
         finish=last.finish,
         stop=last.stop,
         num_prompt_tokens=sum(report.num_prompt_tokens for report in reports),
+        num_prompt_reused=sum(report.num_prompt_reused for report in reports),
         num_drafted=sum(report.num_drafted for report in reports),
         is_alone=any(report.is_alone for report in reports),
         total_s=total_s,

@@ -342,6 +342,7 @@ class TextRun:
             finish=self._session.finish,
             stop=self._text.stop,
             num_prompt_tokens=len(text_ids(self._job.prompts.edge)),
+            num_prompt_reused=self._session.num_prompt_reused,
             num_drafted=self._session.num_drafted,
             mode=self._job.settings.mode,
             is_alone=self._is_alone,

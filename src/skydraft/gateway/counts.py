@@ -18,6 +18,7 @@ def usage(reports: Sequence[Report], has_prediction: bool = False) -> dict[str, 
     num_prompt, num_written = reports[0].num_prompt_tokens, sum(len(report.tokens) for report in reports)
     counts: dict[str, object] = {
         "prompt_tokens": num_prompt,
+        "prompt_tokens_details": {"cached_tokens": min(num_prompt, reports[0].num_prompt_reused)},
         "completion_tokens": num_written,
         "total_tokens": num_prompt + num_written,
     }

@@ -284,7 +284,7 @@ class ResponseAnswer:
             num_prompt, num_written = report.num_prompt_tokens, len(report.tokens)
             response["usage"] = {
                 "input_tokens": num_prompt,
-                "input_tokens_details": {"cached_tokens": 0},
+                "input_tokens_details": {"cached_tokens": min(num_prompt, report.num_prompt_reused)},
                 "output_tokens": num_written,
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": num_prompt + num_written,

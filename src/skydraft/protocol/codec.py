@@ -23,6 +23,7 @@ from skydraft.protocol.messages import (
     Offer,
     Open,
     Opened,
+    PromptRead,
     Tokens,
     Verdict,
     Working,
@@ -114,7 +115,7 @@ class _Side(Generic[Sent]):
 
 
 _DEVICE = _Side[EdgeMessage]("device", Open, Offer, Generate, Close)
-_CLOUD = _Side[CloudMessage]("cloud", Opened, Verdict, Tokens, Fault, Working)
+_CLOUD = _Side[CloudMessage]("cloud", Opened, Verdict, Tokens, Fault, Working, PromptRead)
 _KINDS: dict[int, type[Message]] = {**_DEVICE.kinds, **_CLOUD.kinds}
 _VERSIONED = frozenset(tag for tag, kind in _KINDS.items() if kind in (Open, Opened))
 

@@ -270,6 +270,18 @@ class Working(WireStruct, frozen=True, tag=9):
     session: SessionNumber = 0
 
 
+class PromptRead(WireStruct, frozen=True, tag=10):
+    """The cloud reads the prompt, but for its beginning, which it has read for an earlier text. Cloud to device.
+
+    Sent to a device whose handshake asks for it (`transport/headers`), where there is such a beginning.
+
+    num_reused: tokens of it.
+    """
+
+    num_reused: Position
+    session: SessionNumber = 0
+
+
 EdgeMessage = Open | Offer | Generate | Close
-CloudMessage = Opened | Verdict | Tokens | Fault | Working
+CloudMessage = Opened | Verdict | Tokens | Fault | Working | PromptRead
 Message = EdgeMessage | CloudMessage

@@ -50,7 +50,8 @@ class ForwardPass:
     num_sessions: that took part, those whose prompts were read included.
     num_positions: tokens computed.
     num_evicted: sessions that lost their KV cache to others. num_restored: that were given a slot again.
-    num_prompt_read: tokens of prompts that were read; num_prompt_reused: that need not be, for others had read them.
+    num_prompt_read: tokens of prompts that were read. reused: of sessions that were given slots, how many tokens of
+        their prompts need not be, for others had read them.
     """
 
     positions_left: int
@@ -63,7 +64,7 @@ class ForwardPass:
     num_evicted: int = 0
     num_restored: int = 0
     num_prompt_read: int = 0
-    num_prompt_reused: int = 0
+    reused: dict[CloudSession, int] = field(default_factory=dict)
 
     def take(self, num_positions: int, is_prefill: bool) -> None:
         """Make work of so many tokens part of it."""
@@ -182,14 +183,13 @@ class Batcher:
         """
         self._number += 1
         forward_pass = ForwardPass(self._max_positions, self._prefill_tokens)
-        evicted_before, reused_before = self._lending.num_evicted, self._lending.num_reused
+        evicted_before = self._lending.num_evicted
         tasks = self._schedule(forward_pass)
         known = [task for task in tasks if task.item is None]
         if known:
             self._settle(known, [None] * len(known), forward_pass)  # before the pass: their logits are there already
         self._run([task for task in tasks if task.item is not None], forward_pass)
         forward_pass.num_sessions, forward_pass.num_evicted = len(tasks), self._lending.num_evicted - evicted_before
-        forward_pass.num_prompt_reused = self._lending.num_reused - reused_before
         return forward_pass
 
     # Schedule
@@ -243,6 +243,8 @@ class Batcher:
         if not forward_pass.has_slots:
             return False
         forward_pass.num_restored += not user.is_new
+        if user.num_reused:
+            forward_pass.reused[user.session] = user.num_reused
         user.last_pass = self._number
         if self._chunked is None:  # the prompt was a pass of its own: one is enough
             user.is_new = False

@@ -31,6 +31,7 @@ class SlotUser:
     slot: None: it has none, or not any more.
     swapped: what the slot that it lost held; None: nothing is kept of it.
     num_unread: tokens of the prompt that the slot has yet to read.
+    num_reused: tokens of the prompt that its slot, when it was filled, need not read.
     num_reread: tokens that its slot had to read before it could go on.
     num_judged: positions since then.
     last_pass: the number of the last forward pass that it was part of.
@@ -45,6 +46,7 @@ class SlotUser:
     slot: Slot | None = None
     swapped: SwappedSlot | None = None
     num_unread: int = 0
+    num_reused: int = 0
     num_reread: int = 0
     num_judged: int = 0
     last_pass: int = 0
@@ -73,11 +75,11 @@ class SlotLending:
         max_swap_bytes: of all that is swapped out.
         prefixes: of a ChunkedEngine; None: each prompt is read whole.
 
-    num_evicted: users that lost their slots to others so far. num_reused: tokens of prompts that were not read.
+    num_evicted: users that lost their slots to others so far.
     """
 
     def __init__(self, engine: Engine, max_swap_bytes: int = 0, prefixes: PrefixCache | None = None) -> None:
-        self.num_evicted = self.num_reused = 0
+        self.num_evicted = 0
         self._prefixes = prefixes
         self._max_swap_bytes = max_swap_bytes
         self._swapped: dict[SlotUser, int] = {}  # their sizes, of the one that lost its slot first first
@@ -102,7 +104,7 @@ class SlotLending:
                 return False
             self._evict(loser, user)
         if self._chunked is not None and user.swapped is not None:
-            user.slot, user.num_reread = self._chunked.swap_in(user.swapped), 0
+            user.slot, user.num_reread, user.num_reused = self._chunked.swap_in(user.swapped), 0, 0
             self._forget_swapped(user)
         else:
             user.slot = self._fill(user)
@@ -179,9 +181,9 @@ class SlotLending:
         if self._chunked is not None:
             prefixes = self._prefixes
             read = [] if prefixes is None else prefixes.find(user.scope, user.keys, user.num_prompt)
-            slot, num_reused = self._chunked.reserve(terms.prompt, read), sum(piece.num_tokens for piece in read)
-            user.num_unread = user.num_prompt - num_reused
-            self.num_reused += num_reused
+            slot = self._chunked.reserve(terms.prompt, read)
+            user.num_reused = sum(piece.num_tokens for piece in read)
+            user.num_unread = user.num_prompt - user.num_reused
             return slot
         slot, logits = open_slot(self._engine, terms.prompt, terms.sampling, terms.rule, terms.num_shared_ids)
         user.session.prefilled(logits)

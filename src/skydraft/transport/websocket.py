@@ -29,13 +29,12 @@ from websockets.frames import Close, CloseCode
 
 from skydraft.errors import CloudBusy, CloudFault, TransportError
 from skydraft.transport.address import is_loopback, session_url
+from skydraft.transport.headers import PROMPT_READ, ROUTE_HEADER, WANTS_HEADER
 
 FRAGMENT_BYTES = 2**14  # pings and pongs pass between the fragments of a long message
 UNSENT_BYTES = 2**15  # that the kernel holds back: more would only delay pings, and hide that a peer is dead
 CLOSE_TIMEOUT_S = 2.0
 LOOKS_PER_DEATH = 4  # quiet looks at a peer until it is dead: at one, two and three a ping is out
-
-ROUTE_HEADER = "x-session-id"  # what Ray Serve's routers and many proxies look at, by default or by one setting
 
 UNKNOWN_ISSUER = (18, 19, 20, 21)  # of OpenSSL: self-signed, or signed by one that the system does not know
 MAX_SAID_CHARS = 200  # of what a server says about its refusal
@@ -116,7 +115,8 @@ async def connect(
 
 
 def _headers(token: str | None, route_id: str | None) -> dict[str, str]:
-    return ({"Authorization": f"Bearer {token}"} if token else {}) | ({ROUTE_HEADER: route_id} if route_id else {})
+    own = {"Authorization": f"Bearer {token}"} if token else {}
+    return {WANTS_HEADER: PROMPT_READ} | own | ({ROUTE_HEADER: route_id} if route_id else {})
 
 
 class Connection:
