@@ -12,6 +12,7 @@ import soundfile
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Playwright
 
+from skydraft.cli.summaries import UNASKED, UNDRAFTED
 from skydraft.core import Origin
 from tests.page.conftest import ENDLESS_PAIR, PAIR, Open, launched, opened, serving
 
@@ -26,6 +27,19 @@ WIDER = """() => [...document.querySelectorAll('body *')]
   .filter(element => !element.closest('.time-scroll, .table-scroll, .hidden-label, .skip'))
   .filter(element => element.getBoundingClientRect().right > 360.5)
   .map(element => element.className || element.tagName)"""
+
+END_OF_TEXT = """async facts => {
+  const { Turn } = await import('/page/answer.js');
+  const tokens = { edge: 1, accepted: 0, corrected: 0, cloud: 0 };
+  const disclosure = { has_evidence: false, contents: {}, up: {}, down: {} };
+  const time_line = { total_s: 1, first_token_s: 1, round_trip_s: null, drafted_s: [], rounds: [], dropped_s: [],
+    grown: [[1, 1]] };
+  const traces = [{ pieces: [{ text: 'so', tokens: [{ origin: 'edge', round: null }] }], time_line }];
+  const turn = new Turn([], { isSound: true, numRanks: 5, label: 'text' });
+  turn.end({ timings: { draft_n: 0 },
+    skydraft: { tokens, disclosure, traces, bytes: { up: 0, down: 0 }, rounds: 0, ...facts } }, null);
+  return turn.element.querySelector('.remark')?.textContent ?? '';
+}"""
 
 
 def write(page: Page, prompt: str = PROMPT) -> dict[str, Any]:
@@ -140,11 +154,12 @@ def test_all_of_it_works_with_the_keyboard_alone(address: str, open_page: Open) 
         press("ArrowRight")
         page.locator(".token:first-child.is-told").wait_for()
         assert "round 1" in page.locator("#tip").inner_text()
+        assert "round 1" in (page.locator("#said").text_content() or ""), "a screen reader says it"
         press("End")
         press("ArrowLeft")
         page.locator(".token:nth-last-child(2).is-told").wait_for()
         described = page.locator("[aria-describedby=tip]")
-        assert described.count() == 1, "a screen reader hears what the tip says"
+        assert described.count() == 1, "it tells of one token at a time"
         press("Escape")
         assert page.locator("#tip").is_hidden()
         while focused() != "time-scroll":
@@ -303,6 +318,16 @@ def test_a_gateway_with_keys_is_asked_with_one(open_page: Open, tmp_path: Path) 
         page.locator("#key").fill(key)
         page.keyboard.press("Enter")
         write(page)
+
+
+def test_every_reason_not_to_ask_or_to_draft_is_said(address: str, open_page: Open) -> None:
+    with open_page(address) as page:
+        page.locator("body.is-ready").wait_for()
+        for name, words in (("unasked", UNASKED), ("undrafted", UNDRAFTED)):
+            for why, sentence in words.items():
+                said = page.evaluate(END_OF_TEXT, {name: why.value})
+                assert said.lower().removesuffix(".") == sentence.lower().removesuffix(".")
+        assert page.evaluate(END_OF_TEXT, {"unasked": "a reason of tomorrow"}) == ""
 
 
 def test_a_text_is_stopped_and_what_is_wrong_is_said(open_page: Open) -> None:

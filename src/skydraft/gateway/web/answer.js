@@ -150,7 +150,7 @@ export class Turn {
       make("p", { class: "verdict", role: "status" }, verdict),
       row("together", this.totalS, "accepted"),
       row("cloud alone", alone, "cloud"),
-      make("p", { class: "muted small" }, "Measured just now, one after the other: the same prompt, seed and link."),
+      make("p", { class: "muted small" }, `Measured just now, one after the other: the same ${this.isSound ? "sound" : "prompt and seed"}, over the same link. What a cloud remembers of the first, such as its prompt, helps the second: the cloud alone.`),
     );
   }
 }
@@ -196,7 +196,7 @@ const meter = (name, value, unit, note) =>
 function remark(facts) {
   const parts = [];
   if (facts.is_cloud_text && facts.bytes.up) parts.push("The cloud's own text, token for token.");
-  for (const [words, why] of [[UNASKED, facts.unasked], [UNDRAFTED, facts.undrafted]]) if (why) parts.push(sentence(words[why]));
+  for (const [words, why] of [[UNASKED, facts.unasked], [UNDRAFTED, facts.undrafted]]) if (words[why]) parts.push(sentence(words[why]));
   if (facts.is_alone) parts.push("The cloud was lost for a time, and the device went on alone.");
   if (facts.ended_early) parts.push(sentence(facts.ended_early));
   return parts.length ? make("p", { class: "remark" }, parts.join(" ")) : "";

@@ -9,7 +9,7 @@ export class Choices {
     this.offered = offered;
     this.fields = new Map();
     for (const [name, values] of Object.entries(offered.choices)) if (values.length > 1) this.addRadios(name, values);
-    this.addLength(offered.max_tokens);
+    if (offered.can_chat) this.addLength(offered.max_tokens);
     this.addDetails();
     form.addEventListener("change", () => this.update());
     form.addEventListener("submit", (event) => event.preventDefault());

@@ -15,6 +15,7 @@ let offered = null;
 let messages = [];
 let underWay = null; // an AbortController
 let recording = null;
+let isStarting = false; // while the browser asks whether the microphone may be used
 
 async function begin() {
   offered = await withKey(whatMayBeChosen);
@@ -82,7 +83,7 @@ async function writeCaption(sound, name) {
   const chosen = choices.chosen;
   const turn = addTurn([make("p", { class: "sound-name" }, name), player], true, "The caption");
   const end = await follow(turn, (signal) => caption(sound, name, chosen, signal));
-  if (end) turn.end(end, comparable(end) && (() => written((signal) => caption(sound, name, { ...chosen, mode: "cloud", evidence: "always" }, signal))));
+  if (end) turn.end(end, comparable(end) && end.skydraft.seed === null && (() => written((signal) => caption(sound, name, { ...chosen, mode: "cloud", evidence: "always" }, signal))));
 }
 
 /** Whether the cloud alone would be given the same, and may be. */
@@ -149,12 +150,16 @@ function keepEndInSight() {
 // Sounds
 
 async function record() {
+  if (isStarting) return;
   if (recording) return endRecording();
+  isStarting = true;
   try {
     recording = await Recording.begin(showLevel);
   } catch (error) {
     showListening(`The microphone cannot be used: ${error.message}`);
     return;
+  } finally {
+    isStarting = false;
   }
   $("record").setAttribute("aria-pressed", "true");
   $("record").querySelector("span").textContent = "Done";
@@ -162,10 +167,10 @@ async function record() {
 }
 
 async function endRecording() {
-  const { numSamples, context } = recording;
-  const length = seconds(numSamples / context.sampleRate);
-  const sound = await recording.end();
+  const ended = recording;
   recording = null;
+  const length = seconds(ended.numSamples / ended.context.sampleRate);
+  const sound = await ended.end();
   $("record").setAttribute("aria-pressed", "false");
   $("record").querySelector("span").textContent = "Record";
   $("listening").hidden = true;
@@ -217,6 +222,7 @@ $("sound").addEventListener("change", () => {
 $("anew").addEventListener("click", () => {
   underWay?.abort();
   messages = [];
+  for (const player of $("talk").querySelectorAll("audio")) URL.revokeObjectURL(player.src);
   for (const turn of $("talk").querySelectorAll(".turn")) turn.remove();
   $("welcome").hidden = false;
   $("anew").hidden = true;

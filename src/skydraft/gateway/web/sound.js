@@ -1,15 +1,20 @@
 // The microphone, as a WAV file of 16 bits. Nothing is sent before the recording has ended.
 
-const RATE_HZ = 16000;
-
 export class Recording {
   /** onlevel(level, seconds): how loud it is, 0 to 1, and how long it has been. */
   static async begin(onlevel) {
     if (!navigator.mediaDevices) throw new Error("The browser lends its microphone to this machine's own pages and to https only.");
     const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
-    const context = new AudioContext({ sampleRate: RATE_HZ });
-    await context.audioWorklet.addModule("/page/capture.js");
-    return new Recording(stream, context, onlevel);
+    let context = null;
+    try {
+      context = new AudioContext(); // at the microphone's own rate: not every browser takes another
+      await context.audioWorklet.addModule("/page/capture.js");
+      return new Recording(stream, context, onlevel);
+    } catch (error) {
+      stop(stream);
+      await context?.close();
+      throw error;
+    }
   }
 
   constructor(stream, context, onlevel) {
@@ -29,11 +34,15 @@ export class Recording {
   /** A WAV file of what was heard. */
   async end() {
     this.node.port.onmessage = null;
-    for (const track of this.stream.getTracks()) track.stop();
+    stop(this.stream);
     const rate = this.context.sampleRate;
     await this.context.close();
     return new Blob([wavHead(this.numSamples, rate), ...this.pieces.map(as16Bits)], { type: "audio/wav" });
   }
+}
+
+function stop(stream) {
+  for (const track of stream.getTracks()) track.stop();
 }
 
 function as16Bits(samples) {

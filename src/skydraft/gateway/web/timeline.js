@@ -22,6 +22,7 @@ export class TimeLine {
   constructor(trace, light) {
     this.line = trace.time_line;
     this.origins = trace.pieces.flatMap((piece) => piece.tokens.map((token) => token.origin));
+    this.lastOrigins = new Map(trace.pieces.flatMap((piece) => piece.tokens.map((token) => [token.round, token.origin])));
     this.groups = new Map();
     this.scroller = make("div", { class: "time-scroll", tabindex: 0, role: "group", "aria-label": `Time line: ${this.summary()} The arrow keys walk through the rounds.` });
     tellOn(this.scroller, (group) => this.tell(group, light), () => {
@@ -91,7 +92,7 @@ export class TimeLine {
   round(round, x) {
     const [from, to] = round.at_cloud_s;
     const parts = round.sent_s.map((sent) => draw("path", { class: "way up", d: `M${x(sent)} ${DEVICE_Y}L${x(Math.max(sent, Math.min(from, sent + this.upS(round))))} ${CLOUD_Y}` }));
-    const origin = round.accepted < round.tokens && round.accepted < round.drafted ? "corrected" : "accepted";
+    const origin = this.originOf(round);
     parts.push(
       bar("judge", x(from), x(to), CLOUD_Y),
       draw("path", { class: `way down ${origin}`, d: `M${x(to)} ${CLOUD_Y}L${x(round.answered_s)} ${DEVICE_Y}` }));
@@ -100,6 +101,11 @@ export class TimeLine {
     const group = draw("g", { class: "round", "data-tells": round.round, "data-round": round.round }, ...parts);
     this.groups.set(round.round, group);
     return group;
+  }
+
+  /** Of the last token that a round brought. */
+  originOf(round) {
+    return this.lastOrigins.get(round.round) ?? "accepted";
   }
 
   /** How long an offer was on its way. */
@@ -142,8 +148,7 @@ export class TimeLine {
     const round = this.line.rounds.find((each) => each.round === Number(group.dataset.round));
     const [from, to] = round.at_cloud_s;
     const spent = round.sent_s.length ? `up ${milliseconds(this.upS(round))}, in the cloud ${milliseconds(to - from)}, down ${milliseconds(round.answered_s - to)}` : "the connection was lost meanwhile";
-    const origin = round.accepted === round.drafted ? "accepted" : "corrected";
-    showTip(group, origin, `Round ${round.round}`, [`${round.accepted} of ${round.drafted} drafted held, ${count(round.tokens, "token")} gained`, spent]);
+    showTip(group, this.originOf(round), `Round ${round.round}`, [`${round.accepted} of ${round.drafted} drafted held, ${count(round.tokens, "token")} gained`, spent]);
     this.light(round.round);
     light(round.round);
   }

@@ -1,6 +1,6 @@
 // One tip for the whole page: what is known of the token or the round under the pointer, the finger or the focus.
 
-import { $, make } from "./dom.js";
+import { $, make, say } from "./dom.js";
 
 const GAP = 8;
 let shownFor = null;
@@ -70,6 +70,9 @@ export function tellOn(element, tell, leave) {
     const from = current ? children.indexOf(current) : steps[event.key] > 0 ? -1 : children.length;
     const next = children[Math.min(children.length - 1, Math.max(0, from + steps[event.key]))];
     next.scrollIntoView({ block: "nearest", inline: "nearest" });
-    requestAnimationFrame(() => at(next));
+    requestAnimationFrame(() => {
+      at(next);
+      say(`${next.textContent} ${$("tip").innerText}`); // the focus stays where it is: nothing else would be read out
+    });
   });
 }

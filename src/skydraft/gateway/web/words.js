@@ -9,7 +9,8 @@ export const MEANINGS = {
 
 export const UNASKED = {
   "deaf": "the cloud was not asked, for it could not hear: --share features lets it",
-  "sure": "the cloud was not asked, for the device was sure"
+  "sure": "the cloud was not asked, for the device was sure",
+  "strange": "the cloud was not asked, for the voice is unlike those that the device knows: --evidence always lets the cloud say what it makes of it"
 };
 
 export const UNDRAFTED = {
