@@ -23,7 +23,7 @@ help:
 	@echo "make slow    tests that take long or time something: every clip of the unseen actors, --help"
 	@echo "make docs    the pages of docs/ as a site, build/site/index.html"
 	@echo "make pictures        the pictures of the README, drawn and taken again"
-	@echo "make train   train the embedded pair again, from ../shared/speech"
+	@echo "make train   train a pair like the embedded one, from ../shared/speech into .cache/training/pair"
 	@echo "make test-llamacpp   tests of the llama.cpp engine, which is built from source, once"
 	@echo "make test-vllm       tests of the vLLM engine, on the CPU, with an environment of its own"
 	@echo "make test-clients    the official openai client, LiteLLM and LangChain against skydraft serve"
