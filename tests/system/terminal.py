@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import select
+import signal
 import struct
 import termios
 from collections.abc import Iterator
@@ -59,6 +60,12 @@ class Terminal:
         return data
 
 
+def _in_the_foreground() -> None:
+    """As a shell starts a command: its terminal is its own, and Ctrl-C not ignored, as it is in jobs behind an `&`."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _as_seen(text: str) -> str:
     """Without lines that were erased again, and codes."""
     return ESCAPE_CODE.sub("", ERASED_LINE.sub("", text)).replace("\r\n", "\n")
@@ -74,7 +81,7 @@ def at_terminal(*arguments: object, **options: object) -> Iterator[Terminal]:
         *arguments,
         **streams,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_in_the_foreground,
         env=os.environ | {"TERM": "xterm-256color"},
     ) as process:
         os.close(inside)

@@ -65,18 +65,19 @@ def test_a_conversation_has_colours_pace_and_shares_and_changes_its_mode_and_end
 
 
 def test_ctrl_c_stops_an_answer_and_what_is_written_stays() -> None:
+    colour = f"\x1b[38;5;{STYLES[Origin.EDGE].partition('(')[2][:-1]}m"  # of each word of the answer
     with at_terminal("chat", "--draft", SLOW + DRAFT, "--mode", "edge", "--max-tokens", "3000") as terminal:
         terminal.until(PROMPT)
         terminal.type("ba de\n")
         terminal.until("ba de\n")
-        while len(terminal.shown.partition("ba de\r\n")[2].split()) < 10:
+        while terminal.shown.count(colour) < 10:
             terminal.until(" ")
         terminal.type("typed meanwhile" + CTRL_C)
         said = terminal.until("Stopped.")
         assert "typed" not in said, "what is typed meanwhile is not in the text"
         assert "^C" not in said
         terminal.until(PROMPT)
-        terminal.type(CTRL_C)
+        terminal.type(CTRL_C + "\n")  # a key wakes a readline that the signal met just before it began to wait
         terminal.until("Ctrl-D ends the chat.")
         terminal.until(PROMPT)
         terminal.type("/quit\n")

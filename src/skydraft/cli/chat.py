@@ -44,6 +44,7 @@ def run_chat(settings: DeviceSettings, system: str | None) -> None:
     with ExitStack() as stack:
         with screen.busy(f"Loading {settings.draft} ..."):
             client = stack.enter_context(Client(replace(settings, num_slots=1), warn=screen.warn))
+        client.device.keep_connection()
         Chat(client, screen, lines, ChatHistory(system)).converse()
 
 

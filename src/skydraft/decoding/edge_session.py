@@ -102,7 +102,7 @@ class EdgeSession:
         self._id_bits = packing.id_bits(vocabulary.num_tokens)
         self._prompt = prompt
         self._asked_tokens = sampling.max_tokens
-        self._number = number
+        self.number = number
         self._resume_key = b""  # empty: the cloud knows nothing of this text
         self._ids: list[int] = []
         self._origins: list[Origin] = []
@@ -224,7 +224,7 @@ class EdgeSession:
             num_forced=len(forced),
             distributions=None if distributions is None else tuple(distributions),
         )
-        self._queued.append(offers.to_wire(draft, self._number, self.vocabulary.num_tokens, self.rule))
+        self._queued.append(offers.to_wire(draft, self.number, self.vocabulary.num_tokens, self.rule))
         self._in_flight.append(draft)
 
     def give_credit(self, up_to: int) -> None:
@@ -244,7 +244,7 @@ class EdgeSession:
         due += self._queued
         self._queued.clear()
         if is_credit_due:
-            due.append(messages.Generate(self._credit, self._number))
+            due.append(messages.Generate(self._credit, self.number))
             self._told_credit = self._credit
         return due
 
@@ -257,7 +257,7 @@ class EdgeSession:
             resume = messages.Resume(self._resume_key, self.cloud_length, digest)
         return messages.Open(
             version=messages.least_version(self.sampling),
-            session=self._number,
+            session=self.number,
             vocabulary=messages.VocabularyMark.of(self.vocabulary),
             sampling=self.sampling,
             rule=str(self.rule),
@@ -268,7 +268,7 @@ class EdgeSession:
     def close(self) -> messages.Close:
         """The session is over, and so is what was to be sent."""
         self.phase = Phase.APART
-        return messages.Close(self._number)
+        return messages.Close(self.number)
 
     # What happens on the device
 

@@ -29,6 +29,7 @@ from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.edge.border import Border
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.drafter import Block
+from skydraft.edge.kept_connection import KeptConnection
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.edge.padded import Channel, PaddedConnection
 from skydraft.edge.patience import AnswerTime, Patience
@@ -36,7 +37,7 @@ from skydraft.edge.timeline import TimeKeeper
 from skydraft.errors import CloudFault, TransportError, VocabularyMismatch
 from skydraft.policies.planner import Planner
 from skydraft.protocol import messages
-from skydraft.transport.websocket import connect
+from skydraft.transport.websocket import Connection, connect
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
@@ -54,6 +55,7 @@ class CloudClient:
         notify: called with a sentence when the cloud is lost.
         pads: messages are padded and leave at a fixed pace (`edge/padded`).
         keeper: told when offers leave and answers arrive.
+        kept: of a conversation: its connection is used, and kept for what comes next. One that pads is not.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class CloudClient:
         notify: Callable[[str], None] = lambda _: None,
         pads: bool = False,
         keeper: TimeKeeper | None = None,
+        kept: KeptConnection | None = None,
     ) -> None:
         self.session = session
         self.num_reconnects = 0
@@ -77,7 +80,10 @@ class CloudClient:
         self._pads = pads
         self._keeper = keeper or TimeKeeper()
         self._route_id = secrets.token_hex(ROUTE_ID_BYTES)  # of this text alone: it says nothing about the device
+        self._kept = None if pads else kept
         self._connection: Channel | None = None
+        self._is_unproven = False  # the connection was kept, and nothing has come over it since: it may have ended
+        self._is_in_order = True  # what came over it so far was taken in
         self._lost_at_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
         self._has_spoken = False
@@ -121,7 +127,10 @@ class CloudClient:
 
     async def connect(self) -> Channel:
         """Connect, once; there is no connection yet. Raises: TransportError."""
-        connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
+        connection = self._kept.take(self._address) if self._kept is not None else None
+        self._is_unproven = connection is not None
+        if connection is None:
+            connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
         self._connection = PaddedConnection(connection, self._border.record) if self._pads else connection
         self._is_cloud_idle = True
         self._planner.saw_connection()
@@ -142,8 +151,13 @@ class CloudClient:
     async def receive(self) -> None:
         """Wait for one message and take it into the session. Raises: as `open`, at once."""
         assert self._connection is not None
-        message = self._border.let_in(await self._answer_time.wait(self._connection.receive))
+        data = await self._answer_time.wait(self._connection.receive)
+        self._is_unproven = self._is_in_order = False
+        message = self._border.let_in(data)
         session = self.session
+        if message.session not in (None, session.number):  # of an earlier text: it was under way when that ended
+            self._is_in_order = True
+            return
         length, cloud_length, num_positions = len(session.token_ids), session.cloud_length, session.num_positions
         try:
             self._answer_time.take_in(message)
@@ -156,6 +170,7 @@ class CloudClient:
         self._keeper.answered(session, length, self._planner.estimates.round_trip_s)
         if isinstance(message, messages.Opened) and message.pass_times is not None:
             self._planner.saw_pass_times(message.pass_times)
+        self._is_in_order = True
         self._is_cloud_idle = not session.num_in_flight
         num_new = len(session.token_ids) - length
         if not num_new:
@@ -177,6 +192,10 @@ class CloudClient:
         Raises:
             TransportError, CloudFault: `error`, where patience has ended or would not help.
         """
+        if self._is_unproven:
+            self._is_unproven = False
+            await self._drop(is_lost=True)
+            return
         least_s = await self._lose(error)
         if self._patience.offline != "wait":
             raise error
@@ -212,12 +231,15 @@ class CloudClient:
         self.session.abandon()
 
     async def close(self) -> None:
-        """Say that the session is over, where there is a connection, and close it."""
+        """Say that the session is over, where there is a connection, and close it or keep it."""
         if self._connection is None:
             return
         try:
             if self._has_spoken:
                 await self._connection.send(self._border.let_out(self.session.close()))
+            if self._kept is not None and self._is_in_order and isinstance(self._connection, Connection):
+                self._kept.give(self._address, self._connection)
+                self._connection = None
         except TransportError:
             pass  # the cloud forgets the session by itself
         finally:

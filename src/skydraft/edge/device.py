@@ -37,6 +37,7 @@ from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.job import Job, Notify, OnText
 from skydraft.edge.kept_agreement import KeptAgreement
+from skydraft.edge.kept_connection import KeptConnection
 from skydraft.edge.kept_texts import KeptText
 from skydraft.edge.own_texts import OwnTexts
 from skydraft.edge.patience import Patience
@@ -119,6 +120,7 @@ class Device:
         self._writer = Writer(engine, draft_times, agreement, settings.max_prefix_bytes)
         self._reader = TokenReader(tokenizer)
         self._has_draft = engine is not None
+        self._kept: KeptConnection | None = None
         self._history = None if settings.history is None else OwnTexts(Path(settings.history), self._kept_ids)
 
     @classmethod
@@ -154,7 +156,16 @@ class Device:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._kept is not None:
+            self._kept.close()
         self._writer.close()
+
+    def keep_connection(self) -> None:
+        """From now on texts go over the connection of the one before where they can: they are of one conversation.
+
+        The cloud then knows that they are; of texts that each have a connection it does not.
+        """
+        self._kept = self._kept or KeptConnection()
 
     async def caption(
         self,
@@ -438,6 +449,7 @@ class Device:
             gate=choose_gate(settings.gate, rule, evidence, settings.objective, facts),
             patience=Patience.of(settings),
             evidence=evidence,
+            kept=self._kept,
             way=parse_way(settings.way),
             address=CloudAddress(settings.cloud, settings.key) if settings.cloud and prompts.cloud else None,
             sources=self._lookup_sources(settings, prediction),

@@ -9,6 +9,7 @@ from skydraft.config import DeviceSettings
 from skydraft.core import AcceptanceRule, Evidence, SamplingParams, TextPiece
 from skydraft.decoding.lookup import LookupSources
 from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.kept_connection import KeptConnection
 from skydraft.edge.patience import Patience
 from skydraft.policies.gate import Gate
 from skydraft.policies.way import Way
@@ -30,6 +31,7 @@ class Job:
     gate: which blocks the cloud is asked about; where the evidence leaves when the device is unsure, also when that is.
     evidence: when it leaves; `unsure` only where there is some that may.
     address: of the cloud; None in mode edge.
+    kept: the connection of the conversation that the text belongs to; None: it has one of its own.
     way: to draft under `exact`; None: by measurement.
     sources: of guesses that need no model, beside the prompt and the text; None: nothing is looked up.
     kind: of text: drafts do alike in texts of one kind.
@@ -46,6 +48,7 @@ class Job:
     patience: Patience
     evidence: Evidence = Evidence.ALWAYS
     address: CloudAddress | None = None
+    kept: KeptConnection | None = None
     way: Way | None = None
     sources: LookupSources | None = None
     kind: str = ""

@@ -148,6 +148,7 @@ class TextRun:
             job.prompts.cloud or Prompt(()),
             job.sampling,
             job.rule,
+            number=0 if job.kept is None else job.kept.next_number(),
             is_strict=job.settings.strict,
         )
         self._lease = DraftLease()
@@ -169,7 +170,15 @@ class TextRun:
         self._client: CloudClient | None = None
         if job.address is not None:
             self._client = CloudClient(
-                self._session, self._border, job.address, job.patience, planner, notify, job.settings.pad, self._keeper
+                self._session,
+                self._border,
+                job.address,
+                job.patience,
+                planner,
+                notify,
+                job.settings.pad,
+                self._keeper,
+                job.kept,
             )
 
     async def write(self) -> None:

@@ -26,6 +26,7 @@ from websockets.exceptions import (
     ProxyError,
 )
 from websockets.frames import Close, CloseCode
+from websockets.protocol import State
 
 from skydraft.errors import CloudBusy, CloudFault, TransportError
 from skydraft.transport.address import is_loopback, session_url
@@ -131,6 +132,11 @@ class Connection:
         self._ping: asyncio.Task[None] | None = None
         _tune(wire.transport.get_extra_info("socket"))
         self._watch = asyncio.create_task(self._watch_for_death())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no end of it is known: the other side may be gone all the same."""
+        return self._wire.state is State.OPEN
 
     async def send(self, data: bytes) -> None:
         """Send a message; waits while the link is behind. Cancelled in a long message, it breaks the connection off.
