@@ -89,7 +89,7 @@ def read_prompts_in_the_pieces_they_come_in(patch: pytest.MonkeyPatch) -> None:
 
 
 class Cause(NamedTuple):
-    """switch: brings it back. found: the ways in which the self-test finds it at least."""
+    """switch: brings it back. found: by some of these ways the self-test finds it, by which is up to the processor."""
 
     switch: Callable[[pytest.MonkeyPatch], None]
     kind: str
@@ -121,5 +121,5 @@ def test_a_cause_is_found_and_the_promise_taken_back(
         engine = load(path, num_threads=cause.num_threads, prefill_chunk=64)
         differences = hold_to_promise(engine, cause.lengths)
     assert differences is not None
-    assert cause.found <= set(differences.ways)
+    assert cause.found & set(differences.ways)
     assert not engine.row_promise.is_invariant
