@@ -7,6 +7,7 @@ Parts, each with a file of rows in bench/results/real, which is added to: a run 
     speed      does the default hurt, on two cores and on one?
     cost       what does it cost that the text is the cloud's own?
     overhead   what does skydraft itself take, beside the models?
+    fields     is the text the cloud's own with stop strings, penalties, biases, cuts, log-probabilities, schemas?
 Without the models only the first part is done.
 """
 
@@ -24,6 +25,7 @@ from bench.claims import RESULTS, Claim, show
 from bench.real.agreement import AgreementRow, agreement_claims, measure_agreement
 from bench.real.cost import CostRow, cost_claims, measure_cost
 from bench.real.exact import WAYS, Exactness, ExactRow, exact_claims, plans
+from bench.real.fields import FieldRow, fields_claims, measure_fields
 from bench.real.overhead import OverheadRow, measure_overhead, overhead_claims
 from bench.real.pair import NUM_TOKENS, Pair, PairMissing, find_pair, text_keys
 from bench.real.recording import RECORDED, load_recording
@@ -44,6 +46,7 @@ PARTS: dict[str, type[Any]] = {
     "speed": SpeedRow,
     "cost": CostRow,
     "overhead": OverheadRow,
+    "fields": FieldRow,
 }
 QUICK_TOKENS = 32  # of a text
 CLAIMS: dict[str, Callable[[list[Any]], Iterable[Claim]]] = {
@@ -53,9 +56,10 @@ CLAIMS: dict[str, Callable[[list[Any]], Iterable[Claim]]] = {
     "speed": speed_claims,
     "cost": cost_claims,
     "overhead": overhead_claims,
+    "fields": fields_claims,
 }
 # A part of a quick run begins nothing later than this; where the machine is slow, the last ones are left out.
-QUICK_S = {"exact": 75.0, "agreement": 150.0, "speed": 165.0, "cost": 235.0, "overhead": 210.0}
+QUICK_S = {"exact": 75.0, "agreement": 150.0, "speed": 165.0, "cost": 235.0, "overhead": 210.0, "fields": 290.0}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,6 +129,11 @@ class _Run:
     def overhead(self) -> None:
         keys = text_keys(1)[: 2 if self._is_quick else 10]
         measure_overhead(self._models, keys, WAYS, self.files["overhead"], self._until_s("overhead"))
+
+    def fields(self) -> None:
+        keys = text_keys(1)[::5] if self._is_quick else text_keys(NUM_EACH // 2)  # 50 texts of each field
+        num_tokens = QUICK_TOKENS if self._is_quick else NUM_TOKENS
+        measure_fields(self._models, keys, self.files["fields"], self._until_s("fields"), num_tokens)
 
     def claims(self, part: str) -> Iterable[Claim]:
         return CLAIMS[part](self.files[part].rows)

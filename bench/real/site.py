@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from typing import Any
+
+from msgspec.structs import replace
 
 from bench.observed import ObservedCloud, observed_cloud
 from bench.real.pair import MAX_LENGTH, NUM_TOKENS, Pair, TextKey
@@ -27,6 +30,7 @@ from skydraft.transport.link.pipe import Address
 from skydraft.transport.link.shaping import LinkSettings, PathSettings
 
 CLOUD = "cloud"  # the way of the cloud alone
+NO_SHAPE: Mapping[str, Any] = {}
 RATE_MBPS = 10.0
 PATIENCE_S = 240.0  # until a killed cloud is back, on a busy machine
 # Without its self-test, which takes longer than ten texts: whether texts are equal is what is measured here. Without a
@@ -84,11 +88,13 @@ class Site:
         on_text: OnText = lambda _: None,
         device: int = 0,
         num_tokens: int = NUM_TOKENS,
+        shape: Mapping[str, Any] = NO_SHAPE,
     ) -> Report:
         """Write one text.
 
         Args:
             way: to draft; CLOUD: the cloud writes alone.
+            shape: more of `SamplingParams`.
             device: that writes it; each has a draft model of its own. What it learnt serves its next text in this way.
         Raises:
             SkydraftError: the cloud is lost for good.
@@ -99,21 +105,21 @@ class Site:
             self._engines.append(self._wrap(engine))
         writer = self._writers.setdefault((device, way), Writer(None if way == CLOUD else self._engines[device]))
         try:
-            return await writer.write(self._job(key, way, num_tokens), on_text)
+            return await writer.write(self._job(key, way, num_tokens, shape), on_text)
         finally:
             writer.forget_texts()  # writers share the engine, and a text finds nothing of another
 
     def engine(self, device: int) -> Engine:
         return self._engines[device]
 
-    def _job(self, key: TextKey, way: str, num_tokens: int) -> Job:
+    def _job(self, key: TextKey, way: str, num_tokens: int, shape: Mapping[str, Any]) -> Job:
         prompt, vocabulary = self.pair.prompt(key), self.pair.tokenizer.vocabulary
         return Job(
             settings=DeviceSettings(mode=Mode.CLOUD if way == CLOUD else Mode.HYBRID),
             prompts=PromptPair(prompt, prompt),
             vocabulary=vocabulary,
             reader=TokenReader(self.pair.tokenizer),
-            sampling=key.sampling(vocabulary.end_ids, num_tokens),
+            sampling=replace(key.sampling(vocabulary.end_ids, num_tokens), **shape),
             rule=Exact(),
             gate=AlwaysGate(),
             patience=Patience("wait", PATIENCE_S),

@@ -9,12 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bench.claims import Claim
 from bench.network.model_cache import NUM_GUESSES
 from bench.real import __main__ as bench_real
 from bench.real.agreement import AgreementRow, agreement_claims, measure_agreement
 from bench.real.cost import BLOCKS, CostRow, cost_claims, measure_cost
 from bench.real.cost import PROMPT as PROMPT_BLOCK
 from bench.real.exact import CUT, KILL, TROUBLES, WAYS, Exactness, ExactRow, Plan, exact_claims, plans, processor_name
+from bench.real.fields import FieldRow, fields, fields_claims, measure_fields
 from bench.real.overhead import OverheadRow, measure_overhead, overhead_claims
 from bench.real.pair import FOLDER_VARIABLE, KINDS, TEMPERATURES, Pair, TextKey, text_keys, words
 from bench.real.record import guess_along
@@ -185,6 +187,24 @@ def test_a_file_of_rows_loses_no_more_than_a_half_written_line(tmp_path: Path) -
     path.write_bytes(path.read_bytes() + b'{"kind": "chat", "num')
     RowFile(path, ExactRow).add(rows[1])
     assert RowFile(path, ExactRow).rows == rows
+
+
+def test_texts_of_all_fields_are_compared_with_the_clouds_own() -> None:
+    letters = "table:vocab=97,letters=1,seed=3,order=2,end=96"
+    pair, file = TablePair(f"{letters},noise=1", letters), RowFile(None, FieldRow)
+    keys = text_keys(1)[:1]
+    measure_fields(pair, keys, file, time.monotonic() + FOREVER_S, num_tokens=20)
+    assert {row.field for row in file.rows} == set(fields(pair.tokenizer))
+    assert {row.way for row in file.rows if row.drafted} == {"wait:4", "tree"}
+    assert all(row.is_same for row in file.rows)
+    measure_fields(pair, keys, file, time.monotonic() + FOREVER_S)  # nothing is left to do
+    assert len(file.rows) == 2 * len(fields(pair.tokenizer))
+
+
+def test_a_field_whose_texts_differ_is_told() -> None:
+    row = FieldRow("chat", 0, 0.0, "stop", "tree", 9, 5, is_same=True)
+    other = FieldRow("chat", 0, 0.8, "stop", "tree", 9, 5, is_same=False)
+    assert list(fields_claims([row, other])) == [Claim("fields_same_stop", 0.5, "share", 2)]
 
 
 def test_overhead_leaves_the_draft_models_passes_out() -> None:
