@@ -59,7 +59,7 @@ CLAIMS: dict[str, Callable[[list[Any]], Iterable[Claim]]] = {
     "fields": fields_claims,
 }
 # A part of a quick run begins nothing later than this; where the machine is slow, the last ones are left out.
-QUICK_S = {"exact": 75.0, "agreement": 150.0, "speed": 165.0, "cost": 235.0, "overhead": 210.0, "fields": 290.0}
+QUICK_S = {"exact": 75.0, "agreement": 150.0, "speed": 165.0, "cost": 235.0, "overhead": 210.0, "fields": 200.0}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
