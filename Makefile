@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test quick lint bench bench-real bench-peers docs pictures train test-llamacpp test-vllm test-ray test-clients test-wheel clean help
 
 help:
-	@echo "make demo    caption a clip with a device and a cloud on this machine"
+	@echo "make demo    two short acts: what drafting does to speed, and what leaves a device"
 	@echo "make test    all tests, in less than 12 minutes on two cores"
 	@echo "make quick   the tests that touch every room, in half a minute"
 	@echo "make lint    ruff, mypy, import-linter"
@@ -71,7 +71,7 @@ docs: $(VENV)/.docs
 	@echo "build/site/index.html; its search needs a server: $(BIN)/python -m http.server --directory build/site"
 
 pictures: $(VENV)/.dev
-	$(BIN)/python docs/pictures/demo.py
+	$(BIN)/python -m tools.demo_picture
 	$(BIN)/python docs/pictures/page.py
 
 train: $(VENV)/.dev

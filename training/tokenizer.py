@@ -22,7 +22,7 @@ _QWEN_WORDS = (
 )
 
 
-def train(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+def train(texts: Iterable[str], vocabulary_size: int = VOCABULARY_SIZE) -> PreTrainedTokenizerFast:
     """Learn merges from texts; the 256 bytes are in the vocabulary, so nothing is unknown."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -34,7 +34,7 @@ def train(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     bpe.decoder = decoders.ByteLevel()
     bpe.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE,
+        vocab_size=vocabulary_size,
         min_frequency=2,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

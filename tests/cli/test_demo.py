@@ -1,57 +1,98 @@
-import numpy as np
+from __future__ import annotations
 
-from skydraft.cli.demo import LOUDNESS, loudness, variants_of, with_seed
-from skydraft.config import DeviceSettings, with_flags
-from skydraft.core import Evidence, Mode, ShareLevel
+import shutil
+import sys
+from pathlib import Path
 
+import pytest
 
-def test_the_demo_compares_four_ways() -> None:
-    hybrid, edge, cloud, exact = (variant.settings for variant in variants_of(DeviceSettings()))
-    assert hybrid == DeviceSettings(share=ShareLevel.FEATURES, evidence=Evidence.UNSURE)
-    assert edge.mode is Mode.EDGE
-    assert (cloud.mode, cloud.share) == (Mode.CLOUD, ShareLevel.FEATURES)
-    assert (exact.mode, exact.share, exact.accept) == (Mode.HYBRID, ShareLevel.FEATURES, "exact")
-    assert cloud.evidence is exact.evidence is Evidence.ALWAYS
+from skydraft.cli.demo import NEXT, program
+from skydraft.cli.demo_privacy import what_left
+from skydraft.cli.demo_speed import Runner, verdict
+from skydraft.cli.results import Result, result_of_text
+from skydraft.core import Finish, ShareLevel
+from skydraft.edge.border import DisclosureRecord
+from skydraft.policies.undrafted import Undrafted
+from tests.cli.made_up import ACCEPTED, CLOUD, CORRECTED, EDGE, END_ID, TOKENIZER, features_record, pieces, report
 
-
-def test_the_exact_way_judges_every_block_whatever_the_settings_file_says() -> None:
-    assert variants_of(DeviceSettings(gate="entropy"))[3].settings.gate == "always"
-
-
-def test_the_first_way_is_as_asked() -> None:
-    for asked, heading in (
-        (DeviceSettings(share=ShareLevel.FEATURES, accept="rank:5"), "share if unsure"),
-        (DeviceSettings(share=ShareLevel.FEATURES, gate="always", accept="rank:5"), "share features"),
-        (DeviceSettings(accept="rank:5"), "share tokens"),
-    ):
-        assert variants_of(asked)[0].settings == asked
-        assert variants_of(asked)[0].heading(1) == f"1 hybrid\n{heading}"
+SLOW = report((1, 2, 3), (CLOUD,), total_s=3.0)
 
 
-def test_the_exact_way_is_not_shown_twice() -> None:
-    asked = DeviceSettings(share=ShareLevel.FEATURES, evidence=Evidence.ALWAYS)
-    assert len(variants_of(asked)) == len(variants_of(with_flags(asked, accept="exact", gate="always"))) == 3
-    assert len(variants_of(with_flags(asked, accept="rank:5"))) == 4
+@pytest.mark.parametrize(
+    ("total_s", "facts", "said"),
+    [
+        (1.3, {}, "2.3 x as fast, the same text."),
+        (2.9, {}, "As fast (2.9 s), the same text."),
+        (
+            3.0,
+            {"undrafted": Undrafted.SLOW_DRAFT},
+            "As fast (3.0 s), the same text: drafting would not have helped, for the cloud writes a token before the "
+            "device drafts one.",
+        ),
+        (3.5, {}, "Slower (3.5 s), the same text."),
+    ],
+)
+def test_the_verdict_is_what_was_measured(total_s: float, facts: dict[str, object], said: str) -> None:
+    assert verdict(SLOW, report((1, 2, 3), (ACCEPTED,), total_s=total_s, **facts)) == said
 
 
-def test_every_heading_has_two_lines() -> None:
-    for number, variant in enumerate(variants_of(DeviceSettings()), 1):
-        assert variant.heading(number).count("\n") == 1
+def test_the_verdict_does_not_hide_another_text() -> None:
+    assert verdict(SLOW, report((1, 2, 4), (ACCEPTED,), total_s=1.0)) == "3.0 x as fast, NOT the same text."
 
 
-def test_loudness_is_a_bar_for_each_stretch() -> None:
-    samples = np.concatenate([np.zeros(100), np.full(100, 0.5), np.ones(100)]).astype(np.float32)
-    bars = loudness(samples, 6)
-    assert bars == LOUDNESS[0] * 2 + LOUDNESS[4] * 2 + LOUDNESS[-1] * 2
+def test_a_column_counts_while_the_text_comes_and_tells_the_pace_when_it_has_ended() -> None:
+    runner = Runner("skydraft")
+    for piece in pieces(TOKENIZER, report((1, 2), (ACCEPTED, CORRECTED)).tokens):
+        runner.add([piece])
+    assert runner.heading.plain == "skydraft  2 tokens"
+    assert runner.text.plain == "be bi"
+    assert len({str(span.style) for span in runner.text.spans}) == 2
+    assert runner.end == ""
+    runner.report = SLOW
+    assert runner.end == ""
+    runner.report = report((1, 2, 3), (CLOUD,), total_s=3.0, finish=Finish.LENGTH)
+    assert runner.end == " ..."
+    assert runner.heading.plain == "skydraft  3.0 s, 1 tokens/s"
 
 
-def test_loudness_of_a_clip_shorter_than_the_line() -> None:
-    assert len(loudness(np.ones(3, np.float32), 30)) == 3
-    assert loudness(np.zeros(30, np.float32), 3) == LOUDNESS[0] * 3
+def result(token_ids: tuple[int, ...], origins: tuple[object, ...], **facts: object) -> Result:
+    return result_of_text(report((*token_ids, END_ID), (*origins, CLOUD), **facts))  # type: ignore[arg-type]
 
 
-def test_all_ways_of_the_demo_write_with_one_seed() -> None:
-    settings = with_seed(DeviceSettings(temperature=1.0))
-    assert settings.seed is not None
-    assert {variant.settings.seed for variant in variants_of(settings)} == {settings.seed}
-    assert with_seed(DeviceSettings(seed=3)).seed == 3
+UNAIDED = result((1, 2, 3), (EDGE, EDGE, EDGE))
+
+
+def test_nothing_left_where_the_device_was_sure() -> None:
+    sure = result((1, 2, 3), (EDGE, EDGE, EDGE), disclosure=DisclosureRecord(ShareLevel.FEATURES))
+    assert what_left(sure, UNAIDED) == "The device was sure. 0 bytes left; the voice did not."
+
+
+def test_what_left_is_said_truly_with_the_word_that_was_corrected() -> None:
+    heard = {"disclosure": features_record()}
+    corrected = result((1, 4, 3), (ACCEPTED, CORRECTED, ACCEPTED), **heard)
+    assert what_left(corrected, UNAIDED) == (
+        'Unsure of "bi"; the cloud: "bu". 76,880 bytes left: features of the voice.'
+    )
+    for other in (result((1, 2, 3), (ACCEPTED,) * 3, **heard), result((4, 2), (CLOUD,) * 2, **heard)):
+        assert what_left(other, UNAIDED).startswith("Unsure, and ")
+    text = result((1, 2, 3), (ACCEPTED,) * 3)
+    assert what_left(text, UNAIDED) == "100 bytes left; the voice did not."
+
+
+def test_commands_to_try_next_are_those_of_this_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / "bin" / "skydraft"
+    script.parent.mkdir()
+    script.touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.setattr(shutil, "which", lambda name: str(script))
+    assert program() == "skydraft"
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert program() == "bin/skydraft"
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/skydraft")
+    assert program() == "bin/skydraft"
+    monkeypatch.chdir("/usr")
+    assert program() == str(script)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "skydraft" / "__main__.py")])
+    assert program() == f"{sys.executable} -m skydraft"
+    assert len(NEXT) == 3

@@ -16,7 +16,7 @@ from skydraft.core import Mode, ShareLevel, setting_fields
 from skydraft.errors import ConfigError
 
 ADD_KEY = app.commands["cloud-key"].commands["add"]  # type: ignore[attr-defined]
-DEVICES = [app.commands[name] for name in ("demo", "caption", "listen", "generate", "chat", "doctor")]
+DEVICES = [app.commands[name] for name in ("caption", "listen", "generate", "chat", "doctor")]
 CAPTION, CLOUD = app.commands["caption"], app.commands["cloud"]
 OWNERS: list[tuple[click.Command, type[msgspec.Struct]]] = [(CLOUD, CloudSettings), (ADD_KEY, KeyGrant)]
 OWNERS += [(device, DeviceSettings) for device in DEVICES]
@@ -50,7 +50,7 @@ def test_the_default_that_help_shows_is_the_one_of_the_setting(
 ) -> None:
     option = next((option for option in command.params if option.name == field.name), None)
     if option is None:  # a setting of the file only, or one that this command has no use for
-        assert field.setting.flag is None or command.name in ("demo", "doctor")
+        assert field.setting.flag is None or command.name == "doctor"
         return
     assert isinstance(option, click.Option)
     shown = re.search(r" \[default: ([^]]*)\]$", str(option.help))

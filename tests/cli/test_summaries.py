@@ -2,14 +2,11 @@ from collections.abc import Sequence
 
 import pytest
 from rich.console import Console, RenderableType
-from rich.table import Table
 
 from skydraft.cli.results import Result, result_of_clip, result_of_text
 from skydraft.cli.summaries import (
     MEANINGS,
     STYLES,
-    Column,
-    comparison,
     disclosure,
     legend,
     sent_so_far,
@@ -44,12 +41,6 @@ def result(
     token_ids: Sequence[int] = (1, 2, 3, END_ID), origins: Sequence[Origin] = (ACCEPTED,), **facts: object
 ) -> Result:
     return result_of_text(report(token_ids, origins, **facts))
-
-
-def rows(table: Table) -> dict[str, list[str]]:
-    """The table by its labels, the first of a name."""
-    lines = [line for line in drawn(table).splitlines() if line[:21].strip()]
-    return {line[:21].strip(): line[21:].split() for line in reversed(lines)}
 
 
 def luminance(triplet: Sequence[int]) -> float:
@@ -161,38 +152,6 @@ def test_the_disclosure_names_what_left() -> None:
     nothing = record()
     nothing.up.clear()
     assert disclosure(result(disclosure=nothing)) == "Nothing left the device."
-
-
-def test_the_table_has_each_number_in_its_column() -> None:
-    hybrid = result((1, 2, 3, 5), (EDGE, ACCEPTED))
-    cloud = result((1, 2), (CLOUD,), disclosure=features_record(), first_token_s=12.34, rounds=0)
-    cells = rows(comparison([Column("1 hybrid\nshare tokens", hybrid), Column("3 cloud\nshare features", cloud)]))
-    assert cells["time to first token"] == ["0.25", "s", "12.3", "s"]
-    assert cells["tokens"] == ["3", "2"]
-    assert cells["device alone"] == ["1", "·"]
-    assert cells["drafted, accepted"] == ["2", "·"]
-    assert cells["cloud's own"] == ["·", "2"]
-    assert cells["rounds"] == ["2", "·"]
-    assert cells["bytes up"] == ["100", "76,880"]
-    assert cells["features"] == ["·", "76,800"]
-    assert cells["drafts"] == ["20", "·"]
-    assert cells["bytes down"] == ["8", "30"]
-    assert cells["verdicts"] == ["8", "·"]
-
-
-def test_the_table_shows_kinds_that_it_does_not_know() -> None:
-    assert rows(comparison([Column("1", result(disclosure=record(prompt=1, notes=2)))]))["notes"] == ["2"]
-
-
-def test_the_demo_table_fits_80_columns() -> None:
-    titles = (
-        "1 hybrid\nshare if unsure",
-        "2 edge\nonly",
-        "3 cloud only\nshare features",
-        "4 hybrid exact\nshare features",
-    )
-    table = comparison([Column(title, result(disclosure=features_record())) for title in titles])
-    assert Console(width=200).measure(table).maximum <= 79
 
 
 def test_an_answer_of_a_chat_is_summed_up_by_who_wrote_it() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +62,3 @@ def test_a_clip_over_8_seconds_is_captioned_in_windows(
     assert [window["text"] for window in windows if not window["speech"]] == ["No speech."]
     assert " ".join(window["text"] for window in windows if window["speech"]) == answer["text"]
     assert "".join(token["text"] for token in answer["tokens"]) == answer["text"]
-
-
-def test_the_demo_shows_four_captions_and_compares_them(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    assert run(["demo", "--threads", "1"]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    assert "\x1b" not in out
-    assert max(map(len, out.splitlines())) <= 80
-    assert [out.count(f"\n {number} ") for number in (1, 2, 3, 4)] == [2, 1, 2, 2]
-    assert "that of the cloud alone" in " ".join(out.split())
-    assert "NOT" not in out
-    features = next(line for line in out.splitlines() if line.strip().startswith("features"))
-    row = re.fullmatch(r"\s+features\s+(·|[\d,]+)\s+·\s+([\d,]+)\s+\2\s*", features)
-    assert row is not None
-    assert ("Nothing left the device." in out) == (row.group(1) == "·")  # or the device was unsure
-    assert "Left the device: levelled_log_mel" in out.replace("\n   ", " ")

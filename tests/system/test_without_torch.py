@@ -36,4 +36,4 @@ def test_the_demo_imports_no_torch(python: list[str]) -> None:
     assert "torch is not to be imported here" in refused.stderr
     done = subprocess.run([*python, "-m", "skydraft", "demo"], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
-    assert "The text is, token for token, that of the cloud alone." in " ".join(done.stdout.split())
+    assert ", the same text" in done.stdout

@@ -104,17 +104,32 @@ def app() -> None:
 
 
 @app.command()
-@click.option("--clip", type=Path, metavar="FILE", help="A sound file. [default: one that comes with skydraft]")
-@options_of(DeviceSettings, "share", "accept", "draft", "target", "num_threads", "device", "dtype")
-@CONFIG
-def demo(clip: Path | None, config: Path | None, **flags: Any) -> None:
-    """Caption a clip with device and cloud, and with each alone.
+@click.option("--clip", type=Path, metavar="FILE", help="A sound file for the second act. [default: two of skydraft's]")
+@click.option(
+    "--round-trip",
+    "round_trip_ms",
+    type=Number(int, bounds=(0, 2000)),
+    default=50,
+    metavar="MS",
+    help="Round trip of the emulated link. [default: 50]",
+)
+@click.option(
+    "--cloud-step",
+    "step_ms",
+    type=Number(int, bounds=(1, 1000)),
+    default=40,
+    metavar="MS",
+    help="Time that the cloud takes for a token, as a large model does. [default: 40]",
+)
+def demo(clip: Path | None, round_trip_ms: int, step_ms: int) -> None:
+    """Show what drafting does to speed, and what leaves a device.
 
-    Both run on this machine, as two processes that communicate over loopback.
+    A text is written by a cloud alone and with this device, side by side; then a voice is captioned on this device,
+    which asks the cloud where it is unsure. All run on this machine; the link and the pace of the cloud are emulated.
     """
-    from skydraft.cli.demo import run_demo
+    from skydraft.cli.demo import Stage, run_demo
 
-    run_demo(clip, device_settings(config, flags))
+    run_demo(clip, Stage(round_trip_ms, step_ms))
 
 
 @app.command()

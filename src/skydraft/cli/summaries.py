@@ -1,12 +1,7 @@
-"""Results for a person: colours by origin, one-line summaries, the table of the demo."""
+"""Results for a person: colours by origin, one-line summaries."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
-
-from rich.table import Table
 from rich.text import Text
 
 from skydraft.cli.results import Result
@@ -30,8 +25,6 @@ MEANINGS = {
     Origin.CORRECTED: "corrected",
     Origin.CLOUD: "cloud's own",
 }
-UP_KINDS = ("prompt", "features", "drafts", "control")
-DOWN_KINDS = ("verdicts", "tokens", "control")
 UNASKED = {
     Unasked.DEAF: "the cloud was not asked, for it could not hear: --share features lets it",
     Unasked.SURE: "the cloud was not asked, for the device was sure",
@@ -44,15 +37,6 @@ UNDRAFTED = {
     Undrafted.WRONG: "drafting would not have helped, for too few guesses are right",
     Undrafted.NO_GAIN: "drafting would not have helped",
 }
-NONE = "·"
-COLUMN_WIDTH = 9
-
-
-class Column(NamedTuple):
-    """A run in the table. title: one or two lines."""
-
-    title: str
-    result: Result
 
 
 def legend() -> Text:
@@ -149,45 +133,9 @@ def disclosure(result: Result) -> str:
     return f"Left the device: {sent}, {num_bytes}. The sound and its features stayed."
 
 
-def comparison(columns: Sequence[Column]) -> Table:
-    """Make a table of runs side by side."""
-    table = Table(box=None, pad_edge=False, padding=(0, 0, 0, 2), header_style="bold")
-    table.add_column(no_wrap=True)
-    for column in columns:
-        table.add_column(column.title, justify="right", no_wrap=True, min_width=COLUMN_WIDTH)
-    results = [column.result for column in columns]
-    counts = [result.num_by_origin for result in results]
-    rows = [
-        (Text("time to first token"), [seconds(result.first_token_s) for result in results]),
-        (Text("total time"), [seconds(result.total_s) for result in results]),
-        (Text("tokens"), [_number(result.num_tokens) for result in results]),
-        *((_meaning(origin, indent=2), [_number(count[origin]) for count in counts]) for origin in Origin),
-        (Text("rounds"), [_number(result.rounds) for result in results]),
-        *_byte_rows("bytes up", [result.up for result in results], UP_KINDS),
-        *_byte_rows("bytes down", [result.down for result in results], DOWN_KINDS),
-    ]
-    for label, cells in rows:
-        table.add_row(label, *(Text(cell, style="dim" if cell == NONE else "") for cell in cells))
-    return table
-
-
-def _byte_rows(label: str, counts: Sequence[Counter[str]], order: Sequence[str]) -> list[tuple[Text, list[str]]]:
-    """Label and cells of the total, then of each kind that occurs, known kinds first."""
-    found = sum(counts, Counter[str]())
-    kinds = [kind for kind in order if found[kind]] + sorted(set(found) - set(order))
-    return [
-        (Text(label), [_number(count.total()) for count in counts]),
-        *((Text(f"  {kind}", "dim"), [_number(count[kind]) for count in counts]) for kind in kinds),
-    ]
-
-
-def _meaning(origin: Origin, indent: int = 0) -> Text:
-    return Text.assemble(" " * indent, (MEANINGS[origin], STYLES[origin]))
+def _meaning(origin: Origin) -> Text:
+    return Text(MEANINGS[origin], STYLES[origin])
 
 
 def _colour(origin: Origin) -> str:
     return STYLES[origin].rpartition(" ")[2]
-
-
-def _number(number: int) -> str:
-    return f"{number:,}" if number else NONE

@@ -8,7 +8,7 @@ from skydraft.core import Setting
 from skydraft.engines.settings import DTYPES
 from skydraft.text.checkpoint import DEFAULT_MAX_LENGTH
 
-MODELS = "a folder, a Hugging Face name, a GGUF file, or 'embedded'"
+MODELS = "a folder, a Hugging Face name, a GGUF file, 'embedded' or 'stories'"
 DeviceName = Annotated[
     str, Setting("Where models run: cpu, cuda, cuda:N, mps or auto.", "--device", "NAME", group="This machine")
 ]

@@ -73,8 +73,8 @@ def require_language_models(settings: DeviceSettings) -> None:
     if parse_name(settings.draft_model).is_embedded:
         raise ConfigError(
             "the embedded models can only caption audio: give --draft MODEL and --target MODEL, two language models "
-            "with the same tokenizer, such as Qwen/Qwen2.5-0.5B-Instruct and Qwen/Qwen2.5-1.5B-Instruct "
-            "(--cloud URL in place of --target if a cloud is running)"
+            "with the same tokenizer, such as Qwen/Qwen2.5-0.5B-Instruct and Qwen/Qwen2.5-1.5B-Instruct, or `stories` "
+            "for both, which comes with skydraft (--cloud URL in place of --target if a cloud is running)"
         )
     if starts_cloud(settings) and parse_name(settings.target).is_embedded:
         raise ConfigError(

@@ -1,6 +1,6 @@
 """A model's name, parsed: what runs the model, and at which pace.
 
-embedded, numpy:FOLDER              small Qwen2.5-Omni thinkers (NumPy)
+embedded, stories, numpy:FOLDER     small Qwen2.5-Omni thinkers (NumPy)
 FOLDER, OWNER/NAME                  Hugging Face's format (PyTorch)
 FILE.gguf, OWNER/NAME/FILE.gguf     llama.cpp
 vllm:MODEL, vllm:name=value,...:MODEL

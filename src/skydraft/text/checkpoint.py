@@ -13,6 +13,8 @@ from skydraft.errors import ModelLoadError, first_line
 
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "models"
+STORIES = "stories"
+STORIES_FOLDER = EMBEDDED_FOLDER / STORIES
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja")
 TOKENIZER_FILES = ("*.json", "*.jinja")
 
@@ -162,7 +164,7 @@ def custom_code(checkpoint: Checkpoint) -> ModelLoadError:
 
 
 def find_checkpoint(model: str, role: Role, files: Sequence[str] = HUB_FILES) -> Checkpoint:
-    """Resolve `embedded`, a folder or a Hugging Face name; the last is fetched, or taken from the local cache.
+    """Resolve `embedded`, `stories`, a folder or a Hugging Face name; the last is fetched, or in the local cache.
 
     Args:
         files: patterns of what to fetch.
@@ -171,13 +173,15 @@ def find_checkpoint(model: str, role: Role, files: Sequence[str] = HUB_FILES) ->
     """
     if model == EMBEDDED:
         return Checkpoint.open(EMBEDDED_FOLDER / role, f"skydraft-embedded-{role}")
+    if model == STORIES:
+        return Checkpoint.open(STORIES_FOLDER / role, f"skydraft-stories-{role}")
     folder = Path(model).expanduser()
     if folder.is_dir():
         return Checkpoint.open(folder)
     if not _may_be_hub_name(model):
         raise ModelLoadError(
             f"there is no model folder {model}; give a folder, a Hugging Face name such as Qwen/Qwen2.5-Omni-3B, "
-            f"`{EMBEDDED}` or `table:...`"
+            f"`{EMBEDDED}`, `{STORIES}` or `table:...`"
         )
     return Checkpoint.open(_fetch(model, files), model)
 

@@ -1,4 +1,4 @@
-"""Small Qwen2.5-Omni thinkers that NumPy runs: `embedded`, or `numpy:FOLDER`."""
+"""Small Qwen2.5-Omni thinkers that NumPy runs: `embedded`, `stories`, or `numpy:FOLDER`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skydraft.engines.log_mel import load_log_mel
 from skydraft.engines.model_kind import Hear, ModelKind
 from skydraft.engines.settings import EngineSettings
 from skydraft.text.chat_template import ChatTemplate, load_chat_template
-from skydraft.text.checkpoint import EMBEDDED, Checkpoint, Role, find_checkpoint
+from skydraft.text.checkpoint import EMBEDDED, STORIES, Checkpoint, Role, find_checkpoint
 from skydraft.text.tokenizer import FolderTokenizer
 
 PREFIX = "numpy:"
@@ -35,8 +35,8 @@ def _load_chat_format(source: str, role: Role) -> ChatTemplate | None:
     return load_chat_template(_find(source, role))
 
 
-def _load_ears(source: str, role: Role) -> Hear:
-    return load_log_mel(_find(source, role))
+def _load_ears(source: str, role: Role) -> Hear | None:
+    return None if source == STORIES else load_log_mel(_find(source, role))
 
 
 def _load_calibration(source: str, role: Role) -> Calibration | None:
@@ -53,7 +53,7 @@ def _find_files(source: str, role: Role) -> list[Path]:
 
 
 NUMPY = ModelKind(
-    includes=lambda source: source == EMBEDDED or source.startswith(PREFIX),
+    includes=lambda source: source in (EMBEDDED, STORIES) or source.startswith(PREFIX),
     load_engine=_load_engine,
     load_tokenizer=_load_tokenizer,
     load_chat_format=_load_chat_format,
