@@ -42,9 +42,7 @@ class Target(NamedTuple):
     key: str
 
 
-async def _drip(
-    target: Target, hello: bytes, data: bytes, bytes_per_s: float = BYTES_PER_S, first: bytes = b""
-) -> None:
+async def drip(target: Target, hello: bytes, data: bytes, bytes_per_s: float = BYTES_PER_S, first: bytes = b"") -> None:
     """Send `hello` and `first` once and `data` again and again, over one connection at a time.
 
     An upgrade is waited for before what is first.
@@ -56,7 +54,7 @@ async def _drip(
             if b"Upgrade" in hello:
                 await reader.readuntil(b"\r\n\r\n")
             writer.write(first)
-            reading = asyncio.create_task(_read_all(reader))
+            reading = asyncio.create_task(read_all(reader))
             try:
                 piece = data * max(1, PIECE_BYTES // len(data))
                 while not reading.done():
@@ -69,7 +67,8 @@ async def _drip(
         await asyncio.sleep(PAUSE_S)
 
 
-async def _read_all(reader: asyncio.StreamReader) -> None:
+async def read_all(reader: asyncio.StreamReader) -> None:
+    """Take what comes, to the end."""
     with suppress(OSError):
         while await reader.read(2**16):
             pass
@@ -80,17 +79,17 @@ async def _read_all(reader: asyncio.StreamReader) -> None:
 
 async def _chunks(target: Target) -> None:
     head = b"POST /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-    await _drip(target, head, b"1\r\nx\r\n")
+    await drip(target, head, b"1\r\nx\r\n")
 
 
 async def _requests(target: Target) -> None:
-    await _drip(target, b"", b"GET /healthz HTTP/1.1\r\nHost:x\r\n\r\n")
+    await drip(target, b"", b"GET /healthz HTTP/1.1\r\nHost:x\r\n\r\n")
 
 
 async def _heads(target: Target) -> None:
     """Requests of as many headers as fit, one over each connection."""
     head = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"a:\r\n" * 4000 + b"\r\n"
-    await _come_and_go(target, head, PIECE_BYTES / BYTES_PER_S)
+    await come_and_go(target, head, PIECE_BYTES / BYTES_PER_S)
 
 
 async def _newcomers(target: Target) -> None:
@@ -98,10 +97,11 @@ async def _newcomers(target: Target) -> None:
     request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     async with asyncio.TaskGroup() as group:
         for _ in range(NUM_PARALLEL):
-            group.create_task(_come_and_go(target, request, 0.0))
+            group.create_task(come_and_go(target, request, 0.0))
 
 
-async def _come_and_go(target: Target, request: bytes, pause_s: float) -> None:
+async def come_and_go(target: Target, request: bytes, pause_s: float) -> None:
+    """Ask one thing over a connection, again and again."""
     while True:
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(CONNECT_S):
@@ -114,7 +114,7 @@ async def _come_and_go(target: Target, request: bytes, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
 
 
-async def _silent(target: Target) -> None:
+async def silent(target: Target) -> None:
     """Connections that say nothing, not even hello to TLS; each that is cut comes again."""
     async with asyncio.TaskGroup() as group:
         for _ in range(NUM_SILENT):
@@ -141,31 +141,31 @@ def _frames(opcode: Opcode, data: bytes = b"", fin: bool = True) -> bytes:
 
 
 async def _pings(target: Target) -> None:
-    await _drip(target, upgrade_request(target.key), _frames(Opcode.PING))
+    await drip(target, upgrade_request(target.key), _frames(Opcode.PING))
 
 
 async def _pongs(target: Target) -> None:
-    await _drip(target, upgrade_request(target.key), _frames(Opcode.PONG))
+    await drip(target, upgrade_request(target.key), _frames(Opcode.PONG))
 
 
 async def _close_frames(target: Target) -> None:
-    await _drip(target, upgrade_request(target.key), _frames(Opcode.CLOSE))
+    await drip(target, upgrade_request(target.key), _frames(Opcode.CLOSE))
 
 
 async def _fragments(target: Target) -> None:
     first, rest = _frames(Opcode.BINARY, b"x", fin=False), _frames(Opcode.CONT, fin=False)
-    await _drip(target, upgrade_request(target.key), rest, first=first)
+    await drip(target, upgrade_request(target.key), rest, first=first)
 
 
 async def _messages(target: Target) -> None:
     """The smallest messages that there are, about sessions that are not open."""
     message = _frames(Opcode.BINARY, codec.encode(messages.Close(0)))
-    await _drip(target, upgrade_request(target.key), message)
+    await drip(target, upgrade_request(target.key), message)
 
 
 async def _covers(target: Target) -> None:
     """Padded frames without messages, each of which is answered by one."""
-    await _drip(target, upgrade_request(target.key), _frames(Opcode.BINARY, padding.pack(deque())))
+    await drip(target, upgrade_request(target.key), _frames(Opcode.BINARY, padding.pack(deque())))
 
 
 async def _many(target: Target) -> None:
@@ -191,7 +191,7 @@ async def _send_half(target: Target) -> None:
             writer.write(upgrade_request(target.key))
             await reader.readuntil(b"\r\n\r\n")
             writer.write(data)
-            await _read_all(reader)
+            await read_all(reader)
         finally:
             writer.transport.abort()
     await asyncio.Event().wait()
@@ -230,7 +230,7 @@ async def _send_offers(target: Target, rule: Rejection | Exact, offer: bytes, by
     text = SamplingParams(max_tokens=4000)
     opening = codec.encode(messages.Open(messages.PROTOCOL_VERSION, 0, mark, text, str(rule), prompt))
     first = _frames(Opcode.BINARY, opening)
-    await _drip(target, upgrade_request(target.key), _frames(Opcode.BINARY, offer), bytes_per_s, first)
+    await drip(target, upgrade_request(target.key), _frames(Opcode.BINARY, offer), bytes_per_s, first)
 
 
 FLOODS: dict[str, Callable[[Target], Awaitable[None]]] = {
@@ -238,7 +238,7 @@ FLOODS: dict[str, Callable[[Target], Awaitable[None]]] = {
     "requests": _requests,
     "heads": _heads,
     "newcomers": _newcomers,
-    "silent": _silent,
+    "silent": silent,
     "pings": _pings,
     "pongs": _pongs,
     "close_frames": _close_frames,

@@ -69,27 +69,27 @@ async def _parallel(make: Callable[[], Awaitable[None]], count: int = NUM_PARALL
 
 
 async def _healths(target: Target) -> None:
-    await floods._drip(target, b"", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    await floods.drip(target, b"", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
 
 
 async def _newcomers(target: Target) -> None:
     request = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    await _parallel(lambda: floods._come_and_go(target, request, 0.0))
+    await _parallel(lambda: floods.come_and_go(target, request, 0.0))
 
 
 async def _wrong_keys(target: Target) -> None:
     request = _request(_asking(), f"{target.key}x")
-    await _parallel(lambda: floods._come_and_go(target, request, 0.0))
+    await _parallel(lambda: floods.come_and_go(target, request, 0.0))
 
 
 async def _keyless_chunks(target: Target) -> None:
     head = b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-    await floods._drip(target, head, b"1\r\nx\r\n")
+    await floods.drip(target, head, b"1\r\nx\r\n")
 
 
 async def _heads(target: Target) -> None:
     head = b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"a:\r\n" * 4000 + b"\r\n"
-    await floods._come_and_go(target, head, PIECE_BYTES / BYTES_PER_S)
+    await floods.come_and_go(target, head, PIECE_BYTES / BYTES_PER_S)
 
 
 async def _slow_heads(target: Target) -> None:
@@ -109,7 +109,7 @@ async def _slowly(target: Target, first: bytes, rest: bytes) -> None:
         with suppress(OSError):
             reader, writer = await asyncio.open_connection(target.host, target.port, local_addr=(floods.ADDRESS, 0))
             writer.write(first)
-            reading = asyncio.create_task(floods._read_all(reader))
+            reading = asyncio.create_task(floods.read_all(reader))
             try:
                 for byte in rest:
                     if reading.done():
@@ -130,7 +130,7 @@ async def _half_bodies(target: Target) -> None:
 
 async def _send_and_read(target: Target, request: bytes) -> None:
     while True:
-        await _send(target, request, floods._read_all)
+        await _send(target, request, floods.read_all)
         await asyncio.sleep(1.0)
 
 
@@ -147,7 +147,7 @@ async def _send(target: Target, request: bytes, then: Callable[[asyncio.StreamRe
 
 async def _bodies(target: Target, body: bytes, path: str = "/v1/completions") -> None:
     """A request that is refused, again and again over each of many connections."""
-    await _parallel(lambda: floods._drip(target, b"", _request(body, target.key, path)))
+    await _parallel(lambda: floods.drip(target, b"", _request(body, target.key, path)))
 
 
 async def _small(target: Target) -> None:
@@ -214,7 +214,7 @@ async def _schemas(target: Target) -> None:
 
 
 FLOODS: dict[str, Callable[[Target], Awaitable[None]]] = {
-    "silent": floods._silent,
+    "silent": floods.silent,
     "healths": _healths,
     "newcomers": _newcomers,
     "wrong_keys": _wrong_keys,
