@@ -27,7 +27,6 @@ from tests.waiting import PATIENCE_S
 
 CLOUD, CLOUD_PORT, TLS_PORT, GATEWAY_PORT = "gpu.example", "127.0.0.1:8471", "wss://localhost:8471", "127.0.0.1:8472"
 SERVER = re.compile(r"skydraft (?:cloud|serve)(?: |$)")
-TABLE = "table:vocab=64,seed=3,order=2,end=5"
 SAYS, LOOSELY = doctest.OutputChecker(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 CLIPS = ROOT / "src" / "skydraft" / "audio" / "clips"
 
@@ -39,7 +38,7 @@ class ModelPair(NamedTuple):
     target: str
 
 
-TABLES = ModelPair(f"{TABLE},noise=0.7", TABLE)
+STORIES = ModelPair("stories", "stories")  # that come with skydraft
 
 
 def furnish(home: Path) -> None:
@@ -73,7 +72,7 @@ class Reader:
         self,
         home: Path,
         commands: Path = Path(sys.executable).parent,
-        models: ModelPair = TABLES,
+        models: ModelPair = STORIES,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._home = home

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import LANGUAGES, PAGES, ROOT, Block, blocks
-from tests.docs.reader import TABLES, ModelPair, Reader, furnish
+from tests.docs.reader import STORIES, ModelPair, Reader, furnish
 
 OF_PAGES = {page: blocks(page.read_text()) for page in PAGES}
 NOT_RUN = [(page, block) for page, found in OF_PAGES.items() for block in found if block.not_run is not None]
@@ -49,7 +49,7 @@ def gguf_pair(home: Path) -> ModelPair:
 def test_a_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
     require_what_is_needed(page)
     furnish(tmp_path)
-    models = gguf_pair(tmp_path) if any(block.needs == "llama_cpp" for block in OF_PAGES[page]) else TABLES
+    models = gguf_pair(tmp_path) if any(block.needs == "llama_cpp" for block in OF_PAGES[page]) else STORIES
     with Reader(tmp_path, models=models) as reader:
         reader.read(page)
 
@@ -57,7 +57,7 @@ def test_a_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.text
 @pytest.mark.parametrize("page", WITH_LANGUAGE_MODELS, ids=name_of)
-def test_a_page_does_so_with_a_real_pair(page: Path, tmp_path: Path, text_pair: Path) -> None:
+def test_a_page_does_so_with_larger_models(page: Path, tmp_path: Path, text_pair: Path) -> None:
     require_what_is_needed(page)
     furnish(tmp_path)
     models = ModelPair(str(text_pair / "draft-q4"), str(text_pair / "target"))
