@@ -97,7 +97,10 @@ def test_a_chat_is_saved_as_messages_and_goes_on_from_there(tmp_path: Path) -> N
     again.load(path)
     assert again.messages == talk().messages
     again.undo()
+    path.chmod(0o644)
     again.save(path)  # over itself
+    assert path.stat().st_mode & 0o077 == 0
+    assert list(tmp_path.iterdir()) == [path]
     assert len(json.loads(path.read_text())) == 3
 
 

@@ -112,8 +112,11 @@ def test_a_cloud_that_is_gone_is_told_and_the_chat_goes_on_alone() -> None:
         error = " ".join(ask(terminal, "fi"))
         assert error.startswith("Error: ")
         assert address in error
+        error = " ".join(ask(terminal, "/retry"))
+        assert error.startswith("Error: ")
         ask(terminal, "/mode edge")
-        assert "by this device alone" in ask(terminal, "fi")[1]
+        assert "by this device alone" in ask(terminal, "/retry")[1], "a question whose answer failed is still there"
+        assert ask(terminal, "/undo")[0] == "Taken back: ba de"
 
 
 def test_a_chat_without_cloud_or_draft_says_what_a_mode_needs() -> None:
@@ -133,10 +136,10 @@ def piped(text: str, *flags: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_pipe_is_a_script_of_messages_and_commands(tmp_path: Path) -> None:
     saved = tmp_path / "talk.json"
-    done = piped(f"ba de\n\n//fi\n/save {saved}\n/quit\nnot asked\n")
+    done = piped(f'ba de\n\n//fi\n"""/mo\nka"""\n/save {saved}\n/quit\nnot asked\n')
     assert (done.returncode, done.stderr) == (0, "")
     messages = json.loads(saved.read_text())
-    assert [message["content"] for message in messages[::2]] == ["ba de", "/fi"]
+    assert [message["content"] for message in messages[::2]] == ["ba de", "/fi", "/mo\nka"]
     assert done.stdout.splitlines() == [message["content"] for message in messages[1::2]]
     assert saved.stat().st_mode & 0o077 == 0
 

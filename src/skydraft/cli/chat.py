@@ -17,7 +17,7 @@ from skydraft.cli.results import result_of_text
 from skydraft.cli.screen import Screen
 from skydraft.cli.summaries import UNDRAFTED, legend, sent_so_far, turn_summary
 from skydraft.cli.terminal_text import counted
-from skydraft.cli.typed_lines import TypedLines
+from skydraft.cli.typed_lines import TypedLines, TypedText
 from skydraft.client import Client
 from skydraft.config import DeviceSettings, with_flags
 from skydraft.core import Mode, TextPiece
@@ -84,8 +84,8 @@ class Chat:
         while True:
             try:
                 self._next_line()
-                line = self._lines.read()
-                if line is None or not self._take(line):
+                typed = self._lines.read()
+                if typed is None or not self._take(typed):
                     break
             except KeyboardInterrupt:
                 if not self._lines.is_terminal:
@@ -98,11 +98,11 @@ class Chat:
                 self._screen.error(str(error))
         self._next_line()
 
-    def _take(self, line: str) -> bool:
-        """Do what a line says; returns whether the chat goes on."""
-        command = parse_command(line)
+    def _take(self, typed: TypedText) -> bool:
+        """Do what was typed; returns whether the chat goes on."""
+        command = None if typed.is_quoted else parse_command(typed.text)
         if command is None:
-            self._ask(line.removeprefix("/"))
+            self._ask(typed.text if typed.is_quoted else typed.text.removeprefix("/"))
         elif command.name == "quit":
             return False
         else:
@@ -187,10 +187,16 @@ class Chat:
         self._say(f"share {self.settings.share}. {sent_so_far(self._client.device.disclosed)}")
 
     def _retry(self, _: str) -> None:
+        before = list(self.history.messages)
         question = self.history.undo()
         if question is None:
             raise ConfigError("/retry has nothing to answer again: type a message")
-        self._ask(question)
+        num_left = len(self.history.messages)
+        try:
+            self._ask(question)
+        finally:
+            if len(self.history.messages) == num_left:  # nothing was written: the answer of before stays
+                self.history.messages = before
 
     def _undo(self, _: str) -> None:
         question = self.history.undo()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -66,8 +67,10 @@ class ChatHistory:
             _read(path)
         content = msgspec.json.format(msgspec.json.encode(self.messages), indent=2) + b"\n"
         try:
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            number, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # of mode 0600
+            with open(number, "wb") as file:
                 file.write(content)
+            os.replace(temporary, path)
         except OSError as error:
             raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror or error}") from None
 

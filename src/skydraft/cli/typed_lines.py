@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from skydraft.errors import ConfigError
 
@@ -19,6 +20,13 @@ MORE = ". "
 QUOTES = '"""'  # around a message of several lines
 
 Complete = Callable[[str], Sequence[str]]  # the line so far -> what its last word may become
+
+
+class TypedText(NamedTuple):
+    """is_quoted: it stood between quotes, and is a message whatever it begins with."""
+
+    text: str
+    is_quoted: bool
 
 
 class TypedLines:
@@ -37,17 +45,18 @@ class TypedLines:
         if self._is_edited:
             _edit_lines(complete)
 
-    def read(self) -> str | None:
-        """The next message, which is not blank; None: there is none.
+    def read(self) -> TypedText | None:
+        """The next one, which is not blank; None: there is none.
 
         Raises:
             ConfigError: it is not UTF-8.
             KeyboardInterrupt: Ctrl-C.
         """
         while (line := self._line(PROMPT)) is not None:
-            text = self._quoted(line) if line.lstrip().startswith(QUOTES) else line
+            is_quoted = line.lstrip().startswith(QUOTES)
+            text = self._quoted(line) if is_quoted else line
             if text.strip():
-                return text.strip()
+                return TypedText(text.strip(), is_quoted)
         return None
 
     @contextmanager
@@ -90,7 +99,7 @@ def _plain_line(prompt: str) -> str:
     line = sys.stdin.readline()
     if not line:
         raise EOFError
-    return line
+    return line.rstrip("\r\n")
 
 
 def _edit_lines(complete: Complete) -> None:
