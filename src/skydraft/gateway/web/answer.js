@@ -38,10 +38,12 @@ export class GrowingText {
   /** The text has ended: what is known of its tokens now. */
   end(pieces) {
     this.show();
+    const isShown = this.pieces.length === pieces.length;
     this.pieces = pieces;
+    this.element.classList.add("has-ended");
+    if (isShown) return;
     this.numShown = 0;
     this.element.replaceChildren();
-    this.element.classList.add("has-ended");
     this.show();
   }
 

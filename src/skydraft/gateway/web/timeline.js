@@ -42,7 +42,7 @@ export class TimeLine {
     new ResizeObserver(([entry], observer) => {
       if (!entry.contentRect.width) return;
       observer.disconnect();
-      this.render();
+      requestAnimationFrame(() => this.render()); // in a frame of its own: what stands above is there before
     }).observe(this.scroller);
   }
 
