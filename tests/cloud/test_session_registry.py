@@ -481,6 +481,7 @@ def test_what_was_read_of_a_prompt_is_no_other_keys_and_not_of_who_takes_over_it
     assert counted(metrics)["skydraft_prefix_cache_bytes"] > 0
     for clock.now_s in (100, 101 + KEPT_S):  # the texts are forgotten, and then what was read of them
         registry.expire()
+    assert counted(metrics)["skydraft_prefix_cache_bytes"] == 0
     registry.connect(9, holder("ann"))
     opened(registry, 9, prompt=LONG_PROMPT)
     run_dry(registry)

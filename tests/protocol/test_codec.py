@@ -286,7 +286,7 @@ REFUSED = [
     (with_field(OPEN, 5, "rank:0"), "rank:R is 0 and must be 1 to"),
     (with_field(OPEN, 5, "kind"), "unknown acceptance rule 'kind'"),
     (with_field(OPEN, 5, "rejection:" + "1" * 60), "wrong rule"),
-    (with_field(OPEN, 4, [1, [], 0, 1.0, 1.0, 0, 0.0, 0.0, 0.0, 1.0, [[2**24, 1.0]]]), "the largest id of logit_bias"),
+    (with_field(OPEN, 4, [1, [], 0, 1.0, 1.0, 0, 0.0, 0.0, 0.0, 1.0, [[2**24, 1.0]]]), "a token id of logit_bias"),
     (
         array(*OPEN[:4], [1, [], 0, 1.0, 1.0, 0, 0.0, 1.0], "rank:4", [[0, b""]]),
         "wrong rule: the rule rank:4 accepts what the model finds likely",

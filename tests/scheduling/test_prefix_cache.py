@@ -84,6 +84,26 @@ def test_scopes_share_nothing() -> None:
     assert [reader.read(prompt, scope) for scope in ("a", "b", "", "b", "a")] == [0, 0, 0, 96, 96]
 
 
+def test_what_another_scope_has_of_the_same_prompt_takes_no_memory_from_one() -> None:
+    reader = Reader(4 * BYTES)
+    prompt, other = text_prompt(*IDS[:129]), text_prompt(*IDS[1:130])
+    reader.read(prompt, "a")
+    as_same = [reader.read(prompt, "b") for _ in range(4)]
+    reader = Reader(4 * BYTES)
+    reader.read(other, "a")
+    assert as_same == [reader.read(prompt, "b") for _ in range(4)]
+    assert as_same[-1] >= 64
+
+
+def test_prompts_do_not_wait_for_what_would_not_be_kept() -> None:
+    reader = Reader(4 * BYTES)
+    reader.read(text_prompt(*IDS[:129]), "a")
+    assert reader.cache.has_room("a", 4)
+    assert not reader.cache.has_room("a", 5)
+    assert reader.cache.has_room("b", 2)
+    assert not reader.cache.has_room("b", 3)  # a has its share too
+
+
 def test_prompts_with_other_tensors_share_nothing() -> None:
     reader = Reader()
     reader.engine._accepts_tensors = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
@@ -104,11 +104,14 @@ class Metrics:
         self._evictions.inc(num_evicted)
         self._restorations.inc(num_restored)
 
-    def read_prompts(self, num_read: int, num_reused: int, num_bytes: int) -> None:
-        """Tokens of prompts were read, others need not be. num_bytes: that the prefix cache takes now."""
+    def read_prompts(self, num_read: int, num_reused: int) -> None:
+        """Tokens of prompts were read, others need not be."""
         self._prompt_read.inc(num_read)
         self._prompt_reused.inc(num_reused)
-        self._prefix_bytes.set(num_bytes)
+
+    def watch_prefixes(self, num_bytes: Callable[[], int]) -> None:
+        """num_bytes: says what the prefix cache takes when it is called, from any thread."""
+        self._prefix_bytes.set_function(num_bytes)
 
     def refused(self, code: str) -> None:
         """A session or connection was refused. code: of protocol.messages.FaultCode."""

@@ -109,6 +109,8 @@ class SessionRegistry:
         self._engine = engine
         self._settings = settings
         self._metrics = metrics or Metrics()
+        if (prefixes := self._prefixes) is not None:
+            self._metrics.watch_prefixes(lambda: prefixes.num_bytes)
         self._clock = clock
         self._mark = messages.VocabularyMark.of(engine.vocabulary)
         self._limits = messages.Limits(engine.limits.max_length, settings.max_draft_tokens, settings.max_in_flight)
@@ -203,8 +205,7 @@ class SessionRegistry:
             num_emitted = sum(outcome.num_emitted for outcome in done.outcomes.values())
             self._metrics.passed(done.num_sessions, done.num_positions, num_emitted, ended_s - began_s)
         if done.num_prompt_read or done.reused:
-            num_bytes = 0 if self._prefixes is None else self._prefixes.num_bytes
-            self._metrics.read_prompts(done.num_prompt_read, sum(done.reused.values()), num_bytes)
+            self._metrics.read_prompts(done.num_prompt_read, sum(done.reused.values()))
         if done.num_evicted or done.num_restored:
             self._metrics.moved(done.num_evicted, done.num_restored)
         replies = self._prompts_read(done)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from skydraft.edge.drafter import num_common
 from skydraft.engines.base import Array, Engine, KvPiece, Slot
 from skydraft.scheduling.prefix_cache import BlockKeys, make_prefix_cache
+
+log = logging.getLogger("skydraft.edge")
 
 
 class SpareSlot(NamedTuple):
@@ -56,7 +59,7 @@ class ReadBefore:
         if self._prefixes is None or not keys:
             return False
         num_kept = self._prefixes.num_kept(None, keys)
-        if num_kept >= self._prefixes.num_usable(num_prompt):
+        if num_kept >= self._prefixes.num_usable(num_prompt) or not self._prefixes.has_room(None, num_kept + 1):
             return False
         return any(keys[num_kept] in of_other for of_other in others)
 
@@ -65,14 +68,19 @@ class ReadBefore:
         return [] if self._prefixes is None else self._prefixes.find(None, keys, num_prompt)
 
     def keep(self, keys: BlockKeys, slot: Slot) -> None:
-        """A slot has read the prompt with these keys."""
-        if self._prefixes is not None:
+        """A slot has read the prompt with these keys. Memory that runs short ends no text."""
+        if self._prefixes is None:
+            return
+        try:
+            self._prefixes.expire()
             self._prefixes.keep(None, keys, slot)
+        except Exception:
+            log.exception("what a slot has read could not be kept")
 
     def keep_text(self, spare: SpareSlot) -> None:
         """The spare slot will be closed: keep what it holds, where the engine takes texts."""
         if self._prefixes is not None and self._prefixes.takes_text:
-            self._prefixes.keep(None, self._prefixes.keys_of_ids(spare.token_ids), spare.slot)
+            self.keep(self._prefixes.keys_of_ids(spare.token_ids), spare.slot)
 
     def clear(self) -> None:
         """Forget everything; the slots are the caller's to close."""

@@ -83,8 +83,6 @@ def _check_open(message: Open, limits: FrameLimits) -> None:
     _require_at_most("the largest end id", max(sampling.end_ids, default=0), MAX_VOCABULARY - 1)
     _require(min(sampling.end_ids, default=0) >= 0, f"Open has the end id {min(sampling.end_ids, default=0)}")
     _require_at_most("top_k", sampling.top_k, MAX_VOCABULARY)
-    largest_id, _ = max(sampling.logit_bias, default=(0, 0.0))
-    _require_at_most("the largest id of logit_bias", largest_id, MAX_VOCABULARY - 1)
     num_bits = id_bits(message.vocabulary.num_tokens)
     tokens = [segment for segment in message.segments if isinstance(segment, WireTokens)]
     num_tokens = sum(num_packed_ids(len(segment.packed_ids), num_bits) for segment in tokens)

@@ -64,6 +64,7 @@ class PrefixCache:
         self.num_bytes = 0
         self._engine = engine
         self._max_bytes = max_bytes
+        self._block_bytes = 0  # as far as was seen
         self._clock = clock
         self._scopes: dict[Hashable, _Scope] = {}
 
@@ -94,6 +95,10 @@ class PrefixCache:
         blocks = self._scopes[scope].blocks if scope in self._scopes else {}
         return next((index for index, key in enumerate(keys) if key not in blocks), len(keys))
 
+    def has_room(self, scope: Hashable, num_blocks: int) -> bool:
+        """Whether so many blocks are sure to be kept, if they are read: a scope's share of the memory takes them."""
+        return num_blocks * self._block_bytes * len({scope, *self._scopes}) <= self._max_bytes
+
     def find(self, scope: Hashable, keys: BlockKeys, num_prompt: int) -> list[KvPiece]:
         """What a prompt of so many tokens may begin with."""
         found = keys[: min(self.num_kept(scope, keys), self.num_usable(num_prompt))]
@@ -112,7 +117,8 @@ class PrefixCache:
         for index in range(num_kept, len(keys)):
             start = index * self.block_size
             piece = self._engine.copy_out(slot, start, start + self.block_size)
-            if not self._make_room(piece.num_bytes, keys):
+            self._block_bytes = piece.num_bytes
+            if not self._make_room(piece.num_bytes, of_scope, keys):
                 break
             of_scope.blocks[keys[index]] = _Block(piece, self._clock())
             of_scope.num_bytes += piece.num_bytes
@@ -138,12 +144,15 @@ class PrefixCache:
         for key in reversed(keys):
             scope.blocks[key] = scope.blocks.pop(key)._replace(used_s=now_s)
 
-    def _make_room(self, num_bytes: int, spared: Iterable[bytes]) -> bool:
-        """Forget blocks until there is room for another; False where only spared ones could go."""
+    def _make_room(self, num_bytes: int, of_scope: _Scope, spared: Iterable[bytes]) -> bool:
+        """Forget blocks until there is room for another of a scope; False where only its spared ones could go.
+
+        Other scopes' blocks may have the same keys and are not spared: nobody is to notice what others have read.
+        """
         spared_keys = set(spared)
         while self.num_bytes and self.num_bytes + num_bytes > self._max_bytes:
             largest = max(self._scopes.values(), key=lambda scope: scope.num_bytes)
-            if next(iter(largest.blocks)) in spared_keys:
+            if largest is of_scope and next(iter(largest.blocks)) in spared_keys:
                 return False
             self._forget_first(largest)
         return num_bytes <= self._max_bytes

@@ -114,11 +114,15 @@ class SlotLending:
         return True
 
     def is_read_by_another(self, user: SlotUser) -> bool:
-        """Whether a slot reads more of the beginning of a user's prompt than is kept: it is better to wait for that."""
+        """Whether a slot reads more of the beginning of a user's prompt than is kept: it is better to wait for that.
+
+        Not where it might not be kept then: those that wait would read one after the other.
+        """
         if self._prefixes is None or user.swapped is not None:
             return False
         num_kept = self._prefixes.num_kept(user.scope, user.keys)
-        if num_kept >= self._prefixes.num_usable(user.num_prompt):
+        is_all_kept = num_kept >= self._prefixes.num_usable(user.num_prompt)
+        if is_all_kept or not self._prefixes.has_room(user.scope, num_kept + 1):
             return False
         wanted = user.keys[num_kept]
         return any(other.num_unread and other.scope == user.scope and wanted in other.keys for other in self._users)
