@@ -59,7 +59,7 @@ BASE: dict[str, dict[str, Any]] = {
 PAIRS = [
     (name, most, asked)
     for name, allowed in ALLOWED.items()
-    for most, asked in itertools.product(allowed, set().union(*allowed.values()))
+    for most, asked in itertools.product(allowed, sorted(set().union(*allowed.values())))
 ]
 
 
