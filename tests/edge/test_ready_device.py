@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from skydraft.cli.ready_device import ready_device
@@ -39,7 +41,8 @@ async def test_a_device_that_needs_no_cloud_starts_none_and_knocks_at_none() -> 
 
 
 def test_a_cloud_that_is_started_holds_texts_as_long_as_the_device_does() -> None:
-    assert _cloud_arguments(DeviceSettings(max_length=600))[:4] == ["--slots", "4", "--max-length", "600"]
+    arguments = _cloud_arguments(DeviceSettings(max_length=600))
+    assert dict(pairwise(arguments)).items() >= {"--slots": "4", "--max-length": "600"}.items()
     assert "--max-length" not in _cloud_arguments(DeviceSettings())
 
 

@@ -84,26 +84,27 @@ def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     assert not [each for each in complaints if "Failed to load resource" not in each]  # an answer that is an error
 
 
-@pytest.fixture(scope="session")
+# For this file only: as long as it is there, an event loop runs in the thread, and others cannot run theirs.
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as playwright:
         yield playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     with launched(playwright) as browser:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Of a page whose gateway writes texts, at emulated distances too."""
     with serving(*PAIR, "--emulate-link", "--max-tokens", "60") as address:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hearing_address() -> Iterator[str]:
     """Of a page whose gateway hears."""
     with serving("--share", "features", "--evidence", "always") as address:
@@ -115,6 +116,6 @@ def open_page(browser: Browser) -> Open:
     return lambda address, **options: opened(browser, address, **options)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clip() -> Path:
     return Path(__file__).parents[2] / "src" / "skydraft" / "audio" / "clips" / "sad.flac"

@@ -44,6 +44,7 @@ END_OF_TEXT = """async facts => {
 
 def write(page: Page, prompt: str = PROMPT) -> dict[str, Any]:
     """Have a text written; returns the last event of its stream."""
+    page.locator("body.is-ready").wait_for()
     page.locator("#say").fill(prompt)
     with page.expect_response("**/v1/chat/completions") as response:
         page.locator("#say").press("Enter")

@@ -105,7 +105,8 @@ class _Side(Generic[Sent]):
         return message
 
     def _complaint(self, error: Exception, tag: int) -> str:
-        reason = "a text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).replace("`", "")
+        is_no_text = isinstance(error, UnicodeDecodeError) or "UTF-8" in str(error)  # msgspec before 0.23, and since
+        reason = "a text that is not UTF-8" if is_no_text else str(error).replace("`", "")
         place = "cannot be read"
         if found := _PATH.search(reason):
             index = int(found[1])
