@@ -69,8 +69,10 @@ export function tellOn(element, tell, leave) {
     event.preventDefault();
     const from = current ? children.indexOf(current) : steps[event.key] > 0 ? -1 : children.length;
     const next = children[Math.min(children.length - 1, Math.max(0, from + steps[event.key]))];
+    current = next; // now: another key may come before the frame
     next.scrollIntoView({ block: "nearest", inline: "nearest" });
     requestAnimationFrame(() => {
+      if (current !== next) return;
       at(next);
       say(`${next.textContent} ${$("tip").innerText}`); // the focus stays where it is: nothing else would be read out
     });
