@@ -12,20 +12,15 @@ from skydraft.core import Prompt, TokenSegment
 from skydraft.engines.base import (
     EngineLimits,
     Extension,
-    KvPiece,
-    Prefilled,
-    PrefixReuse,
     PromptChunk,
     RowPromise,
-    Slot,
-    SwappedSlot,
 )
+from skydraft.engines.embedding_slots import EmbeddingSlots
 from skydraft.engines.huggingface.kv_cache import BatchPlan, SlotCache
 from skydraft.engines.huggingface.row_batch import PAGE, filled_up, find_row_unit
 from skydraft.engines.huggingface.weights import memory_guard, quantize_linear
-from skydraft.engines.prompt_checks import check_prompt, num_after_tensors, require_finite
 from skydraft.engines.settings import EngineSettings
-from skydraft.engines.slots import Placement, SlotBook
+from skydraft.engines.slots import Placement
 from skydraft.errors import ModelLoadError
 from skydraft.text.vocabulary import Vocabulary
 
@@ -85,7 +80,7 @@ class DecoderModel(Protocol):
         """Replace the model's attention by that of slots."""
 
 
-class SlotEngine:
+class SlotEngine(EmbeddingSlots[Tensor]):
     """Slots on a decoder model. What it computes for a slot does not depend on the other slots of a pass.
 
     Args:
@@ -93,56 +88,18 @@ class SlotEngine:
     """
 
     def __init__(self, model: DecoderModel, limits: EngineLimits, prefill_chunk: int, row_promise: RowPromise) -> None:
-        self.name = model.vocabulary.name
-        self.vocabulary = model.vocabulary
-        self.limits = limits
-        self.row_promise = row_promise
-        self.prefix_reuse = PrefixReuse()
-        self._is_invariant = row_promise.is_invariant
-        self._row_unit = find_row_unit(model.model, model.dtype) if self._is_invariant else 1
-        self._model = model
-        self._book = SlotBook(limits)
-        room = filled_up(limits.max_length, PAGE) if self._is_invariant else limits.max_length
+        is_invariant = row_promise.is_invariant
+        room = filled_up(limits.max_length, PAGE) if is_invariant else limits.max_length
         self._cache = SlotCache(model.num_layers, limits._replace(max_length=room))
-        self._prefill_chunk = prefill_chunk
-        self._unread: dict[Slot, Tensor] = {}  # embeddings of prompts that are being read
+        super().__init__(model.vocabulary, limits, self._cache, prefill_chunk, row_promise)
+        self._is_invariant = is_invariant
+        self._row_unit = find_row_unit(model.model, model.dtype) if is_invariant else 1
+        self._model = model
 
     @property
     def cache_bytes(self) -> int:
         """Size of the KV cache of all slots."""
         return self._cache.num_bytes()
-
-    def measure(self, prompt: Prompt) -> int:
-        return len(self.prompt_ids(prompt))
-
-    @torch.no_grad()
-    def reserve(self, prompt: Prompt, beginning: Sequence[KvPiece] = ()) -> Slot:
-        token_ids, num_held = self.prompt_ids(prompt), sum(piece.num_tokens for piece in beginning)
-        has_tensor_left = num_held < len(token_ids) - num_after_tensors(prompt)
-        embeddings = self._model.embeddings(prompt, token_ids) if has_tensor_left else None
-        slot, start = self._book.reserve(token_ids, num_held), 0
-        if embeddings is not None:
-            self._unread[slot] = embeddings
-        for piece in beginning:
-            self._cache.paste(slot, piece.content, start)
-            start += piece.num_tokens
-        return slot
-
-    def copy_out(self, slot: Slot, start: int, end: int) -> KvPiece:
-        self._book.require_held(slot, start, end)
-        entries = self._cache.copy(slot, start, end)
-        return KvPiece(end - start, sum(entry.nbytes for entry in entries), entries)
-
-    def open(self, prompt: Prompt) -> Prefilled:
-        slot = self.reserve(prompt)
-        try:
-            while num_unread := self._book.num_unread(slot):
-                (logits,) = self.extend([PromptChunk(slot, min(num_unread, self._prefill_chunk))])
-            require_finite(logits, self.name)
-        except BaseException:
-            self.close(slot)
-            raise
-        return Prefilled(slot, logits[0])
 
     @torch.no_grad()
     def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Tensor]:
@@ -152,44 +109,18 @@ class SlotEngine:
         plan = BatchPlan(placements, self._model.device, self._is_invariant, self._row_unit)
         self._cache.use(plan)
         logits = self._model.logits(Inputs(plan.token_ids, self._embedded(plan.placements)), plan, self._cache)
-        self._book.commit(placements)
-        for slot in [slot for slot in self._unread if not self._book.num_unread(slot)]:
-            del self._unread[slot]
+        self._commit(placements)
         counts = [placement.num_rows for placement in plan.placements]
         rows = logits[: sum(counts)].split_with_sizes(counts)
         of_slot = dict(zip([placement.slot for placement in plan.placements], rows, strict=True))
         return [of_slot[extension.slot] for extension in extensions]
 
-    def crop(self, slot: Slot, keep_length: int) -> None:
-        self._book.crop(slot, keep_length)
+    def _token_ids(self, prompt: Prompt) -> list[int]:
+        return self._model.token_ids(prompt)
 
-    def keep_path(self, slot: Slot, start: int, path: Sequence[int], rest: Sequence[int] = ()) -> None:
-        first = self._book.tree_start(slot)
-        sources = self._book.keep_path(slot, start, path, rest)
-        if sources.tolist() != list(range(first, first + len(sources))):
-            self._cache.move(slot, sources, first)
-
-    def close(self, slot: Slot) -> None:
-        self._unread.pop(slot, None)
-        self._cache.wipe(slot, self._book.release(slot))
-
-    def swap_out(self, slot: Slot) -> SwappedSlot:
-        settled = self._book.swap_out(slot)
-        entries = self._cache.copy(slot, 0, settled.length)
-        self._cache.wipe(slot, settled.high_water)
-        return SwappedSlot(sum(entry.nbytes for entry in entries), (settled, entries))
-
-    def swap_in(self, swapped: SwappedSlot) -> Slot:
-        settled, entries = swapped.content
-        slot = self._book.swap_in(settled)
-        self._cache.paste(slot, entries)
-        return slot
-
-    def prompt_ids(self, prompt: Prompt) -> list[int]:
-        token_ids = self._model.token_ids(prompt)
-        check_prompt(token_ids, self.vocabulary.size)
-        self._book.require_room(len(token_ids))  # before a tower listens to a clip for nothing
-        return token_ids
+    @torch.no_grad()
+    def _embeddings(self, prompt: Prompt, token_ids: list[int]) -> Tensor | None:
+        return self._model.embeddings(prompt, token_ids)
 
     def _embedded(self, placements: Sequence[Placement]) -> list[tuple[int, Tensor]]:
         """Embeddings that this pass reads of prompts with tensors, each with the index where they begin in the pass."""

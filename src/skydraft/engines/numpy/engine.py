@@ -11,23 +11,18 @@ from skydraft.core import Prompt
 from skydraft.engines.base import (
     EngineLimits,
     Extension,
-    KvPiece,
-    Prefilled,
-    PrefixReuse,
     PromptChunk,
     RowPromise,
-    Slot,
-    SwappedSlot,
 )
+from skydraft.engines.embedding_slots import EmbeddingSlots
 from skydraft.engines.log_mel import load_level
 from skydraft.engines.numpy.audio_tower import AudioTower
 from skydraft.engines.numpy.layers import apart, together
 from skydraft.engines.numpy.text_model import PassPlan, TextConfig, TextModel
 from skydraft.engines.numpy.weights import Floats, Weights
 from skydraft.engines.omni_prompt import AudioIds, OmniPrompts
-from skydraft.engines.prompt_checks import check_prompt, num_after_tensors, require_finite
 from skydraft.engines.settings import EngineSettings
-from skydraft.engines.slots import Placement, SlotBook
+from skydraft.engines.slots import Placement
 from skydraft.errors import ConfigError, ModelLoadError
 from skydraft.text.checkpoint import Checkpoint, ConfigTable, require_rollback
 from skydraft.text.tokenizer import FolderTokenizer
@@ -38,7 +33,7 @@ INVARIANT = RowPromise(True, "with NumPy in float32, where each row is a product
 FAST = RowPromise(False, "several rows are rounded in another way than one where they are computed together")
 
 
-class NumpyEngine:
+class NumpyEngine(EmbeddingSlots[Floats]):
     """Slots on a thinker.
 
     Args:
@@ -55,48 +50,10 @@ class NumpyEngine:
         prefill_chunk: int,
         row_promise: RowPromise,
     ) -> None:
-        self.name = vocabulary.name
-        self.vocabulary = vocabulary
-        self.limits = limits
-        self.row_promise = row_promise
-        self.prefix_reuse = PrefixReuse()
+        super().__init__(vocabulary, limits, text_model.cache, prefill_chunk, row_promise)
         self._prompts = prompts
         self._tower = tower
         self._text_model = text_model
-        self._prefill_chunk = prefill_chunk
-        self._book = SlotBook(limits)
-        self._unread: dict[Slot, Floats] = {}  # embeddings of prompts with sound that are being read
-
-    def measure(self, prompt: Prompt) -> int:
-        return len(self.prompt_ids(prompt))
-
-    def reserve(self, prompt: Prompt, beginning: Sequence[KvPiece] = ()) -> Slot:
-        token_ids, num_held = self.prompt_ids(prompt), sum(piece.num_tokens for piece in beginning)
-        has_tensor_left = num_held < len(token_ids) - num_after_tensors(prompt)
-        embeddings = self._embeddings(prompt, token_ids) if has_tensor_left else None
-        slot, start = self._book.reserve(token_ids, num_held), 0
-        if embeddings is not None:
-            self._unread[slot] = embeddings
-        for piece in beginning:
-            self._text_model.cache.paste(slot, piece.content, start)
-            start += piece.num_tokens
-        return slot
-
-    def copy_out(self, slot: Slot, start: int, end: int) -> KvPiece:
-        self._book.require_held(slot, start, end)
-        entries = self._text_model.cache.copy(slot, start, end)
-        return KvPiece(end - start, entries.nbytes, entries)
-
-    def open(self, prompt: Prompt) -> Prefilled:
-        slot = self.reserve(prompt)
-        try:
-            while num_unread := self._book.num_unread(slot):
-                (logits,) = self.extend([PromptChunk(slot, min(num_unread, self._prefill_chunk))])
-            require_finite(logits, self.name)
-        except BaseException:
-            self.close(slot)
-            raise
-        return Prefilled(slot, logits[0])
 
     def extend(self, extensions: Sequence[Extension | PromptChunk]) -> list[Floats]:
         placements = self._book.place(extensions, self.vocabulary.size)
@@ -107,44 +64,13 @@ class NumpyEngine:
         ends = np.cumsum([len(placement.token_ids) for placement in placements])
         wanted = [rows[end - placement.num_rows : end] for placement, end in zip(placements, ends, strict=True)]
         logits = self._text_model.logits(np.concatenate(wanted))
-        self._book.commit(placements)
-        for slot in [slot for slot in self._unread if not self._book.num_unread(slot)]:
-            del self._unread[slot]
+        self._commit(placements)
         return np.split(logits, np.cumsum([len(part) for part in wanted])[:-1])
 
-    def crop(self, slot: Slot, keep_length: int) -> None:
-        self._book.crop(slot, keep_length)
-
-    def keep_path(self, slot: Slot, start: int, path: Sequence[int], rest: Sequence[int] = ()) -> None:
-        first = self._book.tree_start(slot)
-        sources = self._book.keep_path(slot, start, path, rest)
-        if sources.tolist() != list(range(first, first + len(sources))):
-            self._text_model.cache.move(slot, sources, first)
-
-    def close(self, slot: Slot) -> None:
-        self._unread.pop(slot, None)
-        self._text_model.cache.wipe(slot, self._book.release(slot))
-
-    def swap_out(self, slot: Slot) -> SwappedSlot:
-        settled, cache = self._book.swap_out(slot), self._text_model.cache
-        entries = cache.copy(slot, 0, settled.length)
-        cache.wipe(slot, settled.high_water)
-        return SwappedSlot(entries.nbytes, (settled, entries))
-
-    def swap_in(self, swapped: SwappedSlot) -> Slot:
-        settled, entries = swapped.content
-        slot = self._book.swap_in(settled)
-        self._text_model.cache.paste(slot, entries)
-        return slot
-
-    def prompt_ids(self, prompt: Prompt) -> list[int]:
-        token_ids = self._prompts.token_ids(prompt)
-        check_prompt(token_ids, self.vocabulary.size)
-        self._book.require_room(len(token_ids))  # before the tower listens to a clip for nothing
-        return token_ids
+    def _token_ids(self, prompt: Prompt) -> list[int]:
+        return self._prompts.token_ids(prompt)
 
     def _embeddings(self, prompt: Prompt, token_ids: list[int]) -> Floats | None:
-        """Of a prompt with sound: [num_tokens, size]."""
         sounds = self._prompts.sounds(prompt)
         if not sounds:
             return None
