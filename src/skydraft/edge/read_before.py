@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from skydraft.edge.drafter import num_common
 from skydraft.engines.base import Array, Engine, KvPiece, Slot
 from skydraft.scheduling.prefix_cache import BlockKeys, make_prefix_cache
-
-log = logging.getLogger("skydraft.edge")
 
 
 class SpareSlot(NamedTuple):
@@ -58,24 +55,18 @@ class ReadBefore:
         """Whether one of the prompts that are being read has more of a prompt's beginning than is kept."""
         if self._prefixes is None or not keys:
             return False
-        num_kept = self._prefixes.num_kept(None, keys)
-        if num_kept >= self._prefixes.num_usable(num_prompt) or not self._prefixes.has_room(None, num_kept + 1):
-            return False
-        return any(keys[num_kept] in of_other for of_other in others)
+        wanted = self._prefixes.awaited(None, keys, num_prompt)
+        return wanted is not None and any(wanted in of_other for of_other in others)
 
     def find(self, keys: BlockKeys, num_prompt: int) -> list[KvPiece]:
         """What a prompt of so many tokens may begin with."""
         return [] if self._prefixes is None else self._prefixes.find(None, keys, num_prompt)
 
     def keep(self, keys: BlockKeys, slot: Slot) -> None:
-        """A slot has read the prompt with these keys. Memory that runs short ends no text."""
-        if self._prefixes is None:
-            return
-        try:
+        """A slot has read the prompt with these keys."""
+        if self._prefixes is not None:
             self._prefixes.expire()
             self._prefixes.keep(None, keys, slot)
-        except Exception:
-            log.exception("what a slot has read could not be kept")
 
     def keep_text(self, spare: SpareSlot) -> None:
         """The spare slot will be closed: keep what it holds, where the engine takes texts."""
@@ -92,5 +83,4 @@ class ReadBefore:
         """Tokens of a prompt."""
         if self._prefixes is None:
             return 0
-        num_blocks = min(self._prefixes.num_kept(None, keys), self._prefixes.num_usable(num_prompt))
-        return num_blocks * self._prefixes.block_size
+        return self._prefixes.num_ready(None, keys, num_prompt) * self._prefixes.block_size

@@ -86,14 +86,23 @@ class PrefixCache:
             keys.append(before)
         return keys
 
-    def num_usable(self, num_prompt: int) -> int:
-        """How many blocks a prompt of so many tokens could begin with: its last token is always read."""
-        return (num_prompt - 1) // self.block_size
-
     def num_kept(self, scope: Hashable, keys: BlockKeys) -> int:
         """How many of these blocks, from the first on, are kept."""
         blocks = self._scopes[scope].blocks if scope in self._scopes else {}
         return next((index for index, key in enumerate(keys) if key not in blocks), len(keys))
+
+    def num_ready(self, scope: Hashable, keys: BlockKeys, num_prompt: int) -> int:
+        """With how many blocks that are kept a prompt of so many tokens may begin: its last token is always read."""
+        return min(self.num_kept(scope, keys), self._num_usable(num_prompt))
+
+    def awaited(self, scope: Hashable, keys: BlockKeys, num_prompt: int) -> bytes | None:
+        """The key of the next block of a prompt, which is worth waiting for if another reads it now; None: none is.
+
+        Not where it might not be kept then: those that wait would read one after the other.
+        """
+        num_kept = self.num_kept(scope, keys)
+        is_all_kept = num_kept >= self._num_usable(num_prompt)
+        return None if is_all_kept or not self.has_room(scope, num_kept + 1) else keys[num_kept]
 
     def has_room(self, scope: Hashable, num_blocks: int) -> bool:
         """Whether so many blocks are sure to be kept, if they are read: a scope's share of the memory takes them."""
@@ -101,14 +110,23 @@ class PrefixCache:
 
     def find(self, scope: Hashable, keys: BlockKeys, num_prompt: int) -> list[KvPiece]:
         """What a prompt of so many tokens may begin with."""
-        found = keys[: min(self.num_kept(scope, keys), self.num_usable(num_prompt))]
+        found = keys[: self.num_ready(scope, keys, num_prompt)]
         if not found:
             return []
         self._use(self._scopes[scope], found)
         return [self._scopes[scope].blocks[key].piece for key in found]
 
     def keep(self, scope: Hashable, keys: BlockKeys, slot: Slot) -> None:
-        """Copy the blocks with these keys out of a slot, which holds them, but for those that are kept already."""
+        """Copy the blocks with these keys out of a slot, which holds them, but for those that are kept already.
+
+        What goes wrong is logged and no more: the slot's own text needs none of this.
+        """
+        try:
+            self._keep(scope, keys, slot)
+        except Exception:
+            log.exception("what a slot has read could not be kept")
+
+    def _keep(self, scope: Hashable, keys: BlockKeys, slot: Slot) -> None:
         if not keys:
             return
         of_scope = self._scopes.setdefault(scope, _Scope())
@@ -138,6 +156,9 @@ class PrefixCache:
         """Forget everything."""
         self.num_bytes = 0
         self._scopes = {}
+
+    def _num_usable(self, num_prompt: int) -> int:
+        return (num_prompt - 1) // self.block_size
 
     def _use(self, scope: _Scope, keys: BlockKeys) -> None:
         now_s = self._clock()

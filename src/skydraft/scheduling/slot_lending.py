@@ -114,23 +114,18 @@ class SlotLending:
         return True
 
     def is_read_by_another(self, user: SlotUser) -> bool:
-        """Whether a slot reads more of the beginning of a user's prompt than is kept: it is better to wait for that.
-
-        Not where it might not be kept then: those that wait would read one after the other.
-        """
+        """Whether a slot reads more of the beginning of a user's prompt than is kept: it is better to wait for that."""
         if self._prefixes is None or user.swapped is not None:
             return False
-        num_kept = self._prefixes.num_kept(user.scope, user.keys)
-        is_all_kept = num_kept >= self._prefixes.num_usable(user.num_prompt)
-        if is_all_kept or not self._prefixes.has_room(user.scope, num_kept + 1):
+        wanted = self._prefixes.awaited(user.scope, user.keys, user.num_prompt)
+        if wanted is None:
             return False
-        wanted = user.keys[num_kept]
         return any(other.num_unread and other.scope == user.scope and wanted in other.keys for other in self._users)
 
     def keep_prompt(self, user: SlotUser) -> None:
         """The user's slot has read its prompt: others may begin with it."""
         if self._prefixes is not None and user.slot is not None:
-            self._keep(self._prefixes, user, user.keys, user.slot)
+            self._prefixes.keep(user.scope, user.keys, user.slot)
 
     def keep_text(self, user: SlotUser) -> None:
         """The user's text has ended: others may begin with what its slot holds, where the engine takes that."""
@@ -138,7 +133,7 @@ class SlotLending:
             return
         session = user.session
         keys = self._prefixes.keys(session.terms.prompt, session.token_ids[: session.kv_length])
-        self._keep(self._prefixes, user, keys, user.slot)
+        self._prefixes.keep(user.scope, keys, user.slot)
 
     def take_back(self, user: SlotUser) -> None:
         """The user's slot is free again, and what is kept of it is forgotten; its session is not told."""
@@ -150,12 +145,6 @@ class SlotLending:
             self._engine.close(slot)
         except Exception:  # an engine that fails must not take the other sessions with it
             log.exception("a slot could not be given back")
-
-    def _keep(self, prefixes: PrefixCache, user: SlotUser, keys: BlockKeys, slot: Slot) -> None:
-        try:
-            prefixes.keep(user.scope, keys, slot)
-        except Exception:  # the text needs none of this
-            log.exception("what a slot has read could not be kept")
 
     def _loser(self, this_pass: int) -> SlotUser | None:
         others = [user for user in self._users if user.last_pass < this_pass]
