@@ -28,9 +28,9 @@ from websockets.sync.client import connect
 from skydraft.cloud.access.keys import KeyGrant, add_key
 from skydraft.cloud.limits import listener, strangers, uvicorn_limits
 from skydraft.cloud.limits import sliced_stream as stream_module
+from skydraft.cloud.limits.listen import SPARE_CONNECTIONS
 from skydraft.cloud.limits.sliced_stream import MAX_REQUEST_BYTES, SLICE_BYTES
 from skydraft.cloud.limits.uvicorn_limits import CONTROL_FRAMES_PER_S, MAX_FRAGMENTS, MAX_HEAD_LINES
-from skydraft.cloud.serve import SPARE_CONNECTIONS
 from skydraft.config import CloudSettings
 from skydraft.core import Prompt, TensorSegment
 from skydraft.protocol import codec, messages

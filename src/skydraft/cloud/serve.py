@@ -13,10 +13,7 @@ import uvicorn
 from skydraft.cloud.access.certificate import Certificate
 from skydraft.cloud.access.guard import Guard, certificate_of, keys_of, require_guards
 from skydraft.cloud.app import make_app
-from skydraft.cloud.limits.allowance import Allowance
-from skydraft.cloud.limits.listener import NEW_PER_S, Listener
-from skydraft.cloud.limits.sliced_stream import SlicedStream, UnfinishedMessages
-from skydraft.cloud.limits.strangers import Stranger, Strangers
+from skydraft.cloud.limits.listen import listen
 from skydraft.cloud.limits.uvicorn_limits import GuardedHttp, GuardedSocket
 from skydraft.cloud.logs import flush_logs
 from skydraft.cloud.service import Service
@@ -31,7 +28,6 @@ from skydraft.sampling.kernel import kernel
 log = logging.getLogger("skydraft.cloud")
 
 CLOSING_S = 5  # for goodbyes to all devices, before connections are ended by force
-SPARE_CONNECTIONS = 32  # connections that have not come in, beyond `max_connections`: for health and metrics
 TICKS_PER_REFRESH = 10  # uvicorn ticks ten times a second
 
 
@@ -136,16 +132,12 @@ class Server(uvicorn.Server):
         """Begin to listen; not with uvicorn's listeners, which count a connection only after TLS."""
         await super().startup(sockets=[])
         settings = self.service.settings
-        num_places = settings.max_connections + SPARE_CONNECTIONS
-        strangers, new = Strangers(num_places), Allowance(NEW_PER_S, num_places)
-        key_times, unfinished = dict[str, Allowance](), UnfinishedMessages(settings.max_frame_bytes)
 
-        def make_protocol(stranger: Stranger) -> SlicedStream:
-            protocol = GuardedHttp(self.config, self.server_state, self.lifespan.state)
-            return SlicedStream(protocol, stranger, strangers, key_times, unfinished)
+        def make_protocol() -> GuardedHttp:
+            return GuardedHttp(self.config, self.server_state, self.lifespan.state)
 
-        tls = self._certificate.context if self._certificate else None
-        listeners = [Listener(sock, strangers, make_protocol, new, tls) for sock in sockets or []]
+        tls, most = self._certificate.context if self._certificate else None, settings.max_frame_bytes
+        listeners = listen(sockets or [], tls, settings.max_connections, most, make_protocol)
         self.servers.extend(listeners)  # type: ignore[arg-type]  # of which uvicorn asks close and wait_closed
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -17,14 +17,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from skydraft.cloud.limits.sliced_stream import SlicedStream
-from skydraft.cloud.limits.uvicorn_limits import ABORT, ADMIT, MAX_HEAD_BYTES, MAX_HEAD_LINES
+from skydraft.cloud.limits.uvicorn_limits import ABORT, ADMIT, CLOSE, MAX_HEAD_BYTES, MAX_HEAD_LINES, ending
 from skydraft.gateway.problems import INVALID, Problem
 
 REQUEST_S = 0.001  # of the event loop's time that a request takes beside its parsing, if it is refused
 HOLD = "hold"  # in the ASGI scope's state: a request holds so many bytes of its body
 END_OF_HEAD = b"\r\n\r\n"
 JSON = (b"content-type", b"application/json")
-CLOSE = (b"connection", b"close")
 
 
 class _Connection(h11.Connection):
@@ -35,10 +34,7 @@ class _Connection(h11.Connection):
         self._protocol = protocol
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
-        if isinstance(event, h11.Response) and not self._protocol.transport.has_come_in:
-            headers = [*event.headers, CLOSE]
-            event = h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)
-        return super().send(event)
+        return super().send(event if self._protocol.transport.has_come_in else ending(event))
 
 
 class GatewayHttp(H11Protocol):

@@ -14,10 +14,7 @@ from uvicorn.config import Config
 
 from skydraft.client.async_client import AsyncClient
 from skydraft.cloud.access.guard import certificate_of, keys_of, require_guards
-from skydraft.cloud.limits.allowance import Allowance
-from skydraft.cloud.limits.listener import NEW_PER_S, Listener
-from skydraft.cloud.limits.sliced_stream import SlicedStream, UnfinishedMessages
-from skydraft.cloud.limits.strangers import Stranger, Strangers
+from skydraft.cloud.limits.listen import listen
 from skydraft.cloud.logs import flush_logs
 from skydraft.config import GatewaySettings
 from skydraft.gateway.app import make_app
@@ -26,7 +23,6 @@ from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.gateway_http import GatewayHttp
 
 CLOSING_S = 5  # for what is under way, before connections are ended by force
-SPARE_CONNECTIONS = 32
 TICKS_PER_REFRESH = 10  # uvicorn ticks ten times a second
 UNREAD_BYTES = 2**20  # of a request whose key is not known yet: it may arrive with its head
 
@@ -63,16 +59,12 @@ class GatewayServer(uvicorn.Server):
         """Begin to listen, as `cloud.serve.Server` does."""
         await super().startup(sockets=[])
         settings = self.gateway.settings
-        num_places = settings.max_connections + SPARE_CONNECTIONS
-        strangers, new = Strangers(num_places), Allowance(NEW_PER_S, num_places)
-        key_times, unfinished = dict[str, Allowance](), UnfinishedMessages(settings.max_body_bytes)
 
-        def make_protocol(stranger: Stranger) -> SlicedStream:
-            protocol = GatewayHttp(self.config, self.server_state, self.lifespan.state)
-            return SlicedStream(protocol, stranger, strangers, key_times, unfinished, UNREAD_BYTES)
+        def make_protocol() -> GatewayHttp:
+            return GatewayHttp(self.config, self.server_state, self.lifespan.state)
 
-        tls = self._certificate.context if self._certificate else None
-        listeners = [Listener(sock, strangers, make_protocol, new, tls) for sock in sockets or []]
+        tls, most = self._certificate.context if self._certificate else None, settings.max_body_bytes
+        listeners = listen(sockets or [], tls, settings.max_connections, most, make_protocol, UNREAD_BYTES)
         self.servers.extend(listeners)  # type: ignore[arg-type]  # of which uvicorn asks close and wait_closed
         for sock in sockets or []:
             self._announce(url_of(settings, *sock.getsockname()[:2]))

@@ -26,7 +26,15 @@ MIN_FRAGMENT_BYTES = 2**10  # on average: a message in smaller ones costs memory
 MAX_FRAGMENTS = 4096  # of one message, or as many as its largest size has of MIN_FRAGMENT_BYTES
 MAX_UNREAD_BYTES = 2**20  # written to a device and not taken by its system
 CONTROL_FRAMES_PER_S = 64  # pings and pongs of one connection; those beyond wait, and what is behind them
+CLOSE = (b"connection", b"close")
 ABORT, ADMIT = "abort", "admit"  # in the ASGI scope's state: end the connection by force; it came in with a key's name
+
+
+def ending(event: h11.Event) -> h11.Event:
+    """The same; a response says that the connection ends with it."""
+    if not isinstance(event, h11.Response):
+        return event
+    return h11.Response(status_code=event.status_code, headers=[*event.headers, CLOSE], reason=event.reason)
 
 
 class _OneRequest(h11.Connection):
@@ -39,10 +47,7 @@ class _OneRequest(h11.Connection):
         return event
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
-        if isinstance(event, h11.Response):
-            headers = [*event.headers, (b"connection", b"close")]
-            event = h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)
-        return super().send(event)
+        return super().send(ending(event))
 
 
 def _announces_body(name: bytes, value: bytes) -> bool:
