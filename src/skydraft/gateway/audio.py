@@ -22,7 +22,6 @@ from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
 from skydraft.errors import SkydraftError
 from skydraft.gateway.conversation import CANNOT_HEAR
-from skydraft.gateway.counts import own_facts, timings
 from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.hearing import caption_of_sound, report_of
 from skydraft.gateway.problems import BadRequest, problem_of
@@ -30,7 +29,7 @@ from skydraft.gateway.requests import SamplingRequest
 from skydraft.gateway.sampling import asks_for_trace, own_headers, settings_for
 from skydraft.gateway.sse import begin_stream, event, unless_hung_up
 from skydraft.gateway.texts import grow
-from skydraft.gateway.trace import trace_of, traced_pieces
+from skydraft.gateway.trace import facts_of_piece, facts_of_texts
 from skydraft.tasks.cues import format_cues
 
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
@@ -109,7 +108,7 @@ class SoundAnswer:
                     async for _, piece, report in growth:
                         has_begun = True
                         if piece is not None and piece.text:
-                            traced = {"skydraft": {"pieces": traced_pieces([piece])}} if self._has_trace else {}
+                            traced = facts_of_piece(piece, self._has_trace)
                             yield event({"type": "transcript.text.delta", "delta": piece.text, **traced})
                         if report is not None:
                             done = {"type": "transcript.text.done", "text": report.text, **self._facts(report)}
@@ -127,8 +126,7 @@ class SoundAnswer:
         return report_of(caption, settings)
 
     def _facts(self, report: Report) -> dict[str, object]:
-        traces = {"traces": [trace_of(report)]} if self._has_trace else {}
-        return {"timings": timings([report]), "skydraft": {**own_facts([report]), **traces}}
+        return facts_of_texts([report], self._has_trace)
 
     def _verbose(self) -> dict[str, object]:
         segments = [

@@ -19,7 +19,7 @@ from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
 from skydraft.errors import SkydraftError
 from skydraft.gateway.conversation import conversation_of, prediction_of
-from skydraft.gateway.counts import own_facts, timings, usage
+from skydraft.gateway.counts import usage
 from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.likelihoods import of_chat, of_completion
 from skydraft.gateway.problems import BadRequest, problem_of
@@ -28,7 +28,7 @@ from skydraft.gateway.sampling import asks_for_trace, own_headers, refuse_unknow
 from skydraft.gateway.sse import DONE, begin_stream, event, unless_hung_up
 from skydraft.gateway.texts import Write, grow, seeded, write_all
 from skydraft.gateway.tools import calls_in, offered_tools, required_calls
-from skydraft.gateway.trace import trace_of, traced_pieces
+from skydraft.gateway.trace import facts_of_piece, facts_of_texts
 from skydraft.text.tokenizer import Tokenizer
 
 JsonFields = dict[str, Any]
@@ -195,7 +195,7 @@ class Answer:
                         yield self._chunk(index, None)
                     has_begun.add(index)
                     if piece is not None and not self._may_call:
-                        traced = {"skydraft": {"pieces": traced_pieces([piece])}} if self._has_trace else None
+                        traced = facts_of_piece(piece, self._has_trace)
                         yield self._chunk(index, piece.text, more=traced, tokens=piece.tokens)
                     if report is not None and self._may_call:
                         yield self._called(index, report)
@@ -256,12 +256,7 @@ class Answer:
         return {"index": index, "logprobs": logprobs, "finish_reason": finish}
 
     def _totals(self, reports: Sequence[Report]) -> JsonFields:
-        traces = {"traces": [trace_of(report) for report in reports]} if self._has_trace else {}
-        return {
-            "usage": usage(reports, self._has_prediction),
-            "timings": timings(reports),
-            "skydraft": {**own_facts(reports), **traces},
-        }
+        return {"usage": usage(reports, self._has_prediction), **facts_of_texts(reports, self._has_trace)}
 
     @property
     def _includes_usage(self) -> bool:

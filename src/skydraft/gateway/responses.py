@@ -23,7 +23,6 @@ from skydraft.edge.report import Report
 from skydraft.errors import SkydraftError
 from skydraft.gateway.completions import finish_of, grammar_of
 from skydraft.gateway.conversation import conversation_of
-from skydraft.gateway.counts import own_facts, timings
 from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.kept_responses import KeptResponse
 from skydraft.gateway.problems import BadRequest, problem_of
@@ -41,7 +40,7 @@ from skydraft.gateway.sampling import asks_for_trace, own_headers, refuse_unknow
 from skydraft.gateway.sse import begin_stream, event, unless_hung_up
 from skydraft.gateway.texts import Write, grow, write_all
 from skydraft.gateway.tools import calls_in, offered_tools, required_calls
-from skydraft.gateway.trace import trace_of, traced_pieces
+from skydraft.gateway.trace import facts_of_piece, facts_of_texts
 
 JsonFields = dict[str, Any]
 
@@ -193,7 +192,7 @@ class ResponseAnswer:
             yield self._event("failed", {"response": self._response("failed", [], None, failure)})
 
     def _delta(self, piece: TextPiece) -> bytes:
-        traced = {"skydraft": {"pieces": traced_pieces([piece])}} if self._has_trace else {}
+        traced = facts_of_piece(piece, self._has_trace)
         return self._text_event("output_text.delta", {"delta": piece.text, "logprobs": [], **traced})
 
     def _opening(self) -> Iterator[bytes]:
@@ -289,6 +288,5 @@ class ResponseAnswer:
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": num_prompt + num_written,
             }
-            traces = {"traces": [trace_of(report)]} if self._has_trace else {}
-            response["timings"], response["skydraft"] = timings([report]), {**own_facts([report]), **traces}
+            response |= facts_of_texts([report], self._has_trace)
         return response

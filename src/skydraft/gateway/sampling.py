@@ -17,6 +17,7 @@ MAX_STOPS = 4
 TRACE = "trace"
 ROUND_TRIP = "round_trip_ms"  # to an emulated distance of the cloud
 TOLD_FIELDS = ("top_logprobs", TRACE)  # chosen as OWN_FIELDS are: what is told of a text, which changes nothing of it
+CHOSEN_FIELDS = (*OWN_FIELDS, *TOLD_FIELDS, ROUND_TRIP)
 
 # By the names of others, and the values that change nothing.
 _CHANGE_TEXT: Mapping[str, Sequence[Any]] = {
@@ -65,7 +66,7 @@ def settings_for(
 
     Args:
         settings: of the device, which stand where the request says nothing.
-        own: what headers choose of OWN_FIELDS.
+        own: what headers choose of CHOSEN_FIELDS.
         distances: at which the text may have its cloud.
         more: settings that this kind of request says in its own way; None: it says nothing.
     Raises:
@@ -116,10 +117,10 @@ def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def _own_choices(settings: DeviceSettings, own: Mapping[str, Any], distances: Distances) -> dict[str, object]:
-    known = (*OWN_FIELDS, *TOLD_FIELDS, ROUND_TRIP)
     for name in own:
-        if name not in known:
-            raise BadRequest(f"unknown field {name!r} in skydraft; expected one of {', '.join(known)}", "skydraft")
+        if name not in CHOSEN_FIELDS:
+            sentence = f"unknown field {name!r} in skydraft; expected one of {', '.join(CHOSEN_FIELDS)}"
+            raise BadRequest(sentence, "skydraft")
     changes: dict[str, object] = {name: value for name, value in own.items() if name not in (TRACE, ROUND_TRIP)}
     if "top_logprobs" in own:
         changes["top_logprobs"] = _number(own, "top_logprobs")
@@ -157,6 +158,5 @@ def asks_for_trace(own: Mapping[str, str], request: SamplingRequest | None = Non
 
 def own_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """What headers such as X-Skydraft-Share choose."""
-    names = (*OWN_FIELDS, *TOLD_FIELDS, ROUND_TRIP)
-    named = {name: headers.get(f"x-skydraft-{name.replace('_', '-')}") for name in names}
+    named = {name: headers.get(f"x-skydraft-{name.replace('_', '-')}") for name in CHOSEN_FIELDS}
     return {name: value for name, value in named.items() if value is not None}

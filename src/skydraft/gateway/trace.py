@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from skydraft.core import TextPiece, Token
 from skydraft.edge.report import Report
 from skydraft.edge.timeline import Span
+from skydraft.gateway.counts import own_facts, timings
 
 DIGITS = 6  # microseconds
 
 
-def traced_pieces(pieces: Iterable[TextPiece]) -> list[dict[str, object]]:
+def facts_of_piece(piece: TextPiece, has_trace: bool) -> dict[str, object]:
+    """What a streamed piece carries beside OpenAI's fields; without a trace nothing."""
+    return {"skydraft": {"pieces": _traced([piece])}} if has_trace else {}
+
+
+def facts_of_texts(reports: Sequence[Report], has_trace: bool) -> dict[str, object]:
+    """What an answer carries beside OpenAI's fields, the last of a stream too."""
+    traces = {"traces": [trace_of(report) for report in reports]} if has_trace else {}
+    return {"timings": timings(reports), "skydraft": {**own_facts(reports), **traces}}
+
+
+def _traced(pieces: Iterable[TextPiece]) -> list[dict[str, object]]:
     """Pieces of a text, each with what is known of its tokens."""
     return [{"text": piece.text, "tokens": [_token(token) for token in piece.tokens]} for piece in pieces]
 
@@ -34,7 +46,7 @@ def trace_of(report: Report) -> dict[str, object]:
         for each in line.rounds
     ]
     return {
-        "pieces": traced_pieces(report.pieces),
+        "pieces": _traced(report.pieces),
         "time_line": {
             "total_s": _rounded(report.total_s),
             "first_token_s": _rounded(report.first_token_s),
