@@ -253,12 +253,13 @@ FLOODS: dict[str, Callable[[Target], Awaitable[None]]] = {
 TLS_FLOODS = ("silent", "newcomers")  # these are also sent to a cloud with TLS, of which they say nothing
 
 
+async def for_a_while(flood: Awaitable[None], seconds: float) -> None:
+    """Flood until the time is over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await flood
+
+
 def run_flood(name: str, target: Target, seconds: float) -> None:
     """Flood for a while."""
-
-    async def flood() -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await FLOODS[name](target)
-
-    asyncio.run(flood())
+    asyncio.run(for_a_while(FLOODS[name](target), seconds))

@@ -236,13 +236,7 @@ FLOODS: dict[str, Callable[[Target], Awaitable[None]]] = {
 
 def run_flood(name: str, target: Target, seconds: float) -> None:
     """Flood for a while."""
-
-    async def flood() -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await FLOODS[name](target)
-
-    asyncio.run(flood())
+    asyncio.run(floods.for_a_while(FLOODS[name](target), seconds))
 
 
 class _App:
