@@ -205,6 +205,17 @@ async def test_what_it_came_in_for_is_taken_from_its_keys_time() -> None:
 
 
 @in_virtual_time
+async def test_what_comes_after_it_waits_for_its_keys_time_too() -> None:
+    times: dict[str, Allowance] = {}
+    busy, done = Line(times=times), Line(times=times)
+    done.stream.part(0.0)
+    busy.stream.part(KEY_SAVED_S + 0.01)
+    done.stream.data_received(b"x")
+    assert done.reader.data == b""
+    await until(lambda: done.reader.data == b"x")
+
+
+@in_virtual_time
 async def test_a_connection_that_is_lost_gets_nothing_more() -> None:
     line = Line(work=lambda: compute(2 * module.TURN_S))
     line.stream.data_received(bytes(10 * SLICE_BYTES))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +20,7 @@ from skydraft.cloud.access.keys import KeyGrant, add_key
 from skydraft.cloud.limits import sliced_stream, strangers
 from skydraft.config import GatewaySettings
 from skydraft.gateway import requests
+from skydraft.gateway.turns import Turns
 from tests.gateway.running import Served, request_of, served, truth
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -181,3 +186,63 @@ def test_a_keys_sessions_are_its_texts_at_the_same_time(tmp_path: Path) -> None:
         refused = gateway.post(PATH, {**BODY, "n": 5}, **bearer)
         assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
         assert "5 texts" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/completions", {"prompt": "ba", "n": 3}),
+        ("/chat/completions", {"messages": [{"role": "user", "content": "ba"}], "n": 3}),
+        ("/responses", {"input": "ba"}),
+    ],
+)
+def test_a_request_is_read_and_its_prompt_made_ready_in_turns_of_its_key(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, object]
+) -> None:
+    turns: list[str] = []
+    device, turn = guarded.served.gateway.device, Turns.turn
+    encode = device.tokenizer.encode
+
+    @asynccontextmanager
+    async def seen_turn(self: Turns, name: str) -> AsyncIterator[None]:
+        async with turn(self, name):
+            turns.append(name)
+            yield
+            turns.append("")
+
+    def seen_encode(text: str, **options: bool) -> Sequence[int]:
+        turns.append("encodes")
+        return encode(text, **options)
+
+    monkeypatch.setattr(Turns, "turn", seen_turn)
+    monkeypatch.setattr(device.tokenizer, "encode", seen_encode)
+    answer = guarded.served.post(path, {**body, "temperature": 1.0}, Authorization=guarded.honest)
+    assert answer.status_code == 200
+    assert [each for each, _ in groupby(turns)] == ["honest", "", "honest", "encodes", ""]
+
+
+def test_a_key_has_no_more_requests_that_wait_for_their_turn_than_connections(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_gone_on = threading.Event()
+    waiting: list[str] = []
+
+    @asynccontextmanager
+    async def slow_turn(_: Turns, name: str) -> AsyncIterator[None]:
+        waiting.append(name)
+        while name == "attacker" and not has_gone_on.is_set():  # noqa: ASYNC110  # another thread sets it
+            await asyncio.sleep(0.01)
+        yield
+
+    monkeypatch.setattr(Turns, "turn", slow_turn)
+    with ThreadPoolExecutor(FEW) as apps:
+        answers = [apps.submit(guarded.served.post, PATH, BODY, Authorization=guarded.attacker) for _ in range(FEW)]
+        try:
+            wait_until(lambda: waiting.count("attacker") == FEW)
+            refused = guarded.served.post(PATH, BODY, Authorization=guarded.attacker)
+            assert guarded.is_served()
+        finally:
+            has_gone_on.set()
+    assert refused.status_code == 429
+    assert f"all {FEW} connections of this API key are taken" in refused.json()["error"]["message"]
+    assert [answer.result().status_code for answer in answers] == [200] * FEW

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
-from skydraft.core import Mode, ShareLevel, json_object, json_schema, tool_calls
+from skydraft.config import DeviceSettings
+from skydraft.core import Mode, Prompt, ShareLevel, json_object, json_schema, tool_calls
+from skydraft.edge.asked import Asked
+from skydraft.edge.job import OnText
 from skydraft.edge.report import Report, unwritten
 from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.tools import calls_in, offered_tools, required_calls
+from skydraft.tasks.base import PromptPair
 from tests.gateway.running import Served, served
 
 LOOK_UP = {
@@ -41,14 +45,18 @@ def writing(gateway: Served, text: str) -> Iterator[list[dict[str, Any]]]:
     """As if the model wrote this; gives with what it was asked to."""
     asked: list[dict[str, Any]] = []
 
-    async def write(*_: Any, **options: Any) -> Report:
+    async def ask(*_: Any, **options: Any) -> Asked:
         asked.append(options)
+        return Asked(PromptPair(Prompt(()), None), (), None, (), options["grammar"])
+
+    async def answer(_: Asked, settings: DeviceSettings, on_text: OnText) -> Report:
         report = unwritten(text, Mode.HYBRID, ShareLevel.TOKENS)
-        _[2](report.pieces)
+        on_text(report.pieces)
         return report
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gateway.gateway.client, "write", write)
+        patch.setattr(gateway.gateway.client, "ask", ask)
+        patch.setattr(gateway.gateway.client, "answer", answer)
         yield asked
 
 

@@ -107,6 +107,28 @@ def test_texts_of_one_grammar_do_not_disturb_each_other() -> None:
 
 
 @pytest.mark.parametrize(
+    ("grammar", "begin"),
+    [
+        (json_object(), ["{"]),
+        (json_schema({"type": "object"}), ["{"]),
+        (tool_calls({"a": {}}, begin="x", end="x"), ["x", "{"]),
+        (tool_calls({"a": {}, "b": {}}, begin="x", end="x"), ["x", "{"]),
+    ],
+)
+def test_blanks_in_json_come_to_an_end(grammar: Grammar, begin: list[str]) -> None:
+    matcher = compiler().matcher(grammar)
+    assert {" ", "\n"} <= (allowed(matcher, *begin, "\n", *39 * [" "]) or set())
+    left = allowed(matcher, *begin, "\n", *40 * [" "])
+    assert left is not None
+    assert not left & {" ", "\n"}
+
+
+def test_a_schema_may_say_itself_what_stands_between_its_signs() -> None:
+    matcher = compiler().matcher(json_schema({**SCHEMA, "x-guidance": {"whitespace_pattern": " *"}}))
+    assert allowed(matcher, "{", *200 * [" "]) == {" ", '"a"'}
+
+
+@pytest.mark.parametrize(
     ("grammar", "words"),
     [
         (Grammar("json", "{nope"), "the json grammar cannot be used: key must be a string"),

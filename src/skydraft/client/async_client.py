@@ -15,6 +15,7 @@ from skydraft.client.options import ClientOptions, TextOptions, settings_of
 from skydraft.client.streamed_text import AsyncStreamedText
 from skydraft.config import DeviceSettings
 from skydraft.core import Grammar, TextPiece
+from skydraft.edge.asked import Asked
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.device import Device
 from skydraft.edge.job import OnText
@@ -169,11 +170,29 @@ class AsyncClient:
             grammar: that the text follows.
             tools: that the model may call; its chat format tells it of them.
         """
+        return await self.answer(
+            await self.ask(prompt, settings, context, prediction, grammar, tools), settings, on_text
+        )
+
+    async def ask(
+        self,
+        prompt: str | Conversation,
+        settings: DeviceSettings,
+        context: str | None = None,
+        prediction: str | None = None,
+        grammar: Grammar | None = None,
+        tools: Tools = (),
+    ) -> Asked:
+        """What `write` does before a text begins: once for all texts that answer the same. Arguments as there."""
         device = self.device
         require_language_models(settings)
         if isinstance(prompt, str):
-            return await device.generate(prompt, on_text, self._warn, context, settings, prediction, grammar)
-        return await device.chat(prompt, on_text, self._warn, settings, prediction, grammar, tools)
+            return await device.ask(prompt, settings, context, prediction, grammar)
+        return await device.ask_chat(prompt, settings, prediction, grammar, tools)
+
+    async def answer(self, asked: Asked, settings: DeviceSettings, on_text: OnText = lambda _: None) -> Report:
+        """The rest of `write`. settings: of the same share level as `ask` was given."""
+        return await self.device.answer(asked, settings, on_text, self._warn)
 
     async def write_caption(
         self,

@@ -16,6 +16,9 @@ MAX_GRAMMAR_CHARS = 2**15  # a JSON schema of so many takes 0.17 s to compile
 GrammarKind = Literal["json", "lark", "regex"]
 JsonSchema = Mapping[str, Any]
 
+# Small models are known to write blanks without end where JSON lets them. So many are the indentation of ten levels.
+BLANKS = r"[ \n\r\t]{0,41}"
+
 
 class Grammar(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A grammar that a text follows from its first token to its last.
@@ -37,8 +40,8 @@ def json_object() -> Grammar:
 
 
 def json_schema(schema: JsonSchema) -> Grammar:
-    """JSON of a schema."""
-    return Grammar("json", json.dumps(schema))
+    """JSON of a schema; between two of its signs are at most 41 blanks, unless its x-guidance says otherwise."""
+    return Grammar("json", json.dumps(_with_few_blanks(schema)))
 
 
 def tool_calls(
@@ -58,9 +61,13 @@ def tool_calls(
     if not tools:
         raise ConfigError("a text that is to call a tool was given none: name one or more tools")
     calls = [_call_schema(name, arguments) for name, arguments in tools.items()]
-    call = json.dumps(calls[0] if len(calls) == 1 else {"anyOf": calls})
+    call = json.dumps(_with_few_blanks(calls[0] if len(calls) == 1 else {"anyOf": calls}))
     repeated = ' ("\\n" call)*' if is_parallel else ""
     return Grammar("lark", f"start: call{repeated}\ncall: {json.dumps(begin)} %json {call} {json.dumps(end)}\n")
+
+
+def _with_few_blanks(schema: JsonSchema) -> JsonSchema:
+    return {"x-guidance": {"whitespace_pattern": BLANKS}, **schema}
 
 
 def _call_schema(name: str, arguments: JsonSchema) -> JsonSchema:

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -32,6 +32,7 @@ from skydraft.core import (
 )
 from skydraft.decoding.lookup import LookupSources
 from skydraft.edge import ears
+from skydraft.edge.asked import Asked
 from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.cloud_address import CloudAddress
@@ -63,21 +64,7 @@ from skydraft.text.tokenizer import Tokenizer
 LONG_CHARS = 2**13  # some 15 ms of a tokenizer in Python
 
 OnWindow = Callable[[Window], None]
-
-
-class _Asked(NamedTuple):
-    """What a text is to answer.
-
-    words: of it that would leave the device. question: by which it is kept and answered again; None: it is not.
-    kind: of text, as a job has it.
-    """
-
-    prompts: PromptPair
-    words: Sequence[str]
-    question: str | None
-    prediction: str | None
-    grammar: Grammar | None
-    kind: str = ""
+_Made = TypeVar("_Made")
 
 
 class Device:
@@ -263,17 +250,9 @@ class Device:
             DisclosureError: the prompt is to stay on the device, which has no draft model to write with.
         """
         settings = settings or self.settings
-        told = context if settings.shared_in_prompts is ShareLevel.FEATURES else None
-        num_chars = len(prompt) + len(context or "")
-        asked = _Asked(
-            await _aside(num_chars, lambda: self._prompts(prompt, settings, context)),
-            words=[text for text in (prompt, told, prediction) if text],
-            question=None if context or grammar else prompt,
-            prediction=prediction,
-            grammar=grammar,
-            kind="about a context" if context else "",
+        return await self.answer(
+            await self.ask(prompt, settings, context, prediction, grammar), settings, on_text, notify
         )
-        return await self._answer(asked, settings, on_text, notify)
 
     async def chat(
         self,
@@ -296,20 +275,110 @@ class Device:
             PromptRejected: the chat format does not take them.
         """
         settings = settings or self.settings
+        asked = await self.ask_chat(messages, settings, prediction, grammar, tools)
+        return await self.answer(asked, settings, on_text, notify)
+
+    async def ask(
+        self,
+        prompt: str,
+        settings: DeviceSettings,
+        context: str | None = None,
+        prediction: str | None = None,
+        grammar: Grammar | None = None,
+    ) -> Asked:
+        """What `generate` does before the text begins: once for all texts that answer the same. Arguments as there.
+
+        Args:
+            settings: of the texts, which may differ in how tokens are chosen.
+        Raises:
+            ConfigError: the grammar is none.
+        """
+        told = context if settings.shared_in_prompts is ShareLevel.FEATURES else None
+        prompts, expected_ids = await _aside(
+            [prompt, context, prediction],
+            lambda: (self._prompts(prompt, settings, context), self._expected_ids(prediction)),
+        )
+        await self._compile(grammar)
+        return Asked(
+            prompts,
+            words=[text for text in (prompt, told, prediction) if text],
+            question=None if context or grammar else prompt,
+            expected_ids=expected_ids,
+            grammar=grammar,
+            kind="about a context" if context else "",
+        )
+
+    async def ask_chat(
+        self,
+        messages: Conversation,
+        settings: DeviceSettings,
+        prediction: str | None = None,
+        grammar: Grammar | None = None,
+        tools: Tools = (),
+    ) -> Asked:
+        """What `chat` does before the text begins, otherwise as `ask`.
+
+        Raises:
+            ConfigError: the grammar is none. PromptRejected: the chat format does not take the messages.
+        """
         is_question = [message.get("role") for message in messages] == ["user"] and not grammar and not tools
         words, share = [*words_in([*messages, *tools]), prediction or ""], settings.shared_in_prompts
-        asked = _Asked(
-            await _aside(
-                sum(map(len, words)),
-                lambda: conversation_prompts(self.tokenizer, messages, share, self._template, tools),
+        prompts, expected_ids = await _aside(
+            words,
+            lambda: (
+                conversation_prompts(self.tokenizer, messages, share, self._template, tools),
+                self._expected_ids(prediction),
             ),
+        )
+        await self._compile(grammar)
+        return Asked(
+            prompts,
             words=words,
             question=str(messages[0].get("content") or "") if is_question else None,
-            prediction=prediction,
+            expected_ids=expected_ids,
             grammar=grammar,
             kind=text_kind(messages, tools),
         )
-        return await self._answer(asked, settings, on_text, notify)
+
+    async def answer(
+        self,
+        asked: Asked,
+        settings: DeviceSettings,
+        on_text: OnText = lambda _: None,
+        notify: Notify = lambda _: None,
+    ) -> Report:
+        """Write a text: at home, where something private would leave, and where nobody can write, the one of before.
+
+        Arguments and errors otherwise as `generate`.
+
+        Args:
+            asked: made with settings of the same share level.
+        """
+        is_checked = settings.keep_home and not settings.keeps_to_itself
+        words = [*asked.words, *settings.stop, "" if asked.grammar is None else asked.grammar.source]
+        if is_checked and (kinds := private_kinds("\n".join(words), settings.private_patterns)):
+            return await self._write_at_home(asked, settings, kinds, on_text, notify)
+        shown: list[TextPiece] = []
+
+        def show(pieces: Sequence[TextPiece]) -> None:
+            shown.extend(pieces)
+            on_text(pieces)
+
+        seed = self.draw_seed(settings)
+        job = self._job(asked.prompts, settings, self._facts, seed, asked.expected_ids, asked.grammar, asked.kind)
+        history, question = self._history, asked.question
+        try:
+            report = await self._writer.write(job, show, notify)
+        except (TransportError, CloudFault) as error:
+            answer = history.answer(question) if history and question and is_for_now(error) and not shown else None
+            if answer is None:
+                raise
+            notify(f"{error}; this is how the same question was answered before")
+            return self._repeat(answer, settings, on_text)
+        # What no cloud has seen is not to leave later either.
+        if history and question and report.ended_early is None and not settings.keeps_to_itself:
+            history.add(question, report.text)
+        return report
 
     @property
     def can_hear(self) -> bool:
@@ -355,37 +424,17 @@ class Device:
         render = None if template is None else lambda text: template.render([{"role": "user", "content": text}])
         return chat_prompts(self.tokenizer, prompt, share, render, context, settings.raw)
 
-    async def _answer(self, asked: _Asked, settings: DeviceSettings, on_text: OnText, notify: Notify) -> Report:
-        """Write a text: at home, where something private would leave, and where nobody can write, the one of before."""
-        is_checked = settings.keep_home and not settings.keeps_to_itself
-        words = [*asked.words, *settings.stop, "" if asked.grammar is None else asked.grammar.source]
-        if is_checked and (kinds := private_kinds("\n".join(words), settings.private_patterns)):
-            return await self._write_at_home(asked, settings, kinds, on_text, notify)
-        shown: list[TextPiece] = []
+    def _expected_ids(self, prediction: str | None) -> Sequence[int]:
+        return self.tokenizer.encode_plain(prediction) if prediction else ()
 
-        def show(pieces: Sequence[TextPiece]) -> None:
-            shown.extend(pieces)
-            on_text(pieces)
-
-        seed = self.draw_seed(settings)
-        job = self._job(asked.prompts, settings, self._facts, seed, asked.prediction, asked.grammar, asked.kind)
-        history, question = self._history, asked.question
-        try:
-            report = await self._writer.write(job, show, notify)
-        except (TransportError, CloudFault) as error:
-            answer = history.answer(question) if history and question and is_for_now(error) and not shown else None
-            if answer is None:
-                raise
-            notify(f"{error}; this is how the same question was answered before")
-            return self._repeat(answer, settings, on_text)
-        # What no cloud has seen is not to leave later either.
-        if history and question and report.ended_early is None and not settings.keeps_to_itself:
-            history.add(question, report.text)
-        return report
+    async def _compile(self, grammar: Grammar | None) -> None:
+        """Once for all texts that follow it, which may take long: others go on meanwhile."""
+        if grammar is not None:
+            await asyncio.to_thread(self._reader.compile, grammar)
 
     async def _write_at_home(
         self,
-        asked: _Asked,
+        asked: Asked,
         settings: DeviceSettings,
         kinds: Sequence[str],
         on_text: OnText,
@@ -424,7 +473,7 @@ class Device:
         settings: DeviceSettings,
         facts: DraftFacts,
         seed: int,
-        prediction: str | None = None,
+        expected_ids: Sequence[int] = (),
         grammar: Grammar | None = None,
         kind: str = "",
     ) -> Job:
@@ -452,20 +501,20 @@ class Device:
             kept=self._kept,
             way=parse_way(settings.way),
             address=CloudAddress(settings.cloud, settings.key) if settings.cloud and prompts.cloud else None,
-            sources=self._lookup_sources(settings, prediction),
+            sources=self._lookup_sources(settings, expected_ids),
             kind=kind,
         )
 
-    def _lookup_sources(self, settings: DeviceSettings, prediction: str | None) -> LookupSources | None:
-        is_wanted = settings.lookup or settings.has_only_lookup or self._history or prediction
+    def _lookup_sources(self, settings: DeviceSettings, expected_ids: Sequence[int]) -> LookupSources | None:
+        is_wanted = settings.lookup or settings.has_only_lookup or self._history or expected_ids
         if settings.way == "cloud" or not is_wanted:
             return None
-        expected_ids = self.tokenizer.encode_plain(prediction) if prediction else ()
         return LookupSources(expected_ids, self._history.index if self._history else None)
 
 
-async def _aside(num_chars: int, make: Callable[[], PromptPair]) -> PromptPair:
-    """Prompts of so many characters; long ones are made in a thread, so that other texts go on meanwhile."""
+async def _aside(texts: Sequence[str | None], make: Callable[[], _Made]) -> _Made:
+    """What is made of texts; of long ones in a thread, so that other texts go on meanwhile."""
+    num_chars = sum(len(text or "") for text in texts)
     return make() if num_chars < LONG_CHARS else await asyncio.to_thread(make)
 
 

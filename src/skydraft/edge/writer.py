@@ -95,7 +95,7 @@ class Writer:
             DisclosureError: the share level keeps something on the device that was about to leave.
             EngineError: the draft model cannot take the prompt, and the cloud may not write alone.
         """
-        if job.sampling.grammar is not None:  # it is compiled once, which may take long: others go on meanwhile
+        if job.sampling.grammar is not None:  # compiled already, unless it was forgotten for others: that takes long
             await asyncio.to_thread(job.reader.matcher, job.sampling)
         with self._planners.planner(job.address, job.settings.objective, job.way, job.kind) as planner:
             run = TextRun(job, self._pool, planner, on_text, notify)

@@ -23,12 +23,12 @@ from skydraft.edge.report import Report
 from skydraft.errors import SkydraftError
 from skydraft.gateway.conversation import CANNOT_HEAR
 from skydraft.gateway.gateway import Gateway
-from skydraft.gateway.hearing import caption_of_sound, report_of
+from skydraft.gateway.hearing import caption_of_clip, clip_of_sound, report_of
 from skydraft.gateway.problems import BadRequest, problem_of
 from skydraft.gateway.requests import SamplingRequest
 from skydraft.gateway.sampling import asks_for_trace, own_headers, settings_for
 from skydraft.gateway.sse import begin_stream, event, unless_hung_up
-from skydraft.gateway.texts import grow
+from skydraft.gateway.texts import Write, grow
 from skydraft.gateway.trace import facts_of_piece, facts_of_texts
 from skydraft.tasks.cues import format_cues
 
@@ -55,7 +55,9 @@ async def transcriptions(request: Request) -> Response:
     """Say what there is to be said of a sound."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    asked = await _read_form(request, await gateway.body(request, holder))
+    data = await gateway.body(request, holder)
+    async with gateway.turn(holder):
+        asked = await _read_form(request, data)
     if not gateway.device.can_hear:
         raise BadRequest(CANNOT_HEAR, "file")
     own = own_headers(request.headers)
@@ -81,13 +83,13 @@ class SoundAnswer:
         self._holder = holder
         self._asked = asked
         self._settings = settings
-        self._write = gateway.charged(holder, self._caption)
         self._windows: Sequence[CaptionedWindow] = ()
 
     async def whole(self) -> Response:
         """Raises: SkydraftError: the sound cannot be read, or nothing can be said of it."""
         with self._gateway.place(self._holder):
-            report = await self._write(self._settings, lambda _: None)
+            write = await self._made_ready()
+            report = await write(self._settings, lambda _: None)
         match self._asked.response_format:
             case "text":
                 return PlainTextResponse(report.text + "\n")
@@ -104,7 +106,8 @@ class SoundAnswer:
         has_begun = False
         try:
             with self._gateway.place(self._holder):
-                async with aclosing(grow(self._write, [self._settings])) as growth:
+                write = await self._made_ready()
+                async with aclosing(grow(write, [self._settings])) as growth:
                     async for _, piece, report in growth:
                         has_begun = True
                         if piece is not None and piece.text:
@@ -120,10 +123,18 @@ class SoundAnswer:
             self._gateway.metrics.refused(problem.status)
             yield event(problem.body())
 
-    async def _caption(self, settings: DeviceSettings, on_text: OnText) -> Report:
-        caption = await caption_of_sound(self._gateway, self._asked.data, settings, on_text)
-        self._windows = caption.windows
-        return report_of(caption, settings)
+    async def _made_ready(self) -> Write:
+        return await self._gateway.made_ready(self._holder, self._make_ready, self._settings)
+
+    async def _make_ready(self, _: DeviceSettings) -> Write:
+        clip = await clip_of_sound(self._asked.data)
+
+        async def write(settings: DeviceSettings, on_text: OnText) -> Report:
+            caption = await caption_of_clip(self._gateway, clip, settings, on_text)
+            self._windows = caption.windows
+            return report_of(caption, settings)
+
+        return write
 
     def _facts(self, report: Report) -> dict[str, object]:
         return facts_of_texts([report], self._has_trace)

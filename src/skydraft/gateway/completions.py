@@ -15,7 +15,6 @@ from starlette.responses import Response
 from skydraft.cloud.access.keys import Holder
 from skydraft.config import DeviceSettings
 from skydraft.core import Finish, Grammar, Token, json_object, json_schema
-from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
 from skydraft.errors import SkydraftError
 from skydraft.gateway.conversation import conversation_of, prediction_of
@@ -26,7 +25,7 @@ from skydraft.gateway.problems import BadRequest, problem_of
 from skydraft.gateway.requests import ChatRequest, CompletionRequest, SamplingRequest, parse
 from skydraft.gateway.sampling import asks_for_trace, own_headers, refuse_unknown, settings_for
 from skydraft.gateway.sse import DONE, begin_stream, event, unless_hung_up
-from skydraft.gateway.texts import Write, grow, seeded, write_all
+from skydraft.gateway.texts import MakeReady, Write, grow, seeded, write_all
 from skydraft.gateway.tools import calls_in, offered_tools, required_calls
 from skydraft.gateway.trace import facts_of_piece, facts_of_texts
 from skydraft.text.tokenizer import Tokenizer
@@ -76,47 +75,49 @@ async def chat_completions(request: Request) -> Response:
     """Say what comes next in a conversation."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    asked, fields = parse(await gateway.body(request, holder), ChatRequest)
-    refuse_unknown(fields)
-    tools = offered_tools(asked.tools, asked.tool_choice)
-    calls = required_calls(tools, asked.tool_choice, asked.parallel_tool_calls or False)
-    grammar = calls or grammar_of(asked.response_format)
-    own = own_headers(request.headers)
-    settings = settings_for(
-        gateway.device_settings,
-        asked,
-        own,
-        gateway.distances,
-        max_tokens=asked.max_completion_tokens or asked.max_tokens,
-        top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
-    )
-    prediction = prediction_of(asked.prediction)
-    write = conversation_of(asked.messages, gateway, grammar, tools, prediction)
+    data, own = await gateway.body(request, holder), own_headers(request.headers)
+    async with gateway.turn(holder):
+        asked, fields = parse(data, ChatRequest)
+        refuse_unknown(fields)
+        tools = offered_tools(asked.tools, asked.tool_choice)
+        calls = required_calls(tools, asked.tool_choice, asked.parallel_tool_calls or False)
+        settings = settings_for(
+            gateway.device_settings,
+            asked,
+            own,
+            gateway.distances,
+            max_tokens=asked.max_completion_tokens or asked.max_tokens,
+            top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
+        )
+        prediction = prediction_of(asked.prediction)
+        grammar = calls or grammar_of(asked.response_format)
+        make_ready = conversation_of(asked.messages, gateway, grammar, tools, prediction)
     answer = Answer(
         gateway, holder, CHAT, asked, settings, bool(tools), prediction is not None, asks_for_trace(own, asked)
     )
-    return await answer.respond(request, write)
+    return await answer.respond(request, make_ready)
 
 
 async def completions(request: Request) -> Response:
     """Go on from a text as it stands."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    asked, fields = parse(await gateway.body(request, holder), CompletionRequest)
-    refuse_unknown(fields)
-    if not isinstance(asked.prompt, str):
-        raise BadRequest("prompt is a list and this gateway takes one text at a time: give a string", "prompt")
-    prompt = asked.prompt
-    gateway.require_short(prompt)
-    own = own_headers(request.headers)
-    more = {"raw": True, "top_logprobs": asked.logprobs}
-    settings = settings_for(gateway.device_settings, asked, own, gateway.distances, **more)
+    data, own = await gateway.body(request, holder), own_headers(request.headers)
+    async with gateway.turn(holder):
+        asked, fields = parse(data, CompletionRequest)
+        refuse_unknown(fields)
+        if not isinstance(asked.prompt, str):
+            raise BadRequest("prompt is a list and this gateway takes one text at a time: give a string", "prompt")
+        prompt = asked.prompt
+        gateway.require_short(prompt)
+        more = {"raw": True, "top_logprobs": asked.logprobs}
+        settings = settings_for(gateway.device_settings, asked, own, gateway.distances, **more)
 
-    async def write(of_text: DeviceSettings, on_text: OnText) -> Report:
-        return await gateway.client.write(prompt, of_text, on_text)
+    async def make_ready(of_texts: DeviceSettings) -> Write:
+        return gateway.answering(await gateway.client.ask(prompt, of_texts))
 
     answer = Answer(gateway, holder, BARE, asked, settings, has_trace=asks_for_trace(own, asked))
-    return await answer.respond(request, write)
+    return await answer.respond(request, make_ready)
 
 
 def grammar_of(response_format: Mapping[str, Any] | None) -> Grammar | None:
@@ -171,25 +172,26 @@ class Answer:
         self._id = shape.prefix + secrets.token_hex(12)
         self._created = int(time.time())
 
-    async def respond(self, request: Request, write: Write) -> Response:
+    async def respond(self, request: Request, make_ready: MakeReady) -> Response:
         """Raises: SkydraftError: before anything was written."""
-        write = self._gateway.charged(self._holder, write)
         if not self._asked.stream:
-            return await unless_hung_up(request.receive, self._whole(write))
-        return await begin_stream(request.receive, self._events(write))
+            return await unless_hung_up(request.receive, self._whole(make_ready))
+        return await begin_stream(request.receive, self._events(make_ready))
 
-    async def _whole(self, write: Write) -> Response:
+    async def _whole(self, make_ready: MakeReady) -> Response:
         with self._gateway.place(self._holder, len(self._settings)):
+            write = await self._gateway.made_ready(self._holder, make_ready, self._settings[0])
             reports = await write_all(write, self._settings)
         choices = [self._whole_choice(index, report) for index, report in enumerate(reports)]
         body = {**self._head(self._shape.whole), "choices": choices, **self._totals(reports)}
         return Response(msgspec.json.encode(body), media_type="application/json")
 
-    async def _events(self, write: Write) -> AsyncGenerator[bytes, None]:
+    async def _events(self, make_ready: MakeReady) -> AsyncGenerator[bytes, None]:
         reports: dict[int, Report] = {}
         has_begun = set[int]()
         try:
             with self._gateway.place(self._holder, len(self._settings)):
+                write = await self._gateway.made_ready(self._holder, make_ready, self._settings[0])
                 async for index, piece, report in grow(write, self._settings):
                     if index not in has_begun and self._shape is CHAT:
                         yield self._chunk(index, None)

@@ -13,10 +13,10 @@ from skydraft.core import Grammar, TextPiece
 from skydraft.edge.job import OnText
 from skydraft.edge.report import Report, joined
 from skydraft.gateway.gateway import Gateway
-from skydraft.gateway.hearing import caption_of_sound, report_of
+from skydraft.gateway.hearing import caption_of_clip, clip_of_sound, report_of
 from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.requests import ChatMessage, Content
-from skydraft.gateway.texts import Write
+from skydraft.gateway.texts import MakeReady, Write
 from skydraft.tasks.caption import INSTRUCTION
 from skydraft.tasks.chat import Tools
 from skydraft.text.private_text import words_in
@@ -34,8 +34,8 @@ def conversation_of(
     grammar: Grammar | None = None,
     tools: Tools = (),
     prediction: str | None = None,
-) -> Write:
-    """What writes the answer to a conversation.
+) -> MakeReady:
+    """What makes an answer to a conversation ready to be written.
 
     Args:
         grammar, tools, prediction: of the answer; as `AsyncClient.write`.
@@ -59,13 +59,14 @@ def conversation_of(
             raise BadRequest("what is said of a sound follows no grammar: leave response_format out", "response_format")
         return _about_sound(turns, sounds, gateway)
 
-    async def write(settings: DeviceSettings, on_text: OnText) -> Report:
-        return await gateway.client.write(turns, settings, on_text, prediction=prediction, grammar=grammar, tools=tools)
+    async def make_ready(settings: DeviceSettings) -> Write:
+        asked = gateway.client.ask(turns, settings, prediction=prediction, grammar=grammar, tools=tools)
+        return gateway.answering(await asked)
 
-    return write
+    return make_ready
 
 
-def _about_sound(turns: Sequence[Mapping[str, Any]], sounds: Sequence[bytes], gateway: Gateway) -> Write:
+def _about_sound(turns: Sequence[Mapping[str, Any]], sounds: Sequence[bytes], gateway: Gateway) -> MakeReady:
     if not gateway.device.can_hear:
         raise BadRequest(CANNOT_HEAR, "messages")
     spoken = [turn for turn in turns if turn["role"] != "system"]
@@ -77,16 +78,21 @@ def _about_sound(turns: Sequence[Mapping[str, Any]], sounds: Sequence[bytes], ga
         )
     instruction = "\n\n".join(turn["content"] for turn in turns if turn["content"].strip()) or INSTRUCTION
 
-    async def write(settings: DeviceSettings, on_text: OnText) -> Report:
-        reports: list[Report] = []
-        for sound in sounds:  # each by itself: the model's format has room for one
-            if reports:
-                on_text([TextPiece(BETWEEN_SOUNDS, ())])
-            caption = await caption_of_sound(gateway, sound, settings, on_text, instruction)
-            reports.append(report_of(caption, settings))
-        return joined(reports, BETWEEN_SOUNDS)
+    async def make_ready(_: DeviceSettings) -> Write:
+        clips = [await clip_of_sound(sound) for sound in sounds]
 
-    return write
+        async def write(settings: DeviceSettings, on_text: OnText) -> Report:
+            reports: list[Report] = []
+            for clip in clips:  # each by itself: the model's format has room for one
+                if reports:
+                    on_text([TextPiece(BETWEEN_SOUNDS, ())])
+                caption = await caption_of_clip(gateway, clip, settings, on_text, instruction)
+                reports.append(report_of(caption, settings))
+            return joined(reports, BETWEEN_SOUNDS)
+
+        return write
+
+    return make_ready
 
 
 def prediction_of(prediction: Mapping[str, Any] | None) -> str | None:

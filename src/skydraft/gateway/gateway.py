@@ -6,8 +6,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +19,7 @@ from skydraft.cloud.access.keys import Holder, KeyRing
 from skydraft.cloud.limits.uvicorn_limits import ADMIT
 from skydraft.config import DeviceSettings, GatewaySettings
 from skydraft.core import TextPiece, tokens_of
+from skydraft.edge.asked import Asked
 from skydraft.edge.device import Device
 from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
@@ -28,7 +29,8 @@ from skydraft.gateway.gateway_metrics import GatewayMetrics
 from skydraft.gateway.kept_responses import KeptResponses
 from skydraft.gateway.problems import CONTEXT_LENGTH, BadRequest
 from skydraft.gateway.sse import HungUp
-from skydraft.gateway.texts import Write
+from skydraft.gateway.texts import MakeReady, Write
+from skydraft.gateway.turns import Turns
 
 log = logging.getLogger("skydraft.gateway")
 
@@ -63,7 +65,9 @@ class Gateway:
         self.begun_s = time.time()
         self.is_draining = False
         self._accounts: dict[str, Account] = {}  # as many as there are keys
+        self._turns = Turns()
         self._arriving: Counter[Holder] = Counter()  # requests whose bodies come in
+        self._waiting: Counter[Holder] = Counter()  # requests that have arrived, and wait for their turn or have it
         self._present: Counter[Holder] = Counter()  # requests under way
         self._writing: Counter[Holder] = Counter()  # their texts
 
@@ -93,7 +97,43 @@ class Gateway:
         """
         holder = self.guard.holder_of(request)
         request.scope["state"][ADMIT](holder.name)
+        self._turns.saw(holder.name)
         return holder
+
+    @asynccontextmanager
+    async def turn(self, holder: Holder) -> AsyncIterator[None]:
+        """A turn to do what holds up all texts, for as long as the context lasts: see `turns`.
+
+        Raises:
+            Refusal: as many requests of this key, or of all, wait as may.
+        """
+        self.guard.check_room(holder, self._waiting.elements())
+        self._waiting[holder] += 1
+        try:
+            async with self._turns.turn(holder.name):
+                yield
+        finally:
+            self._waiting[holder] -= 1
+            self._waiting = +self._waiting  # without those at 0
+
+    def answering(self, asked: Asked) -> Write:
+        """What writes texts that answer the same."""
+
+        async def write(settings: DeviceSettings, on_text: OnText) -> Report:
+            return await self.client.answer(asked, settings, on_text)
+
+        return write
+
+    async def made_ready(self, holder: Holder, make_ready: MakeReady, settings: DeviceSettings) -> Write:
+        """What writes the texts of a request, and has them paid for.
+
+        Args:
+            settings: of the first of them.
+        Raises:
+            Refusal: as `turn`. SkydraftError: as `make_ready`.
+        """
+        async with self.turn(holder):
+            return self.charged(holder, await make_ready(settings))
 
     def require_short(self, *texts: str | None) -> None:
         """Refuse texts that are too long for any prompt before they are made into tokens, which takes long.
@@ -149,6 +189,7 @@ class Gateway:
         async def write_charged(settings: DeviceSettings, on_text: OnText) -> Report:
             def charge(pieces: Sequence[TextPiece]) -> None:
                 tokens = tokens_of(pieces)
+                self._turns.saw(holder.name)
                 self._account(holder).spend(len(tokens), time.monotonic())
                 self.metrics.wrote(tokens)
                 on_text(pieces)

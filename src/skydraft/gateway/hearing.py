@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from skydraft.audio.read import Clip
 from skydraft.audio.sounds import clip_of_bytes
 from skydraft.client.async_client import Caption
 from skydraft.config import DeviceSettings
@@ -15,21 +16,28 @@ from skydraft.gateway.gateway import Gateway
 from skydraft.tasks.caption import INSTRUCTION
 
 
-async def caption_of_sound(
-    gateway: Gateway, data: bytes, settings: DeviceSettings, on_text: OnText, instruction: str = INSTRUCTION
+async def clip_of_sound(data: bytes) -> Clip | None:
+    """Read a sound; None: it is silent.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+    try:
+        return await asyncio.to_thread(clip_of_bytes, data)
+    except SilentAudio:
+        return None
+
+
+async def caption_of_clip(
+    gateway: Gateway, clip: Clip | None, settings: DeviceSettings, on_text: OnText, instruction: str = INSTRUCTION
 ) -> Caption:
     """What is said of each window of a sound; of a silent one there are none.
 
     Raises:
-        AudioError: it cannot be read.
         BadRequest: the settings would have a cloud asked about it that is not to be.
     """
     refuse_asking_about_sounds(gateway.device_settings, settings)
-    try:
-        clip = await asyncio.to_thread(clip_of_bytes, data)
-    except SilentAudio:
-        return Caption(())
-    return await gateway.client.write_caption(clip, settings, on_text, instruction)
+    return Caption(()) if clip is None else await gateway.client.write_caption(clip, settings, on_text, instruction)
 
 
 def report_of(caption: Caption, settings: DeviceSettings) -> Report:

@@ -38,7 +38,7 @@ from skydraft.gateway.response_items import (
 )
 from skydraft.gateway.sampling import asks_for_trace, own_headers, refuse_unknown, settings_for
 from skydraft.gateway.sse import begin_stream, event, unless_hung_up
-from skydraft.gateway.texts import Write, grow, write_all
+from skydraft.gateway.texts import MakeReady, grow, write_all
 from skydraft.gateway.tools import calls_in, offered_tools, required_calls
 from skydraft.gateway.trace import facts_of_piece, facts_of_texts
 
@@ -49,24 +49,26 @@ async def responses(request: Request) -> Response:
     """Say what comes next in a conversation."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    asked, fields = parse(await gateway.body(request, holder), ResponsesRequest)
-    refuse_unknown(fields)
-    _refuse_missing(asked)
-    sampling = SamplingRequest(temperature=asked.temperature, top_p=asked.top_p, skydraft=asked.skydraft)
-    own = own_headers(request.headers)
-    settings = settings_for(
-        gateway.device_settings, sampling, own, gateway.distances, max_tokens=asked.max_output_tokens
-    )
-    choice = chat_tool_choice(asked.tool_choice)
-    tools = offered_tools(chat_tools(asked.tools), choice)
-    calls = required_calls(tools, choice, asked.parallel_tool_calls or False)
-    items = _earlier(gateway, holder, asked.previous_response_id) + items_of(asked.input)
-    messages = messages_of(items, asked.instructions)
-    if not messages:
-        raise BadRequest("input is empty: give a text or a message", "input")
-    grammar = calls or grammar_of((asked.text or {}).get("format"))
+    data, own = await gateway.body(request, holder), own_headers(request.headers)
+    async with gateway.turn(holder):
+        asked, fields = parse(data, ResponsesRequest)
+        refuse_unknown(fields)
+        _refuse_missing(asked)
+        sampling = SamplingRequest(temperature=asked.temperature, top_p=asked.top_p, skydraft=asked.skydraft)
+        settings = settings_for(
+            gateway.device_settings, sampling, own, gateway.distances, max_tokens=asked.max_output_tokens
+        )
+        choice = chat_tool_choice(asked.tool_choice)
+        tools = offered_tools(chat_tools(asked.tools), choice)
+        calls = required_calls(tools, choice, asked.parallel_tool_calls or False)
+        items = _earlier(gateway, holder, asked.previous_response_id) + items_of(asked.input)
+        messages = messages_of(items, asked.instructions)
+        if not messages:
+            raise BadRequest("input is empty: give a text or a message", "input")
+        grammar = calls or grammar_of((asked.text or {}).get("format"))
+        make_ready = conversation_of(messages, gateway, grammar, tools)
     answer = ResponseAnswer(gateway, holder, asked, settings, items, bool(tools), asks_for_trace(own, sampling))
-    return await answer.respond(request, conversation_of(messages, gateway, grammar, tools))
+    return await answer.respond(request, make_ready)
 
 
 async def kept_response(request: Request) -> Response:
@@ -157,22 +159,23 @@ class ResponseAnswer:
         self._created = int(time.time())
         self._num_events = 0
 
-    async def respond(self, request: Request, write: Write) -> Response:
+    async def respond(self, request: Request, make_ready: MakeReady) -> Response:
         """Raises: SkydraftError: before anything was written."""
-        write = self._gateway.charged(self._holder, write)
         if not self._asked.stream:
-            return await unless_hung_up(request.receive, self._whole(write))
-        return await begin_stream(request.receive, self._events(write))
+            return await unless_hung_up(request.receive, self._whole(make_ready))
+        return await begin_stream(request.receive, self._events(make_ready))
 
-    async def _whole(self, write: Write) -> Response:
+    async def _whole(self, make_ready: MakeReady) -> Response:
         with self._gateway.place(self._holder):
+            write = await self._gateway.made_ready(self._holder, make_ready, self._settings)
             (report,) = await write_all(write, [self._settings])
         return Response(msgspec.json.encode(self._ended(report)), media_type="application/json")
 
-    async def _events(self, write: Write) -> AsyncGenerator[bytes, None]:
+    async def _events(self, make_ready: MakeReady) -> AsyncGenerator[bytes, None]:
         is_begun = False
         try:
             with self._gateway.place(self._holder):
+                write = await self._gateway.made_ready(self._holder, make_ready, self._settings)
                 async for growth in grow(write, [self._settings]):
                     if not is_begun:
                         is_begun = True

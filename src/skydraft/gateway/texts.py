@@ -15,6 +15,7 @@ from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
 
 Write: TypeAlias = Callable[[DeviceSettings, OnText], Awaitable[Report]]
+MakeReady: TypeAlias = Callable[[DeviceSettings], Awaitable[Write]]  # what there is to do once for all texts
 
 
 class Growth(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from skydraft.core import SamplingParams
+from skydraft.core import Grammar, SamplingParams
 from skydraft.text.grammar_matcher import GrammarCompiler, GrammarMatcher
 from skydraft.text.tokenizer import Tokenizer
 from skydraft.text.until_stop import TextUntilStop
@@ -29,10 +29,14 @@ class TokenReader:
         """For one text, at its beginning."""
         return TextUntilStop(self._tokenizer, sampling.stop)
 
-    def matcher(self, sampling: SamplingParams) -> GrammarMatcher | None:
-        """For one text, at its beginning; None: it has no grammar. In any thread; a grammar is compiled once.
+    def compile(self, grammar: Grammar) -> None:
+        """In any thread, before a text that follows it: it takes long, once.
 
         Raises:
             ConfigError: it is no grammar, or llguidance is missing.
         """
+        self._compiler.matcher(grammar)
+
+    def matcher(self, sampling: SamplingParams) -> GrammarMatcher | None:
+        """For one text, at its beginning; None: it has no grammar. Errors as `compile`, where that was not called."""
         return None if sampling.grammar is None else self._compiler.matcher(sampling.grammar)

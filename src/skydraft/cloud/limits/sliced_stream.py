@@ -101,7 +101,8 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
         self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
         self._time = Allowance(SHARE, SAVED_S)
-        self._key_time: Allowance | None = None
+        self._has_come_in = False
+        self._key_time: Allowance | None = None  # of the key that it came in with last
         self._backlog = bytearray()
         self._is_wanted = True  # the protocol reads
         self._is_reading = True  # the transport does
@@ -111,14 +112,17 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
     def admit(self, key: str) -> None:
         """The device has come in and is no stranger any more. key: the name of its key."""
         self.key, self._key_time = key, self._key_times.setdefault(key, Allowance(KEY_SHARE, KEY_SAVED_S))
+        self._has_come_in = True
         self._strangers.leave(self._stranger)
 
     @property
     def has_come_in(self) -> bool:
-        return self._key_time is not None
+        return self._has_come_in
 
     def part(self, seconds: float) -> None:
-        """What it came in for is done: until it comes in again it is a stranger, with a stranger's time and bytes.
+        """What it came in for is done: until it comes in again it is a stranger, with a stranger's places and bytes.
+
+        What it sends next is paid for by the same key, which thus gains nothing by sending a request after the other.
 
         Args:
             seconds: taken from its time for parsing, and from its key's: what it came in for took time too.
@@ -126,7 +130,7 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
         now_s = time.monotonic()
         for allowance in self._times:
             allowance.use(seconds, now_s)
-        self._key_time, self._num_request_bytes = None, len(self._backlog)
+        self._has_come_in, self._num_request_bytes = False, len(self._backlog)
         self._unfinished.hold(self, 0)
         self._strangers.leave(self._stranger)
         self._strangers.enter(self._stranger)
@@ -153,7 +157,7 @@ class SlicedStream(asyncio.Transport, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._backlog += data
-        if self._key_time is None:  # it has not come in yet
+        if not self._has_come_in:
             self._num_request_bytes += len(data)
             if self._num_request_bytes > self._max_request_bytes:
                 self.abort()
