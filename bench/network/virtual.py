@@ -210,7 +210,7 @@ class VirtualText:
             self._send_due()
             return
         self._send_due()
-        self._planner.saw_connection()
+        self._planner.saw_interruption()
         self._drafting.saw_connection()
         self._ping()
         self._act()

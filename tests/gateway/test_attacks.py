@@ -230,8 +230,8 @@ def test_a_key_has_no_more_requests_that_wait_for_their_turn_than_connections(
     @asynccontextmanager
     async def slow_turn(_: Turns, name: str) -> AsyncIterator[None]:
         waiting.append(name)
-        while name == "attacker" and not has_gone_on.is_set():  # noqa: ASYNC110  # another thread sets it
-            await asyncio.sleep(0.01)
+        if name == "attacker":
+            await asyncio.to_thread(has_gone_on.wait)
         yield
 
     monkeypatch.setattr(Turns, "turn", slow_turn)

@@ -14,6 +14,7 @@ from skydraft.core import Mode, Prompt, ShareLevel, json_object, json_schema, to
 from skydraft.edge.asked import Asked
 from skydraft.edge.job import OnText
 from skydraft.edge.report import Report, unwritten
+from skydraft.edge.text_pace import TextPace
 from skydraft.gateway.problems import BadRequest
 from skydraft.gateway.tools import calls_in, offered_tools, required_calls
 from skydraft.tasks.base import PromptPair
@@ -49,7 +50,7 @@ def writing(gateway: Served, text: str) -> Iterator[list[dict[str, Any]]]:
         asked.append(options)
         return Asked(PromptPair(Prompt(()), None), (), None, (), options["grammar"])
 
-    async def answer(_: Asked, settings: DeviceSettings, on_text: OnText) -> Report:
+    async def answer(_: Asked, settings: DeviceSettings, on_text: OnText, pace: TextPace) -> Report:
         report = unwritten(text, Mode.HYBRID, ShareLevel.TOKENS)
         on_text(report.pieces)
         return report

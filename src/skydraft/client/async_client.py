@@ -21,6 +21,7 @@ from skydraft.edge.device import Device
 from skydraft.edge.job import OnText
 from skydraft.edge.ready_device import ready_device, require_language_models
 from skydraft.edge.report import BETWEEN_WINDOWS, Report
+from skydraft.edge.text_pace import TextPace
 from skydraft.errors import ConfigError
 from skydraft.tasks.caption import INSTRUCTION
 from skydraft.tasks.chat import Conversation, Tools
@@ -190,9 +191,20 @@ class AsyncClient:
             return await device.ask(prompt, settings, context, prediction, grammar)
         return await device.ask_chat(prompt, settings, prediction, grammar, tools)
 
-    async def answer(self, asked: Asked, settings: DeviceSettings, on_text: OnText = lambda _: None) -> Report:
-        """The rest of `write`. settings: of the same share level as `ask` was given."""
-        return await self.device.answer(asked, settings, on_text, self._warn)
+    async def answer(
+        self,
+        asked: Asked,
+        settings: DeviceSettings,
+        on_text: OnText = lambda _: None,
+        pace: TextPace | None = None,
+    ) -> Report:
+        """The rest of `write`.
+
+        Args:
+            settings: of the same share level as `ask` was given.
+            pace: whether the text may grow at the moment; None: always.
+        """
+        return await self.device.answer(asked, settings, on_text, self._warn, pace)
 
     async def write_caption(
         self,

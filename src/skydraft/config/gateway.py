@@ -58,6 +58,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
     max_connections: Annotated[int, Setting("Requests at the same time.", bounds=(1, 2**16))] = 256
     max_connections_per_key: Annotated[int, Setting("The same, for each API key.", bounds=(1, 2**16))] = 64
+    texts_together: Annotated[
+        int,
+        Setting("Texts written at once while several keys have some, as many of each.", bounds=(1, 2**16)),
+    ] = 4
     max_body_bytes: Annotated[int, Setting("Size of a request.", bounds=(2**12, 2**30))] = 2**25
     body_s: Annotated[float, Setting("A request has to arrive within this time.", bounds=(0.1, 86400))] = 60.0
     stall_s: Annotated[

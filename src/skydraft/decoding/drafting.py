@@ -26,6 +26,9 @@ class Drafting:
         planner: says how; it learns from what becomes of the drafts.
         now_s: seconds on any clock, when the text begins.
         lookup: of guesses that need no model; None: there are none.
+
+    Attributes:
+        is_held_up: the text is not to grow; set from outside.
     """
 
     def __init__(self, session: EdgeSession, planner: Planner, now_s: float, lookup: Lookup | None = None) -> None:
@@ -36,6 +39,7 @@ class Drafting:
         self._lookup = lookup
         self._reading: Sequence[Node] = ()
         self._has_given_up = False
+        self.is_held_up = False
         self._num_ids = session.num_shared_ids
         self.tree.advance(session.token_ids)
         self._look_up(session.token_ids)
@@ -69,13 +73,13 @@ class Drafting:
     def give_credit(self) -> None:
         """Have the cloud write on by itself, or not, as the way to draft says."""
         session = self._session
-        up_to = session.sampling.max_tokens if self.way.has_credit else 0
+        up_to = session.sampling.max_tokens if self.way.has_credit and not self.is_held_up else 0
         if session.has_credit != bool(up_to):
             session.give_credit(up_to)
 
     def next_step(self) -> list[Node]:
         """What the draft model should read next; empty where nothing is worth it before an answer comes."""
-        if self._session.is_complete or not self.way.width:
+        if self._session.is_complete or not self.way.width or self.is_held_up:
             return []
         if self._session.num_in_flight and not self.way.is_eager:
             return []
@@ -100,7 +104,7 @@ class Drafting:
     def offer(self) -> None:
         """Have the session offer what is to be sent now."""
         session, way = self._session, self.way
-        if not session.can_follow or session.is_complete:
+        if not session.can_follow or session.is_complete or self.is_held_up:
             return
         if session.is_behind:  # rule 5: what the cloud lacks goes first
             if not session.num_in_flight:

@@ -24,6 +24,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.edge.border import Border
@@ -125,6 +126,13 @@ class CloudClient:
         length = len(self.session.token_ids)
         await self._persist(lambda: self._exchange(lambda: len(self.session.token_ids) > length))
 
+    async def rest(self) -> None:
+        """Take the credit back: the text is held up. What is under way is taken in when it goes on."""
+        self.session.give_credit(0)
+        if self._connection is not None:
+            with suppress(TransportError):  # which shows again when it goes on
+                await self.send_due()
+
     async def connect(self) -> Channel:
         """Connect, once; there is no connection yet. Raises: TransportError."""
         connection = self._kept.take(self._address) if self._kept is not None else None
@@ -133,7 +141,7 @@ class CloudClient:
             connection = await connect(self._address.url, token=self._address.key, route_id=self._route_id)
         self._connection = PaddedConnection(connection, self._border.record) if self._pads else connection
         self._is_cloud_idle = True
-        self._planner.saw_connection()
+        self._planner.saw_interruption()
         return self._connection
 
     async def send_due(self) -> None:

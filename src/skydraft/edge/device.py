@@ -44,6 +44,7 @@ from skydraft.edge.own_texts import OwnTexts
 from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report, unwritten
 from skydraft.edge.review import Review, review
+from skydraft.edge.text_pace import TextPace
 from skydraft.edge.writer import Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_calibration, load_chat_format, load_ears, load_engine, load_tokenizer
@@ -346,6 +347,7 @@ class Device:
         settings: DeviceSettings,
         on_text: OnText = lambda _: None,
         notify: Notify = lambda _: None,
+        pace: TextPace | None = None,
     ) -> Report:
         """Write a text: at home, where something private would leave, and where nobody can write, the one of before.
 
@@ -353,11 +355,13 @@ class Device:
 
         Args:
             asked: made with settings of the same share level.
+            pace: whether the text may grow at the moment; None: always.
         """
+        pace = pace or TextPace()
         is_checked = settings.keep_home and not settings.keeps_to_itself
         words = [*asked.words, *settings.stop, "" if asked.grammar is None else asked.grammar.source]
         if is_checked and (kinds := private_kinds("\n".join(words), settings.private_patterns)):
-            return await self._write_at_home(asked, settings, kinds, on_text, notify)
+            return await self._write_at_home(asked, settings, kinds, on_text, notify, pace)
         shown: list[TextPiece] = []
 
         def show(pieces: Sequence[TextPiece]) -> None:
@@ -365,7 +369,8 @@ class Device:
             on_text(pieces)
 
         seed = self.draw_seed(settings)
-        job = self._job(asked.prompts, settings, self._facts, seed, asked.expected_ids, asked.grammar, asked.kind)
+        told = asked.expected_ids, asked.grammar, asked.kind
+        job = dataclasses.replace(self._job(asked.prompts, settings, self._facts, seed, *told), pace=pace)
         history, question = self._history, asked.question
         try:
             report = await self._writer.write(job, show, notify)
@@ -439,6 +444,7 @@ class Device:
         kinds: Sequence[str],
         on_text: OnText,
         notify: Notify,
+        pace: TextPace,
     ) -> Report:
         """On the device alone, whatever the mode.
 
@@ -452,7 +458,7 @@ class Device:
         at_home = replace(settings, mode=Mode.EDGE, share=ShareLevel.NONE, evidence=None, accept=None, gate=None)
         prompts = PromptPair(asked.prompts.edge, None)
         job = self._job(prompts, at_home, self._facts, self.draw_seed(settings), grammar=asked.grammar)
-        return await self._writer.write(job, on_text, notify)
+        return await self._writer.write(dataclasses.replace(job, pace=pace), on_text, notify)
 
     def _repeat(self, answer: str, settings: DeviceSettings, on_text: OnText) -> Report:
         """The report of a text that nobody wrote now."""

@@ -36,11 +36,14 @@ from skydraft.decoding.lookup import Lookup
 from skydraft.edge.cloud_client import CloudClient
 from skydraft.edge.draft_pool import DraftPool, Timed
 from skydraft.edge.drafter import Drafter
+from skydraft.edge.text_pace import TextPace
 from skydraft.edge.timeline import TimeKeeper
 from skydraft.edge.tree_reader import DraftStep
 from skydraft.errors import CacheOverflow, CloudFault, TransportError
 from skydraft.policies.planner import Planner
 from skydraft.sampling.guesses import Guesses
+
+ANSWERS_PER_TURN = 8  # of those that have come already, before other texts have their turn
 
 WITHOUT_DRAFT = "the draft model has no room for this text, so the cloud writes on alone"
 
@@ -54,6 +57,7 @@ class ExactWriter:
         pool: where the drafter has its slot; None: there is no drafter.
         show: called when the text has grown.
         keeper: told of draft steps.
+        pace: whether the text may grow at the moment.
 
     Attributes:
         is_full: the draft model has no room for the text, or for more of it: the cloud writes on alone.
@@ -69,6 +73,7 @@ class ExactWriter:
         pool: DraftPool | None,
         show: Callable[[], None],
         keeper: TimeKeeper,
+        pace: TextPace,
     ) -> None:
         self._session = session
         self._client = client
@@ -77,8 +82,11 @@ class ExactWriter:
         self._pool = pool
         self._show = show
         self._keeper = keeper
+        self._pace = pace
+        self._held_up_s: float | None = None  # since when
         self._drafting = Drafting(session, planner, time.monotonic(), lookup)
         self._wake = asyncio.Event()
+        pace.follow(self._wake.set)
         self._reading_prompt: asyncio.Task[None] | None = None
         # The draft step under way, and what it will give: the guesses after each node, and the seconds that it took.
         self._step: tuple[DraftStep, asyncio.Future[Timed[list[Guesses]]]] | None = None
@@ -113,6 +121,7 @@ class ExactWriter:
 
     async def _converse(self, read_prompt: Callable[[], asyncio.Task[None]], goes_on: Callable[[], bool]) -> None:
         """Over one connection."""
+        self._follow_pace()
         self._drafting.give_credit()
         self._read_for_drafts(read_prompt)
         await self._client.send_due()
@@ -122,6 +131,7 @@ class ExactWriter:
         try:
             while goes_on():
                 self._wake.clear()
+                self._follow_pace()
                 self._finish_step()
                 self._read_for_drafts(read_prompt)
                 can_draft = self._drafter is not None and self._has_read_prompt() and self._drafter.lease.is_held
@@ -138,11 +148,25 @@ class ExactWriter:
             await asyncio.gather(listening, return_exceptions=True)
 
     async def _listen(self) -> None:
+        num_answers = 0
         while not self._session.is_complete:
             await self._client.receive()
             self._drafting.saw_answer()
             self._show()
             self._wake.set()
+            num_answers += 1
+            if num_answers % ANSWERS_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _follow_pace(self) -> None:
+        drafting, now_s = self._drafting, time.monotonic()
+        if drafting.is_held_up == self._pace.is_held_up:
+            return
+        drafting.is_held_up = self._pace.is_held_up
+        if drafting.is_held_up:
+            self._held_up_s = now_s
+        elif self._held_up_s is not None:
+            self._planner.saw_interruption(now_s - self._held_up_s)
 
     def _read_for_drafts(self, read_prompt: Callable[[], asyncio.Task[None]]) -> None:
         """Begin to read the prompt, once there is something to draft, and again where the slot was lost."""

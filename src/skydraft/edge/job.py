@@ -11,6 +11,7 @@ from skydraft.decoding.lookup import LookupSources
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.kept_connection import KeptConnection
 from skydraft.edge.patience import Patience
+from skydraft.edge.text_pace import TextPace
 from skydraft.policies.gate import Gate
 from skydraft.policies.way import Way
 from skydraft.tasks.base import PromptPair
@@ -36,6 +37,7 @@ class Job:
     sources: of guesses that need no model, beside the prompt and the text; None: nothing is looked up.
     kind: of text: drafts do alike in texts of one kind.
     emotion_tokens: of a caption, with which a word for an emotion begins, and the emotion of each.
+    pace: whether the text may grow at the moment.
     """
 
     settings: DeviceSettings
@@ -53,3 +55,4 @@ class Job:
     sources: LookupSources | None = None
     kind: str = ""
     emotion_tokens: Mapping[int, str] = field(default_factory=dict)
+    pace: TextPace = field(default_factory=TextPace)

@@ -299,6 +299,10 @@ class TextRun:
         try:
             if mode is Mode.CLOUD:
                 while self._is_up_to(Mode.CLOUD):
+                    if self._job.pace.is_held_up:
+                        await client.rest()
+                        await self._job.pace.wait()
+                        self._planner.saw_interruption()
                     await client.listen(self._job.sampling.max_tokens)
                     self._show()
             elif self._job.rule.merges_offers:
@@ -381,6 +385,7 @@ class TextRun:
 
     async def _write_alone(self, goes_on: Callable[[], bool]) -> None:
         while goes_on():
+            await self._job.pace.wait()
             self._session.commit((await self._draft(ALONE_LENGTH)).token_ids)
             self._show()
             is_looking = self._looking is not None and not self._looking.done()
@@ -405,7 +410,7 @@ class TextRun:
         if lookup is None:
             pool, drafter = self._require_draft()
         told = self._planner, pool, self._show, self._keeper
-        exact_writer = ExactWriter(self._session, self._cloud(), drafter, lookup, *told)
+        exact_writer = ExactWriter(self._session, self._cloud(), drafter, lookup, *told, self._job.pace)
         try:
             await exact_writer.write(lambda: asyncio.create_task(self._follow()), lambda: self._is_up_to(Mode.HYBRID))
         finally:
@@ -439,6 +444,7 @@ class TextRun:
     async def _draft_until_unsure(self, goes_on: Callable[[], bool]) -> Block | None:
         """Commit block after block until the gate escalates one, which is returned; None: the text does not go on."""
         while goes_on():
+            await self._job.pace.wait()
             block = await self._draft(min(self._lengths.next_length(), self._session.max_block_length))
             if self._cap.allows(len(block.token_ids), self._gate.escalates(block.signals, block.token_ids)):
                 return block

@@ -20,6 +20,7 @@ from skydraft.config import DeviceSettings
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
+from skydraft.edge.text_pace import TextPace
 from skydraft.errors import SkydraftError
 from skydraft.gateway.conversation import CANNOT_HEAR
 from skydraft.gateway.gateway import Gateway
@@ -28,7 +29,7 @@ from skydraft.gateway.problems import BadRequest, problem_of
 from skydraft.gateway.requests import SamplingRequest
 from skydraft.gateway.sampling import asks_for_trace, own_headers, settings_for
 from skydraft.gateway.sse import begin_stream, event, unless_hung_up
-from skydraft.gateway.texts import Write, grow
+from skydraft.gateway.texts import Write, WriteCharged, grow
 from skydraft.gateway.trace import facts_of_piece, facts_of_texts
 from skydraft.tasks.cues import format_cues
 
@@ -123,13 +124,13 @@ class SoundAnswer:
             self._gateway.metrics.refused(problem.status)
             yield event(problem.body())
 
-    async def _made_ready(self) -> Write:
+    async def _made_ready(self) -> WriteCharged:
         return await self._gateway.made_ready(self._holder, self._make_ready, self._settings)
 
     async def _make_ready(self, _: DeviceSettings) -> Write:
         clip = await clip_of_sound(self._asked.data)
 
-        async def write(settings: DeviceSettings, on_text: OnText) -> Report:
+        async def write(settings: DeviceSettings, on_text: OnText, _: TextPace) -> Report:
             caption = await caption_of_clip(self._gateway, clip, settings, on_text)
             self._windows = caption.windows
             return report_of(caption, settings)

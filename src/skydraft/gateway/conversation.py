@@ -12,6 +12,7 @@ from skydraft.config import DeviceSettings
 from skydraft.core import Grammar, TextPiece
 from skydraft.edge.job import OnText
 from skydraft.edge.report import Report, joined
+from skydraft.edge.text_pace import TextPace
 from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.hearing import caption_of_clip, clip_of_sound, report_of
 from skydraft.gateway.problems import BadRequest
@@ -81,7 +82,7 @@ def _about_sound(turns: Sequence[Mapping[str, Any]], sounds: Sequence[bytes], ga
     async def make_ready(_: DeviceSettings) -> Write:
         clips = [await clip_of_sound(sound) for sound in sounds]
 
-        async def write(settings: DeviceSettings, on_text: OnText) -> Report:
+        async def write(settings: DeviceSettings, on_text: OnText, _: TextPace) -> Report:
             reports: list[Report] = []
             for clip in clips:  # each by itself: the model's format has room for one
                 if reports:

@@ -23,13 +23,15 @@ from skydraft.edge.asked import Asked
 from skydraft.edge.device import Device
 from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
+from skydraft.edge.text_pace import TextPace
 from skydraft.gateway.distances import NO_DISTANCES, Distances
 from skydraft.gateway.gateway_http import HOLD
 from skydraft.gateway.gateway_metrics import GatewayMetrics
 from skydraft.gateway.kept_responses import KeptResponses
 from skydraft.gateway.problems import CONTEXT_LENGTH, BadRequest
+from skydraft.gateway.shares import Shares
 from skydraft.gateway.sse import HungUp
-from skydraft.gateway.texts import MakeReady, Write
+from skydraft.gateway.texts import MakeReady, Write, WriteCharged
 from skydraft.gateway.turns import Turns
 
 log = logging.getLogger("skydraft.gateway")
@@ -66,6 +68,7 @@ class Gateway:
         self.is_draining = False
         self._accounts: dict[str, Account] = {}  # as many as there are keys
         self._turns = Turns()
+        self._shares = Shares(settings.texts_together)
         self._arriving: Counter[Holder] = Counter()  # requests whose bodies come in
         self._waiting: Counter[Holder] = Counter()  # requests that have arrived, and wait for their turn or have it
         self._present: Counter[Holder] = Counter()  # requests under way
@@ -119,12 +122,12 @@ class Gateway:
     def answering(self, asked: Asked) -> Write:
         """What writes texts that answer the same."""
 
-        async def write(settings: DeviceSettings, on_text: OnText) -> Report:
-            return await self.client.answer(asked, settings, on_text)
+        async def write(settings: DeviceSettings, on_text: OnText, pace: TextPace) -> Report:
+            return await self.client.answer(asked, settings, on_text, pace)
 
         return write
 
-    async def made_ready(self, holder: Holder, make_ready: MakeReady, settings: DeviceSettings) -> Write:
+    async def made_ready(self, holder: Holder, make_ready: MakeReady, settings: DeviceSettings) -> WriteCharged:
         """What writes the texts of a request, and has them paid for.
 
         Args:
@@ -183,8 +186,8 @@ class Gateway:
             )
             raise BadRequest(sentence, status=HTTPStatus.TOO_MANY_REQUESTS)
 
-    def charged(self, holder: Holder, write: Write) -> Write:
-        """The same writing, paid for piece by piece: a text that is broken off has paid for what there was of it."""
+    def charged(self, holder: Holder, write: Write) -> WriteCharged:
+        """The same writing at its key's pace, paid for piece by piece: what there was of a text broken off is paid."""
 
         async def write_charged(settings: DeviceSettings, on_text: OnText) -> Report:
             def charge(pieces: Sequence[TextPiece]) -> None:
@@ -194,7 +197,9 @@ class Gateway:
                 self.metrics.wrote(tokens)
                 on_text(pieces)
 
-            report = await write(settings, charge)
+            with self._shares.text(holder.name) as pace:
+                await pace.wait()
+                report = await write(settings, charge, pace)
             self.metrics.text_ended(report)
             return report
 

@@ -13,8 +13,10 @@ from skydraft.core import TextPiece
 from skydraft.edge.device import draw_seed
 from skydraft.edge.job import OnText
 from skydraft.edge.report import Report
+from skydraft.edge.text_pace import TextPace
 
-Write: TypeAlias = Callable[[DeviceSettings, OnText], Awaitable[Report]]
+Write: TypeAlias = Callable[[DeviceSettings, OnText, TextPace], Awaitable[Report]]
+WriteCharged: TypeAlias = Callable[[DeviceSettings, OnText], Awaitable[Report]]  # at its key's pace and cost
 MakeReady: TypeAlias = Callable[[DeviceSettings], Awaitable[Write]]  # what there is to do once for all texts
 
 
@@ -34,7 +36,7 @@ def seeded(settings: DeviceSettings, count: int) -> list[DeviceSettings]:
     return [replace(settings, seed=(seed + index) % 2**64) for index in range(count)]
 
 
-async def write_all(write: Write, settings: Sequence[DeviceSettings]) -> list[Report]:
+async def write_all(write: WriteCharged, settings: Sequence[DeviceSettings]) -> list[Report]:
     """The reports of all texts, written at the same time; where one fails the others end."""
     reports: dict[int, Report] = {}
     async for growth in grow(write, settings):
@@ -43,7 +45,7 @@ async def write_all(write: Write, settings: Sequence[DeviceSettings]) -> list[Re
     return [reports[number] for number in range(len(settings))]
 
 
-async def grow(write: Write, settings: Sequence[DeviceSettings]) -> AsyncGenerator[Growth, None]:
+async def grow(write: WriteCharged, settings: Sequence[DeviceSettings]) -> AsyncGenerator[Growth, None]:
     """All texts, as they come. They end with the iteration."""
     news: asyncio.Queue[Growth | None] = asyncio.Queue()
 

@@ -13,7 +13,7 @@ questions and answers (`edge/cloud_client`), whoever runs the draft model of dra
     drafting    saw_answer          the speed while drafting, and how much device and cloud     drafting, alone
                                     hold each other up; every REVIEW_TOKENS a way anew
     any         stop_drafting       -                                                           idle
-                saw_connection      the next answer may wait for a prompt and is not timed
+                saw_interruption    the next answer may wait for a prompt and is not timed
                 saw_question        a round begins: with saw_answer a round trip and a pass
                 saw_ping            the round trip
                 saw_pass_times      what passes of this cloud take, as it says
@@ -102,8 +102,13 @@ class Planner:
         """The device does not draft any more; the cloud may write on."""
         self._is_drafting = False
 
-    def saw_connection(self) -> None:
-        """There is a new connection: the cloud's next answer may have waited for a prompt to be read."""
+    def saw_interruption(self, held_up_s: float = 0.0) -> None:
+        """There is a new connection, and the cloud's next answer may have waited for a prompt; or the text was held up.
+
+        Args:
+            held_up_s: so long.
+        """
+        self._begun_s += held_up_s
         self.estimates.begin_passes()
 
     def saw_question(self, now_s: float) -> None:
