@@ -13,7 +13,7 @@ import pytest
 from skydraft.cli.summaries import MEANINGS, UNASKED, UNDRAFTED
 from skydraft.cloud.access.keys import KeyGrant, add_key
 from skydraft.config import DeviceSettings, GatewaySettings
-from skydraft.core import Mode, Origin, ShareLevel
+from skydraft.core import Evidence, Mode, Origin, ShareLevel
 from skydraft.gateway.choices import allowed_values
 from skydraft.gateway.page import FOLDER
 from tests.gateway.running import Served, served
@@ -98,6 +98,13 @@ def test_what_may_be_chosen_is_what_is_not_refused(gateway: Served) -> None:
     ("settings", "has_draft", "share", "evidence", "mode"),
     [
         (DeviceSettings(share=ShareLevel.FEATURES), True, "features none tokens", "unsure never", "hybrid edge auto"),
+        (
+            DeviceSettings(share=ShareLevel.FEATURES, evidence=Evidence.ALWAYS),
+            True,
+            "features none tokens",
+            "always unsure never",
+            "hybrid edge auto cloud",
+        ),
         (DeviceSettings(mode=Mode.EDGE, share=ShareLevel.NONE), True, "none", "never", "auto edge"),
         (DeviceSettings(mode=Mode.CLOUD), False, "tokens", "never", "cloud"),
     ],

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from skydraft.config import DeviceSettings, with_flags
+from skydraft.config import DeviceSettings
 from skydraft.core import Evidence, Mode, Objective, ShareLevel
 from skydraft.edge.ready_device import require_language_models
 from skydraft.errors import ConfigError
-from skydraft.gateway.caps import refuse_more
 from skydraft.gateway.gateway import Gateway
 from skydraft.gateway.problems import BadRequest
-from skydraft.gateway.sampling import ROUND_TRIP
+from skydraft.gateway.requests import SamplingRequest
+from skydraft.gateway.sampling import ROUND_TRIP, settings_for
 
-SHOWN: Mapping[str, type[ShareLevel | Evidence | Objective | Mode]] = {
+Choice: TypeAlias = ShareLevel | Evidence | Objective | Mode
+SHOWN: Mapping[str, type[Choice]] = {
     "share": ShareLevel,
     "evidence": Evidence,
     "objective": Objective,
@@ -65,14 +67,12 @@ def _configured(settings: DeviceSettings, name: str) -> str:
     return str(settings.evidence_leaves if name == "evidence" else getattr(settings, name))
 
 
-def _is_allowed(settings: DeviceSettings, has_draft: bool, name: str, value: object) -> bool:
+def _is_allowed(settings: DeviceSettings, has_draft: bool, name: str, value: Choice) -> bool:
     if value in (Mode.EDGE, ShareLevel.NONE) and not has_draft:
         return False
-    changes = {name: value, **({"mode": Mode.EDGE} if value is ShareLevel.NONE else {})}
-    if value is ShareLevel.TOKENS:
-        changes["evidence"] = Evidence.NEVER
+    own = {name: value.value, **({"mode": Mode.EDGE.value} if value is ShareLevel.NONE else {})}
     try:
-        refuse_more(settings, with_flags(settings, **changes))
+        settings_for(settings, SamplingRequest(), own)
     except (BadRequest, ConfigError):
         return False
     return True
