@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.gateway.running import DRAFT, TARGET, truth
 from tests.system.processes import Process, skydraft, started
 from tests.waiting import PATIENCE_S, wait_until
 
+ENDLESS = "table:vocab=64,seed=3,order=2"
 PAIR = ("--draft", DRAFT, "--target", TARGET, "--port", "0")
 
 
@@ -35,6 +37,33 @@ def test_it_writes_with_a_cloud_of_its_own_and_both_end(end: signal.Signals) -> 
         process.send_signal(end)
         process.wait(PATIENCE_S)
         wait_until(lambda: not cloud.is_running() or cloud.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.parametrize("num_signals", [1, 2])
+def test_a_text_under_way_does_not_keep_it_and_it_ends_without_a_word_too_many(num_signals: int) -> None:
+    slow = ("--draft", f"paced:step_ms=20:{ENDLESS}", "--target", f"paced:step_ms=20:{ENDLESS}", "--port", "0")
+    with started("serve", *slow) as process:
+        url = address_of(process)
+        body = {"prompt": "ba de", "max_tokens": 4000, "stream": True}
+        with httpx.stream("POST", f"{url}/completions", json=body, timeout=PATIENCE_S) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGINT)
+            if num_signals == 2:
+                wait_until(lambda: not is_reachable(url))
+                process.send_signal(signal.SIGINT)
+            with pytest.raises(httpx.TransportError):
+                list(lines)
+        process.wait(PATIENCE_S)
+        assert not {"Traceback", "Exception", "CancelledError"}.intersection(re.findall(r"\w+", process.stderr.read()))
+
+
+def is_reachable(url: str) -> bool:
+    try:
+        httpx.get(f"{url}/models", timeout=PATIENCE_S)
+    except httpx.TransportError:
+        return False
+    return True
 
 
 def test_settings_of_a_file_count_and_flags_stand_above_them(tmp_path: Path) -> None:

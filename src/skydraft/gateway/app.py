@@ -84,7 +84,7 @@ def make_app(gateway: Gateway, lifespan: Callable[[], AbstractAsyncContextManage
 
 
 class Answers:
-    """Turns errors into answers, and ends quietly where the app has hung up."""
+    """Turns errors into answers, and ends quietly where the app has hung up, or the gateway ends by force."""
 
     def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
         self._app = app
@@ -104,7 +104,7 @@ class Answers:
 
         try:
             await self._app(scope, receive, take)
-        except HungUp:
+        except (HungUp, asyncio.CancelledError):  # only a server that ends cancels
             scope["state"][ABORT]()  # not politely, which would wait until the app has read what it does not read
             await until_hung_up(receive)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import time
@@ -71,6 +72,12 @@ class GatewayServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
+        requests = list(self.server_state.tasks)  # which a second signal does not wait for: their device is about to go
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+        if self.force_exit:  # which uvicorn then leaves to whoever cancels it, with a traceback
+            await self.lifespan.shutdown()
         flush_logs()
 
     async def on_tick(self, counter: int) -> bool:
