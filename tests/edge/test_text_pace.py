@@ -14,6 +14,7 @@ from msgspec import structs
 from skydraft.core import Mode, Rank, TextPiece, tokens_of
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.job import Job
+from skydraft.edge.patience import Patience
 from skydraft.edge.report import Report
 from skydraft.edge.text_pace import TextPace
 from skydraft.edge.writer import Writer
@@ -21,7 +22,7 @@ from skydraft.engines.emulated.paced import Pace
 from skydraft.policies.gate import NeverGate
 from skydraft.policies.way import parse_way
 from tests.edge.test_writer import DRAFT, JOB, TARGET, changed, ids
-from tests.linked import table
+from tests.linked import cloud_only, table
 from tests.virtual_cloud import in_pace, virtual_cloud
 from tests.virtual_time import in_virtual_time
 
@@ -36,7 +37,8 @@ def _slow_cloud() -> AbstractAsyncContextManager[str]:
 class Text:
     """A text that is held up once it has some tokens, for a while; `lengths` has how long it was then, and after it."""
 
-    def __init__(self, job: Job, engine: Any) -> None:
+    def __init__(self, job: Job, engine: Any, still_s: float) -> None:
+        self._still_s = still_s
         self.pace, self.num_tokens, self.lengths = TextPace(), 0, list[int]()
         self._job, self._engine = replace(job, pace=self.pace), engine
         self._holding: asyncio.Task[None] | None = None
@@ -60,16 +62,16 @@ class Text:
     async def _hold(self) -> None:
         await asyncio.sleep(SETTLE_S)
         self.lengths.append(self.num_tokens)
-        await asyncio.sleep(STILL_S)
+        await asyncio.sleep(self._still_s)
         self.lengths.append(self.num_tokens)
         self.pace.let_on()
 
 
-async def _check(address: str | None, draft: str | None = DRAFT, **changes: Any) -> None:
-    """Write a text twice, held up and not."""
+async def _check(address: str | None, draft: str | None = DRAFT, still_s: float = STILL_S, **changes: Any) -> Report:
+    """Write a text twice, held up and not; gives the report of the first."""
     sampling = structs.replace(JOB.sampling, max_tokens=60)
     job = changed(JOB, address=None if address is None else CloudAddress(address), sampling=sampling, **changes)
-    text = Text(job, None if draft is None else in_pace(table(draft), Pace(step_ms=10)))
+    text = Text(job, None if draft is None else in_pace(table(draft), Pace(step_ms=10)), still_s)
     report = await text.write()
     length, later = text.lengths
     assert length == later < len(report.tokens) == sampling.max_tokens
@@ -78,6 +80,7 @@ async def _check(address: str | None, draft: str | None = DRAFT, **changes: Any)
         assert ids(report) == ids(await writer.write(job, lambda _: None))
     finally:
         writer.close()
+    return report
 
 
 @pytest.mark.parametrize("way", ["wait:5", "pipelined:3", "tree", "free", "auto", "cloud"])
@@ -102,6 +105,37 @@ async def test_a_text_of_the_device() -> None:
 async def test_a_text_that_is_judged_block_by_block() -> None:
     async with _slow_cloud() as address:
         await _check(address, rule=Rank(20), gate=NeverGate())
+
+
+@pytest.mark.parametrize("still_s", [1.0, 1000.0])
+@pytest.mark.parametrize("patience", [Patience("fail", 0), Patience("wait", 30), Patience("tunnel", 30, 0.25)])
+@pytest.mark.parametrize("changes", [{"mode": Mode.CLOUD}, {"way": parse_way("free")}, {"way": parse_way("wait:3")}])
+@in_virtual_time
+async def test_it_is_no_matter_of_patience_however_long_it_takes(
+    changes: dict[str, Any], patience: Patience, still_s: float
+) -> None:
+    async with _slow_cloud() as address:
+        report = await _check(address, still_s=still_s, patience=patience, **changes)
+    assert report.is_cloud_text
+    assert not report.is_alone
+    assert not report.reconnects
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.005, 0.02, 0.05])
+@pytest.mark.parametrize("changes", [{"mode": Mode.CLOUD}, {"way": parse_way("free")}, {"way": parse_way("cloud")}])
+@in_virtual_time
+async def test_a_text_that_is_held_up_before_its_first_token(changes: dict[str, Any], delay_s: float) -> None:
+    pace, writer = TextPace(), Writer(table(DRAFT))
+    async with _slow_cloud() as address:
+        job = replace(changed(JOB, address=CloudAddress(address), **changes), pace=pace)
+        writing = asyncio.create_task(writer.write(job, lambda _: None))
+        await asyncio.sleep(delay_s)
+        pace.hold_up()
+        await asyncio.sleep(1000.0)
+        pace.let_on()
+        report = await writing
+    writer.close()
+    assert ids(report) == cloud_only(table(TARGET), job.sampling)
 
 
 @in_virtual_time

@@ -20,7 +20,7 @@ from skydraft.cloud.access.keys import KeyGrant, add_key
 from skydraft.cloud.limits import sliced_stream, strangers
 from skydraft.config import GatewaySettings
 from skydraft.gateway import requests
-from skydraft.gateway.turns import Turns
+from skydraft.gateway.preparation_time import PreparationTime
 from tests.gateway.running import Served, request_of, served, truth
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -196,45 +196,45 @@ def test_a_keys_sessions_are_its_texts_at_the_same_time(tmp_path: Path) -> None:
         ("/responses", {"input": "ba"}),
     ],
 )
-def test_a_request_is_read_and_its_prompt_made_ready_in_turns_of_its_key(
+def test_a_request_is_read_and_its_prompt_made_ready_in_its_keys_time(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, object]
 ) -> None:
-    turns: list[str] = []
-    device, turn = guarded.served.gateway.device, Turns.turn
+    events: list[str] = []
+    device, of = guarded.served.gateway.device, PreparationTime.of
     encode = device.tokenizer.encode
 
     @asynccontextmanager
-    async def seen_turn(self: Turns, name: str) -> AsyncIterator[None]:
-        async with turn(self, name):
-            turns.append(name)
+    async def seen(self: PreparationTime, name: str) -> AsyncIterator[None]:
+        async with of(self, name):
+            events.append(name)
             yield
-            turns.append("")
+            events.append("")
 
     def seen_encode(text: str, **options: bool) -> Sequence[int]:
-        turns.append("encodes")
+        events.append("encodes")
         return encode(text, **options)
 
-    monkeypatch.setattr(Turns, "turn", seen_turn)
+    monkeypatch.setattr(PreparationTime, "of", seen)
     monkeypatch.setattr(device.tokenizer, "encode", seen_encode)
     answer = guarded.served.post(path, {**body, "temperature": 1.0}, Authorization=guarded.honest)
     assert answer.status_code == 200
-    assert [each for each, _ in groupby(turns)] == ["honest", "", "honest", "encodes", ""]
+    assert [each for each, _ in groupby(events)] == ["honest", "", "honest", "encodes", ""]
 
 
-def test_a_key_has_no_more_requests_that_wait_for_their_turn_than_connections(
+def test_a_key_has_no_more_requests_that_wait_to_be_read_than_connections(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     has_gone_on = threading.Event()
     waiting: list[str] = []
 
     @asynccontextmanager
-    async def slow_turn(_: Turns, name: str) -> AsyncIterator[None]:
+    async def slow(_: PreparationTime, name: str) -> AsyncIterator[None]:
         waiting.append(name)
         if name == "attacker":
             await asyncio.to_thread(has_gone_on.wait)
         yield
 
-    monkeypatch.setattr(Turns, "turn", slow_turn)
+    monkeypatch.setattr(PreparationTime, "of", slow)
     with ThreadPoolExecutor(FEW) as apps:
         answers = [apps.submit(guarded.served.post, PATH, BODY, Authorization=guarded.attacker) for _ in range(FEW)]
         try:
@@ -246,3 +246,27 @@ def test_a_key_has_no_more_requests_that_wait_for_their_turn_than_connections(
     assert refused.status_code == 429
     assert f"all {FEW} connections of this API key are taken" in refused.json()["error"]["message"]
     assert [answer.result().status_code for answer in answers] == [200] * FEW
+
+
+def test_an_app_that_hangs_up_before_its_request_is_read_is_forgotten(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_begun, has_ended = threading.Event(), threading.Event()
+
+    @asynccontextmanager
+    async def endless(_: PreparationTime, name: str) -> AsyncIterator[None]:
+        if name == "attacker":
+            has_begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                has_ended.set()
+        yield
+
+    monkeypatch.setattr(PreparationTime, "of", endless)
+    with guarded.served.connected() as app:
+        body = json.dumps(BODY).encode()
+        app.sendall(head(len(body), Authorization=guarded.attacker) + body)
+        assert has_begun.wait(PATIENCE_S)
+    assert has_ended.wait(PATIENCE_S)
+    assert guarded.is_served()

@@ -11,8 +11,8 @@ import pytest
 
 from skydraft.config import DeviceSettings
 from skydraft.core import Mode, Prompt, ShareLevel, json_object, json_schema, tool_calls
-from skydraft.edge.asked import Asked
 from skydraft.edge.job import OnText
+from skydraft.edge.ready_prompt import ReadyPrompt
 from skydraft.edge.report import Report, unwritten
 from skydraft.edge.text_pace import TextPace
 from skydraft.gateway.problems import BadRequest
@@ -46,18 +46,18 @@ def writing(gateway: Served, text: str) -> Iterator[list[dict[str, Any]]]:
     """As if the model wrote this; gives with what it was asked to."""
     asked: list[dict[str, Any]] = []
 
-    async def ask(*_: Any, **options: Any) -> Asked:
+    async def ready(*_: Any, **options: Any) -> ReadyPrompt:
         asked.append(options)
-        return Asked(PromptPair(Prompt(()), None), (), None, (), options["grammar"])
+        return ReadyPrompt(PromptPair(Prompt(()), None), (), None, (), options["grammar"])
 
-    async def answer(_: Asked, settings: DeviceSettings, on_text: OnText, pace: TextPace) -> Report:
+    async def write_ready(_: ReadyPrompt, settings: DeviceSettings, on_text: OnText, pace: TextPace) -> Report:
         report = unwritten(text, Mode.HYBRID, ShareLevel.TOKENS)
         on_text(report.pieces)
         return report
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gateway.gateway.client, "ask", ask)
-        patch.setattr(gateway.gateway.client, "answer", answer)
+        patch.setattr(gateway.gateway.client, "ready", ready)
+        patch.setattr(gateway.gateway.client, "write_ready", write_ready)
         yield asked
 
 

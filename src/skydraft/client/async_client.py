@@ -15,11 +15,11 @@ from skydraft.client.options import ClientOptions, TextOptions, settings_of
 from skydraft.client.streamed_text import AsyncStreamedText
 from skydraft.config import DeviceSettings
 from skydraft.core import Grammar, TextPiece
-from skydraft.edge.asked import Asked
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.device import Device
 from skydraft.edge.job import OnText
 from skydraft.edge.ready_device import ready_device, require_language_models
+from skydraft.edge.ready_prompt import ReadyPrompt
 from skydraft.edge.report import BETWEEN_WINDOWS, Report
 from skydraft.edge.text_pace import TextPace
 from skydraft.errors import ConfigError
@@ -171,11 +171,10 @@ class AsyncClient:
             grammar: that the text follows.
             tools: that the model may call; its chat format tells it of them.
         """
-        return await self.answer(
-            await self.ask(prompt, settings, context, prediction, grammar, tools), settings, on_text
-        )
+        ready = await self.ready(prompt, settings, context, prediction, grammar, tools)
+        return await self.write_ready(ready, settings, on_text)
 
-    async def ask(
+    async def ready(
         self,
         prompt: str | Conversation,
         settings: DeviceSettings,
@@ -183,17 +182,17 @@ class AsyncClient:
         prediction: str | None = None,
         grammar: Grammar | None = None,
         tools: Tools = (),
-    ) -> Asked:
+    ) -> ReadyPrompt:
         """What `write` does before a text begins: once for all texts that answer the same. Arguments as there."""
         device = self.device
         require_language_models(settings)
         if isinstance(prompt, str):
-            return await device.ask(prompt, settings, context, prediction, grammar)
-        return await device.ask_chat(prompt, settings, prediction, grammar, tools)
+            return await device.ready_prompt(prompt, settings, context, prediction, grammar)
+        return await device.ready_chat(prompt, settings, prediction, grammar, tools)
 
-    async def answer(
+    async def write_ready(
         self,
-        asked: Asked,
+        ready: ReadyPrompt,
         settings: DeviceSettings,
         on_text: OnText = lambda _: None,
         pace: TextPace | None = None,
@@ -201,10 +200,10 @@ class AsyncClient:
         """The rest of `write`.
 
         Args:
-            settings: of the same share level as `ask` was given.
+            settings: as `ready` was given, but for their seed.
             pace: whether the text may grow at the moment; None: always.
         """
-        return await self.device.answer(asked, settings, on_text, self._warn, pace)
+        return await self.device.write_ready(ready, settings, on_text, self._warn, pace)
 
     async def write_caption(
         self,
@@ -212,12 +211,14 @@ class AsyncClient:
         settings: DeviceSettings,
         on_text: OnText = lambda _: None,
         instruction: str = INSTRUCTION,
+        pace: TextPace | None = None,
     ) -> Caption:
         """As `caption`.
 
         Args:
             on_text: told the pieces of the text as they come.
             instruction: what is to be said of it.
+            pace: whether the text may grow at the moment; None: always.
         """
         has_begun = False
 
@@ -230,7 +231,8 @@ class AsyncClient:
             if has_begun and window.has_speech:
                 on_text([TextPiece(BETWEEN_WINDOWS, ())])
 
-        return Caption(tuple(await self.device.caption(clip, show, self._warn, next_window, settings, instruction)))
+        told = show, self._warn, next_window
+        return Caption(tuple(await self.device.caption(clip, *told, settings, instruction, pace)))
 
     async def _stream(self, prompt: str | Conversation, options: TextOptions, on_text: OnText) -> Report:
         return await self.write(prompt, self._settings(options), on_text)

@@ -67,7 +67,9 @@ def tool_calls(
 
 
 def _with_few_blanks(schema: JsonSchema) -> JsonSchema:
-    return {"x-guidance": {"whitespace_pattern": BLANKS}, **schema}
+    own = schema.get("x-guidance", {})
+    says_it = not isinstance(own, Mapping) or "whitespace_flexible" in own
+    return schema if says_it else {**schema, "x-guidance": {"whitespace_pattern": BLANKS, **own}}
 
 
 def _call_schema(name: str, arguments: JsonSchema) -> JsonSchema:

@@ -24,7 +24,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from skydraft.decoding.edge_session import EdgeSession, Phase
 from skydraft.edge.border import Border
@@ -34,6 +33,7 @@ from skydraft.edge.kept_connection import KeptConnection
 from skydraft.edge.mismatch import explain_mismatch
 from skydraft.edge.padded import Channel, PaddedConnection
 from skydraft.edge.patience import AnswerTime, Patience
+from skydraft.edge.text_pace import TextPace
 from skydraft.edge.timeline import TimeKeeper
 from skydraft.errors import CloudFault, TransportError, VocabularyMismatch
 from skydraft.policies.planner import Planner
@@ -57,6 +57,7 @@ class CloudClient:
         pads: messages are padded and leave at a fixed pace (`edge/padded`).
         keeper: told when offers leave and answers arrive.
         kept: of a conversation: its connection is used, and kept for what comes next. One that pads is not.
+        pace: whether the text may grow; None: always.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class CloudClient:
         pads: bool = False,
         keeper: TimeKeeper | None = None,
         kept: KeptConnection | None = None,
+        pace: TextPace | None = None,
     ) -> None:
         self.session = session
+        self._pace = pace or TextPace()
         self.num_reconnects = 0
         self.notify = notify
         self._border = border
@@ -126,12 +129,35 @@ class CloudClient:
         length = len(self.session.token_ids)
         await self._persist(lambda: self._exchange(lambda: len(self.session.token_ids) > length))
 
-    async def rest(self) -> None:
-        """Take the credit back: the text is held up. What is under way is taken in when it goes on."""
+    async def stand_still(self) -> None:
+        """Take the credit back until the text may grow; what is under way is taken in meanwhile.
+
+        Raises: as `open`; but a connection that is lost meanwhile is not missed.
+        """
         self.session.give_credit(0)
-        if self._connection is not None:
-            with suppress(TransportError):  # which shows again when it goes on
-                await self.send_due()
+        going_on = asyncio.create_task(self._pace.wait())
+        try:
+            while self._pace.is_held_up:
+                if self._connection is None:
+                    await going_on
+                    return
+                try:
+                    await self.send_due()
+                    await self._receive_until(going_on)
+                except (TransportError, CloudFault) as error:
+                    await self.recover(error)
+        finally:
+            going_on.cancel()
+
+    async def _receive_until(self, end: asyncio.Task[None]) -> None:
+        receiving = asyncio.create_task(self.receive())
+        try:
+            await asyncio.wait({receiving, end}, return_when=asyncio.FIRST_COMPLETED)
+            if receiving.done():
+                receiving.result()
+        finally:
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
 
     async def connect(self) -> Channel:
         """Connect, once; there is no connection yet. Raises: TransportError."""
@@ -195,7 +221,7 @@ class CloudClient:
         return await self._connection.round_trip_s()
 
     async def recover(self, error: TransportError | CloudFault) -> None:
-        """After a loss: wait as long as is good before the next attempt.
+        """After a loss: wait as long as is good before the next attempt; where the text is held up, until it may grow.
 
         Raises:
             TransportError, CloudFault: `error`, where patience has ended or would not help.
@@ -203,6 +229,10 @@ class CloudClient:
         if self._is_unproven:
             self._is_unproven = False
             await self._drop(is_lost=True)
+            return
+        if self._pace.is_held_up and isinstance(error, TransportError):  # for one, a cloud heard nothing for too long
+            await self._drop(is_lost=True)
+            await self._pace.wait()
             return
         least_s = await self._lose(error)
         if self._patience.offline != "wait":

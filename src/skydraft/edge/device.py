@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -32,16 +30,17 @@ from skydraft.core import (
 )
 from skydraft.decoding.lookup import LookupSources
 from skydraft.edge import ears
-from skydraft.edge.asked import Asked
 from skydraft.edge.border import DisclosureRecord
 from skydraft.edge.captioned_window import CaptionedWindow
 from skydraft.edge.cloud_address import CloudAddress
+from skydraft.edge.in_thread import in_thread
 from skydraft.edge.job import Job, Notify, OnText
 from skydraft.edge.kept_agreement import KeptAgreement
 from skydraft.edge.kept_connection import KeptConnection
 from skydraft.edge.kept_texts import KeptText
 from skydraft.edge.own_texts import OwnTexts
 from skydraft.edge.patience import Patience
+from skydraft.edge.ready_prompt import ReadyPrompt
 from skydraft.edge.report import Report, unwritten
 from skydraft.edge.review import Review, review
 from skydraft.edge.text_pace import TextPace
@@ -65,7 +64,6 @@ from skydraft.text.tokenizer import Tokenizer
 LONG_CHARS = 2**13  # some 15 ms of a tokenizer in Python
 
 OnWindow = Callable[[Window], None]
-_Made = TypeVar("_Made")
 
 
 class Device:
@@ -163,6 +161,7 @@ class Device:
         on_window: OnWindow = lambda window: None,
         settings: DeviceSettings | None = None,
         instruction: str = INSTRUCTION,
+        pace: TextPace | None = None,
     ) -> list[CaptionedWindow]:
         """Say how the voice in a clip sounds, window by window.
 
@@ -172,13 +171,14 @@ class Device:
             on_window: told of each window before its text comes; one without speech has none.
             settings: for this clip, in place of the device's; the models stay those that are loaded.
             instruction: what is to be said of it.
+            pace: whether its text may grow at the moment; None: always.
         Raises:
             SkydraftError: as `caption_window`.
         """
         captioned, seed = [], self.draw_seed(settings)
         for window in split_windows(clip.samples, self.has_speech):
             on_window(window)
-            window_caption = self.caption_window(window, clip.name, seed, on_text, notify, settings, instruction)
+            window_caption = self.caption_window(window, clip.name, seed, on_text, notify, settings, instruction, pace)
             captioned.append(await window_caption)
         return captioned
 
@@ -191,6 +191,7 @@ class Device:
         notify: Notify = lambda _: None,
         settings: DeviceSettings | None = None,
         instruction: str = INSTRUCTION,
+        pace: TextPace | None = None,
     ) -> CaptionedWindow:
         """Say how the voice in one window sounds.
 
@@ -220,6 +221,7 @@ class Device:
         share = ShareLevel.NONE if settings.captions_alone else settings.shared_in_prompts
         prompts = caption_prompts(self.tokenizer.encode, features, share, instruction)
         job = self._job(prompts, settings, self._caption_facts, seed, kind="caption")
+        job = dataclasses.replace(job, pace=pace or TextPace())
         if is_sure is not False:
             job = dataclasses.replace(job, emotion_tokens=self._emotion_tokens)
         report = await self._writer.write(job, on_text, notify)
@@ -251,9 +253,8 @@ class Device:
             DisclosureError: the prompt is to stay on the device, which has no draft model to write with.
         """
         settings = settings or self.settings
-        return await self.answer(
-            await self.ask(prompt, settings, context, prediction, grammar), settings, on_text, notify
-        )
+        ready = await self.ready_prompt(prompt, settings, context, prediction, grammar)
+        return await self.write_ready(ready, settings, on_text, notify)
 
     async def chat(
         self,
@@ -276,74 +277,70 @@ class Device:
             PromptRejected: the chat format does not take them.
         """
         settings = settings or self.settings
-        asked = await self.ask_chat(messages, settings, prediction, grammar, tools)
-        return await self.answer(asked, settings, on_text, notify)
+        ready = await self.ready_chat(messages, settings, prediction, grammar, tools)
+        return await self.write_ready(ready, settings, on_text, notify)
 
-    async def ask(
+    async def ready_prompt(
         self,
         prompt: str,
         settings: DeviceSettings,
         context: str | None = None,
         prediction: str | None = None,
         grammar: Grammar | None = None,
-    ) -> Asked:
+    ) -> ReadyPrompt:
         """What `generate` does before the text begins: once for all texts that answer the same. Arguments as there.
 
         Args:
-            settings: of the texts, which may differ in how tokens are chosen.
+            settings: of the texts, which may differ in their seeds.
         Raises:
             ConfigError: the grammar is none.
         """
         told = context if settings.shared_in_prompts is ShareLevel.FEATURES else None
-        prompts, expected_ids = await _aside(
-            [prompt, context, prediction],
-            lambda: (self._prompts(prompt, settings, context), self._expected_ids(prediction)),
-        )
-        await self._compile(grammar)
-        return Asked(
-            prompts,
-            words=[text for text in (prompt, told, prediction) if text],
-            question=None if context or grammar else prompt,
-            expected_ids=expected_ids,
-            grammar=grammar,
-            kind="about a context" if context else "",
+        words = [text for text in (prompt, told, prediction) if text]
+        return await self._ready(
+            lambda: ReadyPrompt(
+                self._prompts(prompt, settings, context),
+                self._private_kinds(words, settings, grammar),
+                question=None if context or grammar else prompt,
+                expected_ids=self._expected_ids(prediction),
+                grammar=grammar,
+                kind="about a context" if context else "",
+            ),
+            [*words, context],
+            grammar,
         )
 
-    async def ask_chat(
+    async def ready_chat(
         self,
         messages: Conversation,
         settings: DeviceSettings,
         prediction: str | None = None,
         grammar: Grammar | None = None,
         tools: Tools = (),
-    ) -> Asked:
-        """What `chat` does before the text begins, otherwise as `ask`.
+    ) -> ReadyPrompt:
+        """What `chat` does before the text begins, otherwise as `ready_prompt`.
 
         Raises:
             ConfigError: the grammar is none. PromptRejected: the chat format does not take the messages.
         """
         is_question = [message.get("role") for message in messages] == ["user"] and not grammar and not tools
         words, share = [*words_in([*messages, *tools]), prediction or ""], settings.shared_in_prompts
-        prompts, expected_ids = await _aside(
-            words,
-            lambda: (
+        return await self._ready(
+            lambda: ReadyPrompt(
                 conversation_prompts(self.tokenizer, messages, share, self._template, tools),
-                self._expected_ids(prediction),
+                self._private_kinds(words, settings, grammar),
+                question=str(messages[0].get("content") or "") if is_question else None,
+                expected_ids=self._expected_ids(prediction),
+                grammar=grammar,
+                kind=text_kind(messages, tools),
             ),
-        )
-        await self._compile(grammar)
-        return Asked(
-            prompts,
-            words=words,
-            question=str(messages[0].get("content") or "") if is_question else None,
-            expected_ids=expected_ids,
-            grammar=grammar,
-            kind=text_kind(messages, tools),
+            words,
+            grammar,
         )
 
-    async def answer(
+    async def write_ready(
         self,
-        asked: Asked,
+        ready: ReadyPrompt,
         settings: DeviceSettings,
         on_text: OnText = lambda _: None,
         notify: Notify = lambda _: None,
@@ -354,14 +351,12 @@ class Device:
         Arguments and errors otherwise as `generate`.
 
         Args:
-            asked: made with settings of the same share level.
+            ready: made with these settings, but for their seed.
             pace: whether the text may grow at the moment; None: always.
         """
         pace = pace or TextPace()
-        is_checked = settings.keep_home and not settings.keeps_to_itself
-        words = [*asked.words, *settings.stop, "" if asked.grammar is None else asked.grammar.source]
-        if is_checked and (kinds := private_kinds("\n".join(words), settings.private_patterns)):
-            return await self._write_at_home(asked, settings, kinds, on_text, notify, pace)
+        if ready.private_kinds:
+            return await self._write_at_home(ready, settings, on_text, notify, pace)
         shown: list[TextPiece] = []
 
         def show(pieces: Sequence[TextPiece]) -> None:
@@ -369,9 +364,9 @@ class Device:
             on_text(pieces)
 
         seed = self.draw_seed(settings)
-        told = asked.expected_ids, asked.grammar, asked.kind
-        job = dataclasses.replace(self._job(asked.prompts, settings, self._facts, seed, *told), pace=pace)
-        history, question = self._history, asked.question
+        told = ready.expected_ids, ready.grammar, ready.kind
+        job = dataclasses.replace(self._job(ready.prompts, settings, self._facts, seed, *told), pace=pace)
+        history, question = self._history, ready.question
         try:
             report = await self._writer.write(job, show, notify)
         except (TransportError, CloudFault) as error:
@@ -432,16 +427,27 @@ class Device:
     def _expected_ids(self, prediction: str | None) -> Sequence[int]:
         return self.tokenizer.encode_plain(prediction) if prediction else ()
 
-    async def _compile(self, grammar: Grammar | None) -> None:
-        """Once for all texts that follow it, which may take long: others go on meanwhile."""
-        if grammar is not None:
-            await asyncio.to_thread(self._reader.compile, grammar)
+    def _private_kinds(self, words: Sequence[str], settings: DeviceSettings, grammar: Grammar | None) -> Sequence[str]:
+        """What of these, which would leave, is to stay; nothing where it does not leave, or may."""
+        if not settings.keep_home or settings.keeps_to_itself:
+            return ()
+        words = [*words, *settings.stop, "" if grammar is None else grammar.source]
+        return private_kinds("\n".join(words), settings.private_patterns)
+
+    async def _ready(
+        self, make: Callable[[], ReadyPrompt], texts: Sequence[str | None], grammar: Grammar | None
+    ) -> ReadyPrompt:
+        """What is made of texts; of long ones in a thread, so that other texts go on meanwhile."""
+        num_chars = sum(len(text or "") for text in texts)
+        ready = make() if num_chars < LONG_CHARS else await in_thread(make)
+        if grammar is not None:  # compiled once for all texts that follow it, which may take long
+            await in_thread(lambda: self._reader.compile(grammar))
+        return ready
 
     async def _write_at_home(
         self,
-        asked: Asked,
+        ready: ReadyPrompt,
         settings: DeviceSettings,
-        kinds: Sequence[str],
         on_text: OnText,
         notify: Notify,
         pace: TextPace,
@@ -451,13 +457,13 @@ class Device:
         Raises:
             DisclosureError: it has no draft model.
         """
-        why = f"the prompt has something private in it ({', '.join(kinds)}) and is not sent"
+        why = f"the prompt has something private in it ({', '.join(ready.private_kinds)}) and is not sent"
         if not self._has_draft:
             raise DisclosureError(f"{why}, and the device has no model to write with: name one with --draft")
         notify(f"{why}: the device writes by itself")
         at_home = replace(settings, mode=Mode.EDGE, share=ShareLevel.NONE, evidence=None, accept=None, gate=None)
-        prompts = PromptPair(asked.prompts.edge, None)
-        job = self._job(prompts, at_home, self._facts, self.draw_seed(settings), grammar=asked.grammar)
+        prompts = PromptPair(ready.prompts.edge, None)
+        job = self._job(prompts, at_home, self._facts, self.draw_seed(settings), grammar=ready.grammar)
         return await self._writer.write(dataclasses.replace(job, pace=pace), on_text, notify)
 
     def _repeat(self, answer: str, settings: DeviceSettings, on_text: OnText) -> Report:
@@ -516,12 +522,6 @@ class Device:
         if settings.way == "cloud" or not is_wanted:
             return None
         return LookupSources(expected_ids, self._history.index if self._history else None)
-
-
-async def _aside(texts: Sequence[str | None], make: Callable[[], _Made]) -> _Made:
-    """What is made of texts; of long ones in a thread, so that other texts go on meanwhile."""
-    num_chars = sum(len(text or "") for text in texts)
-    return make() if num_chars < LONG_CHARS else await asyncio.to_thread(make)
 
 
 def engine_settings(settings: DeviceSettings) -> EngineSettings:

@@ -83,7 +83,7 @@ class ExactWriter:
         self._show = show
         self._keeper = keeper
         self._pace = pace
-        self._held_up_s: float | None = None  # since when
+        self._held_up_s = 0.0  # since when
         self._drafting = Drafting(session, planner, time.monotonic(), lookup)
         self._wake = asyncio.Event()
         pace.follow(self._wake.set)
@@ -165,12 +165,12 @@ class ExactWriter:
         drafting.is_held_up = self._pace.is_held_up
         if drafting.is_held_up:
             self._held_up_s = now_s
-        elif self._held_up_s is not None:
+        else:
             self._planner.saw_interruption(now_s - self._held_up_s)
 
     def _read_for_drafts(self, read_prompt: Callable[[], asyncio.Task[None]]) -> None:
         """Begin to read the prompt, once there is something to draft, and again where the slot was lost."""
-        if self._drafter is None:
+        if self._drafter is None or self._drafting.is_held_up:
             return
         if self._has_read_prompt() and not self._drafter.lease.is_held:
             self._reading_prompt = None

@@ -67,10 +67,10 @@ class AnswerTime:
         self._waiting = asyncio.timeout(None)
 
     def asked(self) -> None:
-        """Something was sent: to a cloud that owed something already it gives no more time."""
+        """Something was sent: to a cloud that owes something already it gives no more time."""
         is_opening = self._session.phase is Phase.OPENING
         self._is_under_way &= not is_opening
-        if self._is_owing and not is_opening:
+        if self._is_owing and self._session.is_owed and not is_opening:
             return
         self._is_owing = self._session.is_owed
         self._sign_s = self._progress_s = time.monotonic()

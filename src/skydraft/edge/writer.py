@@ -179,6 +179,7 @@ class TextRun:
                 job.settings.pad,
                 self._keeper,
                 job.kept,
+                job.pace,
             )
 
     async def write(self) -> None:
@@ -299,10 +300,7 @@ class TextRun:
         try:
             if mode is Mode.CLOUD:
                 while self._is_up_to(Mode.CLOUD):
-                    if self._job.pace.is_held_up:
-                        await client.rest()
-                        await self._job.pace.wait()
-                        self._planner.saw_interruption()
+                    await self._stand_still()
                     await client.listen(self._job.sampling.max_tokens)
                     self._show()
             elif self._job.rule.merges_offers:
@@ -385,12 +383,22 @@ class TextRun:
 
     async def _write_alone(self, goes_on: Callable[[], bool]) -> None:
         while goes_on():
-            await self._job.pace.wait()
+            await self._stand_still()
             self._session.commit((await self._draft(ALONE_LENGTH)).token_ids)
             self._show()
             is_looking = self._looking is not None and not self._looking.done()
             if self._choice.is_cloud_left_for_speed and not is_looking and self._planner.look_again.wrote(ALONE_LENGTH):
                 self._looking = asyncio.create_task(self._look_again())
+
+    async def _stand_still(self) -> None:
+        """Until the text may grow."""
+        if not self._job.pace.is_held_up:
+            return
+        if self._client is not None and self._client.is_connected:
+            await self._client.stand_still()
+        else:
+            await self._job.pace.wait()
+        self._planner.saw_interruption()
 
     async def _look_again(self) -> None:
         """See whether the cloud is still as slow as when it was left; the text does not wait for that."""
@@ -444,7 +452,7 @@ class TextRun:
     async def _draft_until_unsure(self, goes_on: Callable[[], bool]) -> Block | None:
         """Commit block after block until the gate escalates one, which is returned; None: the text does not go on."""
         while goes_on():
-            await self._job.pace.wait()
+            await self._stand_still()
             block = await self._draft(min(self._lengths.next_length(), self._session.max_block_length))
             if self._cap.allows(len(block.token_ids), self._gate.escalates(block.signals, block.token_ids)):
                 return block

@@ -56,9 +56,7 @@ async def transcriptions(request: Request) -> Response:
     """Say what there is to be said of a sound."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    data = await gateway.body(request, holder)
-    async with gateway.turn(holder):
-        asked = await _read_form(request, data)
+    asked = await gateway.read(request, holder, lambda data: _read_form(request, data))
     if not gateway.device.can_hear:
         raise BadRequest(CANNOT_HEAR, "file")
     own = own_headers(request.headers)
@@ -130,8 +128,8 @@ class SoundAnswer:
     async def _make_ready(self, _: DeviceSettings) -> Write:
         clip = await clip_of_sound(self._asked.data)
 
-        async def write(settings: DeviceSettings, on_text: OnText, _: TextPace) -> Report:
-            caption = await caption_of_clip(self._gateway, clip, settings, on_text)
+        async def write(settings: DeviceSettings, on_text: OnText, pace: TextPace) -> Report:
+            caption = await caption_of_clip(self._gateway, clip, settings, on_text, pace)
             self._windows = caption.windows
             return report_of(caption, settings)
 

@@ -75,8 +75,9 @@ async def chat_completions(request: Request) -> Response:
     """Say what comes next in a conversation."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    data, own = await gateway.body(request, holder), own_headers(request.headers)
-    async with gateway.turn(holder):
+    own = own_headers(request.headers)
+
+    async def parse_chat(data: bytes) -> tuple[Answer, MakeReady]:
         asked, fields = parse(data, ChatRequest)
         refuse_unknown(fields)
         tools = offered_tools(asked.tools, asked.tool_choice)
@@ -91,10 +92,11 @@ async def chat_completions(request: Request) -> Response:
         )
         prediction = prediction_of(asked.prediction)
         grammar = calls or grammar_of(asked.response_format)
-        make_ready = conversation_of(asked.messages, gateway, grammar, tools, prediction)
-    answer = Answer(
-        gateway, holder, CHAT, asked, settings, bool(tools), prediction is not None, asks_for_trace(own, asked)
-    )
+        more = bool(tools), prediction is not None, asks_for_trace(own, asked)
+        answer = Answer(gateway, holder, CHAT, asked, settings, *more)
+        return answer, conversation_of(asked.messages, gateway, grammar, tools, prediction)
+
+    answer, make_ready = await gateway.read(request, holder, parse_chat)
     return await answer.respond(request, make_ready)
 
 
@@ -102,21 +104,23 @@ async def completions(request: Request) -> Response:
     """Go on from a text as it stands."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    data, own = await gateway.body(request, holder), own_headers(request.headers)
-    async with gateway.turn(holder):
+    own = own_headers(request.headers)
+
+    async def parse_completion(data: bytes) -> tuple[Answer, str]:
         asked, fields = parse(data, CompletionRequest)
         refuse_unknown(fields)
         if not isinstance(asked.prompt, str):
             raise BadRequest("prompt is a list and this gateway takes one text at a time: give a string", "prompt")
-        prompt = asked.prompt
-        gateway.require_short(prompt)
+        gateway.require_short(asked.prompt)
         more = {"raw": True, "top_logprobs": asked.logprobs}
         settings = settings_for(gateway.device_settings, asked, own, gateway.distances, **more)
+        return Answer(gateway, holder, BARE, asked, settings, has_trace=asks_for_trace(own, asked)), asked.prompt
 
-    async def make_ready(of_texts: DeviceSettings) -> Write:
-        return gateway.answering(await gateway.client.ask(prompt, of_texts))
+    answer, prompt = await gateway.read(request, holder, parse_completion)
 
-    answer = Answer(gateway, holder, BARE, asked, settings, has_trace=asks_for_trace(own, asked))
+    async def make_ready(settings: DeviceSettings) -> Write:
+        return gateway.writing(await gateway.client.ready(prompt, settings))
+
     return await answer.respond(request, make_ready)
 
 

@@ -61,8 +61,9 @@ def conversation_of(
         return _about_sound(turns, sounds, gateway)
 
     async def make_ready(settings: DeviceSettings) -> Write:
-        asked = gateway.client.ask(turns, settings, prediction=prediction, grammar=grammar, tools=tools)
-        return gateway.answering(await asked)
+        return gateway.writing(
+            await gateway.client.ready(turns, settings, prediction=prediction, grammar=grammar, tools=tools)
+        )
 
     return make_ready
 
@@ -82,12 +83,12 @@ def _about_sound(turns: Sequence[Mapping[str, Any]], sounds: Sequence[bytes], ga
     async def make_ready(_: DeviceSettings) -> Write:
         clips = [await clip_of_sound(sound) for sound in sounds]
 
-        async def write(settings: DeviceSettings, on_text: OnText, _: TextPace) -> Report:
+        async def write(settings: DeviceSettings, on_text: OnText, pace: TextPace) -> Report:
             reports: list[Report] = []
             for clip in clips:  # each by itself: the model's format has room for one
                 if reports:
                     on_text([TextPiece(BETWEEN_SOUNDS, ())])
-                caption = await caption_of_clip(gateway, clip, settings, on_text, instruction)
+                caption = await caption_of_clip(gateway, clip, settings, on_text, pace, instruction)
                 reports.append(report_of(caption, settings))
             return joined(reports, BETWEEN_SOUNDS)
 

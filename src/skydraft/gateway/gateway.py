@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
+from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -19,22 +20,24 @@ from skydraft.cloud.access.keys import Holder, KeyRing
 from skydraft.cloud.limits.uvicorn_limits import ADMIT
 from skydraft.config import DeviceSettings, GatewaySettings
 from skydraft.core import TextPiece, tokens_of
-from skydraft.edge.asked import Asked
 from skydraft.edge.device import Device
 from skydraft.edge.job import OnText
+from skydraft.edge.ready_prompt import ReadyPrompt
 from skydraft.edge.report import Report
 from skydraft.edge.text_pace import TextPace
 from skydraft.gateway.distances import NO_DISTANCES, Distances
 from skydraft.gateway.gateway_http import HOLD
 from skydraft.gateway.gateway_metrics import GatewayMetrics
 from skydraft.gateway.kept_responses import KeptResponses
+from skydraft.gateway.preparation_time import PreparationTime
 from skydraft.gateway.problems import CONTEXT_LENGTH, BadRequest
-from skydraft.gateway.shares import Shares
-from skydraft.gateway.sse import HungUp
+from skydraft.gateway.sse import HungUp, unless_hung_up
 from skydraft.gateway.texts import MakeReady, Write, WriteCharged
-from skydraft.gateway.turns import Turns
+from skydraft.gateway.texts_under_way import TextsUnderWay
 
 log = logging.getLogger("skydraft.gateway")
+
+_Read = TypeVar("_Read")
 
 WHO = "this gateway"
 MAX_PROMPT_CHARS = 2**21  # of which a tokenizer in Python makes tokens in seconds; 131,072 tokens of 16 characters
@@ -67,10 +70,10 @@ class Gateway:
         self.begun_s = time.time()
         self.is_draining = False
         self._accounts: dict[str, Account] = {}  # as many as there are keys
-        self._turns = Turns()
-        self._shares = Shares(settings.texts_together)
+        self._preparation_time = PreparationTime(self._names_present)
+        self._texts = TextsUnderWay(settings.texts_together)
         self._arriving: Counter[Holder] = Counter()  # requests whose bodies come in
-        self._waiting: Counter[Holder] = Counter()  # requests that have arrived, and wait for their turn or have it
+        self._waiting: Counter[Holder] = Counter()  # requests that have arrived and are not read yet
         self._present: Counter[Holder] = Counter()  # requests under way
         self._writing: Counter[Holder] = Counter()  # their texts
 
@@ -100,30 +103,35 @@ class Gateway:
         """
         holder = self.guard.holder_of(request)
         request.scope["state"][ADMIT](holder.name)
-        self._turns.saw(holder.name)
+        self._preparation_time.saw(holder.name)
         return holder
 
-    @asynccontextmanager
-    async def turn(self, holder: Holder) -> AsyncIterator[None]:
-        """A turn to do what holds up all texts, for as long as the context lasts: see `turns`.
+    async def read(self, request: Request, holder: Holder, parse: Callable[[bytes], Awaitable[_Read]]) -> _Read:
+        """A request's body, and what it says.
 
         Raises:
-            Refusal: as many requests of this key, or of all, wait as may.
+            Refusal: as many requests of this key, or of all, arrive or wait as may. HungUp: the app did.
+            BadRequest: as `body`. SkydraftError: as `parse`.
         """
-        self.guard.check_room(holder, self._waiting.elements())
-        self._waiting[holder] += 1
-        try:
-            async with self._turns.turn(holder.name):
-                yield
-        finally:
-            self._waiting[holder] -= 1
-            self._waiting = +self._waiting  # without those at 0
+        data = await self.body(request, holder)
 
-    def answering(self, asked: Asked) -> Write:
+        async def parse_in_time() -> _Read:
+            self.guard.check_room(holder, self._waiting.elements())
+            self._waiting[holder] += 1
+            try:
+                async with self._preparation_time.of(holder.name):
+                    return await parse(data)
+            finally:
+                self._waiting[holder] -= 1
+                self._waiting = +self._waiting  # without those at 0
+
+        return await unless_hung_up(request.receive, parse_in_time())
+
+    def writing(self, ready: ReadyPrompt) -> Write:
         """What writes texts that answer the same."""
 
         async def write(settings: DeviceSettings, on_text: OnText, pace: TextPace) -> Report:
-            return await self.client.answer(asked, settings, on_text, pace)
+            return await self.client.write_ready(ready, settings, on_text, pace)
 
         return write
 
@@ -133,9 +141,9 @@ class Gateway:
         Args:
             settings: of the first of them.
         Raises:
-            Refusal: as `turn`. SkydraftError: as `make_ready`.
+            SkydraftError: as `make_ready`.
         """
-        async with self.turn(holder):
+        async with self._preparation_time.of(holder.name):
             return self.charged(holder, await make_ready(settings))
 
     def require_short(self, *texts: str | None) -> None:
@@ -192,12 +200,12 @@ class Gateway:
         async def write_charged(settings: DeviceSettings, on_text: OnText) -> Report:
             def charge(pieces: Sequence[TextPiece]) -> None:
                 tokens = tokens_of(pieces)
-                self._turns.saw(holder.name)
+                self._preparation_time.saw(holder.name)
                 self._account(holder).spend(len(tokens), time.monotonic())
                 self.metrics.wrote(tokens)
                 on_text(pieces)
 
-            with self._shares.text(holder.name) as pace:
+            with self._texts.text(holder.name) as pace:
                 await pace.wait()
                 report = await write(settings, charge, pace)
             self.metrics.text_ended(report)
@@ -239,6 +247,9 @@ class Gateway:
                 raise _too_large(most)
             hold(len(data))
         return bytes(data)
+
+    def _names_present(self) -> Iterator[str]:
+        return (holder.name for counter in (self._arriving, self._waiting, self._present) for holder in counter)
 
     def _account(self, holder: Holder) -> Account:
         now_s = time.monotonic()

@@ -49,8 +49,9 @@ async def responses(request: Request) -> Response:
     """Say what comes next in a conversation."""
     gateway: Gateway = request.app.state.gateway
     holder = gateway.admit(request)
-    data, own = await gateway.body(request, holder), own_headers(request.headers)
-    async with gateway.turn(holder):
+    own = own_headers(request.headers)
+
+    async def parse_request(data: bytes) -> tuple[ResponseAnswer, MakeReady]:
         asked, fields = parse(data, ResponsesRequest)
         refuse_unknown(fields)
         _refuse_missing(asked)
@@ -66,8 +67,11 @@ async def responses(request: Request) -> Response:
         if not messages:
             raise BadRequest("input is empty: give a text or a message", "input")
         grammar = calls or grammar_of((asked.text or {}).get("format"))
-        make_ready = conversation_of(messages, gateway, grammar, tools)
-    answer = ResponseAnswer(gateway, holder, asked, settings, items, bool(tools), asks_for_trace(own, sampling))
+        has_trace = asks_for_trace(own, sampling)
+        answer = ResponseAnswer(gateway, holder, asked, settings, items, bool(tools), has_trace)
+        return answer, conversation_of(messages, gateway, grammar, tools)
+
+    answer, make_ready = await gateway.read(request, holder, parse_request)
     return await answer.respond(request, make_ready)
 
 

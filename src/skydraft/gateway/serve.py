@@ -72,10 +72,12 @@ class GatewayServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
-        requests = list(self.server_state.tasks)  # which a second signal does not wait for: their device is about to go
+        requests = set(self.server_state.tasks)  # which a second signal does not wait for: their device is about to go
         for request in requests:
-            request.cancel()
-        await asyncio.gather(*requests, return_exceptions=True)
+            if not request.cancelling():
+                request.cancel()
+        if requests:
+            await asyncio.wait(requests, timeout=CLOSING_S)
         if self.force_exit:  # which uvicorn then leaves to whoever cancels it, with a traceback
             await self.lifespan.shutdown()
         flush_logs()

@@ -13,7 +13,8 @@ questions and answers (`edge/cloud_client`), whoever runs the draft model of dra
     drafting    saw_answer          the speed while drafting, and how much device and cloud     drafting, alone
                                     hold each other up; every REVIEW_TOKENS a way anew
     any         stop_drafting       -                                                           idle
-                saw_interruption    the next answer may wait for a prompt and is not timed
+                saw_interruption    the next answer may wait for a prompt and is not timed; nor is
+                                    the time in which the text was held up
                 saw_question        a round begins: with saw_answer a round trip and a pass
                 saw_ping            the round trip
                 saw_pass_times      what passes of this cloud take, as it says

@@ -1,14 +1,14 @@
-"""Whose turn it is to have a request read and its prompt made ready.
+"""How much time each key may take for what is done before a text begins.
 
-JSON, grammars and tokens hold up all that is written meanwhile: Python runs one thread at a time. So a key's requests
-take turns at it, and while other keys are about it has no more than SHARE of the time.
+JSON, grammars and tokens hold up all that is written meanwhile: Python runs one thread at a time. So while other keys
+are about, a key's requests are prepared one after the other, and have no more than SHARE of the time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -25,10 +25,15 @@ class _Key:
     time: Allowance = field(default_factory=lambda: Allowance(SHARE, SAVED_S))
 
 
-class Turns:
-    """Of all keys; by their names."""
+class PreparationTime:
+    """Of all keys, by their names.
 
-    def __init__(self) -> None:
+    Args:
+        present: gives those that have requests under way.
+    """
+
+    def __init__(self, present: Callable[[], Iterable[str]] = tuple) -> None:
+        self._present = present
         self._keys: dict[str, _Key] = {}  # as many as there are
 
     def saw(self, name: str) -> None:
@@ -37,8 +42,11 @@ class Turns:
         self._keys.setdefault(name, _Key(now_s)).seen_s = now_s
 
     @asynccontextmanager
-    async def turn(self, name: str) -> AsyncIterator[None]:
-        """A turn of a key that was seen, for as long as the context lasts. What it takes is not to wait for others."""
+    async def of(self, name: str) -> AsyncIterator[None]:
+        """Time of a key that was seen, for as long as the context lasts. What it takes is not to wait for others."""
+        if not self._has_company(name):
+            yield
+            return
         key = self._keys[name]
         async with key.lock:
             while wait_s := self._wait_s(name):  # noqa: ASYNC110  # time passes by itself
@@ -56,4 +64,5 @@ class Turns:
 
     def _has_company(self, name: str) -> bool:
         since_s = time.monotonic() - ABOUT_S
-        return any(key.seen_s > since_s for other, key in self._keys.items() if other != name)
+        is_seen = any(key.seen_s > since_s for other, key in self._keys.items() if other != name)
+        return is_seen or any(other != name for other in self._present())

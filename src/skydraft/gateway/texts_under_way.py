@@ -1,14 +1,15 @@
 """Which texts are written at the same time, while several keys have some.
 
 The models read all texts together, so a key that has many slows down the only one of another. While several keys have
-texts, each may have as many written as the others; those that it began last are held up meanwhile.
+texts, only so many are written in all: as many of each key, and what one leaves over goes to the others. Those that a
+key began last are held up meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from skydraft.edge.text_pace import TextPace
@@ -16,11 +17,11 @@ from skydraft.edge.text_pace import TextPace
 ABOUT_S = 1.0  # from the end of its last text a key is still counted: its next one may come
 
 
-class Shares:
+class TextsUnderWay:
     """Of all keys, by their names. For the event loop's thread.
 
     Args:
-        num_together: texts that are written at the same time, of all keys together: at least one of each.
+        num_together: texts that are written at the same time, of all keys together; there is at least one of each.
     """
 
     def __init__(self, num_together: int) -> None:
@@ -48,11 +49,10 @@ class Shares:
     def _balance(self) -> None:
         since_s = time.monotonic() - ABOUT_S
         self._ended_s = {name: ended_s for name, ended_s in self._ended_s.items() if ended_s > since_s}
-        num_keys = len(self._texts) + len(self._ended_s)
-        for texts in self._texts.values():
-            most = max(1, self._num_together // num_keys) if num_keys > 1 else len(texts)
+        places = self._places()
+        for name, texts in self._texts.items():
             for number, pace in enumerate(texts):
-                if number < most:
+                if number < places[name]:
                     pace.let_on()
                 else:
                     pace.hold_up()
@@ -60,3 +60,14 @@ class Shares:
             self._next.cancel()
         is_uneven = any(pace.is_held_up for texts in self._texts.values() for pace in texts)
         self._next = asyncio.get_running_loop().call_later(ABOUT_S, self._balance) if is_uneven else None
+
+    def _places(self) -> Mapping[str, int]:
+        """How many texts of each key are written; one is kept for a key whose next text may come."""
+        wanted = {**{name: len(texts) for name, texts in self._texts.items()}, **dict.fromkeys(self._ended_s, 1)}
+        if len(wanted) == 1:
+            return wanted
+        places, left = dict[str, int](), max(self._num_together, len(wanted))
+        for name in sorted(wanted, key=wanted.__getitem__):
+            places[name] = min(wanted[name], left // (len(wanted) - len(places)))
+            left -= places[name]
+        return places

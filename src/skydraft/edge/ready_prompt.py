@@ -9,16 +9,17 @@ from skydraft.core import Grammar
 from skydraft.tasks.base import PromptPair
 
 
-class Asked(NamedTuple):
-    """As `Device.ask` and `Device.ask_chat` make it, for any number of texts.
+class ReadyPrompt(NamedTuple):
+    """As `Device.ready_prompt` and `Device.ready_chat` make it, for any number of texts.
 
-    words: of it that would leave the device. question: by which it is kept and answered again; None: it is not.
+    private_kinds: of what is private in the words that would leave the device. question: by which it is kept and
+        answered again; None: it is not.
     expected_ids: tokens that the text is expected to be; none: nothing is expected.
     kind: of text, as a job has it.
     """
 
     prompts: PromptPair
-    words: Sequence[str]
+    private_kinds: Sequence[str]
     question: str | None
     expected_ids: Sequence[int]
     grammar: Grammar | None
