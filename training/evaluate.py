@@ -145,6 +145,22 @@ def score_pair(pair: Pair, speech: Path, actors: Iterable[int], conditions: Sequ
     return {**scores, "gap": judge.gap(written["target"], written["draft"]), "num_clips": len(clips)}
 
 
+def over_seeds(scores: Sequence[Mapping[str, Any]], speech: Path) -> dict[str, judging.Share]:
+    """What pairs that differ in their seeds alone reach on average, as recorded: target, draft, and the gap.
+
+    Args:
+        scores: of `score_pair`, on speakers that are reported.
+    """
+    clips = [clip for clip in read_clips(speech) if clip.actor in REPORTED]
+    actors, truths = np.array([clip.actor for clip in clips]), [clip.emotion for clip in clips]
+    right: dict[str, np.ndarray] = {}
+    for name in ("target", "draft"):
+        named = [[captions.emotion_of(text) for text in each[name]["captions"]] for each in scores]
+        right[name] = np.mean([np.array(of_seed) == np.array(truths) for of_seed in named], axis=0)
+    right["gap"] = right["target"] - right["draft"]
+    return {name: judging.share(values, actors) for name, values in right.items()}
+
+
 def _limits(clips: Sequence[Clip]) -> captions.Thresholds:
     train = [clip for clip in clips if split_of(clip.actor) == "train"]
     return captions.thresholds(train, [measure(clip.samples()) for clip in train])
@@ -172,8 +188,16 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
     parser.add_argument("--models", type=Path, default=MODELS, help="a folder with `draft` and `target`")
     parser.add_argument("--tune", action="store_true", help="speakers 17 and 18 alone: what choices are made on")
+    parser.add_argument(
+        "--kept", type=Path, help="scores that `python -m training` kept: what all seeds reach on average"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.kept is not None:
+        scores_of_seeds = json.loads(options.kept.read_text(encoding="utf-8"))["seeds"].values()
+        for name, share in over_seeds(list(scores_of_seeds), options.speech).items():
+            print(f"{name} over {len(scores_of_seeds)} seeds: {interval(share._asdict())}")
+        return
     pair: Pair = {name: options.models / name for name in get_args(ModelName)}
     scores = score_pair(pair, options.speech, range(17, 19) if options.tune else REPORTED, list(CONDITIONS))
     print(json.dumps(scores, indent=1) if options.json else table(scores))

@@ -122,4 +122,6 @@ def main() -> None:
     evaluate.write_results(scores, evaluate.RESULTS if options.ship else out / "captions.json")
     card.write_cards(scores, out)
     print(evaluate.table(scores[0]))
+    for name, share in evaluate.over_seeds(list(scores.values()), sources.speech).items():
+        print(f"{name} over {len(scores)} seeds: {evaluate.interval(share._asdict())}")
     print(f"The pair is in {out}.")
