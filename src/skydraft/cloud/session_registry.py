@@ -189,8 +189,8 @@ class SessionRegistry:
     def prepare(self, message: messages.Open) -> None:
         """Compile a text's grammar, so that `receive` need not and no other text waits for it. In any thread."""
         with suppress(ConfigError):  # `receive` will say it
-            if self._reader is not None:
-                self._reader.matcher(message.sampling)
+            if self._reader is not None and message.sampling.grammar is not None:
+                self._reader.compile(message.sampling.grammar)
 
     def step(self) -> list[Reply]:
         """Run what waits as one forward pass.

@@ -220,8 +220,7 @@ class Device:
             return CaptionedWindow(window.start_s, window.end_s, report, is_sure=False)
         share = ShareLevel.NONE if settings.captions_alone else settings.shared_in_prompts
         prompts = caption_prompts(self.tokenizer.encode, features, share, instruction)
-        job = self._job(prompts, settings, self._caption_facts, seed, kind="caption")
-        job = dataclasses.replace(job, pace=pace or TextPace())
+        job = self._job(prompts, settings, self._caption_facts, seed, pace, kind="caption")
         if is_sure is not False:
             job = dataclasses.replace(job, emotion_tokens=self._emotion_tokens)
         report = await self._writer.write(job, on_text, notify)
@@ -354,7 +353,6 @@ class Device:
             ready: made with these settings, but for their seed.
             pace: whether the text may grow at the moment; None: always.
         """
-        pace = pace or TextPace()
         if ready.private_kinds:
             return await self._write_at_home(ready, settings, on_text, notify, pace)
         shown: list[TextPiece] = []
@@ -365,7 +363,7 @@ class Device:
 
         seed = self.draw_seed(settings)
         told = ready.expected_ids, ready.grammar, ready.kind
-        job = dataclasses.replace(self._job(ready.prompts, settings, self._facts, seed, *told), pace=pace)
+        job = self._job(ready.prompts, settings, self._facts, seed, pace, *told)
         history, question = self._history, ready.question
         try:
             report = await self._writer.write(job, show, notify)
@@ -450,7 +448,7 @@ class Device:
         settings: DeviceSettings,
         on_text: OnText,
         notify: Notify,
-        pace: TextPace,
+        pace: TextPace | None,
     ) -> Report:
         """On the device alone, whatever the mode.
 
@@ -463,8 +461,8 @@ class Device:
         notify(f"{why}: the device writes by itself")
         at_home = replace(settings, mode=Mode.EDGE, share=ShareLevel.NONE, evidence=None, accept=None, gate=None)
         prompts = PromptPair(ready.prompts.edge, None)
-        job = self._job(prompts, at_home, self._facts, self.draw_seed(settings), grammar=ready.grammar)
-        return await self._writer.write(dataclasses.replace(job, pace=pace), on_text, notify)
+        job = self._job(prompts, at_home, self._facts, self.draw_seed(settings), pace, grammar=ready.grammar)
+        return await self._writer.write(job, on_text, notify)
 
     def _repeat(self, answer: str, settings: DeviceSettings, on_text: OnText) -> Report:
         """The report of a text that nobody wrote now."""
@@ -485,6 +483,7 @@ class Device:
         settings: DeviceSettings,
         facts: DraftFacts,
         seed: int,
+        pace: TextPace | None = None,
         expected_ids: Sequence[int] = (),
         grammar: Grammar | None = None,
         kind: str = "",
@@ -515,6 +514,7 @@ class Device:
             address=CloudAddress(settings.cloud, settings.key) if settings.cloud and prompts.cloud else None,
             sources=self._lookup_sources(settings, expected_ids),
             kind=kind,
+            pace=pace or TextPace(),
         )
 
     def _lookup_sources(self, settings: DeviceSettings, expected_ids: Sequence[int]) -> LookupSources | None:

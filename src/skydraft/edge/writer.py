@@ -96,7 +96,7 @@ class Writer:
             EngineError: the draft model cannot take the prompt, and the cloud may not write alone.
         """
         if job.sampling.grammar is not None:  # compiled already, unless it was forgotten for others: that takes long
-            await asyncio.to_thread(job.reader.matcher, job.sampling)
+            await asyncio.to_thread(job.reader.compile, job.sampling.grammar)
         with self._planners.planner(job.address, job.settings.objective, job.way, job.kind) as planner:
             run = TextRun(job, self._pool, planner, on_text, notify)
             try:

@@ -117,13 +117,9 @@ class Gateway:
 
         async def parse_in_time() -> _Read:
             self.guard.check_room(holder, self._waiting.elements())
-            self._waiting[holder] += 1
-            try:
+            with _counted(self._waiting, holder):
                 async with self._preparation_time.of(holder.name):
                     return await parse(data)
-            finally:
-                self._waiting[holder] -= 1
-                self._waiting = +self._waiting  # without those at 0
 
         return await unless_hung_up(request.receive, parse_in_time())
 
@@ -168,16 +164,12 @@ class Gateway:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "this gateway is shutting down")
         self.guard.check_room(holder, self._present.elements())
         self._check_limits(holder, num_texts)
-        self._present[holder] += 1
-        self._writing[holder] += num_texts
-        self.metrics.begun()
-        try:
-            yield
-        finally:
-            self.metrics.ended()
-            self._present[holder] -= 1
-            self._writing[holder] -= num_texts
-            self._present, self._writing = +self._present, +self._writing  # without those at 0
+        with _counted(self._present, holder), _counted(self._writing, holder, num_texts):
+            self.metrics.begun()
+            try:
+                yield
+            finally:
+                self.metrics.ended()
 
     def _check_limits(self, holder: Holder, num_texts: int) -> None:
         """What its key allows."""
@@ -222,18 +214,15 @@ class Gateway:
             HungUp: it does not come to its end.
         """
         self.guard.check_room(holder, self._arriving.elements())
-        self._arriving[holder] += 1
         try:
-            async with asyncio.timeout(self.settings.body_s):
-                return await self._read_body(request)
+            with _counted(self._arriving, holder):
+                async with asyncio.timeout(self.settings.body_s):
+                    return await self._read_body(request)
         except TimeoutError:
             sentence = f"the request did not arrive within {self.settings.body_s:g} s"
             raise BadRequest(sentence, status=HTTPStatus.REQUEST_TIMEOUT) from None
         except ClientDisconnect:
             raise HungUp from None
-        finally:
-            self._arriving[holder] -= 1
-            self._arriving = +self._arriving  # without those at 0
 
     async def _read_body(self, request: Request) -> bytes:
         most, hold = self.settings.max_body_bytes, request.scope["state"][HOLD]
@@ -256,6 +245,18 @@ class Gateway:
         account = self._accounts.setdefault(holder.name, Account(holder, now_s))
         account.change_grant(holder.grant, now_s)
         return account
+
+
+@contextmanager
+def _counted(counts: Counter[Holder], holder: Holder, count: int = 1) -> Iterator[None]:
+    """So many more of a holder's, for as long as the context lasts; a holder without any is not in the counts."""
+    counts[holder] += count
+    try:
+        yield
+    finally:
+        counts[holder] -= count
+        if not counts[holder]:
+            del counts[holder]
 
 
 def _too_large(most: int) -> BadRequest:

@@ -93,12 +93,16 @@ class GrammarCompiler:
         if importlib.util.find_spec("llguidance") is not None:
             _ = self._tokens
 
-    def matcher(self, grammar: Grammar) -> GrammarMatcher:
-        """For one text, at its beginning.
+    def compile(self, grammar: Grammar) -> None:
+        """Before a text that follows it, which then need not wait for that.
 
         Raises:
             ConfigError: it is no grammar, or llguidance is missing.
         """
+        self._compiled(grammar)
+
+    def matcher(self, grammar: Grammar) -> GrammarMatcher:
+        """For one text, at its beginning. Raises: as `compile`."""
         vocabulary = self._tokenizer.vocabulary
         return GrammarMatcher(self._compiled(grammar).deep_copy(), vocabulary.num_tokens, vocabulary.end_ids)
 

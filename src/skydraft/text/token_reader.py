@@ -35,7 +35,7 @@ class TokenReader:
         Raises:
             ConfigError: it is no grammar, or llguidance is missing.
         """
-        self._compiler.matcher(grammar)
+        self._compiler.compile(grammar)
 
     def matcher(self, sampling: SamplingParams) -> GrammarMatcher | None:
         """For one text, at its beginning; None: it has no grammar. Errors as `compile`, where that was not called."""
