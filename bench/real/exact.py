@@ -240,11 +240,14 @@ def _groups(missing: Sequence[Plan]) -> Iterator[list[Plan]]:
 
 
 def processor_name() -> str:
+    """With its family and model where they are told: clouds rent out several kinds under one name."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
     except OSError:
         return platform.processor()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.processor())
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+    numbers = [f"{name.removeprefix('cpu ')} {facts[name]}" for name in ("cpu family", "model") if name in facts]
+    return ", ".join([facts.get("model name") or platform.processor(), *numbers])
 
 
 def _after(num_tokens: int, befall: Callable[[], None]) -> OnText:

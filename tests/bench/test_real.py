@@ -23,7 +23,7 @@ from bench.real.record import guess_along
 from bench.real.recording import RECORDED, RecordedText, Recording, load_recording, save_recording
 from bench.real.row_file import RowFile
 from bench.real.site import CLOUD
-from bench.real.speed import SpeedCase, SpeedRow, speed_claims
+from bench.real.speed import Comparison, SpeedCase, SpeedRow, compare_speeds, speed_claims
 from bench.real.virtual import Case, VirtualRow, simulate, virtual_claims
 from bench.replay import write_alone
 from skydraft.core import Prompt, TokenSegment
@@ -245,7 +245,7 @@ def test_agreement_counts_tokens_of_both_temperatures_and_names_each() -> None:
 
 def speed_row(case: SpeedCase, way: str, nth: int, tokens_per_s: float, first_token_s: float) -> SpeedRow:
     return SpeedRow(
-        *case, way=way, nth=nth, kind="chat", number=0, temperature=0.0, tokens=64,
+        *case, way=way, nth=nth, kind="chat", number=nth, temperature=0.0, tokens=64,
         tokens_per_s=tokens_per_s, first_token_s=first_token_s,
     )  # fmt: skip
 
@@ -262,8 +262,18 @@ def test_auto_is_held_against_the_best_other_way_of_the_worst_case() -> None:
         for nth in (1, 2)
     ]
     values = {claim.claim: claim.value for claim in speed_claims(rows)}
-    assert values["auto_over_best_min"] == pytest.approx(0.8)
-    assert values["first_token_over_best_max"] == pytest.approx(1.2)
+    assert values["auto_over_best_min"] == values["auto_over_best_one_for_both_50"] == pytest.approx(0.8)
+    assert values["first_token_over_best_max"] == values["first_token_over_best_one_for_both_50"] == pytest.approx(1.2)
+
+
+def test_texts_are_compared_one_by_one_and_ways_that_wrote_few_of_them_not_at_all() -> None:
+    case = SpeedCase("one each", 0.0)
+    rows = [
+        *(speed_row(case, "cloud", nth, speed, 1.0) for nth, speed in ((1, 10), (2, 20), (3, 40))),
+        *(speed_row(case, "auto", nth, speed, 1.0) for nth, speed in ((1, 9), (2, 20), (3, 44))),
+        speed_row(case, "tree", 1, 100, 0.1),
+    ]
+    assert compare_speeds(rows) == [Comparison("cloud", 1.0, 0.9, 1.1, 3)]
 
 
 def test_a_virtual_claim_is_the_lesser_of_both_temperatures() -> None:
