@@ -120,7 +120,7 @@ class _Run:
         todo = [SpeedCase(cores, round_trip_ms) for round_trip_ms in ROUND_TRIPS_MS for cores in CORES]
         if self._is_quick:
             todo = [SpeedCase(CORES[0], 50.0)]
-        size = SpeedSize(1, 2, QUICK_TOKENS) if self._is_quick else SpeedSize(3, 3, NUM_TOKENS)
+        size = SpeedSize(1, 2, QUICK_TOKENS) if self._is_quick else SpeedSize(3, 6, NUM_TOKENS)
         measure_speed(self._models, todo, size, self.files["speed"], self._until_s("speed"), _say)
 
     def cost(self) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bench.observed import ObservedCloud, observed_cloud
 from bench.real.pair import MAX_LENGTH, NUM_TOKENS, Pair, TextKey
 from skydraft.config import DeviceSettings
-from skydraft.core import Exact, Mode, TextPiece
+from skydraft.core import Exact, Mode, PassTimes, TextPiece
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.job import Job
 from skydraft.edge.patience import Patience
@@ -21,6 +21,7 @@ from skydraft.edge.writer import Writer
 from skydraft.engines.base import Engine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
+from skydraft.engines.time_passes import time_passes
 from skydraft.policies.gate import AlwaysGate
 from skydraft.policies.way import parse_way
 from skydraft.tasks.base import PromptPair
@@ -54,6 +55,7 @@ class Site:
         self._wrap, self._is_linked = wrap, is_linked
         self._stack = stack
         self._engines: list[Engine] = []
+        self._draft_times: list[PassTimes | None] = []
         self._writers: dict[tuple[int, str], Writer] = {}
 
     async def start(self) -> None:
@@ -102,8 +104,13 @@ class Site:
         while way != CLOUD and len(self._engines) <= device:
             settings = EngineSettings(num_threads=1, max_length=MAX_LENGTH)
             engine = await asyncio.to_thread(load_engine, self.pair.draft, "draft", settings)
+            self._draft_times.append(time_passes(engine))  # as a device does when it is loaded
             self._engines.append(self._wrap(engine))
-        writer = self._writers.setdefault((device, way), Writer(None if way == CLOUD else self._engines[device]))
+        if (device, way) not in self._writers:
+            self._writers[device, way] = (
+                Writer(None) if way == CLOUD else Writer(self._engines[device], self._draft_times[device])
+            )
+        writer = self._writers[device, way]
         try:
             return await writer.write(self._job(key, way, num_tokens, shape), on_text)
         finally:

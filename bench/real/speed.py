@@ -24,7 +24,7 @@ FAR_BEHIND = 0.85
 ROUND_TRIPS_MS = (0.0, 20.0, 50.0, 100.0)
 CORES = ("one each", "one for both")
 DEVICE_CORE, CLOUD_CORE = 0, 1
-FIRST_NUMBER = 30  # of the prompts: agreement is not measured on these
+FIRST_NUMBER = 10  # of the prompts: agreement is measured on those before
 WARM_UP_TOKENS = 8
 
 
@@ -46,7 +46,7 @@ class SpeedSize(NamedTuple):
 class SpeedRow(msgspec.Struct, frozen=True):
     """One text. nth: that this device writes with this cloud in this way; 0 is its first.
 
-    tokens_per_s: behind the first arrival.
+    drafted: tokens of drafts that the cloud judged. tokens_per_s: behind the first arrival.
     """
 
     cores: str
@@ -57,6 +57,7 @@ class SpeedRow(msgspec.Struct, frozen=True):
     number: int
     temperature: float
     tokens: int
+    drafted: int
     tokens_per_s: float
     first_token_s: float
 
@@ -146,6 +147,7 @@ async def _write(site: Site, case: SpeedCase, way: str, nth: int, at: int, num_t
         number=key.number,
         temperature=key.temperature,
         tokens=len(report.tokens),
+        drafted=report.num_drafted,
         tokens_per_s=round(later / (arrivals.times_s[-1] - arrivals.times_s[0]), 3),
         first_token_s=round(arrivals.times_s[0], 4),
     )

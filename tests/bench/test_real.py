@@ -245,7 +245,7 @@ def test_agreement_counts_tokens_of_both_temperatures_and_names_each() -> None:
 
 def speed_row(case: SpeedCase, way: str, nth: int, tokens_per_s: float, first_token_s: float) -> SpeedRow:
     return SpeedRow(
-        *case, way=way, nth=nth, kind="chat", number=nth, temperature=0.0, tokens=64,
+        *case, way=way, nth=nth, kind="chat", number=nth, temperature=0.0, tokens=64, drafted=0,
         tokens_per_s=tokens_per_s, first_token_s=first_token_s,
     )  # fmt: skip
 
