@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from skydraft.core import Draft, Exact, Prompt, SamplingParams, TokenSegment, TreeShape
@@ -20,13 +21,24 @@ class Conversation:
 
     Args:
         system: how it begins.
+        end: tokens behind each message, as chat formats have them.
         alone: an engine that has no cache, for what the cloud writes alone.
     """
 
-    def __init__(self, batcher: Batcher, alone: Engine, system: list[int], seed: int, answer: int = 20) -> None:
+    def __init__(
+        self,
+        batcher: Batcher,
+        alone: Engine,
+        system: list[int],
+        seed: int,
+        answer: int = 20,
+        end: Sequence[int] = (),
+    ) -> None:
         self.batcher = batcher
         self.alone = alone
-        self.prompt_ids = list(system)
+        self.prompt_ids = [*system, *end]
+        self.prompt_lengths: list[int] = []
+        self.end = end
         self.num_ids = alone.vocabulary.num_tokens
         self.answer = answer
         self.random = Random(seed)
@@ -36,6 +48,8 @@ class Conversation:
     def turn(self, question: int = 12, scope: str = "") -> None:
         """One more question and its answer, compared with the cloud's own."""
         self.prompt_ids += [self.random.randrange(8, self.num_ids) for _ in range(question)]
+        self.prompt_ids += self.end
+        self.prompt_lengths.append(len(self.prompt_ids))
         prompt = Prompt((TokenSegment(tuple(self.prompt_ids)),))
         sampling = SamplingParams(temperature=0.8, seed=self.seed, max_tokens=self.answer)
         truth = cloud_only(self.alone, sampling, prompt)
@@ -50,7 +64,7 @@ class Conversation:
                     assert not isinstance(outcome.message, messages.Fault), outcome.message
         self.batcher.release(session)
         assert list(session.token_ids) == truth
-        self.prompt_ids += truth
+        self.prompt_ids += [*truth, *self.end]
 
     def _ask(self, session: CloudSession, truth: list[int]) -> None:
         start = len(session.token_ids)

@@ -84,8 +84,8 @@ def put_slots_into_one_cache(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(f"{ENGINE}.LlamaCppEngine._home", lambda engine, slot: (engine._caches[0], slot))
 
 
-def read_prompts_in_the_pieces_they_come_in(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(f"{ENGINE}._whole_chunks", lambda num_tokens, start, end, size: [(start, end)])
+def read_prompts_in_the_chunks_they_come_in(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(f"{ENGINE}.LlamaCppEngine._whole_pieces", lambda self, prompt_ids, start, end: [(start, end)])
 
 
 class Cause(NamedTuple):
@@ -107,7 +107,7 @@ CAUSES = [
     Cause(read_two_rows_of_floats, "F16", {"blocks of 2"}),
     Cause(free_the_cells_of_rejected_nodes, "Q4_K_S", {"trees"}),
     Cause(put_slots_into_one_cache, "Q4_K_S", {"two slots"}),
-    Cause(read_prompts_in_the_pieces_they_come_in, "Q4_K_S", {"two slots"}),
+    Cause(read_prompts_in_the_chunks_they_come_in, "Q4_K_S", {"two slots"}),
 ]
 
 

@@ -66,7 +66,7 @@ def test_the_self_test_finds_no_difference(miniature: Miniature, kind: str, max_
 def test_a_prompt_begins_with_what_another_slot_has_read(miniature: Miniature, kind: str, num_threads: int) -> None:
     engine = load(miniature(kind), num_threads=num_threads)
     assert isinstance(engine, ChunkedEngine)
-    assert engine.prefix_reuse == PrefixReuse(PROMPT_CHUNK, takes_text=False)
+    assert engine.prefix_reuse == PrefixReuse(PROMPT_CHUNK, frozenset(engine.vocabulary.end_ids), takes_text=False)
     ids = np.random.default_rng(3).integers(8, engine.vocabulary.num_tokens, 210).tolist()
     prompts = text_prompt(*ids[:140]), text_prompt(*ids[:130], *ids[150:])
     contract.check_that_a_prompt_begins_with_what_another_slot_has_read(engine, *prompts, 2 * PROMPT_CHUNK)
@@ -151,10 +151,15 @@ def test_a_machine_that_was_not_tested_is_promised_nothing(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_hybrid_texts_of_a_conversation_are_the_clouds_own(miniature: Miniature, kind: str) -> None:
+@pytest.mark.parametrize("has_messages", [False, True])
+def test_hybrid_texts_of_a_conversation_are_the_clouds_own(miniature: Miniature, kind: str, has_messages: bool) -> None:
     engine = load(miniature(kind), max_length=512)
     batcher = Batcher(engine, prefill_tokens=50, prefixes=make_prefix_cache(engine, 2**26))
-    talk = Conversation(batcher, load(miniature(kind), max_length=512), list(range(20, 120)), seed=3)
+    end = engine.vocabulary.end_ids[:1] if has_messages else ()
+    talk = Conversation(batcher, load(miniature(kind), max_length=512), list(range(20, 120)), seed=3, end=end)
     for _ in range(TURNS):
         talk.turn(question=40)
-    assert talk.num_reused == sum((140 + 60 * turn) // PROMPT_CHUNK for turn in range(3)) * PROMPT_CHUNK
+    assert isinstance(engine, ChunkedEngine)
+    cuts, before = list(engine.prefix_reuse.ends(talk.prompt_ids)), talk.prompt_lengths[:-1]
+    assert talk.num_reused == sum(max(cut for cut in cuts if cut <= length) for length in before)
+    assert talk.num_reused == (sum(before) if has_messages else sum(length // 64 for length in before) * 64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from random import Random
 
@@ -16,7 +16,6 @@ from skydraft.engines.emulated.table import TableEngine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
 from skydraft.protocol import messages
-from skydraft.scheduling import prefix_cache
 from skydraft.scheduling.batcher import Batcher
 from skydraft.scheduling.prefix_cache import KEPT_S, PrefixCache, make_prefix_cache
 from tests.conversations import LIMITS, TURNS, Conversation
@@ -26,6 +25,7 @@ from tests.linked import CountingTable, cloud_only, counting
 BLOCK = 32
 BYTES = BLOCK * 8  # of a block of the table
 IDS = list(range(8, 60)) * 6
+END = 61
 ROWS = np.random.default_rng(3).standard_normal((4096, 64), dtype=np.float32) * 2
 
 
@@ -41,6 +41,13 @@ class PromptsOnly(CountingTable):
 def of_prompts_only(num_slots: int = 8) -> PromptsOnly:
     made = PromptsOnly(ROWS, 400, limits=EngineLimits(num_slots, 400))
     made.prefix_reuse = PrefixReuse(48, takes_text=False)
+    return made
+
+
+def of_messages(num_slots: int = 8) -> PromptsOnly:
+    """One whose pieces end with messages too."""
+    made = of_prompts_only(num_slots)
+    made.prefix_reuse = PrefixReuse(48, frozenset({END}), takes_text=False)
     return made
 
 
@@ -98,10 +105,10 @@ def test_what_another_scope_has_of_the_same_prompt_takes_no_memory_from_one() ->
 def test_prompts_do_not_wait_for_what_would_not_be_kept() -> None:
     reader = Reader(4 * BYTES)
     reader.read(text_prompt(*IDS[:129]), "a")
-    assert reader.cache.has_room("a", 4)
-    assert not reader.cache.has_room("a", 5)
-    assert reader.cache.has_room("b", 2)
-    assert not reader.cache.has_room("b", 3)  # a has its share too
+    assert reader.cache.has_room("a", 4 * BLOCK)
+    assert not reader.cache.has_room("a", 5 * BLOCK)
+    assert reader.cache.has_room("b", 2 * BLOCK)
+    assert not reader.cache.has_room("b", 3 * BLOCK)  # a has its share too
 
 
 def test_prompts_with_other_tensors_share_nothing() -> None:
@@ -157,9 +164,23 @@ def test_what_was_not_used_for_an_hour_is_forgotten() -> None:
     assert not reader.cache._scopes
 
 
-def test_blocks_are_whole_units_of_the_engine() -> None:
-    assert PrefixCache(of_prompts_only(), 1).block_size == 48
-    assert PrefixCache(engine(), 1).block_size == prefix_cache.LEAST_BLOCK == BLOCK
+def ends(target: CountingTable, ids: Sequence[int]) -> list[int]:
+    return [key.end for key in PrefixCache(target, 1).keys_of_ids(ids)]
+
+
+def test_blocks_are_the_pieces_that_an_engine_takes() -> None:
+    assert ends(engine(), IDS[:100]) == [BLOCK, 2 * BLOCK, 3 * BLOCK]
+    assert ends(of_prompts_only(), IDS[:100]) == [48, 96]
+    assert ends(of_messages(), [*IDS[:20], END, *IDS[:10], END, *IDS[:48], 9]) == [21, 69]
+
+
+def test_a_system_message_of_a_piece_of_its_own_is_read_once() -> None:
+    target = of_messages()
+    batcher = batcher_of(target)
+    system = [*IDS[:20], END]
+    assert run(batcher, admitted(batcher, [*system, 9, 10])) == (23, 0)
+    assert run(batcher, admitted(batcher, [*system, 11, 12, 13])) == (3, 21)
+    assert run(batcher, admitted(batcher, [*system[:-1], 11, 12, 13])) == (23, 0)
 
 
 def test_nothing_is_kept_where_there_is_no_room_or_no_way() -> None:
@@ -257,11 +278,11 @@ def embedded() -> Engine:
     return load_engine("embedded", "target", EngineSettings(num_slots=2, max_length=400))
 
 
-@pytest.mark.parametrize("make", [engine, of_prompts_only, embedded])
+@pytest.mark.parametrize("make", [engine, of_prompts_only, of_messages, embedded])
 def test_hybrid_texts_of_a_conversation_are_the_clouds_own(make: Make) -> None:
     target, alone = make(), make()
     batcher = batcher_of(target, prefill_tokens=30)
-    talk = Conversation(batcher, alone, IDS[:70], seed=5)
+    talk = Conversation(batcher, alone, IDS[:70], seed=5, end=[END])
     for _ in range(TURNS):
         talk.turn()
 
@@ -279,7 +300,7 @@ def test_a_turn_reads_what_is_new_and_of_a_target_that_takes_no_text_the_last_an
     assert [after - before for before, after in pairwise(counts)] == turns
 
 
-@pytest.mark.parametrize("make", [engine, of_prompts_only])
+@pytest.mark.parametrize("make", [engine, of_prompts_only, of_messages])
 @pytest.mark.parametrize("max_swap_bytes", [0, 2**20])
 @pytest.mark.parametrize("max_bytes", [2 * BYTES, 2**20])
 def test_many_conversations_under_pressure_are_the_clouds_own(

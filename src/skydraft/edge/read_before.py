@@ -81,6 +81,5 @@ class ReadBefore:
 
     def _num_kept(self, keys: BlockKeys, num_prompt: int) -> int:
         """Tokens of a prompt."""
-        if self._prefixes is None:
-            return 0
-        return self._prefixes.num_ready(None, keys, num_prompt) * self._prefixes.block_size
+        ready = () if self._prefixes is None else self._prefixes.ready(None, keys, num_prompt)
+        return ready[-1].end if ready else 0

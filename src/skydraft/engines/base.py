@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from skydraft.core import Prompt
 from skydraft.core.tree_shape import TreeShape
 from skydraft.text.vocabulary import Vocabulary
+
+LEAST_PIECE = 16  # tokens of a prompt that are read together, but for its last: reading fewer is much slower a token
 
 Array: TypeAlias = Any  # a numpy array or a torch tensor: there is no type for the array API standard
 Slot: TypeAlias = int  # number of one sequence in an engine's KV cache
@@ -101,12 +103,23 @@ class PrefixReuse(NamedTuple):
 
     As long as callers keep to it, logits are as if all had been read: to the bit, where rows are invariant.
 
-    unit: a prompt's tokens, up to a multiple of so many from its start.
-    takes_text: generated tokens too.
+    unit: a prompt is given in whole pieces of so many tokens each, from its start; 1: wherever one likes.
+    closing: token ids behind which a piece of LEAST_PIECE tokens or more ends early. A chat's messages end with them,
+        and two prompts part, as a rule, where a message ends.
+    takes_text: generated tokens may be given too.
     """
 
     unit: int = 1
+    closing: frozenset[int] = frozenset()
     takes_text: bool = True
+
+    def ends(self, token_ids: Iterable[int]) -> Iterator[int]:
+        """Where the whole pieces of a text end. What follows in the text moves none of them."""
+        begin = 0
+        for end, token_id in enumerate(token_ids, 1):
+            if end - begin == self.unit or (end - begin >= LEAST_PIECE and token_id in self.closing):
+                yield end
+                begin = end
 
 
 class Engine(Protocol):

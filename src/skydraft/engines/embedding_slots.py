@@ -56,7 +56,7 @@ class EmbeddingSlots(ABC, Generic[Embeddings]):
         self.vocabulary = vocabulary
         self.limits = limits
         self.row_promise = promise
-        self.prefix_reuse = PrefixReuse()
+        self.prefix_reuse = PrefixReuse(closing=frozenset(vocabulary.end_ids))
         self._store = store
         self._prefill_chunk = prefill_chunk
         self._book = SlotBook(limits)

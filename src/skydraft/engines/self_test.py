@@ -48,7 +48,7 @@ NUM_PROBABLE = 32  # logits of a row that `gap_change` looks at
 SEED = 10
 NUM_TEXTS = 8
 LEAST_LENGTH = 48  # of a slot, to have room for all ways but the last
-LEAST_REUSED = 16  # tokens of a prompt that are reused, where the engine takes so few
+NUM_CLOSED = 20  # tokens of a long prompt, of which the last one ends a message
 NUM_NOT_REUSED = 5
 REUSED_TEXT = 2  # tokens of a text behind it
 
@@ -155,13 +155,16 @@ class _LongPrompt(NamedTuple):
     @classmethod
     def of(cls, text: _Text, engine: ChunkedEngine) -> _LongPrompt | None:
         """As a text has tokens; None where a slot has no room for it."""
-        unit = engine.prefix_reuse.unit
-        num_reused = -(-LEAST_REUSED // unit) * unit
-        length = num_reused + NUM_NOT_REUSED
-        if length + REUSED_TEXT + 1 > engine.limits.max_length:
+        reuse = engine.prefix_reuse
+        num_reused = NUM_CLOSED + reuse.unit  # where pieces are long, one that ends early and one that does not
+        ids = list((text.prompt_ids * -(-num_reused // len(text.prompt_ids)))[:num_reused])
+        if reuse.closing:
+            ids[NUM_CLOSED - 1] = min(reuse.closing)
+        *_, num_reused = reuse.ends(ids)
+        ids = [*ids[:num_reused], *text.prompt_ids[:NUM_NOT_REUSED]]
+        if len(ids) + REUSED_TEXT + 1 > engine.limits.max_length:
             return None
-        ids = (text.prompt_ids * -(-length // len(text.prompt_ids)))[:length]
-        return cls(ids, text.ids[: REUSED_TEXT + 1], num_reused)
+        return cls(tuple(ids), text.ids[: REUSED_TEXT + 1], num_reused)
 
 
 def _text_for(engine: Engine, lengths: TextLengths) -> _Text:

@@ -1,8 +1,8 @@
 """What was read of prompts, kept in memory for later ones that begin with the same tokens.
 
-A text is cut into blocks from its start, and a block's key is a digest of all tokens up to its end and of the prompt's
-tensors: so what one prompt has read serves every other that begins alike. Each scope (the holder of a key) has its own
-blocks, and never another's: how soon an answer comes says what was read before.
+A text is cut into blocks from its start, as the engine takes them (`PrefixReuse`), and a block's key is a digest of all
+tokens up to its end and of the prompt's tensors: so what one prompt has read serves every other that begins alike. Each
+scope (the holder of a key) has its own blocks, and never another's: how soon an answer comes says what was read before.
 
     kept        when a prompt has been read; where the engine takes text as well (`PrefixReuse`), that too, at its end
     used        when a slot is filled
@@ -25,11 +25,19 @@ from skydraft.engines.base import ChunkedEngine, Engine, KvPiece, Slot
 
 log = logging.getLogger("skydraft.scheduling")
 
-LEAST_BLOCK = 32  # tokens, where the engine takes as few
+BLOCK = 32  # tokens, where the engine takes any number
 KEPT_S = 3600.0
 KEY_BYTES = 32
 
-BlockKeys: TypeAlias = Sequence[bytes]
+
+class BlockKey(NamedTuple):
+    """end: tokens of the text up to the block's end."""
+
+    digest: bytes
+    end: int
+
+
+BlockKeys: TypeAlias = Sequence[BlockKey]
 
 
 class _Block(NamedTuple):
@@ -44,7 +52,7 @@ class _Scope:
     blocks: the one that was not used for the longest time is first.
     """
 
-    blocks: dict[bytes, _Block] = field(default_factory=dict)
+    blocks: dict[BlockKey, _Block] = field(default_factory=dict)
     num_bytes: int = 0
 
 
@@ -55,16 +63,16 @@ class PrefixCache:
         max_bytes: of all blocks.
         clock: seconds, monotonic.
 
-    block_size: tokens of a block. num_bytes: of all that are kept.
+    num_bytes: of all blocks that are kept.
     """
 
     def __init__(self, engine: ChunkedEngine, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        unit = engine.prefix_reuse.unit
-        self.block_size = -(-LEAST_BLOCK // unit) * unit
+        reuse = engine.prefix_reuse
+        self._ends = (reuse if reuse.unit > 1 else reuse._replace(unit=BLOCK)).ends
         self.num_bytes = 0
         self._engine = engine
         self._max_bytes = max_bytes
-        self._block_bytes = 0  # as far as was seen
+        self._token_bytes = 0.0  # as far as was seen
         self._clock = clock
         self._scopes: dict[Hashable, _Scope] = {}
 
@@ -79,11 +87,12 @@ class PrefixCache:
 
     def keys_of_ids(self, token_ids: Sequence[int], before: bytes = b"") -> BlockKeys:
         """Of the whole blocks of a text. before: of tensors among its tokens."""
-        size, keys = self.block_size, list[bytes]()
-        for end in range(size, len(token_ids) + 1, size):
-            ids = array("q", token_ids[end - size : end]).tobytes()
+        begin, keys = 0, list[BlockKey]()
+        for end in self._ends(token_ids):
+            ids = array("q", token_ids[begin:end]).tobytes()
             before = hashlib.blake2b(before + ids, digest_size=KEY_BYTES).digest()
-            keys.append(before)
+            keys.append(BlockKey(before, end))
+            begin = end
         return keys
 
     def num_kept(self, scope: Hashable, keys: BlockKeys) -> int:
@@ -91,26 +100,28 @@ class PrefixCache:
         blocks = self._scopes[scope].blocks if scope in self._scopes else {}
         return next((index for index, key in enumerate(keys) if key not in blocks), len(keys))
 
-    def num_ready(self, scope: Hashable, keys: BlockKeys, num_prompt: int) -> int:
-        """With how many blocks that are kept a prompt of so many tokens may begin: its last token is always read."""
-        return min(self.num_kept(scope, keys), self._num_usable(num_prompt))
+    def ready(self, scope: Hashable, keys: BlockKeys, num_prompt: int) -> BlockKeys:
+        """Of the blocks that are kept those with which a prompt of so many tokens may begin."""
+        usable = _usable(keys, num_prompt)
+        return usable[: self.num_kept(scope, usable)]
 
-    def awaited(self, scope: Hashable, keys: BlockKeys, num_prompt: int) -> bytes | None:
+    def awaited(self, scope: Hashable, keys: BlockKeys, num_prompt: int) -> BlockKey | None:
         """The key of the next block of a prompt, which is worth waiting for if another reads it now; None: none is.
 
         Not where it might not be kept then: those that wait would read one after the other.
         """
-        num_kept = self.num_kept(scope, keys)
-        is_all_kept = num_kept >= self._num_usable(num_prompt)
-        return None if is_all_kept or not self.has_room(scope, num_kept + 1) else keys[num_kept]
+        usable = _usable(keys, num_prompt)
+        num_kept = self.num_kept(scope, usable)
+        is_wanted = num_kept < len(usable) and self.has_room(scope, usable[num_kept].end)
+        return usable[num_kept] if is_wanted else None
 
-    def has_room(self, scope: Hashable, num_blocks: int) -> bool:
-        """Whether so many blocks are sure to be kept, if they are read: a scope's share of the memory takes them."""
-        return num_blocks * self._block_bytes * len({scope, *self._scopes}) <= self._max_bytes
+    def has_room(self, scope: Hashable, num_tokens: int) -> bool:
+        """Whether so many tokens are sure to be kept, if they are read: a scope's share of the memory takes them."""
+        return num_tokens * self._token_bytes * len({scope, *self._scopes}) <= self._max_bytes
 
     def find(self, scope: Hashable, keys: BlockKeys, num_prompt: int) -> list[KvPiece]:
         """What a prompt of so many tokens may begin with."""
-        found = keys[: self.num_ready(scope, keys, num_prompt)]
+        found = self.ready(scope, keys, num_prompt)
         if not found:
             return []
         self._use(self._scopes[scope], found)
@@ -133,9 +144,8 @@ class PrefixCache:
         num_kept = self.num_kept(scope, keys)
         self._use(of_scope, keys[:num_kept])
         for index in range(num_kept, len(keys)):
-            start = index * self.block_size
-            piece = self._engine.copy_out(slot, start, start + self.block_size)
-            self._block_bytes = piece.num_bytes
+            piece = self._engine.copy_out(slot, keys[index - 1].end if index else 0, keys[index].end)
+            self._token_bytes = max(self._token_bytes, piece.num_bytes / piece.num_tokens)
             if not self._make_room(piece.num_bytes, of_scope, keys):
                 break
             of_scope.blocks[keys[index]] = _Block(piece, self._clock())
@@ -157,15 +167,12 @@ class PrefixCache:
         self.num_bytes = 0
         self._scopes = {}
 
-    def _num_usable(self, num_prompt: int) -> int:
-        return (num_prompt - 1) // self.block_size
-
     def _use(self, scope: _Scope, keys: BlockKeys) -> None:
         now_s = self._clock()
         for key in reversed(keys):
             scope.blocks[key] = scope.blocks.pop(key)._replace(used_s=now_s)
 
-    def _make_room(self, num_bytes: int, of_scope: _Scope, spared: Iterable[bytes]) -> bool:
+    def _make_room(self, num_bytes: int, of_scope: _Scope, spared: Iterable[BlockKey]) -> bool:
         """Forget blocks until there is room for another of a scope; False where only its spared ones could go.
 
         Other scopes' blocks may have the same keys and are not spared: nobody is to notice what others have read.
@@ -192,6 +199,11 @@ def make_prefix_cache(
 ) -> PrefixCache | None:
     """None where nothing is to be kept, or the engine gives nothing to keep."""
     return PrefixCache(engine, max_bytes, clock) if max_bytes and isinstance(engine, ChunkedEngine) else None
+
+
+def _usable(keys: BlockKeys, num_prompt: int) -> BlockKeys:
+    """A prompt's last token is always read."""
+    return [key for key in keys if key.end < num_prompt]
 
 
 def _tensor_digest(prompt: Prompt) -> bytes:

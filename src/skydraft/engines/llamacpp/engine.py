@@ -32,8 +32,8 @@ class Invariance(NamedTuple):
     """What an engine with a cache for each slot keeps to, so that each row has the same bits in all company.
 
     max_rows: tokens of texts and trees in one forward pass: llama.cpp computes more of them with other kernels.
-    prompt_chunk: tokens of a prompt in one forward pass. As many as are computed fast, and so with other kernels:
-        therefore a prompt is always read in the same chunks, from its start, and in passes of its own.
+    prompt_chunk: tokens of a prompt in one forward pass, at most. As many as are computed fast, and so with other
+        kernels: therefore a prompt is always read in the same pieces, from its start, and in passes of its own.
     """
 
     max_rows: int
@@ -61,7 +61,11 @@ class LlamaCppEngine:
         self.limits = limits
         self.row_promise = row_promise
         # Where rows are invariant, tokens of a text have other bits than those of a prompt, read in other passes.
-        self.prefix_reuse = PrefixReuse() if invariance is None else PrefixReuse(invariance.prompt_chunk, False)
+        self.prefix_reuse = PrefixReuse(
+            1 if invariance is None else invariance.prompt_chunk,
+            frozenset(vocabulary.end_ids),
+            takes_text=invariance is None,
+        )
         self._caches = caches
         self._invariance = invariance
         self._book = SlotBook(limits)
@@ -114,7 +118,7 @@ class LlamaCppEngine:
             if self._invariance is None:
                 all_rows = self._caches[0].read(placements)
             else:
-                all_rows = self._read_apart(placements, self._invariance)
+                all_rows = self._read_apart(placements, self._invariance.max_rows)
         except BaseException:
             for cache in self._caches:
                 cache.undo()
@@ -161,31 +165,29 @@ class LlamaCppEngine:
     def _home(self, slot: Slot) -> tuple[LlamaCache, SequenceId]:
         return (self._caches[0], slot) if len(self._caches) == 1 else (self._caches[slot], 0)
 
-    def _read_apart(self, placements: Sequence[Placement], invariance: Invariance) -> list[Floats]:
+    def _read_apart(self, placements: Sequence[Placement], max_rows: int) -> list[Floats]:
         all_rows = []
         for placement in placements:
             cache, text = self._home(placement.slot)
             prompt_ids = self._prompts[placement.slot]
             if placement.start < len(prompt_ids):
-                parts = _whole_chunks(len(prompt_ids), placement.start, placement.end, invariance.prompt_chunk)
                 rows = np.empty((0, self.vocabulary.size), dtype=np.float32)
-                for start, end in parts:
+                for start, end in self._whole_pieces(prompt_ids, placement.start, placement.end):
                     tree = SlotTree(start, TreeShape.chain(end - start))
                     is_last = end == len(prompt_ids)
                     (rows,) = cache.read([Placement(text, prompt_ids[start:end], start, tree, int(is_last))])
             else:
-                (rows,) = cache.read([placement._replace(slot=text)], invariance.max_rows)
+                (rows,) = cache.read([placement._replace(slot=text)], max_rows)
             all_rows.append(rows)
         return all_rows
 
+    def _whole_pieces(self, prompt_ids: Sequence[int], start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Where those pieces of a prompt begin and end that are whole now that it goes from `start` to `end`.
 
-def _whole_chunks(num_tokens: int, start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where those chunks of a prompt begin and end that are whole now that it goes from `start` to `end`.
-
-    What is left of it is read with what comes next: so the chunks do not depend on the pieces that it comes in.
-    """
-    first = start // size * size
-    for begin in range(first, end, size):
-        chunk_end = min(begin + size, num_tokens)
-        if chunk_end <= end:
-            yield begin, chunk_end
+        What is left of it is read with what comes next: so the pieces do not depend on the chunks that it comes in.
+        """
+        begin = 0
+        for piece_end in (*self.prefix_reuse.ends(prompt_ids), len(prompt_ids)):
+            if start < piece_end <= end and begin < piece_end:
+                yield begin, piece_end
+            begin = piece_end

@@ -25,7 +25,7 @@ from skydraft.text.checkpoint import Role
 
 NUM_BRANCHES = 64  # of a slot's tree: what one offer of a cloud's default size can need
 NUM_HELD = 256  # cells of rejected nodes that a slot's cache has room for, until its text is written anew
-PROMPT_CHUNK = 64  # tokens: what prompts have in common they share in such chunks; longer ones are hardly faster
+PROMPT_CHUNK = 64  # tokens that are read together, and shared by prompts; longer pieces are hardly faster
 MAX_ROWS = 3  # of texts and trees in a pass of an invariant engine
 TESTED_MACHINES = ("x86_64", "amd64")
 CELLS_PAD = 256  # llama.cpp rounds the size of its cache up to a multiple of this
@@ -91,7 +91,7 @@ def _invariant_engine(file: LlamaFile, limits: EngineLimits, settings: EngineSet
        and values have one type: they have two here.
     3. Repacked weights have another kernel from 4 rows on, K-quants from 8: texts and trees are read in passes of at
        most 3, or fewer where this model's rows differ (float weights: llamafile has another kernel from 2 rows on).
-       A prompt is read in the same chunks from its start.
+       A prompt is read in the same pieces from its start.
     4. A sum runs over a text's cells in their order, and cells that rejected nodes or another slot left in between
        would be filled by later tokens: each slot has its own cache, which holds them (`BranchBook`).
     """
@@ -114,8 +114,8 @@ def _invariant_engine(file: LlamaFile, limits: EngineLimits, settings: EngineSet
     ]
     invariance = Invariance(_find_max_rows(caches[0], file), prompt_chunk)
     reason = (
-        f"each slot has its own cache, rows are read at most {invariance.max_rows} at a time, and prompts in chunks of "
-        f"{invariance.prompt_chunk}"
+        f"each slot has its own cache, rows are read at most {invariance.max_rows} at a time, and prompts in the same "
+        f"pieces of at most {invariance.prompt_chunk}"
     )
     if platform.machine().lower() in TESTED_MACHINES:
         promise = RowPromise(True, reason)
