@@ -2,8 +2,9 @@
 
 Greedy texts of the same prompts by the same two files, in turn: llama.cpp's server alone, with the draft beside the
 target, tightwad (draft on the device, target in the cloud), and skydraft. Device and cloud have a core each; models and
-servers stay loaded. The peers run with a Python of their own (`make bench-peers` makes it). Rows are added to a file: a
-run takes up where the last one stopped.
+servers stay loaded, and keep what they have read as they do by default: none is asked a prompt twice. The peers run
+with a Python of their own (`make bench-peers` makes it). Rows are added to a file: a run takes up where the last one
+stopped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -29,15 +31,15 @@ from bench.peers.streaming import stream_text
 from bench.real.pair import Pair, PairMissing, TextKey, find_pair, words
 from bench.real.row_file import RowFile
 from bench.real.site import CLOUD, Site, open_site
-from bench.real.speed import AUTO, CLOUD_CORE, DEVICE_CORE
+from bench.real.speed import AUTO, CLOUD_CORE, DEVICE_CORE, pin_process
 from skydraft.errors import SkydraftError
 
 ROWS = RESULTS / "peers.jsonl"
 PYTHON = Path(".venv-peers/bin/python")
 ROUND_TRIPS_MS = (0.0, 50.0, 100.0)
 KINDS = ("chat", "code")
-NUM_TEXTS = 5  # of a kind
-FIRST = 30  # of the prompts of a kind
+NUM_TEXTS = 5  # of a kind and round trip
+FIRST = 10  # of the prompts of a kind
 NUM_TOKENS = 32
 WAYS = {"skydraft": AUTO, "skydraft, cloud alone": CLOUD}
 
@@ -80,14 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _measure(pair: Pair, options: argparse.Namespace, file: RowFile[PeerRow]) -> None:
     done = {(row.name, *row.place) for row in file.rows}
     os.sched_setaffinity(0, {DEVICE_CORE})
-    async with running_peers(pair, options.python) as peers, open_site(pair) as site, httpx.AsyncClient() as client:
+    async with running_peers(pair, options.python) as peers, AsyncExitStack() as stack:
+        client = await stack.enter_async_context(httpx.AsyncClient())
+        # A cloud for each way: what one has read of a prompt the other would find.
+        sites = {name: await stack.enter_async_context(open_site(pair, keeps_prompts=True)) for name in WAYS}
         until_s = time.monotonic() + 60 * options.minutes
-        for thread in os.listdir(f"/proc/{site.cloud.process_id}/task"):
-            os.sched_setaffinity(int(thread), {CLOUD_CORE})
-        for number in range(FIRST, FIRST + NUM_TEXTS):
-            for round_trip_ms in ROUND_TRIPS_MS:
+        for site in sites.values():
+            pin_process(site.cloud.process_id, {CLOUD_CORE})
+        for number in range(NUM_TEXTS):
+            for turn, round_trip_ms in enumerate(ROUND_TRIPS_MS):
                 for kind in KINDS:
-                    place = (round_trip_ms, kind, number)
+                    place = (round_trip_ms, kind, FIRST + len(ROUND_TRIPS_MS) * number + turn)
                     if time.monotonic() > until_s:
                         return
                     for peer in peers:
@@ -95,7 +100,7 @@ async def _measure(pair: Pair, options: argparse.Namespace, file: RowFile[PeerRo
                             file.add(await _ask(peer, client, pair, place))
                     for name, way in WAYS.items():
                         if (name, *place) not in done:
-                            file.add(await _write(site, name, way, place))
+                            file.add(await _write(sites[name], name, way, place))
 
 
 async def _ask(peer: Peer, client: httpx.AsyncClient, pair: Pair, place: tuple[float, str, int]) -> PeerRow:

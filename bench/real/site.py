@@ -34,9 +34,9 @@ CLOUD = "cloud"  # the way of the cloud alone
 NO_SHAPE: Mapping[str, Any] = {}
 RATE_MBPS = 10.0
 PATIENCE_S = 240.0  # until a killed cloud is back, on a busy machine
-# Without its self-test, which takes longer than ten texts: whether texts are equal is what is measured here. Without a
-# prefix cache: each text is written several times, and its prompt would be read the first time alone.
-FLAGS = ("--slots", "2", "--max-length", str(MAX_LENGTH), "--threads", "1", "--no-self-test", "--prefix-cache", "0")
+# Without its self-test, which takes longer than ten texts: whether texts are equal is what is measured here.
+FLAGS = ("--slots", "2", "--max-length", str(MAX_LENGTH), "--threads", "1", "--no-self-test")
+NOTHING_KEPT = ("--prefix-cache", "0")
 
 OnText = Callable[[Sequence[TextPiece]], None]
 Wrap = Callable[[Engine], Engine]
@@ -48,10 +48,12 @@ class Site:
     Args:
         wrap: what is made of each draft engine.
         is_linked: False: devices speak with the cloud itself.
+        keeps_prompts: the cloud keeps what it has read of prompts; not where each text is written several times.
     """
 
-    def __init__(self, pair: Pair, stack: ExitStack, wrap: Wrap, is_linked: bool) -> None:
+    def __init__(self, pair: Pair, stack: ExitStack, wrap: Wrap, is_linked: bool, keeps_prompts: bool) -> None:
         self.pair = pair
+        self._flags = FLAGS if keeps_prompts else (*FLAGS, *NOTHING_KEPT)
         self._wrap, self._is_linked = wrap, is_linked
         self._stack = stack
         self._engines: list[Engine] = []
@@ -139,14 +141,16 @@ class Site:
         return Address.parse(self.cloud.url.removeprefix("ws://"))
 
     async def _started(self) -> ObservedCloud:
-        return await asyncio.to_thread(self._stack.enter_context, observed_cloud(self.pair.target, *FLAGS))
+        return await asyncio.to_thread(self._stack.enter_context, observed_cloud(self.pair.target, *self._flags))
 
 
 @asynccontextmanager
-async def open_site(pair: Pair, wrap: Wrap = lambda engine: engine, is_linked: bool = True) -> AsyncIterator[Site]:
+async def open_site(
+    pair: Pair, wrap: Wrap = lambda engine: engine, is_linked: bool = True, keeps_prompts: bool = False
+) -> AsyncIterator[Site]:
     """Raises: TransportError: the cloud did not start."""
     with ExitStack() as stack:
-        site = Site(pair, stack, wrap, is_linked)
+        site = Site(pair, stack, wrap, is_linked, keeps_prompts)
         await site.start()
         try:
             yield site

@@ -110,15 +110,15 @@ async def _measure(
         for case in missing:
             if time.monotonic() > until_s:
                 break
-            _pin(device, {DEVICE_CORE})
-            _pin(site.cloud.process_id, {CLOUD_CORE if case.cores == CORES[0] else DEVICE_CORE})
+            pin_process(device, {DEVICE_CORE})
+            pin_process(site.cloud.process_id, {CLOUD_CORE if case.cores == CORES[0] else DEVICE_CORE})
             site.set_round_trip(case.round_trip_ms)
             rows = await _measure_case(site, case, size)
             for row in rows:  # all or none of a case
                 file.add(row)
             compared = ", ".join(f"{some.median:.2f} of {some.way}" for some in compare_speeds(rows))
             say(f"{case}: auto from the second text on: {compared}")
-    _pin(device, before)
+    pin_process(device, before)
 
 
 async def _measure_case(site: Site, case: SpeedCase, size: SpeedSize) -> list[SpeedRow]:
@@ -167,7 +167,7 @@ def _not_far_behind(rows: Sequence[SpeedRow]) -> tuple[str, ...]:
     return tuple(way for way in WAYS if way in near | {CLOUD, AUTO})
 
 
-def _pin(process_id: int, cores: set[int]) -> None:
+def pin_process(process_id: int, cores: set[int]) -> None:
     """All threads of a process."""
     for thread in os.listdir(f"/proc/{process_id}/task"):
         os.sched_setaffinity(int(thread), cores)
