@@ -18,7 +18,6 @@ def main(model: str, port: str, draft: str = "") -> None:
     params.hostnames, params.port = ["127.0.0.1"], int(port)
     params.n_parallel, params.n_ctx = 1, 1024
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.cache_ram_mib = 0  # prompts come again at another round trip: each is read each time
     params.ui = False
     if draft:
         params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]

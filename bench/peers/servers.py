@@ -59,11 +59,12 @@ async def running_peers(pair: Pair, python: Path) -> AsyncIterator[list[Peer]]:
         async def linked(port: int) -> Link:
             return await stack.enter_async_context(Link(Address("127.0.0.1", port)))
 
-        alone, beside, draft, proxy = (_free_port() for _ in range(4))
+        alone, beside, target, draft, proxy = (_free_port() for _ in range(5))
         await serve("llama_server.py", CLOUD_CORE, pair.target, str(alone), port=alone)
+        await serve("llama_server.py", CLOUD_CORE, pair.target, str(target), port=target)
         await serve("llama_server.py", CLOUD_CORE, pair.target, str(beside), pair.draft, port=beside)
         await serve("llama_server.py", DEVICE_CORE, pair.draft, str(draft), port=draft)
-        links = [await linked(port) for port in (alone, beside, alone)]
+        links = [await linked(port) for port in (alone, beside, target)]
         urls = [f"http://{link.address}" for link in links]
         await serve("tightwad_proxy.py", DEVICE_CORE, str(proxy), f"http://127.0.0.1:{draft}", urls[2], port=proxy)
         yield [

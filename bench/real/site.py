@@ -49,10 +49,20 @@ class Site:
         wrap: what is made of each draft engine.
         is_linked: False: devices speak with the cloud itself.
         keeps_prompts: the cloud keeps what it has read of prompts; not where each text is written several times.
+        draft_times: that devices take their draft to have; None: as it is measured when they are loaded.
     """
 
-    def __init__(self, pair: Pair, stack: ExitStack, wrap: Wrap, is_linked: bool, keeps_prompts: bool) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        stack: ExitStack,
+        wrap: Wrap,
+        is_linked: bool,
+        keeps_prompts: bool,
+        draft_times: PassTimes | None,
+    ) -> None:
         self.pair = pair
+        self._told_times = draft_times
         self._flags = FLAGS if keeps_prompts else (*FLAGS, *NOTHING_KEPT)
         self._wrap, self._is_linked = wrap, is_linked
         self._stack = stack
@@ -106,7 +116,7 @@ class Site:
         while way != CLOUD and len(self._engines) <= device:
             settings = EngineSettings(num_threads=1, max_length=MAX_LENGTH)
             engine = await asyncio.to_thread(load_engine, self.pair.draft, "draft", settings)
-            self._draft_times.append(time_passes(engine))  # as a device does when it is loaded
+            self._draft_times.append(self._told_times or time_passes(engine))
             self._engines.append(self._wrap(engine))
         if (device, way) not in self._writers:
             self._writers[device, way] = (
@@ -146,11 +156,15 @@ class Site:
 
 @asynccontextmanager
 async def open_site(
-    pair: Pair, wrap: Wrap = lambda engine: engine, is_linked: bool = True, keeps_prompts: bool = False
+    pair: Pair,
+    wrap: Wrap = lambda engine: engine,
+    is_linked: bool = True,
+    keeps_prompts: bool = False,
+    draft_times: PassTimes | None = None,
 ) -> AsyncIterator[Site]:
     """Raises: TransportError: the cloud did not start."""
     with ExitStack() as stack:
-        site = Site(pair, stack, wrap, is_linked, keeps_prompts)
+        site = Site(pair, stack, wrap, is_linked, keeps_prompts, draft_times)
         await site.start()
         try:
             yield site

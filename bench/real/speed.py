@@ -7,6 +7,8 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from random import Random
 from typing import NamedTuple
 
 import msgspec
@@ -107,35 +109,35 @@ async def _measure(
     async with open_site(pair) as site:
         for way in WAYS:  # what is done once is done now
             await site.write(_key(0), way, num_tokens=WARM_UP_TOKENS)
-        for case in missing:
-            if time.monotonic() > until_s:
-                break
-            pin_process(device, {DEVICE_CORE})
-            pin_process(site.cloud.process_id, {CLOUD_CORE if case.cores == CORES[0] else DEVICE_CORE})
-            site.set_round_trip(case.round_trip_ms)
-            rows = await _measure_case(site, case, size)
-            for row in rows:  # all or none of a case
-                file.add(row)
-            compared = ", ".join(f"{some.median:.2f} of {some.way}" for some in compare_speeds(rows))
-            say(f"{case}: auto from the second text on: {compared}")
-    pin_process(device, before)
+        try:
+            for case in missing:
+                if time.monotonic() > until_s:
+                    return
+                pin_process(device, {DEVICE_CORE})
+                pin_process(site.cloud.process_id, {CLOUD_CORE if case.cores == CORES[0] else DEVICE_CORE})
+                site.set_round_trip(case.round_trip_ms)
+                rows = await _measure_case(site, case, size)
+                for row in rows:  # all or none of a case
+                    file.add(row)
+                compared = ", ".join(f"{some.median:.2f} of {some.way}" for some in compare_speeds(rows))
+                say(f"{case}: auto from the second text on: {compared}")
+        finally:
+            pin_process(device, before)
 
 
 async def _measure_case(site: Site, case: SpeedCase, size: SpeedSize) -> list[SpeedRow]:
     rows: list[SpeedRow] = []
-    at = 0
-    for _ in range(size.num_devices):
+    for device in range(size.num_devices):
         site.forget()
         for nth in range(size.num_texts):
+            at = device * size.num_texts + nth
             ways = WAYS if at < NUM_SOUNDED else _not_far_behind(rows)
-            turn = at % len(ways)  # none is always the first
-            rows += [await _write(site, case, way, nth, at, size.num_tokens) for way in (*ways[turn:], *ways[:turn])]
-            at += 1
+            key, in_turn = _key(at, device), Random(at).sample(ways, len(ways))
+            rows += [await _write(site, case, way, nth, key, size.num_tokens) for way in in_turn]
     return rows
 
 
-async def _write(site: Site, case: SpeedCase, way: str, nth: int, at: int, num_tokens: int) -> SpeedRow:
-    key = _key(at)
+async def _write(site: Site, case: SpeedCase, way: str, nth: int, key: TextKey, num_tokens: int) -> SpeedRow:
     arrivals = Arrivals(None)
     report = await site.write(key, way, arrivals.note_text, num_tokens=num_tokens)
     later = len(report.tokens) - arrivals.counts[0]
@@ -153,9 +155,9 @@ async def _write(site: Site, case: SpeedCase, way: str, nth: int, at: int, num_t
     )
 
 
-def _key(at: int) -> TextKey:
-    """Chat and code take turns: the least and the most agreement."""
-    return TextKey(KINDS[at % 2], FIRST_NUMBER + at, 0.0)
+def _key(at: int, device: int = 0) -> TextKey:
+    """Chat and code take turns, the least and the most agreement; what is first does from device to device."""
+    return TextKey(KINDS[(at + device) % 2], FIRST_NUMBER + at, 0.0)
 
 
 def _not_far_behind(rows: Sequence[SpeedRow]) -> tuple[str, ...]:
@@ -170,7 +172,8 @@ def _not_far_behind(rows: Sequence[SpeedRow]) -> tuple[str, ...]:
 def pin_process(process_id: int, cores: set[int]) -> None:
     """All threads of a process."""
     for thread in os.listdir(f"/proc/{process_id}/task"):
-        os.sched_setaffinity(int(thread), cores)
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.sched_setaffinity(int(thread), cores)
 
 
 def compare_speeds(rows: Iterable[SpeedRow]) -> list[Comparison]:

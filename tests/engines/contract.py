@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def check_that_an_overflow_changes_no_slot(engine: Engine, from_scratch: FromScr
 def check_that_a_prompt_begins_with_what_another_slot_has_read(
     engine: ChunkedEngine, prompt: Prompt, longer: Prompt, num_reused: int
 ) -> None:
-    """Of an engine with 2 slots, to the bit. The first two prompts have at least so many tokens in common."""
+    """Of an engine with 2 slots, to the bit. Both prompts have so many tokens in common, and a piece may end there."""
     other_text, text = [9, 8, 11], [12, 13, 14]
     alone = engine.open(longer)
     (expected,) = engine.extend([Extension.chain(alone.slot, text)])
@@ -84,9 +85,9 @@ def check_that_a_prompt_begins_with_what_another_slot_has_read(
     engine.close(alone.slot)
     first = engine.open(prompt).slot
     engine.extend([Extension.chain(first, other_text)])
-    unit = engine.prefix_reuse.unit
-    half = max(1, num_reused // unit // 2) * unit
-    pieces = [engine.copy_out(first, 0, half), engine.copy_out(first, half, num_reused)]
+    cuts = [end for end in engine.prefix_reuse.ends(engine.prompt_ids(prompt)) if end <= num_reused]
+    assert cuts[-1] == num_reused
+    pieces = [engine.copy_out(first, *run) for run in pairwise(sorted({0, cuts[(len(cuts) - 1) // 2], num_reused}))]
     engine.extend([Extension.chain(first, other_text)])
     second = engine.reserve(longer, pieces)
     num_left = engine.measure(longer) - num_reused

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skydraft.engines.base import LEAST_PIECE, PrefixReuse
+from skydraft.engines.base import LEAST_FIRST_PIECE, LEAST_PIECE, PrefixReuse
 
 CLOSING = frozenset({1, 2})
 ids = st.lists(st.integers(0, 9), max_size=200)
@@ -25,7 +25,8 @@ def test_what_follows_moves_no_end(some: list[int], more: list[int], unit: int) 
 def test_a_piece_is_whole_or_ends_with_a_message_and_is_not_short(token_ids: list[int], unit: int) -> None:
     ends = [0, *PrefixReuse(unit, CLOSING).ends(token_ids)]
     for begin, end in pairwise(ends):
-        assert end - begin == unit or (unit > end - begin >= LEAST_PIECE and token_ids[end - 1] in CLOSING)
+        least = LEAST_PIECE if begin else LEAST_FIRST_PIECE
+        assert end - begin == unit or (unit > end - begin >= least and token_ids[end - 1] in CLOSING)
     rest = token_ids[ends[-1] :]
     assert len(rest) < unit
     assert not CLOSING.intersection(rest[LEAST_PIECE - 1 :])
@@ -37,5 +38,8 @@ def test_without_messages_pieces_are_all_of_one_size() -> None:
 
 
 def test_messages_end_pieces() -> None:
-    short, long = [5] * 9 + [1], [6] * 30 + [2]
-    assert list(PrefixReuse(64, CLOSING).ends([*short, *long, *short, *short, *[7] * 64])) == [41, 61, 125]
+    short, first, long = [5] * 9 + [1], [5] * 19 + [1], [6] * 35 + [2]
+    reuse = PrefixReuse(64, CLOSING)
+    assert list(reuse.ends([*short, *long, *short, *short, *[7] * 64])) == [46, 110]
+    assert list(reuse.ends([*first, *first, *short, *first, *short])) == [20, 70]
+    assert list(reuse.ends([*first, *long, *short])) == [20, 56]

@@ -70,6 +70,11 @@ def test_a_prompt_begins_with_what_another_slot_has_read(miniature: Miniature, k
     ids = np.random.default_rng(3).integers(8, engine.vocabulary.num_tokens, 210).tolist()
     prompts = text_prompt(*ids[:140]), text_prompt(*ids[:130], *ids[150:])
     contract.check_that_a_prompt_begins_with_what_another_slot_has_read(engine, *prompts, 2 * PROMPT_CHUNK)
+    ids[19] = ids[89] = engine.vocabulary.end_ids[0]
+    prompts = text_prompt(*ids[:140]), text_prompt(*ids[:100], *ids[150:])
+    contract.check_that_a_prompt_begins_with_what_another_slot_has_read(engine, *prompts, 20 + PROMPT_CHUNK)
+    prompts = text_prompt(*ids[:70]), text_prompt(*ids[:30], *ids[150:])
+    contract.check_that_a_prompt_begins_with_what_another_slot_has_read(engine, *prompts, 20)
 
 
 def test_threads_change_no_bit(miniature: Miniature) -> None:
@@ -162,4 +167,5 @@ def test_hybrid_texts_of_a_conversation_are_the_clouds_own(miniature: Miniature,
     assert isinstance(engine, ChunkedEngine)
     cuts, before = list(engine.prefix_reuse.ends(talk.prompt_ids)), talk.prompt_lengths[:-1]
     assert talk.num_reused == sum(max(cut for cut in cuts if cut <= length) for length in before)
-    assert talk.num_reused == (sum(before) if has_messages else sum(length // 64 for length in before) * 64)
+    in_chunks = [length // PROMPT_CHUNK * PROMPT_CHUNK for length in before]
+    assert talk.num_reused == sum(before if has_messages else in_chunks)

@@ -11,7 +11,7 @@ import pytest
 
 from skydraft.core import Exact, Prompt, SamplingParams, TensorSegment, TokenSegment
 from skydraft.decoding.cloud_session import CloudSession, SessionTerms
-from skydraft.engines.base import Engine, EngineLimits, PrefixReuse, PromptChunk
+from skydraft.engines.base import ChunkedEngine, Engine, EngineLimits, PrefixReuse, PromptChunk
 from skydraft.engines.emulated.table import TableEngine
 from skydraft.engines.load import load_engine
 from skydraft.engines.settings import EngineSettings
@@ -164,7 +164,7 @@ def test_what_was_not_used_for_an_hour_is_forgotten() -> None:
     assert not reader.cache._scopes
 
 
-def ends(target: CountingTable, ids: Sequence[int]) -> list[int]:
+def ends(target: ChunkedEngine, ids: Sequence[int]) -> list[int]:
     return [key.end for key in PrefixCache(target, 1).keys_of_ids(ids)]
 
 
@@ -172,6 +172,10 @@ def test_blocks_are_the_pieces_that_an_engine_takes() -> None:
     assert ends(engine(), IDS[:100]) == [BLOCK, 2 * BLOCK, 3 * BLOCK]
     assert ends(of_prompts_only(), IDS[:100]) == [48, 96]
     assert ends(of_messages(), [*IDS[:20], END, *IDS[:10], END, *IDS[:48], 9]) == [21, 69]
+    embedded_target = embedded()
+    assert isinstance(embedded_target, ChunkedEngine)
+    end = embedded_target.vocabulary.end_ids[0]
+    assert ends(embedded_target, [*IDS[:20], end, *IDS[:40]]) == [21, 21 + BLOCK]
 
 
 def test_a_system_message_of_a_piece_of_its_own_is_read_once() -> None:

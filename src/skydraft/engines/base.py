@@ -9,7 +9,9 @@ from skydraft.core import Prompt
 from skydraft.core.tree_shape import TreeShape
 from skydraft.text.vocabulary import Vocabulary
 
-LEAST_PIECE = 16  # tokens of a prompt that are read together, but for its last: reading fewer is much slower a token
+# Tokens of a prompt that are read together: fewer are slower, each. The first piece, which most prompts have in common
+# and few read, may be shorter.
+LEAST_FIRST_PIECE, LEAST_PIECE = 16, 32
 
 Array: TypeAlias = Any  # a numpy array or a torch tensor: there is no type for the array API standard
 Slot: TypeAlias = int  # number of one sequence in an engine's KV cache
@@ -104,8 +106,8 @@ class PrefixReuse(NamedTuple):
     As long as callers keep to it, logits are as if all had been read: to the bit, where rows are invariant.
 
     unit: a prompt is given in whole pieces of so many tokens each, from its start; 1: wherever one likes.
-    closing: token ids behind which a piece of LEAST_PIECE tokens or more ends early. A chat's messages end with them,
-        and two prompts part, as a rule, where a message ends.
+    closing: token ids behind which a piece ends early, if it is not too short. A chat's messages end with them, and two
+        prompts part, as a rule, where a message ends.
     takes_text: generated tokens may be given too.
     """
 
@@ -115,11 +117,11 @@ class PrefixReuse(NamedTuple):
 
     def ends(self, token_ids: Iterable[int]) -> Iterator[int]:
         """Where the whole pieces of a text end. What follows in the text moves none of them."""
-        begin = 0
+        begin, least = 0, LEAST_FIRST_PIECE
         for end, token_id in enumerate(token_ids, 1):
-            if end - begin == self.unit or (end - begin >= LEAST_PIECE and token_id in self.closing):
+            if end - begin == self.unit or (end - begin >= least and token_id in self.closing):
                 yield end
-                begin = end
+                begin, least = end, LEAST_PIECE
 
 
 class Engine(Protocol):

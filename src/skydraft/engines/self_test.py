@@ -158,8 +158,8 @@ class _LongPrompt(NamedTuple):
         reuse = engine.prefix_reuse
         num_reused = NUM_CLOSED + reuse.unit  # where pieces are long, one that ends early and one that does not
         ids = list((text.prompt_ids * -(-num_reused // len(text.prompt_ids)))[:num_reused])
-        if reuse.closing:
-            ids[NUM_CLOSED - 1] = min(reuse.closing)
+        for closing_id in filter(engine.vocabulary.token, sorted(reuse.closing)[:1]):
+            ids[NUM_CLOSED - 1] = closing_id
         *_, num_reused = reuse.ends(ids)
         ids = [*ids[:num_reused], *text.prompt_ids[:NUM_NOT_REUSED]]
         if len(ids) + REUSED_TEXT + 1 > engine.limits.max_length:
