@@ -17,7 +17,7 @@ from bench.claims import Claim
 from bench.real.pair import KINDS, MAX_LENGTH, NUM_TOKENS, Pair, TextKey, text_keys
 from bench.real.row_file import RowFile
 from bench.real.site import CLOUD, OnText, Site, open_site
-from skydraft.core import PassTimes, TextPiece, tokens_of
+from skydraft.core import Objective, TextPiece, tokens_of
 from skydraft.edge.report import Report
 from skydraft.engines.base import Engine, Extension
 from skydraft.engines.load import load_engine
@@ -33,7 +33,6 @@ CROWD_SIZE = 4  # devices at once, on a cloud with two slots: they are evicted a
 ROUND_TRIP_MS = 20.0
 BEFORE_TROUBLE = 4  # tokens of the text at least, and three quarters of it at most
 MAX_REFUSE_S = 0.2  # after a cut
-FAST_DRAFT = PassTimes(0.001, 0.0001)  # taken for so fast, `auto` drafts, finds that it does not pay, and stops
 
 
 class Plan(NamedTuple):
@@ -121,10 +120,11 @@ class Exactness:
             asyncio.run(self._write_all(missing))
 
     async def _write_all(self, missing: Sequence[Plan]) -> None:
-        async with open_site(self._pair, draft_times=FAST_DRAFT) as site:
+        # For the sake of speed `auto` would offer no draft: on a CPU judging one takes what writing a token takes.
+        async with open_site(self._pair, objective=Objective.COST) as site:
             site.set_round_trip(ROUND_TRIP_MS)
             for group in _groups(missing):
-                site.forget()  # a device that has found that drafts do not pay here would offer none
+                site.forget()
                 if time.monotonic() > self._until_s:
                     return
                 for plan in group:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bench.observed import ObservedCloud, observed_cloud
 from bench.real.pair import MAX_LENGTH, NUM_TOKENS, Pair, TextKey
 from skydraft.config import DeviceSettings
-from skydraft.core import Exact, Mode, PassTimes, TextPiece
+from skydraft.core import Exact, Mode, Objective, PassTimes, TextPiece
 from skydraft.edge.cloud_address import CloudAddress
 from skydraft.edge.job import Job
 from skydraft.edge.patience import Patience
@@ -49,7 +49,7 @@ class Site:
         wrap: what is made of each draft engine.
         is_linked: False: devices speak with the cloud itself.
         keeps_prompts: the cloud keeps what it has read of prompts; not where each text is written several times.
-        draft_times: that devices take their draft to have; None: as it is measured when they are loaded.
+        objective: of the devices.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Site:
         wrap: Wrap,
         is_linked: bool,
         keeps_prompts: bool,
-        draft_times: PassTimes | None,
+        objective: Objective,
     ) -> None:
         self.pair = pair
-        self._told_times = draft_times
+        self._objective = objective
         self._flags = FLAGS if keeps_prompts else (*FLAGS, *NOTHING_KEPT)
         self._wrap, self._is_linked = wrap, is_linked
         self._stack = stack
@@ -116,7 +116,7 @@ class Site:
         while way != CLOUD and len(self._engines) <= device:
             settings = EngineSettings(num_threads=1, max_length=MAX_LENGTH)
             engine = await asyncio.to_thread(load_engine, self.pair.draft, "draft", settings)
-            self._draft_times.append(self._told_times or time_passes(engine))
+            self._draft_times.append(time_passes(engine))  # as a device does when it is loaded
             self._engines.append(self._wrap(engine))
         if (device, way) not in self._writers:
             self._writers[device, way] = (
@@ -134,7 +134,7 @@ class Site:
     def _job(self, key: TextKey, way: str, num_tokens: int, shape: Mapping[str, Any]) -> Job:
         prompt, vocabulary = self.pair.prompt(key), self.pair.tokenizer.vocabulary
         return Job(
-            settings=DeviceSettings(mode=Mode.CLOUD if way == CLOUD else Mode.HYBRID),
+            settings=DeviceSettings(mode=Mode.CLOUD if way == CLOUD else Mode.HYBRID, objective=self._objective),
             prompts=PromptPair(prompt, prompt),
             vocabulary=vocabulary,
             reader=TokenReader(self.pair.tokenizer),
@@ -160,11 +160,11 @@ async def open_site(
     wrap: Wrap = lambda engine: engine,
     is_linked: bool = True,
     keeps_prompts: bool = False,
-    draft_times: PassTimes | None = None,
+    objective: Objective = Objective.LATENCY,
 ) -> AsyncIterator[Site]:
     """Raises: TransportError: the cloud did not start."""
     with ExitStack() as stack:
-        site = Site(pair, stack, wrap, is_linked, keeps_prompts, draft_times)
+        site = Site(pair, stack, wrap, is_linked, keeps_prompts, objective)
         await site.start()
         try:
             yield site
