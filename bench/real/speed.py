@@ -198,18 +198,19 @@ def speed_claims(rows: Iterable[SpeedRow]) -> Iterator[Claim]:
                 speeds[case] = min(_compare(some, lambda row: row.tokens_per_s), key=lambda other: other.median)
                 delays[case] = max(_compare(some, lambda row: row.first_token_s), key=lambda other: other.median)
         if speeds:
-            yield from _claims(f"auto_over_best_min{suffix}", min, speeds)
-            yield from _claims(f"first_token_over_best_max{suffix}", max, delays)
+            yield from _claims("auto_over_best", min, suffix, speeds)
+            yield from _claims("first_token_over_best", max, suffix, delays)
 
 
 def _claims(
-    name: str, worst: Callable[[Iterable[float]], float], cases: dict[SpeedCase, Comparison]
+    name: str, worst: Callable[[Iterable[float]], float], suffix: str, cases: dict[SpeedCase, Comparison]
 ) -> Iterator[Claim]:
-    yield Claim(name, worst(other.median for other in cases.values()), "x best", len(cases))
+    word = "min" if worst is min else "max"
+    yield Claim(f"{name}_{word}{suffix}", worst(other.median for other in cases.values()), "x best", len(cases))
     for case, other in cases.items():
         place = f"{case.cores.replace(' ', '_')}_{case.round_trip_ms:g}"
         unit = f"x {other.way} ({other.least:.2f} to {other.most:.2f})"
-        yield Claim(f"{name.replace('_min', '').replace('_max', '')}_{place}", other.median, unit, other.n)
+        yield Claim(f"{name}{suffix}_{place}", other.median, unit, other.n)
 
 
 def _compare(rows: Sequence[SpeedRow], measure: Callable[[SpeedRow], float]) -> list[Comparison]:
